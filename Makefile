@@ -1,0 +1,88 @@
+# make demo   install, train on bundled handwritten digits, write the report
+# make test   install, run the tests
+#
+# PYTHON=python3.12   the interpreter that .venv is made with (3.10 or newer)
+# TORCH=cpu           take torch from PyTorch's own index of CPU builds (small; PyPI's Linux build brings CUDA)
+# JOBS=2              test processes; each uses one torch thread
+
+PYTHON ?= python3
+TORCH ?=
+JOBS ?= 2
+
+DEMO_OUT := runs/demo
+DEMO := compare --data digits --out $(DEMO_OUT)
+
+VENV := .venv
+BIN := $(VENV)/bin
+INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q $(INDEX) -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format types contracts docs examples bench wheel clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- installation: one stamp per set of packages, so a second run installs nothing ---------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("scoresde needs Python 3.10 or newer, got " + sys.version.split()[0] + "; try make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: apt install python3-venv)"; exit 1; }
+
+$(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing scoresde into $(VENV) ..."
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing scoresde and its test tools into $(VENV) ..."
+	@$(INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing scoresde and its development tools into $(VENV) ..."
+	@$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
+
+venv: $(VENV)/.dev  ## make .venv with everything a contributor needs
+
+# --- what a user runs ------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.run  ## train on handwritten digits, walk back three ways, write a report
+	$(BIN)/scoresde $(DEMO)
+	@echo "The report is $(CURDIR)/$(DEMO_OUT)/index.html"
+
+test: $(VENV)/.test  ## run the tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# --- what CI runs besides --------------------------------------------------------------------------------------------
+
+lint: $(VENV)/.dev  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev  ## ruff: mend what can be mended
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev  ## pyright
+	$(BIN)/pyright
+
+contracts: $(VENV)/.dev  ## who may import whom
+	$(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/.dev  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+examples: $(VENV)/.run  ## run every example with small settings
+	@set -e; for file in $(sort $(wildcard examples/*.py)); do echo "$$file --quick"; MPLBACKEND=Agg $(BIN)/python $$file --quick; done
+
+bench: $(VENV)/.test  ## the benchmarks, one process
+	$(BIN)/python -m pytest -s -p no:xdist tests/benchmarks/*.py $(ARGS)
+
+wheel: $(VENV)/.run  ## build dist/scoresde-*.whl
+	$(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps -w dist .
+
+clean:  ## remove .venv and everything that the commands above wrote
+	rm -rf $(VENV) build dist site runs .pytest_cache .ruff_cache .import_linter_cache
+	find scoresde tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
