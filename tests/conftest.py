@@ -1,4 +1,4 @@
-"""What every test may rely on: one torch thread, a seeded generator of its own, and a float32 world left as it was found."""
+"""What every test may rely on: one torch thread, a seeded generator, and global state left as it was found."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _global_state_is_seeded_and_left_alone(request: pytest.FixtureRequest) -> It
     for _, before, restore in left.values():
         restore(before)
     if changed:
-        pytest.fail("the test left global state changed: " + "; ".join(changed) + "; restore it in the code under test.")
+        pytest.fail(f"the test left global state changed: {'; '.join(changed)}; restore it in the code under test.")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
