@@ -72,7 +72,7 @@ contracts: $(VENV)/.dev  ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
 docs: $(VENV)/.dev  ## build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 examples: $(VENV)/.run  ## run every example with small settings
 	@set -e; for file in $(sort $(wildcard examples/*.py)); do echo "$$file --quick"; MPLBACKEND=Agg $(BIN)/python $$file --quick; done
