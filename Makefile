@@ -15,7 +15,11 @@ DEMO := compare --data digits --out $(DEMO_OUT)
 VENV := .venv
 BIN := $(VENV)/bin
 INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q $(INDEX) -c constraints.txt
+QUIET := $(if $(MAKE_TERMOUT),,-q)
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(QUIET) $(INDEX) -c constraints.txt
+
+# Packages are installed uncompiled, which halves the time; the first import compiles, and must keep, what is really used.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint format types contracts docs examples bench wheel clean
@@ -30,7 +34,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: apt install python3-venv)"; exit 1; }
 
 $(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
-	@echo "installing scoresde into $(VENV) ..."
+	@echo "installing scoresde into $(VENV); most of the wait is torch ..."
 	@$(INSTALL) -e .
 	@touch $@
 

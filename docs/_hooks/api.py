@@ -1,4 +1,4 @@
-"""API reference: one page per public module, found in the package itself, so that a new module needs no entry anywhere."""
+"""API reference: one page per public module, found in the package itself, so a new module needs no entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Formulas become MathML when the site is built: `$...$` and `$$...$$` are set by the browser, without a script or a font to load.
+r"""Formulas become MathML when the site is built, so that the browser sets them with no script or font to load.
 
 `pymdownx.arithmatex` marks the formulas, in pages and in docstrings alike; what it marks is translated here.
 """
