@@ -1,0 +1,177 @@
+r"""Which models are exact? Mixtures of Gaussians: noise, score and log-density in closed form at every $\tau$.
+
+A component N(m, C) becomes N(α m, α² C + σ² I). `Gaussian` is a mixture of one, `KernelDensity` one of as many equal
+spheres as there are data. All are `Model`s: every sampler, likelihood and plot can be tried without training.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde._tensor import Noise, Scalar
+from scoresde.model import Model
+from scoresde.parameterization import Eps, Prediction
+from scoresde.sde import SDE, VPSDE
+
+__all__ = ["Gaussian", "GaussianMixture", "KernelDensity"]
+
+
+class _Mixture(Model):
+    """Components with means ``(K, d)``, covariance eigenvalues ``(K, d)`` or ``(K, 1)``, and rotations ``(K, d, d)`` or None."""
+
+    means: Tensor
+    variances: Tensor
+    log_weights: Tensor
+    axes: Tensor | None
+
+    def __init__(
+        self, log_weights: Tensor, means: Tensor, variances: Tensor, axes: Tensor | None, sde: SDE | None
+    ) -> None:
+        super().__init__()
+        self.sde = VPSDE() if sde is None else sde
+        self.event_shape = tuple(means.shape[1:])
+        self.register_buffer("means", means.reshape(len(means), -1))
+        self.register_buffer("variances", variances)
+        self.register_buffer("log_weights", log_weights - torch.logsumexp(log_weights, 0))
+        self.register_buffer("axes", axes)
+
+    def _terms(self, x: Tensor, tau: Scalar) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weighted component densities (B, K), whitened residuals and precisions (B, K, d) along the axes."""
+        alpha, sigma = self._column(ou.alpha(tau)), self._column(ou.sigma(tau))
+        residual = x.flatten(1).reshape(len(x), 1, -1).to(self.means.dtype) - alpha * self.means
+        if self.axes is not None:
+            residual = torch.einsum("bkd,kde->bke", residual, self.axes)
+        variance = alpha * alpha * self.variances + sigma * sigma
+        size = residual.shape[-1]
+        log_det = variance.log().expand(*variance.shape[:-1], size).sum(-1)
+        scaled = residual / variance
+        square = (scaled * residual).sum(-1)
+        return self.log_weights - 0.5 * (square + log_det + size * math.log(2 * math.pi)), scaled, variance
+
+    def _column(self, c: Scalar) -> Scalar:
+        return c.to(self.means).reshape(-1, 1, 1) if isinstance(c, Tensor) else c
+
+    def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
+        """The exact noise estimate, σ times minus the score."""
+        terms, scaled, _ = self._terms(x, tau)
+        share = torch.softmax(terms, 1)
+        if self.axes is None:
+            minus_score = torch.einsum("bk,bkd->bd", share, scaled)
+        else:
+            minus_score = torch.einsum("bk,bke,kde->bd", share, scaled, self.axes)
+        minus_score = minus_score.reshape(x.shape).to(x.dtype)
+        return Prediction(x, tau, t.expand(ou.sigma(tau), x) * minus_score, Eps())
+
+    def log_prob(self, x: Tensor, tau: Scalar = 0.0) -> Tensor:
+        """Exact log-density of x_τ, nats.
+
+        Args:
+            x: ``(B, *D)``.
+            tau: OU time, a number or ``(B,)``; 0 is the data's own law.
+
+        Returns:
+            ``(B,)`` in the model's type.
+        """
+        return torch.logsumexp(self._terms(x, t.as_time(tau))[0], 1)
+
+    def sample(self, n: int, tau: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` exact draws of x_τ, ``(n, *D)``."""
+        pick = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
+        noise = Noise(generator).normal(self.means[pick]) * self.variances[pick].sqrt()
+        if self.axes is not None:
+            noise = torch.einsum("be,bde->bd", noise, self.axes[pick])
+        x = ou.alpha(tau) * (self.means[pick] + noise) + ou.sigma(tau) * Noise(generator).normal(noise)
+        return x.reshape(n, *(self.event_shape or ()))
+
+
+def _eigen(covs: Tensor) -> tuple[Tensor, Tensor]:
+    variances, axes = torch.linalg.eigh(covs)
+    if bool((variances < -1e-10 * variances.amax(-1, keepdim=True)).any()):
+        raise ValueError(f"cov must be positive semi-definite, got an eigenvalue of {variances.min().item():.3g}.")
+    return variances.clamp(min=0.0), axes
+
+
+def _covariances(covs: Tensor, size: int, count: int) -> tuple[Tensor, Tensor | None]:
+    """Numbers (K,), diagonals (K, d) or matrices (K, d, d) as eigenvalues and axes."""
+    if covs.shape == (count, size, size):
+        return _eigen(covs)
+    if covs.shape not in ((count,), (count, size)):
+        raise ValueError(
+            f"covs must have shape ({count},), ({count}, {size}) or ({count}, {size}, {size}), got {tuple(covs.shape)}."
+        )
+    if bool((covs < 0).any()):
+        raise ValueError(f"covs must not be negative, got {covs.min().item():.3g}.")
+    return covs.reshape(count, -1), None
+
+
+class Gaussian(_Mixture):
+    """N(mean, cov), exact.
+
+    Args:
+        mean: ``(*D)``; its type is the model's.
+        cov: A number (variance of a sphere), ``(d,)`` variances or ``(d, d)``, with d the event's size.
+        sde: The process; default `VPSDE`.
+
+    Raises:
+        ValueError: If ``cov`` has another shape or a negative eigenvalue.
+    """
+
+    def __init__(self, mean: Tensor, cov: Tensor | float, sde: SDE | None = None) -> None:
+        cov = torch.as_tensor(cov, dtype=mean.dtype, device=mean.device)
+        variances, axes = _covariances(cov.unsqueeze(0), mean.numel(), 1)
+        super().__init__(torch.zeros(1).to(mean), mean.unsqueeze(0), variances, axes, sde)
+
+
+class GaussianMixture(_Mixture):
+    """A mixture of K Gaussians, exact.
+
+    Args:
+        weights: ``(K,)``, positive, normalised here.
+        means: ``(K, *D)``; their type is the model's.
+        covs: ``(K,)`` variances of spheres, ``(K, d)`` or ``(K, d, d)``.
+        sde: The process; default `VPSDE`.
+
+    Raises:
+        ValueError: If the shapes do not fit, a weight is not positive, or a covariance has a negative eigenvalue.
+    """
+
+    def __init__(self, weights: Tensor, means: Tensor, covs: Tensor, sde: SDE | None = None) -> None:
+        if weights.shape != means.shape[:1] or bool((weights <= 0).any()):
+            raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}.")
+        variances, axes = _covariances(covs.to(means), means[0].numel(), len(means))
+        super().__init__(weights.to(means).log(), means, variances, axes, sde)
+
+    @classmethod
+    def ring(
+        cls, modes: int = 8, radius: float = 1.0, std: float = 0.1, unit: bool = True, sde: SDE | None = None
+    ) -> GaussianMixture:
+        """``modes`` equal spheres on a circle in the plane, float64; ``unit`` scales each coordinate to variance 1."""
+        angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
+        scale = 1 / math.sqrt(0.5 * radius**2 + std**2) if unit else 1.0
+        means = scale * radius * torch.stack([angle.cos(), angle.sin()], 1)
+        return cls(torch.ones(modes), means, torch.full((modes,), (scale * std) ** 2), sde)
+
+
+class KernelDensity(_Mixture):
+    """A data set's kernel density estimate with a Gaussian kernel: the exact optimum of score matching as bandwidth → 0.
+
+    Args:
+        data: ``(n, *D)``; its type is the model's.
+        bandwidth: Standard deviation of the kernel, in the data's units.
+        sde: The process; default `VPSDE`.
+
+    Raises:
+        ValueError: If the bandwidth is not positive.
+    """
+
+    def __init__(self, data: Tensor, bandwidth: float, sde: SDE | None = None) -> None:
+        if not bandwidth > 0:
+            raise ValueError(f"bandwidth must be positive, got {bandwidth!r}.")
+        super().__init__(
+            torch.zeros(len(data)).to(data), data, torch.full((len(data), 1), bandwidth**2).to(data), None, sde
+        )

@@ -1,0 +1,230 @@
+r"""What is minimised? $E_u[\lambda(u)\,\|\hat\varepsilon - \varepsilon\|^2]$, measured in the network's own target.
+
+An error in the output is an error in $\varepsilon$ times $\alpha/\det$ (see `scoresde.parameterization`), so the loss is
+$\lambda\,(\alpha/\det)^2\,\|out - target\|^2$: one function has one loss in whatever parameterization it is written.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde._tensor import Noise, Scalar
+from scoresde.model import Model
+from scoresde.sde import SDE, Marginal
+from scoresde.weighting import ELBO, Simple, Weighting
+
+__all__ = ["Draw", "Importance", "Knots", "Loss", "Stratified", "Times", "Uniform"]
+
+
+class Draw(NamedTuple):
+    """Times for a batch.
+
+    Attributes:
+        u: Clock, ``(B,)``.
+        s: The chain's time before each, ``(B,)``, or None.
+        correction: What multiplies the loss so that its expectation is that under uniform u; 1 or ``(B,)``.
+    """
+
+    u: Tensor
+    s: Tensor | None = None
+    correction: Scalar = 1.0
+
+
+class Times(ABC):
+    """How u is drawn. Whatever the density, the loss's expectation is the one under uniform u on [u_min, 1]."""
+
+    @abstractmethod
+    def draw(self, base: Tensor, sde: SDE) -> Draw:
+        """Times from numbers uniform on [0, 1), ``(B,)``, one per sample."""
+
+    def base(self, like: Tensor, noise: Noise) -> Tensor:
+        """Those numbers: independent, ``(B,)``, of the widest type of the device of ``like``."""
+        return noise.uniform(torch.empty(like.shape[:1], dtype=t.wide(like.device), device=like.device))
+
+
+@dataclass(frozen=True)
+class Uniform(Times):
+    """Independent and uniform on [u_min, 1]."""
+
+    def draw(self, base: Tensor, sde: SDE) -> Draw:
+        """u = u_min + (1 - u_min) base."""
+        return Draw(sde.u_min + (1.0 - sde.u_min) * base)
+
+
+def _spread(base: Tensor) -> Tensor:
+    """One number per sample, each uniform on [0, 1), together evenly spread: all from the first of ``base``."""
+    count = max(len(base), 1)
+    return (base[:1] + torch.arange(len(base), dtype=base.dtype, device=base.device) / count) % 1.0
+
+
+@dataclass(frozen=True)
+class Stratified(Times):
+    """Evenly spread over [u_min, 1] with one random shift: each is uniform, the batch's mean has less variance.
+
+    Source: Kingma et al. 2021, appendix I.1.
+    """
+
+    def draw(self, base: Tensor, sde: SDE) -> Draw:
+        """u = u_min + (1 - u_min) ((shift + i/B) mod 1)."""
+        return Draw(sde.u_min + (1.0 - sde.u_min) * _spread(base))
+
+
+@dataclass(frozen=True)
+class Knots(Times):
+    """k uniform in 1 … ``steps`` and u = k / steps: DDPM's Algorithm 1 (Ho, Jain & Abbeel 2020)."""
+
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be a positive integer, got {self.steps!r}.")
+
+    def draw(self, base: Tensor, sde: SDE) -> Draw:
+        """u = k/K and s = τ((k - 1)/K), which is 0 for k = 1."""
+        k = (base * self.steps).floor().clamp(max=self.steps - 1) + 1.0
+        before = sde.schedule._tau((k - 1.0) / self.steps)
+        return Draw(k / self.steps, torch.where(k == 1.0, torch.zeros_like(before), before))
+
+
+@dataclass(frozen=True)
+class Importance(Times):
+    """u drawn in proportion to a weighting, evenly spread over the batch, the loss divided by the density: exact for any.
+
+    The density is constant on ``bins`` cells of equal width in log-SNR, so the correction has no error of its own.
+
+    Args:
+        weighting: To what the density is proportional; `ELBO` makes it uniform in log-SNR.
+        bins: Number of cells.
+
+    Source: Song et al. 2021 (Maximum likelihood training), section 5.1.
+    """
+
+    weighting: Weighting = ELBO()
+    bins: int = 256
+
+    def draw(self, base: Tensor, sde: SDE) -> Draw:
+        """The inverse of the piecewise linear distribution function at evenly spread numbers."""
+        edges, mass = self._cells(sde)
+        upper = t.table(tuple(_cumulate(mass)), base)
+        edge, share = t.table(edges, base), t.table(mass, base)
+        r = _spread(base)
+        cell = torch.searchsorted(upper, r, right=True).clamp(max=self.bins - 1)
+        left, width = edge[cell], edge[cell + 1] - edge[cell]
+        u = (left + width * ((r - (upper[cell] - share[cell])) / share[cell]).clamp(0.0, 1.0)).clamp(max=1.0)
+        return Draw(u, None, width / (share[cell] * (1.0 - sde.u_min)))
+
+    def _cells(self, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return _importance_cells(self, sde)
+
+
+def _cumulate(mass: tuple[float, ...]) -> list[float]:
+    total, out = 0.0, []
+    for value in mass:
+        total += value
+        out.append(total)
+    return out
+
+
+@lru_cache(maxsize=32)
+def _importance_cells(times: Importance, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Edges of the cells in u, and the cells' probabilities by the midpoint rule in log-SNR."""
+    last = min(sde.tau_max, 20.0)
+    high, low = float(ou.log_snr(sde.tau_min)), float(ou.log_snr(last))
+    taus = [float(ou.tau_from_log_snr(high + (low - high) * i / times.bins)) for i in range(times.bins + 1)]
+    edges = [sde.u_min, *(float(sde.schedule.u(min(tau, sde.tau_max))) for tau in taus[1:-1]), 1.0]
+    mass = []
+    for a, b in zip(edges, edges[1:], strict=False):
+        middle = sde.marginal(0.5 * (a + b))
+        mass.append(float(times.weighting(middle.limit)) * (b - a))
+    total = math.fsum(mass)
+    if not all(value > 0 for value in mass) or not math.isfinite(total):
+        raise ValueError(
+            f"the density {times.weighting} must be positive and finite on the clock, got a cell of mass {min(mass)!r}; "
+            "use another weighting for Importance."
+        )
+    return tuple(edges), tuple(value / total for value in mass)
+
+
+@dataclass(frozen=True)
+class Loss:
+    r"""Denoising score matching: per sample $c\,\lambda\,\|\hat\varepsilon - \varepsilon\|^2$ at one random time, summed over the event.
+
+    Args:
+        weighting: λ.
+        times: How u is drawn; c is its correction.
+
+    Source: Vincent 2011; Ho, Jain & Abbeel 2020; Song et al. 2021.
+    """
+
+    weighting: Weighting = Simple()
+    times: Times = Uniform()
+
+    def __call__(self, model: Model, x0: Tensor, generator: torch.Generator | None = None, **cond: object) -> Tensor:
+        """The loss of each sample.
+
+        Args:
+            model: Trained or exact.
+            x0: Data in the model's units, ``(B, *D)``.
+            generator: Source of times and noise; default torch's global one.
+            **cond: Passed to the network.
+
+        Returns:
+            ``(B,)``, at least float32, differentiable in the model's parameters. Not divided by the event's size.
+
+        Raises:
+            ValueError: If λ is negative, NaN, infinite or of a wrong shape.
+        """
+        noise = Noise(generator)
+        draw = self.times.draw(self.times.base(x0, noise), model.sde)
+        return self.at(model, x0, draw, noise.normal(x0), **cond)
+
+    def at(self, model: Model, x0: Tensor, draw: Draw, eps: Tensor, **cond: object) -> Tensor:
+        """The loss at given times and noise, ``(B,)``; see the call."""
+        if x0.device.type != "meta":
+            check_weighting(self.weighting, self.times, model.sde)
+        m = Marginal(model.sde.schedule._tau(draw.u), model.sde.schedule._rate(draw.u), draw.s)
+        prediction = model(t.combine(m.alpha, x0, m.sigma, eps), m.tau, **cond)
+        target = prediction.parameterization.target(x0, eps, m.tau)
+        weight = self.weighting(m.limit)
+        if not isinstance(weight, Tensor) or weight.shape != draw.u.shape:
+            shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+            raise ValueError(
+                f"{self.weighting} must return one weight per time, shape {tuple(draw.u.shape)}, got {shape}."
+            )
+        factor = prediction.parameterization.eps_factor(m.limit.tau)
+        error = (prediction.out - target).flatten(1) if x0.ndim > 1 else (prediction.out - target).unsqueeze(1)
+        return draw.correction * weight * (factor * factor) * error.square().sum(1, dtype=t.wide(x0.device))
+
+
+@lru_cache(maxsize=64)
+def check_weighting(weighting: Weighting, times: Times, sde: SDE) -> None:
+    """Looks at λ on the chain's knots, or at 257 times of the clock, once per (weighting, times, process).
+
+    Raises:
+        ValueError: Naming the weighting and the first time at which λ is negative, NaN or infinite.
+    """
+    with torch.inference_mode(False):
+        cpu = torch.device("cpu")
+        if isinstance(times, Knots):
+            base = (torch.arange(times.steps, dtype=torch.float64, device=cpu) + 0.5) / times.steps
+        else:
+            base = torch.linspace(0, 1, 257, dtype=torch.float64, device=cpu)[:-1]
+        draw = times.draw(base, sde) if isinstance(times, Knots) else Uniform().draw(base, sde)
+        m = sde.marginal(draw.u, draw.s)
+        weight = torch.as_tensor(weighting(m.limit), dtype=torch.float64).expand_as(draw.u)
+        bad = ~(torch.isfinite(weight) & (weight >= 0))
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
+            raise ValueError(
+                f"a weighting must be finite and not negative, but {weighting} is {weight[i].item():g} at "
+                f"tau = {float(torch.as_tensor(m.tau)[i]):.4g} (u = {draw.u[i].item():.4g}); change it there, or the times."
+            )

@@ -1,0 +1,149 @@
+r"""What does everything downstream call? `model(x, tau, **cond) -> Prediction`: a network, its parameterization and its process."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde._tensor import Scalar
+from scoresde.data import Description
+from scoresde.parameterization import Parameterization, Prediction, V
+from scoresde.sde import SDE
+
+__all__ = ["Model", "ScoreModel", "evaluating"]
+
+
+class Model(nn.Module, ABC):
+    """The waist: whatever answers `model(x, tau, **cond)` with a `Prediction`, and states its process and event shape.
+
+    Attributes:
+        sde: The process.
+        event_shape: Shape of one sample, or None where any shape is taken.
+        data: The data's description, or None.
+    """
+
+    sde: SDE
+    event_shape: tuple[int, ...] | None = None
+    data: Description | None = None
+
+    @abstractmethod
+    def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
+        """As the call, for checked arguments."""
+
+    def forward(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
+        """The prediction at ``(x, tau)``.
+
+        Args:
+            x: State in x (not in a view's coordinates), floating, ``(B, *D)``.
+            tau: OU time in (0, tau_max], a number or a tensor of shape ``()`` or ``(B,)``.
+            **cond: Passed to the network.
+
+        Raises:
+            ValueError: If ``x`` has another event shape, or ``tau`` is not positive, NaN or past the end of the clock.
+            TypeError: If ``x`` is not floating.
+        """
+        if not x.is_floating_point():
+            raise TypeError(f"x must be a floating tensor, got {x.dtype}; scale the data first (Description.to_model).")
+        if self.event_shape is not None and x.shape[1:] != self.event_shape or x.ndim == 0:
+            raise ValueError(
+                f"x must have shape (B, {', '.join(map(str, self.event_shape or ('*D',)))}), got {tuple(x.shape)}; "
+                "give the batch first, then one event."
+            )
+        tau = t.as_time(tau, low=5e-324, high=self.sde.tau_max * (1 + 1e-6))
+        if isinstance(tau, Tensor) and tau.ndim and tau.shape != x.shape[:1]:
+            raise ValueError(
+                f"tau must have shape () or ({len(x)},), got {tuple(tau.shape)}; pass one time per sample."
+            )
+        return self.predict(x, tau, **cond)
+
+
+class ScoreModel(Model):
+    r"""A network that is a score: $s = -\varepsilon/\sqrt{1 - \bar\alpha}$ and all that goes with it.
+
+    Args:
+        net: ``net(x, log_snr, **cond)`` with ``x`` ``(B, *D)`` and ``log_snr`` ``(B,)`` float32, returning as ``x``. Its
+            own type may be narrower (bf16) than that of ``x``; the output is widened again.
+        sde: The process on its clock.
+        parameterization: What the output estimates.
+        event_shape: Shape of one sample; states what ``sample(model, n)`` draws.
+        data: The description of the data it was trained on: the one source of their scaling.
+
+    Raises:
+        ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`), or
+            if the process goes closer to the data than the network's declared ``log_snr_range``.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        sde: SDE,
+        parameterization: Parameterization | None = None,
+        event_shape: tuple[int, ...] | None = None,
+        data: Description | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.sde = sde
+        self.parameterization = V() if parameterization is None else parameterization
+        self.data = data
+        self.event_shape = tuple(event_shape) if event_shape is not None else (data.shape if data else None)
+        self._check()
+
+    def _check(self) -> None:
+        if self.parameterization.determinant(self.sde.tau_max) == 0:
+            raise ValueError(
+                f"{self.parameterization} says nothing about x0 at the end of {self.sde.schedule}, where no signal is "
+                "left; use V() or X0(), or a clock that is clipped before that."
+            )
+        known = getattr(self.net, "log_snr_range", None)
+        if known is not None and ou.log_snr(self.sde.tau_min) > known[1]:
+            raise ValueError(
+                f"the network knows log-SNR up to {known[1]}, but tau_min = {self.sde.tau_min} has "
+                f"{ou.log_snr(self.sde.tau_min):.4g}; raise tau_min or widen the network's log_snr_range."
+            )
+
+    def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
+        """As the call, for checked arguments: one network call."""
+        weight = next(self.net.parameters(), None)
+        inner = x
+        if weight is not None:
+            if weight.device != x.device:
+                raise ValueError(
+                    f"x is on {x.device}, the model on {weight.device}; move one: x.to({weight.device!r})."
+                )
+            if weight.is_floating_point() and weight.dtype != x.dtype:
+                inner = x.to(weight.dtype)
+        log_snr = ou.log_snr(tau)
+        if isinstance(log_snr, Tensor):
+            log_snr = log_snr.to(device=x.device, dtype=torch.float32).expand(x.shape[:1])
+        else:
+            log_snr = torch.full(x.shape[:1], log_snr, dtype=torch.float32, device=x.device)
+        out = self.net(inner, log_snr, **cond)
+        if out.shape != x.shape:
+            raise ValueError(f"the network must return the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}.")
+        return Prediction(x, tau, out if out.dtype == x.dtype else out.to(x.dtype), self.parameterization)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for every submodule, and each one's own mode again afterwards, also after an exception."""
+    training = [m for m in module.modules() if m.training]
+    for m in training:
+        m.training = False
+    try:
+        yield
+    finally:
+        for m in training:
+            m.training = True
+
+
+def event_size(x: Tensor) -> int:
+    """Number of elements of one sample of ``x``, shape ``(B, *D)``."""
+    return math.prod(x.shape[1:])

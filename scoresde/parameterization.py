@@ -1,0 +1,176 @@
+r"""What does the network output? Each target is $p\,x_0 + q\,\varepsilon$, so with $x = \alpha x_0 + \sigma\varepsilon$ any output gives them all.
+
+With $\det = \alpha q - \sigma p$: $\hat\varepsilon = (\alpha\,out - p\,x)/\det$, $\hat x_0 = (q\,x - \sigma\,out)/\det$,
+$\hat v = \alpha\hat\varepsilon - \sigma\hat x_0 = ((\alpha^2 + \sigma^2)\,out - (\alpha p + \sigma q)\,x)/\det$ and
+$score = -\hat\varepsilon/\sigma$.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde._tensor import Scalar
+from scoresde.schedule import LinearBetas, Schedule
+from scoresde.sde import posterior_coefficients
+
+__all__ = ["X0", "Eps", "Mean", "Parameterization", "Prediction", "Score", "V", "Velocity"]
+
+
+class Parameterization(ABC):
+    """A linear target. Subclasses give its two coefficients; one that wants a scaled input says so by `input_scale`."""
+
+    @abstractmethod
+    def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
+        """(p, q) of the target $p\\,x_0 + q\\,\\varepsilon$ at ``tau``, each a number or as ``tau``."""
+
+    def target(self, x0: Tensor, eps: Tensor, tau: Scalar) -> Tensor:
+        """What the network should output, ``(B, *D)``; ``x0`` and ``eps`` as that, ``tau`` a number or ``(B,)``."""
+        p, q = self.coefficients(tau)
+        return t.combine(p, x0, q, eps)
+
+    def determinant(self, tau: Scalar) -> Scalar:
+        """α q - σ p: where it is 0, the output does not determine eps and x0."""
+        p, q = self.coefficients(tau)
+        return ou.alpha(tau) * q - ou.sigma(tau) * p
+
+    def eps_factor(self, tau: Scalar) -> Scalar:
+        """|eps error| per |output error|: α / det."""
+        return ou.alpha(tau) / self.determinant(tau)
+
+
+@dataclass(frozen=True)
+class Eps(Parameterization):
+    r"""The noise, $\varepsilon$. Source: Ho, Jain & Abbeel 2020."""
+
+    def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
+        """(0, 1)."""
+        return 0.0, 1.0
+
+
+@dataclass(frozen=True)
+class X0(Parameterization):
+    r"""The data, $x_0$ (a denoiser). Source: Ho, Jain & Abbeel 2020, section 3.2."""
+
+    def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
+        """(1, 0)."""
+        return 1.0, 0.0
+
+
+@dataclass(frozen=True)
+class Score(Parameterization):
+    r"""The score of the kernel, $-\varepsilon/\sigma$. Source: Song & Ermon 2019."""
+
+    def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
+        """(0, -1/σ)."""
+        return 0.0, -1.0 / ou.sigma(tau)
+
+
+@dataclass(frozen=True)
+class V(Parameterization):
+    r"""$v = (\sigma_d\alpha\,\varepsilon - \sigma x_0/\sigma_d)/n$ with $n = \sqrt{\sigma^2 + \sigma_d^2\alpha^2}$, for data of standard deviation $\sigma_d$.
+
+    With ``sigma_data`` = 1 this is $\alpha\varepsilon - \sigma x_0$. Otherwise it is minus the target of EDM's
+    preconditioning, of unit variance for such data at every time (EDM also scales the input by 1/n; a network that wants
+    that does so itself).
+
+    Source: Salimans & Ho 2022, appendix D; Karras et al. 2022, eq. 7.
+    """
+
+    sigma_data: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.sigma_data > 0:
+            raise ValueError(f"sigma_data must be positive, got {self.sigma_data!r}.")
+
+    def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
+        """(-σ/(σ_d n), σ_d α/n)."""
+        alpha, sigma = ou.alpha(tau), ou.sigma(tau)
+        if self.sigma_data == 1.0:
+            return -sigma, alpha
+        n = t.sqrt(sigma * sigma + (self.sigma_data * alpha) * (self.sigma_data * alpha))
+        return -sigma / (self.sigma_data * n), self.sigma_data * alpha / n
+
+
+@dataclass(frozen=True)
+class Velocity(Parameterization):
+    r"""The straight path's velocity, $\varepsilon - x_0$. Source: Lipman et al. 2023."""
+
+    def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
+        """(-1, 1)."""
+        return -1.0, 1.0
+
+
+@dataclass(frozen=True)
+class Mean(Parameterization):
+    r"""DDPM's posterior mean $\tilde\mu(x_\tau, x_0) = e^{-s}x_0 + (e^{-\Delta}\sigma_s^2/\sigma_\tau)\,\varepsilon$, one chain step earlier.
+
+    Args:
+        schedule: The chain's clock.
+        steps: The chain's length K; ``s`` is the time at u - 1/K (0 in the first step).
+
+    Source: Ho, Jain & Abbeel 2020, eqs. 7–8.
+    """
+
+    schedule: Schedule = LinearBetas()
+    steps: int = 1000
+
+    def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
+        r"""$(e^{-s},\ e^{-\Delta}\sigma_s^2/\sigma_\tau)$."""
+        u = self.schedule.u(tau) - 1.0 / self.steps
+        first = u <= 1e-9
+        s = t.where(first, 0.0 * u, self.schedule.tau(t.where(first, 0.0 * u, u)))
+        _, on_x, _ = posterior_coefficients(tau, s)
+        return ou.alpha(s), on_x * ou.sigma(tau)
+
+
+class Prediction:
+    """One network output and all that follows from it; each member is computed when asked for, once.
+
+    Args:
+        x: State, ``(B, *D)``.
+        tau: Its OU time, a positive number or ``(B,)``.
+        out: The network's output, as ``x``.
+        parameterization: What ``out`` estimates.
+    """
+
+    def __init__(self, x: Tensor, tau: Scalar, out: Tensor, parameterization: Parameterization) -> None:
+        self.x = x
+        self.tau = tau
+        self.out = out
+        self.parameterization = parameterization
+
+    @cached_property
+    def _solved(self) -> tuple[Scalar, Scalar, Scalar, Scalar, Scalar]:
+        p, q = self.parameterization.coefficients(self.tau)
+        alpha, sigma = ou.alpha(self.tau), ou.sigma(self.tau)
+        return alpha, sigma, p, q, alpha * q - sigma * p
+
+    @cached_property
+    def eps(self) -> Tensor:
+        """Noise estimate, ``(B, *D)``."""
+        alpha, _, p, _, det = self._solved
+        return t.combine(alpha / det, self.out, -p / det, self.x)
+
+    @cached_property
+    def x0(self) -> Tensor:
+        """Data estimate, the posterior mean of x_0, ``(B, *D)``."""
+        _, sigma, _, q, det = self._solved
+        return t.combine(-sigma / det, self.out, q / det, self.x)
+
+    @cached_property
+    def v(self) -> Tensor:
+        """α eps - σ x0, the ODE's velocity in the angle φ, ``(B, *D)``."""
+        alpha, sigma, p, q, det = self._solved
+        return t.combine(1.0 / det, self.out, -(alpha * p + sigma * q) / det, self.x)
+
+    @cached_property
+    def score(self) -> Tensor:
+        """-eps / σ, the score of p_τ, ``(B, *D)``."""
+        alpha, sigma, p, _, det = self._solved
+        return t.combine(-alpha / (sigma * det), self.out, p / (sigma * det), self.x)
