@@ -1,0 +1,384 @@
+"""Do the networks compute what they say, in every dtype, mode and shape that the rest of the package asks of them?"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from scoresde.nn import MLP, FourierInput, LabelEmbedding, LogSNREmbedding, UNet
+from scoresde.nn.unet import _Attention
+
+FOURIER = FourierInput(base=1.0)
+SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "heads": 2, "groups": 4}
+NETS = {
+    "mlp of numbers": lambda **s: MLP((), width=16, depth=2, **s),
+    "mlp of vectors": lambda **s: MLP((3,), width=16, depth=2, **s),
+    "mlp of matrices": lambda **s: MLP((2, 5), width=16, depth=1, fourier=FOURIER, **s),
+    "unet": lambda **s: UNet((1, 8, 8), **{**SMALL, **s}),
+    "unet of odd size": lambda **s: UNet((3, 9, 11), **{**SMALL, "multipliers": (1, 2, 1), "fourier": FOURIER, **s}),
+    "unet without attention": lambda **s: UNet((2, 8, 9), **{**SMALL, "attention": (), "blocks": 2, **s}),
+}
+Net = TypeVar("Net", bound=nn.Module)
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # in torch's jvp
+every_net = pytest.mark.parametrize("build", NETS.values(), ids=NETS.keys())
+
+
+def trained(net: Net, dtype: torch.dtype = torch.float64) -> Net:
+    """The network as training might leave it: no weight is zero any more."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return net.to(dtype).eval()
+
+
+def batch(net: MLP | UNet, size: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    return torch.randn(size, *net.event_shape, dtype=dtype), torch.linspace(-6.0, 12.0, size, dtype=dtype)
+
+
+@every_net
+def test_an_untrained_network_gives_zero(build):
+    net = build()
+    x, log_snr = batch(net, dtype=torch.float32)
+    assert torch.equal(net(x, log_snr), torch.zeros_like(x))
+
+
+@every_net
+def test_every_parameter_receives_a_gradient_once_no_weight_is_zero(build):
+    net = trained(build(num_classes=3))
+    x, log_snr = batch(net)
+    (net(x, log_snr, torch.tensor([0, 1, 2, 1])) * torch.randn_like(x)).sum().backward()
+    idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-9]
+    assert idle == []
+
+
+@every_net
+def test_every_input_value_reaches_the_output(build):
+    net = trained(build())
+    x, log_snr = batch(net, 2)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(net(x, log_snr).square().sum(), x)
+    assert gradient.abs().min() > 0
+
+
+@every_net
+def test_forward_products_match_finite_differences_and_reverse_products(build):
+    net = trained(build())
+    x, log_snr = batch(net, 2)
+    v, w = torch.randn_like(x), torch.randn_like(x)
+    step = 1e-5
+    with sdpa_kernel(SDPBackend.MATH):
+        out, forward = jvp(lambda x: net(x, log_snr), (x,), (v,))[:2]
+    difference = (net(x + step * v, log_snr) - net(x - step * v, log_snr)) / (2 * step)
+    torch.testing.assert_close(out, net(x, log_snr), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(forward, difference, rtol=1e-5, atol=1e-6)
+    leaf = x.clone().requires_grad_()
+    (reverse,) = torch.autograd.grad(net(leaf, log_snr), leaf, w)
+    torch.testing.assert_close((w * forward).sum(), (reverse * v).sum(), rtol=1e-10, atol=1e-12)
+
+
+@every_net
+def test_vmapped_forward_products_over_probes_match_one_at_a_time(build):
+    net = trained(build())
+    x, log_snr = batch(net, 2)
+    probes = torch.randn(3, *x.shape, dtype=x.dtype)
+
+    def product(probe: Tensor) -> Tensor:
+        return jvp(lambda x: net(x, log_snr), (x,), (probe,))[1]
+
+    with sdpa_kernel(SDPBackend.MATH):
+        together, alone = vmap(product)(probes), torch.stack([product(probe) for probe in probes])
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-12)
+
+
+@every_net
+def test_a_sample_does_not_depend_on_its_batch(build):
+    net = trained(build(num_classes=5))
+    x, log_snr = batch(net, 5)
+    cond, order = torch.arange(5), torch.tensor([3, 0, 4, 1, 2])
+    out = net(x, log_snr, cond)
+    torch.testing.assert_close(net(x[order], log_snr[order], cond[order]), out[order], rtol=1e-10, atol=1e-12)
+    alone = torch.cat([net(x[i : i + 1], log_snr[i : i + 1], cond[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(alone, out, rtol=1e-10, atol=1e-12)
+    with sdpa_kernel(SDPBackend.MATH):
+        mapped = vmap(lambda x, log_snr, cond: net(x[None], log_snr[None], cond[None])[0])(x, log_snr, cond)
+    torch.testing.assert_close(mapped, out, rtol=1e-10, atol=1e-12)
+
+
+@every_net
+def test_an_empty_batch_gives_an_empty_result_and_zero_gradients(build):
+    net = build().train()
+    x, log_snr = batch(net, 0, torch.float32)
+    out = net(x, log_snr)
+    out.sum().backward()
+    assert out.shape == x.shape
+    assert all(p.grad is None or not p.grad.any() for p in net.parameters())
+
+
+@every_net
+def test_dropout_acts_in_training_mode_and_only_there(build):
+    net = trained(build(dropout=0.5))
+    x, log_snr = batch(net)
+    assert torch.equal(net(x, log_snr), net(x, log_snr))
+    net.train()
+    assert not torch.equal(net(x, log_snr), net(x, log_snr))
+
+
+@every_net
+def test_noise_label_and_position_all_matter(build):
+    net = trained(build(num_classes=2))
+    x, log_snr = batch(net)
+    zeros, ones = torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.long)
+    out = net(x, log_snr, zeros)
+    assert ((net(x, log_snr + 1, zeros) - out).abs() > 1e-6).any()
+    assert ((net(x, log_snr, ones) - out).abs() > 1e-6).any()
+
+
+@every_net
+def test_noise_levels_beyond_the_range_are_read_as_its_ends(build):
+    net = trained(build(log_snr_range=(-8.0, 9.0)))
+    x, _ = batch(net, 2)
+    out = net(x, torch.tensor([-8.0, 9.0], dtype=x.dtype))
+    for low, high in [(-math.inf, math.inf), (-8.1, 9.1)]:
+        assert torch.equal(net(x, torch.tensor([low, high], dtype=x.dtype)), out)
+    assert ((net(x, torch.tensor([-7.0, 8.0], dtype=x.dtype)) - out).abs() > 1e-6).any()
+
+
+@every_net
+def test_a_half_precision_network_keeps_the_dtype_of_x_and_stays_near_the_exact_one(build):
+    net = trained(build(), torch.float32)
+    x, log_snr = batch(net)
+    exact = net(x.float(), log_snr).double()
+    half = copy.deepcopy(net).to(torch.bfloat16)(x, log_snr)
+    assert half.dtype == torch.float64
+    assert (half - exact).norm() < 0.05 * exact.norm()  # bfloat16 rounds to 2^-9 = .002, a few dozen times over
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = net(x.float(), log_snr)
+    assert mixed.dtype == torch.float32
+    assert (mixed.double() - exact).norm() < 0.05 * exact.norm()
+
+
+@every_net
+def test_weights_made_on_the_meta_device_compute_the_same_once_loaded(build):
+    net = trained(build(), torch.float32)
+    x, log_snr = batch(net, dtype=torch.float32)
+    with torch.device("meta"):
+        empty = build()
+    empty.to_empty(device="cpu").load_state_dict(net.state_dict())
+    assert torch.equal(empty.eval()(x, log_snr), net(x, log_snr))
+    assert set(net.state_dict()) == {name for name, _ in net.named_parameters()}
+
+
+@every_net
+def test_the_network_runs_without_values(build):
+    with FakeTensorMode(), torch.device("meta"):
+        net = build(num_classes=2, null_class=True)
+        x, log_snr = batch(net, dtype=torch.float32)
+        for cond in (None, torch.ones(4, dtype=torch.long)):
+            out = net(x, log_snr, cond)
+            out.sum().backward()
+            assert out.shape == x.shape
+
+
+@every_net
+def test_the_fields_rebuild_the_network(build):
+    net = build(num_classes=2)
+    again = type(net)(**{field.name: getattr(net, field.name) for field in dataclasses.fields(net)})
+    shapes = [{name: p.shape for name, p in n.named_parameters()} for n in (net, again)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("settings", [{}, {"fourier": FOURIER}])
+def test_channels_last_changes_no_value(settings):
+    net = trained(UNet((2, 9, 10), **SMALL, **settings))
+    x, log_snr = batch(net)
+    out = net(x, log_snr)
+    net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in its stub)
+    last = net(x.to(memory_format=torch.channels_last), log_snr)
+    torch.testing.assert_close(last, out, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 13), (9, 8), (15, 17), (28, 28)])
+@pytest.mark.parametrize("multipliers", [(1,), (1, 2, 2), (1, 1, 1, 1, 2)])
+def test_a_unet_takes_any_size_from_eight_on(size, multipliers):
+    net = trained(UNet((1, *size), 8, multipliers, blocks=1, attention=(), groups=4), torch.float32)
+    x, log_snr = batch(net, 1, torch.float32)
+    x.requires_grad_()
+    out = net(x, log_snr)
+    (gradient,) = torch.autograd.grad(out.square().sum(), x)
+    assert out.shape == x.shape
+    assert gradient.abs().min() > 0
+
+
+def test_attention_is_multi_head_attention_over_the_pixels():
+    ours = trained(_Attention(8, heads=2, groups=2))
+    oracle = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64).eval()
+    names = {"in_proj_weight": ours.enter.weight, "in_proj_bias": ours.enter.bias}
+    names |= {"out_proj.weight": ours.leave.weight, "out_proj.bias": ours.leave.bias}
+    h = torch.randn(3, 8, 4, 5, dtype=torch.float64)
+    tokens = ours.norm(h).flatten(2).mT
+    read, _ = functional_call(oracle, names, (tokens, tokens, tokens))
+    torch.testing.assert_close(ours(h), h + read.mT.reshape(h.shape), rtol=1e-10, atol=1e-12)
+
+
+def test_log_snr_features_have_geometric_periods_and_tell_all_levels_apart():
+    embedding = LogSNREmbedding(4, (-10.0, 6.0), periods=5, shortest_period=2.0).double()
+    log_snr = torch.linspace(-10, 6, 50, dtype=torch.float64)
+    periods = torch.tensor([32 / 2**n for n in range(5)], dtype=torch.float64)
+    phase = 2 * math.pi * (log_snr[:, None] + 10) / periods
+    expected = torch.cat([torch.sin(phase), torch.cos(phase)], 1)
+    torch.testing.assert_close(embedding.features(log_snr), expected, rtol=0, atol=1e-12)
+    assert (expected[:, 5].diff() < 0).all()  # the slowest cosine falls all the way
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_log_snr_features_do_not_depend_on_the_precision_of_the_weights(dtype):
+    log_snr = torch.linspace(-30, 30, 101)
+    features = LogSNREmbedding(4).to(dtype).features(log_snr)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features.double(), LogSNREmbedding(4).double().features(log_snr), rtol=0, atol=1e-4)
+
+
+def test_a_half_precision_embedding_tells_levels_apart_that_half_precision_does_not():
+    embedding = LogSNREmbedding(16).to(torch.bfloat16)
+    near = torch.tensor([5.0, 5.01])
+    assert near.bfloat16().diff() == 0
+    assert embedding(near).diff(dim=0).any()
+
+
+def test_fourier_features_of_eight_bit_pictures_are_those_of_the_paper():
+    x = torch.rand(2, 3, 4, 4, dtype=torch.float64) * 2 - 1
+    expected = [x, *(f(2**n * math.pi * x) for f in (torch.sin, torch.cos) for n in (7, 8))]
+    torch.testing.assert_close(FourierInput(base=128)(x), torch.cat(expected, 1), rtol=0, atol=1e-10)
+
+
+def test_the_top_fourier_octave_repeats_with_the_bins_and_the_one_below_tells_neighbours_apart():
+    x = torch.rand(2, 1, dtype=torch.float64)
+    here, next_bin = (FourierInput(base=17 / 2)(x + shift) for shift in (0.0, 2 / 17))
+    torch.testing.assert_close(next_bin[:, [2, 4]], here[:, [2, 4]], rtol=0, atol=1e-12)
+    torch.testing.assert_close(next_bin[:, [1, 3]], -here[:, [1, 3]], rtol=0, atol=1e-12)
+
+
+def test_fourier_features_of_half_precision_input_are_computed_in_float32():
+    x = torch.tensor([[0.3, -0.7]], dtype=torch.bfloat16)
+    assert torch.equal(FourierInput(8.5)(x), FourierInput(8.5)(x.float()))
+
+
+def test_no_label_means_the_null_label_where_there_is_one():
+    net = trained(MLP((3,), width=8, num_classes=4, null_class=True))
+    x, log_snr = batch(net)
+    assert net.null_label == 4
+    assert torch.equal(net(x, log_snr), net(x, log_snr, torch.full((4,), 4)))
+    assert not torch.equal(net(x, log_snr), net(x, log_snr, torch.full((4,), 3)))
+    assert MLP((3,), num_classes=4).null_label is None
+    assert MLP((3,)).null_label is None
+
+
+@pytest.mark.parametrize("null_class", [False, True])
+def test_a_label_out_of_range_is_refused(null_class):
+    table = LabelEmbedding(2, 4, null_class)
+    last = 4 if null_class else 3
+    assert table(torch.tensor([0, last])).shape == (2, 2)
+    with pytest.raises(ValueError, match=rf"labels must lie in 0 \.\.\. {last}, got -1 \.\.\. 2"):
+        table(torch.tensor([2, -1]))
+    with pytest.raises(ValueError, match=rf"labels must lie in 0 \.\.\. {last}, got 1 \.\.\. {last + 1}"):
+        table(torch.tensor([last + 1, 1]))
+
+
+@every_net
+def test_a_wrong_event_shape_is_refused_and_never_broadcast(build):
+    net = build()
+    log_snr = torch.zeros(4)
+    for shape in [(4, *net.event_shape, 1), (4, 1, *net.event_shape), (4, *(n + 1 for n in net.event_shape), 2), ()]:
+        with pytest.raises(ValueError, match=r"x must have shape \(B,.*\), got \(.*\); reshape x or build"):
+            net(torch.zeros(shape), log_snr)
+
+
+@every_net
+@pytest.mark.parametrize("shape", [(), (1,), (4, 1), (5,)])
+def test_one_log_snr_per_sample_is_asked_for(build, shape):
+    net = build()
+    with pytest.raises(ValueError, match=r"log_snr must have shape \(4,\), got \(.*\); pass one value per sample"):
+        net(torch.zeros(4, *net.event_shape), torch.zeros(shape))
+
+
+def test_inputs_of_the_wrong_kind_are_refused():
+    net, classes = MLP((3,), width=4), MLP((3,), width=4, num_classes=2)
+    x, log_snr = torch.zeros(4, 3), torch.zeros(4)
+    with pytest.raises(TypeError, match="must be floating, got torch.int64"):
+        net(x.long(), log_snr)
+    with pytest.raises(ValueError, match="cond must be None for a network without classes"):
+        net(x, log_snr, torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ValueError, match="cond must be given to a network of 2 classes without a null label, got None"):
+        classes(x, log_snr)
+    with pytest.raises(TypeError, match="cond must hold whole numbers, got torch.float32"):
+        classes(x, log_snr, torch.zeros(4))
+    with pytest.raises(ValueError, match=r"cond must have shape \(4,\), got \(4, 1\)"):
+        classes(x, log_snr, torch.zeros(4, 1, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "match"),
+    [
+        (lambda: MLP((3,), width=0), ValueError, r"width must be a whole number > 0, got 0"),
+        (lambda: MLP((3,), depth=2.0), ValueError, r"depth must be a whole number > 0, got 2.0"),  # type: ignore[arg-type]
+        (lambda: MLP((3,), dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0; use 0"),
+        (lambda: MLP((3, -1)), ValueError, r"each entry of event_shape must be a whole number > 0, got -1"),
+        (lambda: MLP(3), TypeError, r"event_shape must be a tuple of whole numbers, got 3; write \(3,\)"),  # type: ignore[arg-type]
+        (lambda: MLP((3,), log_snr_range=(5.0, -5.0)), ValueError, r"low < high, got \(5.0, -5.0\)"),
+        (lambda: MLP((3,), null_class=True), ValueError, r"null_class needs classes, got num_classes=None"),
+        (lambda: MLP((3,), num_classes=0), ValueError, r"num_classes must be a whole number > 0, got 0"),
+        (lambda: FourierInput(0.0), ValueError, r"base must be a finite number > 0, got 0.0"),
+        (lambda: FourierInput(1.0, ()), ValueError, r"octaves must be one or more whole numbers, got \(\)"),
+        (lambda: LogSNREmbedding(periods=0), ValueError, r"periods must be a whole number > 0"),
+        (
+            lambda: UNet((1, 7, 8)),
+            ValueError,
+            r"event_shape must be \(channels, height >= 8, .*got \(1, 7, 8\); use MLP",
+        ),
+        (lambda: UNet((64,)), ValueError, r"event_shape must be \(channels, height >= 8, .*got \(64,\); use MLP"),
+        (lambda: UNet((1, 8, 8), multipliers=()), ValueError, r"multipliers must name at least one level"),
+        (
+            lambda: UNet((1, 8, 8), channels=12),
+            ValueError,
+            r"channels must be a multiple of groups and larger, got chan",
+        ),
+        (
+            lambda: UNet((1, 8, 8), channels=8),
+            ValueError,
+            r"channels must be a multiple of groups and larger, got chan",
+        ),
+        (lambda: UNet((1, 8, 8), attention=(3,)), ValueError, r"attention must name levels 0 \.\.\. 2, got 3"),
+        (lambda: UNet((1, 8, 8), attention=(-1,)), ValueError, r"attention must name levels 0 \.\.\. 2, got -1"),
+        (lambda: UNet((1, 8, 8), heads=3), ValueError, r"heads must divide .* got heads=3 and width 64 at level 2"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(build, error, match):
+    with pytest.raises(error, match=match):
+        build()
+
+
+@pytest.mark.cuda
+@every_net
+def test_the_gpu_agrees_with_the_cpu_and_never_waits(build):
+    net = trained(build(num_classes=3))
+    x, log_snr = batch(net)
+    cond = torch.tensor([0, 1, 2, 1])
+    expected = net(x, log_snr, cond)
+    net, x, log_snr, cond = net.cuda(), x.cuda(), log_snr.cuda(), cond.cuda()
+    net(x, log_snr, cond)  # libraries set themselves up, and may wait while they do
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        out = net(x, log_snr, cond)
+        out.sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(out.cpu(), expected, rtol=1e-8, atol=1e-10)
