@@ -1,0 +1,31 @@
+"""Ways back from the prior: the DDPM chain, the reverse SDE, the probability-flow ODE."""
+
+from scoresde.sampler.base import Observer, Path, Predict, Sampler, Samples, StepSampler, sample
+from scoresde.sampler.ddpm import DDPM
+from scoresde.sampler.grid import Chain, Custom, Grid, UniformAngle, UniformLogSNR, UniformTau, UniformU
+from scoresde.sampler.probability_flow import DDIM, ODE, RungeKutta
+from scoresde.sampler.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "ODE",
+    "Chain",
+    "Custom",
+    "EulerMaruyama",
+    "ExponentialSDE",
+    "Grid",
+    "Observer",
+    "Path",
+    "Predict",
+    "RungeKutta",
+    "Sampler",
+    "Samples",
+    "StepSampler",
+    "TorchSDE",
+    "UniformAngle",
+    "UniformLogSNR",
+    "UniformTau",
+    "UniformU",
+    "sample",
+]

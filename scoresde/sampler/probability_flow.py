@@ -1,0 +1,174 @@
+r"""How does the probability-flow ODE walk back? In the angle it is $dx/d\phi = v$, with no linear part.
+
+From $\phi = \mathrm{atan}(\sigma/\alpha)$ down to the angle of ``tau_min``; nothing is drawn but the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde import ou
+from scoresde.sampler.base import Path, Predict, Sampler, StepSampler
+from scoresde.sampler.grid import Grid, UniformAngle
+
+__all__ = ["DDIM", "ODE", "RungeKutta"]
+
+
+@dataclass(frozen=True)
+class DDIM(StepSampler):
+    r"""$x_s = \alpha_s\hat x_0 + \sigma_s\hat\varepsilon$, which is the rotation $\cos\delta\,x - \sin\delta\,\hat v$ by $\delta = \phi_\tau - \phi_s$.
+
+    The exponential integrator of order 1 of the probability-flow ODE; on the chain's grid it ends at τ = 0.
+
+    Source: Song, Meng & Ermon 2021, eq. 12 with η = 0; Salimans & Ho 2022, appendix D for the rotation.
+    """
+
+    @property
+    def order(self) -> int:
+        """1."""
+        return 1
+
+    def step(
+        self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
+    ) -> tuple[Any, Any]:
+        """See the class."""
+        delta = ou.angle(tau) - ou.angle(s)
+        return math.cos(delta) * x + -math.sin(delta) * predict(x, tau).v, None
+
+
+@dataclass(frozen=True)
+class _Tableau:
+    """An explicit Runge–Kutta method: rows of stage weights, final weights, order (Butcher 2016)."""
+
+    stages: tuple[tuple[float, ...], ...]
+    final: tuple[float, ...]
+    order: int
+
+
+_TABLEAUS = {
+    "euler": _Tableau(((),), (1.0,), 1),
+    "midpoint": _Tableau(((), (0.5,)), (0.0, 1.0), 2),
+    "heun": _Tableau(((), (1.0,)), (0.5, 0.5), 2),
+    "rk3": _Tableau(((), (0.5,), (-1.0, 2.0)), (1 / 6, 2 / 3, 1 / 6), 3),
+    "rk4": _Tableau(((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), 4),
+}
+
+
+@dataclass(frozen=True)
+class RungeKutta(StepSampler):
+    r"""A classical Runge–Kutta method on $dx/d\phi = v$: as many network calls a step as it has stages.
+
+    Args:
+        steps: Number of steps, not of network calls.
+        grid: Default even in the angle.
+        method: ``"euler"``, ``"midpoint"``, ``"heun"``, ``"rk3"`` or ``"rk4"``.
+    """
+
+    steps: int = 50
+    grid: Grid = field(default_factory=UniformAngle)
+    method: str = "rk4"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in _TABLEAUS:
+            raise ValueError(f"method must be one of {', '.join(_TABLEAUS)}, got {self.method!r}.")
+
+    @property
+    def order(self) -> int:
+        """The method's own."""
+        return _TABLEAUS[self.method].order
+
+    def step(
+        self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
+    ) -> tuple[Any, Any]:
+        """See the class."""
+        tableau, start = _TABLEAUS[self.method], ou.angle(tau)
+        delta = ou.angle(s) - start
+        slopes = []
+        for weights in tableau.stages:
+            # consistent tableaus: a stage stands where its weights sum to; the ends are met exactly
+            place = sum(weights)
+            time = tau if place == 0 else s if place == 1 else ou.tau_from_angle(start + place * delta)
+            slopes.append(predict(_advance(x, delta, weights, slopes), time).v)
+        return _advance(x, delta, tableau.final, slopes), None
+
+
+def _advance(x: Any, delta: float, weights: tuple[float, ...], slopes: list[Any]) -> Any:
+    for weight, slope in zip(weights, slopes, strict=True):
+        if weight:
+            x = x + (delta * weight) * slope
+    return x
+
+
+@dataclass(frozen=True)
+class ODE(Sampler):
+    """torchdiffeq's adaptive solvers on the probability-flow ODE; one step size is shared by the whole batch.
+
+    So a sample depends, within the tolerance, on its neighbours; for one that does not, use a fixed-step method.
+
+    Args:
+        method: ``"dopri5"``, ``"bosh3"``, ``"dopri8"``, ``"fehlberg2"`` or ``"adaptive_heun"``.
+        rtol, atol: Relative and absolute tolerance of a step, root mean square over batch and event.
+    """
+
+    method: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        known = ("dopri5", "bosh3", "dopri8", "fehlberg2", "adaptive_heun")
+        if self.method not in known:
+            raise ValueError(f"method must be one of {', '.join(known)}, got {self.method!r}.")
+        if not (self.rtol > 0 and self.atol > 0):
+            raise ValueError(f"rtol and atol must be positive, got {self.rtol!r} and {self.atol!r}.")
+
+    def run(self, x: Tensor, path: Path) -> tuple[Tensor, float]:
+        """Solves from the start to ``tau_min``; see `Sampler.run`."""
+        from torchdiffeq import odeint
+
+        sde = path.sde
+        first, last = float(ou.angle(path.start)), float(ou.angle(sde.tau_min))
+        accepted = _Accepted(first, last, path)
+
+        def velocity(phi: Tensor, state: Tensor) -> Tensor:
+            # the angle comes back in the state's precision: keep its tau inside the clock
+            tau = ou.tau_from_angle(phi.double()).clamp(sde.tau_min, sde.tau_max)
+            return path.predict(state, tau).v
+
+        accepted.function = velocity
+        times = torch.tensor([first, last], dtype=torch.float64, device=x.device)
+        try:
+            end = odeint(accepted, x, times, rtol=self.rtol, atol=self.atol, method=self.method)
+        except AssertionError as error:
+            raise RuntimeError(
+                f"{self} did not reach tau_min ({error}); loosen rtol and atol, or use a fixed-step method."
+            ) from error
+        if path.observe is not None:
+            path.observe(100, 100, sde.tau_min, end[-1])
+        return end[-1], sde.tau_min
+
+
+class _Accepted(torch.nn.Module):
+    """The right-hand side together with torchdiffeq's callback for accepted steps, which feeds the observer."""
+
+    def __init__(self, first: float, last: float, path: Path) -> None:
+        super().__init__()
+        self.ends, self.path, self.function = (first, last), path, None
+        if path.observe is not None:
+            self.callback_accept_step = self._observe
+
+    def forward(self, phi: Tensor, state: Tensor) -> Tensor:
+        assert self.function is not None
+        return self.function(phi, state)
+
+    def _observe(self, phi: Tensor, state: Tensor, dt: Tensor) -> None:
+        """torchdiffeq hands over the step's beginning; the start itself is not a step."""
+        (first, last), now = self.ends, float(phi)
+        if now < first and self.path.observe is not None:
+            self.path.observe(round(100 * (first - now) / (first - last)), 100, float(ou.tau_from_angle(now)), state)

@@ -1,0 +1,214 @@
+r"""How does the reverse SDE walk back? $dx = (x + 2\,score)\,dr + \sqrt2\,dW$, $r = \tau_{max} - \tau$.
+
+In log-SNR $\ell$ it is $dx = \tfrac12(\sigma^2 x - 2\sigma\varepsilon)\,d\ell + \sigma\,dW$, which keeps its digits near the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde import ou
+from scoresde.sampler.base import Path, Predict, Sampler, StepSampler
+from scoresde.sampler.grid import Grid, UniformLogSNR
+
+__all__ = ["EulerMaruyama", "ExponentialSDE", "TorchSDE"]
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(StepSampler):
+    r"""Euler–Maruyama in log-SNR.
+
+    $x_s = x + \tfrac12(\sigma^2 x - 2\sigma\hat\varepsilon)h + \sigma\sqrt h\,z$ with $h = \ell_s - \ell_\tau$.
+
+    Ends at ``tau_min`` with the noise of that time left in x; ``sample(…, denoise=True)`` takes it out.
+
+    Args:
+        steps: Number of steps.
+        grid: Default even in log-SNR; needs a clock with a finite end.
+    """
+
+    grid: Grid = field(default_factory=UniformLogSNR)
+
+    @property
+    def order(self) -> int:
+        """1, in the terminal variance."""
+        return 1
+
+    @property
+    def stochastic(self) -> bool:
+        """Yes."""
+        return True
+
+    def step(
+        self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
+    ) -> tuple[Any, Any]:
+        """See the class."""
+        h, sigma = ou.log_snr(s) - ou.log_snr(tau), ou.sigma(tau)
+        x = (1.0 + 0.5 * h * sigma * sigma) * x + (-sigma * h) * predict(x, tau).eps
+        return (x + (sigma * math.sqrt(h)) * noise() if s > 0 else x), None
+
+
+@dataclass(frozen=True)
+class ExponentialSDE(StepSampler):
+    r"""An exponential integrator: the linear part solved exactly, the noise estimate held over the step.
+
+    $x_s = e^\Delta x - 2e^{-s}(\rho_\tau - \rho_s)\hat\varepsilon + \sqrt{e^{2\Delta} - 1}\,z$ with
+    $\Delta = \tau - s$ and $\rho = \sigma/\alpha$, since $\int_s^\tau e^{t-s}/\sigma(t)\,dt = e^{-s}(\rho_\tau - \rho_s)$. (With $x_0$
+    held instead of $\varepsilon$ the same integral gives `DDPM`'s step with $\tilde\beta$.)
+
+    Args:
+        steps: Number of steps.
+        grid: Default even in log-SNR; needs a clock with a finite end.
+
+    Source: Zhang & Chen 2023 (DEIS), section 3 and appendix for the SDE.
+    """
+
+    grid: Grid = field(default_factory=UniformLogSNR)
+
+    @property
+    def order(self) -> int:
+        """1, in the terminal variance."""
+        return 1
+
+    @property
+    def stochastic(self) -> bool:
+        """Yes."""
+        return True
+
+    def step(
+        self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
+    ) -> tuple[Any, Any]:
+        """See the class."""
+        growth = math.exp(tau - s)
+        fall = ou.sigma(tau) * growth - ou.sigma(s)  # e^-s (rho_tau - rho_s)
+        x = growth * x + (-2.0 * fall) * predict(x, tau).eps
+        return (x + math.sqrt(math.expm1(2.0 * (tau - s))) * noise() if s > 0 else x), None
+
+
+@dataclass(frozen=True)
+class TorchSDE(Sampler):
+    """torchsde's fixed-step solvers on the reverse SDE in log-SNR, events flattened.
+
+    Args:
+        method: ``"srk"`` (strong order 1.5) or ``"euler"``.
+        steps: Number of steps, even in log-SNR; srk makes four network calls a step, euler one.
+    """
+
+    method: str = "srk"
+    steps: int = 500
+
+    def __post_init__(self) -> None:
+        if self.method not in ("srk", "euler"):
+            raise ValueError(f"method must be 'srk' or 'euler', got {self.method!r}.")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be a positive integer, got {self.steps!r}.")
+
+    def run(self, x: Tensor, path: Path) -> tuple[Tensor, float]:
+        """Solves from the start to ``tau_min``; see `Sampler.run`.
+
+        Raises:
+            ValueError: If the clock ends without signal, where log-SNR is infinite.
+        """
+        import torchsde
+
+        first, last = float(ou.log_snr(path.start)), float(ou.log_snr(path.sde.tau_min))
+        if not math.isfinite(first):
+            raise ValueError("TorchSDE needs a finite start in log-SNR, got an infinite tau; use a clipped clock.")
+        law = _ReverseSDE(path, x.shape)
+        flat = x.reshape(len(x), -1)
+        times = torch.tensor([first, last], dtype=torch.float64, device=x.device)
+        step = (last - first) / self.steps * (1 + 1e-12)  # rounding must not add a sliver of a step
+        paths = _brownian(path, flat, first, last)
+        with torch.no_grad():
+            end = torchsde.sdeint(law, flat, times, bm=paths, method=self.method, dt=step)
+        assert isinstance(end, Tensor)
+        if path.observe is not None:
+            path.observe(self.steps, self.steps, path.sde.tau_min, end[-1].reshape(x.shape))
+        return end[-1].reshape(x.shape), path.sde.tau_min
+
+
+class _ReverseSDE(torch.nn.Module):
+    """The reverse SDE in log-SNR as torchsde wants it: flat states, diagonal noise."""
+
+    noise_type = "diagonal"
+    sde_type = "ito"
+
+    def __init__(self, path: Path, shape: torch.Size) -> None:
+        super().__init__()
+        self.path, self.shape = path, shape
+        self.recent: list[tuple[float, Tensor, Tensor]] = []
+
+    def _tau(self, ell: Tensor) -> Tensor:
+        return ou.tau_from_log_snr(ell.double()).clamp(self.path.sde.tau_min, self.path.sde.tau_max)
+
+    def f(self, ell: Tensor, y: Tensor) -> Tensor:
+        """Drift, ``(B, d)``; torchsde asks several times for the same stage, the network only once."""
+        now = float(ell)
+        for time, state, value in self.recent:
+            if time == now and state is y:
+                return value
+        tau = self._tau(ell)
+        sigma = ou.sigma(tau).to(y.dtype)
+        eps = self.path.predict(y.reshape(self.shape), tau).eps.reshape(y.shape)
+        value = 0.5 * sigma * sigma * y - sigma * eps
+        self.recent = [*self.recent[-3:], (now, y, value)]
+        return value
+
+    def g(self, ell: Tensor, y: Tensor) -> Tensor:
+        """Diffusion, ``(B, d)``."""
+        return ou.sigma(self._tau(ell)).to(y.dtype).expand_as(y)
+
+
+def _brownian(path: Path, flat: Tensor, first: float, last: float) -> Any:
+    """One Brownian path per sample with per-sample seeds, else one for the batch, seeded from the path's noise."""
+    import torchsde
+
+    draws = path.noise.uniform(torch.empty(len(flat), dtype=torch.float32, device=flat.device))
+    seeds = [int(value * 2**24) for value in draws.tolist()]
+
+    def interval(seed: int, rows: int) -> Any:
+        return torchsde.BrownianInterval(
+            t0=first,
+            t1=last,
+            size=(rows, flat.shape[1]),
+            entropy=seed,
+            dtype=flat.dtype,
+            device=flat.device,
+            levy_area_approximation="space-time",
+        )
+
+    if path.noise.per_sample:
+        return _stacked([interval(seed, 1) for seed in seeds], flat)
+    return interval(seeds[0], len(flat))
+
+
+def _stacked(intervals: list[Any], flat: Tensor) -> Any:
+    """The rows' own Brownian paths as one object of torchsde's kind."""
+    import torchsde
+
+    class Stacked(torchsde.BaseBrownian):
+        """Calls every row's path and stacks what they return."""
+
+        dtype, device, shape = flat.dtype, flat.device, flat.shape
+        levy_area_approximation = "space-time"
+
+        def __call__(self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False) -> Any:
+            parts = [each(ta, tb, return_U=return_U, return_A=return_A) for each in intervals]
+            if isinstance(parts[0], tuple):
+                return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+            return torch.cat(parts)
+
+        def __repr__(self) -> str:
+            return f"Stacked({len(intervals)})"
+
+        def size(self) -> torch.Size:
+            """Shape of a draw."""
+            return self.shape
+
+    return Stacked()
