@@ -25,7 +25,9 @@ class FourierInput:
     r"""Joins the input with $\sin(2\pi f x)$ and $\cos(2\pi f x)$ at $f = \mathrm{base} \cdot 2^n$, n in ``octaves``.
 
     Data of ``bins`` levels that fill [-1, 1] have bins of width ``2 / bins``: ``base=bins / 2`` gives the top default
-    octave exactly that period. The features of Kingma et al. (n = 7, 8 for 8-bit pictures) are ``base=128``.
+    octave exactly that period. The features of Kingma et al. (n = 7, 8 for 8-bit pictures) are ``base=128``. They help
+    where the data keep their levels; uniform dequantisation washes that period out, and slow features, such as
+    ``base=1, octaves=(-2, -1, 0)``, serve better there.
 
     Attributes:
         base: Base frequency f in cycles per unit of x, > 0.
