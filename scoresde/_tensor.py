@@ -5,15 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Protocol, cast, overload
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 Scalar = float | Tensor
-S = TypeVar("S", float, Tensor)
 
 _INF = math.inf
+
+
+class Elementwise(Protocol):
+    """A function that gives a float for a float and a tensor of the same shape for a tensor."""
+
+    @overload
+    def __call__(self, v: float, /) -> float: ...
+    @overload
+    def __call__(self, v: Tensor, /) -> Tensor: ...
+
+
+def elementwise(function: Callable[[Scalar], Scalar]) -> Elementwise:
+    """Tells a type checker that a function keeps the kind of its argument; the function itself is returned."""
+    return cast("Elementwise", function)
 
 
 def _safe(function: Callable[[float], float], v: float, at_overflow: float) -> float:
@@ -23,16 +37,19 @@ def _safe(function: Callable[[float], float], v: float, at_overflow: float) -> f
         return at_overflow
 
 
+@elementwise
 def exp(v: Scalar) -> Scalar:
     """e**v."""
     return torch.exp(v) if isinstance(v, Tensor) else _safe(math.exp, v, _INF)
 
 
+@elementwise
 def expm1(v: Scalar) -> Scalar:
     """e**v - 1, without cancellation."""
     return torch.expm1(v) if isinstance(v, Tensor) else _safe(math.expm1, v, _INF)
 
 
+@elementwise
 def log(v: Scalar) -> Scalar:
     """Natural logarithm; -inf at 0 and nan below, as in IEEE 754."""
     if isinstance(v, Tensor):
@@ -40,6 +57,7 @@ def log(v: Scalar) -> Scalar:
     return math.log(v) if v > 0 else (-_INF if v == 0 else math.nan)
 
 
+@elementwise
 def log1p(v: Scalar) -> Scalar:
     """log(1 + v), without cancellation; -inf at -1 and nan below."""
     if isinstance(v, Tensor):
@@ -47,6 +65,7 @@ def log1p(v: Scalar) -> Scalar:
     return math.log1p(v) if v > -1 else (-_INF if v == -1 else math.nan)
 
 
+@elementwise
 def sqrt(v: Scalar) -> Scalar:
     """Square root; nan below 0."""
     if isinstance(v, Tensor):
@@ -54,29 +73,42 @@ def sqrt(v: Scalar) -> Scalar:
     return math.sqrt(v) if v >= 0 else math.nan
 
 
+@elementwise
 def sin(v: Scalar) -> Scalar:
     """Sine, radians."""
     return torch.sin(v) if isinstance(v, Tensor) else math.sin(v)
 
 
-def cos(v: Scalar) -> Scalar:
-    """Cosine, radians."""
-    return torch.cos(v) if isinstance(v, Tensor) else math.cos(v)
-
-
+@elementwise
 def tan(v: Scalar) -> Scalar:
     """Tangent, radians."""
     return torch.tan(v) if isinstance(v, Tensor) else math.tan(v)
 
 
+@elementwise
 def sinh(v: Scalar) -> Scalar:
     """Hyperbolic sine."""
     return torch.sinh(v) if isinstance(v, Tensor) else _safe(math.sinh, v, math.copysign(_INF, v))
 
 
+@elementwise
 def asinh(v: Scalar) -> Scalar:
     """Inverse hyperbolic sine."""
     return torch.asinh(v) if isinstance(v, Tensor) else math.asinh(v)
+
+
+@elementwise
+def softplus(v: Scalar) -> Scalar:
+    """log(1 + e**v), to full relative precision at both ends."""
+    if isinstance(v, Tensor):
+        return torch.nn.functional.softplus(v, threshold=40.0)
+    return max(v, 0.0) + math.log1p(math.exp(-abs(v)))
+
+
+@elementwise
+def sigmoid(v: Scalar) -> Scalar:
+    """1 / (1 + e**-v)."""
+    return torch.sigmoid(v) if isinstance(v, Tensor) else 1.0 / (1.0 + exp(-v))
 
 
 def atan2(y: Scalar, x: Scalar) -> Scalar:
@@ -86,32 +118,22 @@ def atan2(y: Scalar, x: Scalar) -> Scalar:
     return math.atan2(y, x)
 
 
-def softplus(v: Scalar) -> Scalar:
-    """log(1 + e**v), to full relative precision at both ends."""
+def clamp(v: Scalar, low: float = -_INF, high: float = _INF) -> Scalar:
+    """``v``, or the bound that it passes; NaN stays NaN."""
     if isinstance(v, Tensor):
-        return torch.clamp(v, min=0) + torch.log1p(torch.exp(-v.abs()))
-    return max(v, 0.0) + math.log1p(math.exp(-abs(v)))
-
-
-def sigmoid(v: Scalar) -> Scalar:
-    """1 / (1 + e**-v)."""
-    return torch.sigmoid(v) if isinstance(v, Tensor) else math.exp(-float(softplus(-v)))
-
-
-def minimum(v: Scalar, bound: float) -> Scalar:
-    """The smaller of ``v`` and a float."""
-    return torch.clamp(v, max=bound) if isinstance(v, Tensor) else min(v, bound)
+        return torch.clamp(v, low, high)
+    return low if v < low else high if v > high else v
 
 
 def div(a: Scalar, b: Scalar) -> Scalar:
     """a / b with IEEE 754's infinities also for Python floats."""
     if isinstance(a, Tensor) or isinstance(b, Tensor) or b != 0:
         return a / b
-    return math.nan if a == 0 else math.copysign(_INF, a)
+    return math.nan if a == 0 or math.isnan(a) else math.copysign(_INF, a) * math.copysign(1.0, b)
 
 
 def where(condition: bool | Tensor, a: Scalar, b: Scalar) -> Scalar:
-    """``a`` where the condition holds, else ``b``; both are evaluated, and both must be free of errors."""
+    """``a`` where the condition holds, else ``b``; both are evaluated, and autograd needs both to be finite."""
     if not isinstance(condition, Tensor):
         return a if condition else b
     return torch.where(condition, a, b)
@@ -126,7 +148,7 @@ def _cached_table(values: tuple[float, ...], device: torch.device, dtype: torch.
 def table(values: tuple[float, ...], like: Tensor) -> Tensor:
     """A constant vector on the device of ``like``, copied there once. Shape ``(len(values),)``."""
     dtype = wide(like.device)
-    if like.device.type == "meta":
+    if like.device.type == "meta" or isinstance(like, FakeTensor):  # a fake table must not enter the cache
         return torch.empty(len(values), dtype=dtype, device=like.device)
     return _cached_table(values, like.device, dtype)
 
@@ -142,7 +164,7 @@ def has_float64(device: torch.device) -> bool:
 
 
 def as_time(t: Scalar | int, name: str = "tau", *, low: float = 0.0, high: float = _INF) -> Scalar:
-    """A time as a float, or as a tensor of at least float32: the one place where times are checked.
+    """A time as a float, or as a tensor of the widest type: the one place where times are checked.
 
     Args:
         t: A number, or a tensor of shape ``()`` or ``(B,)`` of any real type.
@@ -150,7 +172,8 @@ def as_time(t: Scalar | int, name: str = "tau", *, low: float = 0.0, high: float
         low, high: Admitted range; a tensor's values are looked at only on the CPU.
 
     Returns:
-        A float for a number; a tensor of the same shape, half precision and integers widened exactly.
+        A float for a number; a tensor of the same shape, widened exactly to float64 (float32 where the device has
+        none), so that every way of writing a time gives the same result.
 
     Raises:
         TypeError: If it is neither a number nor a real tensor.
@@ -161,9 +184,8 @@ def as_time(t: Scalar | int, name: str = "tau", *, low: float = 0.0, high: float
             raise ValueError(f"{name} must have shape () or (B,), got {tuple(t.shape)}; pass one time per sample.")
         if t.dtype.is_complex or t.dtype == torch.bool:
             raise TypeError(f"{name} must be a real tensor, got {t.dtype}.")
-        if t.dtype not in (torch.float32, torch.float64):
-            t = t.to(wide(t.device))
-        if t.device.type == "cpu" and not torch.compiler.is_compiling():
+        t = t.to(wide(t.device))
+        if t.device.type == "cpu" and not (isinstance(t, FakeTensor) or torch.compiler.is_compiling()):
             bad = ~((t >= low) & (t <= high))
             if bool(bad.any()):
                 raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {t[bad].flatten()[0].item():g}.")
@@ -185,7 +207,7 @@ def expand(c: Scalar, x: Tensor, name: str = "tau") -> Scalar:
         name: What to call ``c`` in an error.
 
     Returns:
-        A float unchanged; ``(B,)`` as ``(B, 1, …, 1)`` of the type of ``x``.
+        A float unchanged; a tensor in the type of ``x``, ``(B,)`` as ``(B, 1, …, 1)`` on its device.
 
     Raises:
         ValueError: If the shape is another one.
@@ -196,9 +218,9 @@ def expand(c: Scalar, x: Tensor, name: str = "tau") -> Scalar:
         return c.to(x.dtype)
     if c.shape != x.shape[:1]:
         raise ValueError(
-            f"{name} must have shape () or ({x.shape[0] if x.ndim else 1},), got {tuple(c.shape)}; pass one time per sample."
+            f"{name} must have shape () or {tuple(x.shape[:1])}, got {tuple(c.shape)}; pass one time per sample."
         )
-    return c.to(x.dtype).reshape(c.shape + (1,) * (x.ndim - 1))
+    return c.to(x.dtype).to(x.device).reshape(c.shape + (1,) * (x.ndim - 1))
 
 
 def combine(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
@@ -221,8 +243,7 @@ def sum_event(x: Tensor) -> Tensor:
     Returns:
         Shape ``(B,)``, float64.
     """
-    if not has_float64(x.device):
-        x = x.cpu()
+    x = x if has_float64(x.device) else x.cpu()
     return x.flatten(1).sum(1, dtype=torch.float64) if x.ndim > 1 else x.to(torch.float64)
 
 
@@ -232,7 +253,7 @@ def check_finite(x: Tensor, name: str = "x") -> None:
     Raises:
         ValueError: Names the first index with such a value and how many samples have one.
     """
-    if x.device.type == "meta" or not x.dtype.is_floating_point:
+    if x.device.type == "meta" or isinstance(x, FakeTensor) or not x.dtype.is_floating_point:
         return
     bad = ~torch.isfinite(x)
     if bool(bad.any()):
@@ -265,6 +286,11 @@ class Noise:
         self._seeds = None if seeds is None else [int(seed) for seed in seeds]
         self._sources: list[torch.Generator] = []
 
+    @property
+    def per_sample(self) -> bool:
+        """Whether every sample has a source of its own."""
+        return self._seeds is not None
+
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape, type and device of ``like``, shape ``(B, *D)``."""
         return self._draw(torch.randn, like)
@@ -283,6 +309,8 @@ class Noise:
             device = like.device if source is None or like.device.type == "meta" else source.device
             out = function(like.shape, generator=source, dtype=like.dtype, device=device)
             return out.to(like.device, non_blocking=True)
+        if like.device.type == "meta":
+            return torch.empty_like(like)
         if len(self._seeds) != len(like):
             raise ValueError(
                 f"seeds must have one entry per sample: {len(like)} samples, got {len(self._seeds)} seeds."

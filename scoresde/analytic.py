@@ -15,14 +15,14 @@ from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Noise, Scalar
 from scoresde.model import Model
-from scoresde.parameterization import Eps, Prediction
+from scoresde.parameterization import Prediction, V
 from scoresde.sde import SDE, VPSDE
 
 __all__ = ["Gaussian", "GaussianMixture", "KernelDensity"]
 
 
 class _Mixture(Model):
-    """Components with means ``(K, d)``, covariance eigenvalues ``(K, d)`` or ``(K, 1)``, and rotations ``(K, d, d)`` or None."""
+    """Components: means ``(K, d)``, covariance eigenvalues ``(K, d)`` or ``(K, 1)``, axes ``(K, d, d)`` or None."""
 
     means: Tensor
     variances: Tensor
@@ -43,7 +43,7 @@ class _Mixture(Model):
     def _terms(self, x: Tensor, tau: Scalar) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weighted component densities (B, K), whitened residuals and precisions (B, K, d) along the axes."""
         alpha, sigma = self._column(ou.alpha(tau)), self._column(ou.sigma(tau))
-        residual = x.flatten(1).reshape(len(x), 1, -1).to(self.means.dtype) - alpha * self.means
+        residual = x.reshape(len(x), 1, self.means.shape[1]).to(self.means.dtype) - alpha * self.means
         if self.axes is not None:
             residual = torch.einsum("bkd,kde->bke", residual, self.axes)
         variance = alpha * alpha * self.variances + sigma * sigma
@@ -57,15 +57,14 @@ class _Mixture(Model):
         return c.to(self.means).reshape(-1, 1, 1) if isinstance(c, Tensor) else c
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
-        """The exact noise estimate, σ times minus the score."""
+        r"""The exact $v = \sigma\sum_k r_k(\alpha(I - C_k)(x - \alpha m_k)/var_k - m_k)$, also without signal."""
         terms, scaled, _ = self._terms(x, tau)
-        share = torch.softmax(terms, 1)
-        if self.axes is None:
-            minus_score = torch.einsum("bk,bkd->bd", share, scaled)
-        else:
-            minus_score = torch.einsum("bk,bke,kde->bd", share, scaled, self.axes)
-        minus_score = minus_score.reshape(x.shape).to(x.dtype)
-        return Prediction(x, tau, t.expand(ou.sigma(tau), x) * minus_score, Eps())
+        share, alpha = torch.softmax(terms, 1), self._column(ou.alpha(tau))
+        pull = alpha * (1.0 - self.variances) * scaled
+        if self.axes is not None:
+            pull = torch.einsum("bke,kde->bkd", pull, self.axes)
+        v = torch.einsum("bk,bkd->bd", share, pull - self.means).reshape(x.shape).to(x.dtype)
+        return Prediction(x, tau, t.expand(ou.sigma(tau), x) * v, V())
 
     def log_prob(self, x: Tensor, tau: Scalar = 0.0) -> Tensor:
         """Exact log-density of x_τ, nats.
@@ -77,11 +76,14 @@ class _Mixture(Model):
         Returns:
             ``(B,)`` in the model's type.
         """
+        self._check_event(x)
         return torch.logsumexp(self._terms(x, t.as_time(tau))[0], 1)
 
     def sample(self, n: int, tau: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws of x_τ, ``(n, *D)``."""
-        pick = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
+        source = self.log_weights if generator is None else self.log_weights.to(generator.device)
+        pick = torch.multinomial(source.exp(), max(n, 1), replacement=True, generator=generator)
+        pick = pick[:n].to(self.means.device)
         noise = Noise(generator).normal(self.means[pick]) * self.variances[pick].sqrt()
         if self.axes is not None:
             noise = torch.einsum("be,bde->bd", noise, self.axes[pick])
@@ -158,7 +160,7 @@ class GaussianMixture(_Mixture):
 
 
 class KernelDensity(_Mixture):
-    """A data set's kernel density estimate with a Gaussian kernel: the exact optimum of score matching as bandwidth → 0.
+    """A data set's kernel density with a Gaussian kernel: the exact optimum of score matching as bandwidth → 0.
 
     Args:
         data: ``(n, *D)``; its type is the model's.

@@ -1,7 +1,7 @@
 r"""What is minimised? $E_u[\lambda(u)\,\|\hat\varepsilon - \varepsilon\|^2]$, measured in the network's own target.
 
-An error in the output is an error in $\varepsilon$ times $\alpha/\det$ (see `scoresde.parameterization`), so the loss is
-$\lambda\,(\alpha/\det)^2\,\|out - target\|^2$: one function has one loss in whatever parameterization it is written.
+An error in the output times $\alpha/\det$ is the error in $\varepsilon$ (see `scoresde.parameterization`), so the loss
+is $\lambda\,(\alpha/\det)^2\,\|out - target\|^2$: one function has one loss in whatever parameterization it is written.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from scoresde import _tensor as t
 from scoresde import ou
@@ -80,24 +81,35 @@ class Stratified(Times):
 
 @dataclass(frozen=True)
 class Knots(Times):
-    """k uniform in 1 … ``steps`` and u = k / steps: DDPM's Algorithm 1 (Ho, Jain & Abbeel 2020)."""
+    """k uniform in ``first`` … ``steps`` and u = k / steps: DDPM's Algorithm 1.
+
+    Args:
+        steps: The chain's length K.
+        first: The first k; 2 leaves out the step whose bound is a decoder's and not a regression.
+
+    Source: Ho, Jain & Abbeel 2020.
+    """
 
     steps: int = 1000
+    first: int = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps must be a positive integer, got {self.steps!r}.")
+        if isinstance(self.first, bool) or not isinstance(self.first, int) or not 1 <= self.first <= self.steps:
+            raise ValueError(f"first must be an integer in 1 … {self.steps}, got {self.first!r}.")
 
     def draw(self, base: Tensor, sde: SDE) -> Draw:
         """u = k/K and s = τ((k - 1)/K), which is 0 for k = 1."""
-        k = (base * self.steps).floor().clamp(max=self.steps - 1) + 1.0
-        before = sde.schedule._tau((k - 1.0) / self.steps)
+        count = self.steps - self.first + 1
+        k = (base * count).floor().clamp(max=count - 1) + self.first
+        before = torch.as_tensor(sde.schedule._tau((k - 1.0) / self.steps))
         return Draw(k / self.steps, torch.where(k == 1.0, torch.zeros_like(before), before))
 
 
 @dataclass(frozen=True)
 class Importance(Times):
-    """u drawn in proportion to a weighting, evenly spread over the batch, the loss divided by the density: exact for any.
+    """u drawn in proportion to a weighting, evenly spread over the batch; the loss is divided by the density.
 
     The density is constant on ``bins`` cells of equal width in log-SNR, so the correction has no error of its own.
 
@@ -148,15 +160,17 @@ def _importance_cells(times: Importance, sde: SDE) -> tuple[tuple[float, ...], t
     total = math.fsum(mass)
     if not all(value > 0 for value in mass) or not math.isfinite(total):
         raise ValueError(
-            f"the density {times.weighting} must be positive and finite on the clock, got a cell of mass {min(mass)!r}; "
-            "use another weighting for Importance."
+            f"the density {times.weighting} must be positive and finite on the clock, got a mass of {min(mass)!r}; use "
+            "another weighting for Importance."
         )
     return tuple(edges), tuple(value / total for value in mass)
 
 
 @dataclass(frozen=True)
 class Loss:
-    r"""Denoising score matching: per sample $c\,\lambda\,\|\hat\varepsilon - \varepsilon\|^2$ at one random time, summed over the event.
+    r"""Denoising score matching: per sample $c\,\lambda\,\|\hat\varepsilon - \varepsilon\|^2$ at one random time.
+
+    The squares are summed over the event.
 
     Args:
         weighting: λ.
@@ -183,48 +197,58 @@ class Loss:
         Raises:
             ValueError: If λ is negative, NaN, infinite or of a wrong shape.
         """
+        if not x0.is_floating_point():
+            raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
         noise = Noise(generator)
         draw = self.times.draw(self.times.base(x0, noise), model.sde)
         return self.at(model, x0, draw, noise.normal(x0), **cond)
 
     def at(self, model: Model, x0: Tensor, draw: Draw, eps: Tensor, **cond: object) -> Tensor:
         """The loss at given times and noise, ``(B,)``; see the call."""
-        if x0.device.type != "meta":
+        if not (x0.device.type == "meta" or isinstance(x0, FakeTensor)):
             check_weighting(self.weighting, self.times, model.sde)
         m = Marginal(model.sde.schedule._tau(draw.u), model.sde.schedule._rate(draw.u), draw.s)
-        prediction = model(t.combine(m.alpha, x0, m.sigma, eps), m.tau, **cond)
+        prediction = model(model.sde.perturb(x0, m.tau, eps), m.tau, **cond)
         target = prediction.parameterization.target(x0, eps, m.tau)
-        weight = self.weighting(m.limit)
-        if not isinstance(weight, Tensor) or weight.shape != draw.u.shape:
-            shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-            raise ValueError(
-                f"{self.weighting} must return one weight per time, shape {tuple(draw.u.shape)}, got {shape}."
-            )
+        weight = _weigh(self.weighting, m, draw.u)
         factor = prediction.parameterization.eps_factor(m.limit.tau)
         error = (prediction.out - target).flatten(1) if x0.ndim > 1 else (prediction.out - target).unsqueeze(1)
         return draw.correction * weight * (factor * factor) * error.square().sum(1, dtype=t.wide(x0.device))
 
 
-@lru_cache(maxsize=64)
+def _weigh(weighting: Weighting, m: Marginal, u: Tensor) -> Tensor:
+    weight = weighting(m.limit)
+    if not isinstance(weight, Tensor) or weight.shape != u.shape:
+        shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(
+            f"a weighting must return one number per time, but {weighting} gave {shape} for {tuple(u.shape)}."
+        )
+    return weight
+
+
 def check_weighting(weighting: Weighting, times: Times, sde: SDE) -> None:
-    """Looks at λ on the chain's knots, or at 257 times of the clock, once per (weighting, times, process).
+    """Looks at λ at 4096 evenly spread draws of the times, once per (weighting, times, process).
 
     Raises:
         ValueError: Naming the weighting and the first time at which λ is negative, NaN or infinite.
+        TypeError: If one of the three cannot be hashed.
     """
-    with torch.inference_mode(False):
-        cpu = torch.device("cpu")
-        if isinstance(times, Knots):
-            base = (torch.arange(times.steps, dtype=torch.float64, device=cpu) + 0.5) / times.steps
-        else:
-            base = torch.linspace(0, 1, 257, dtype=torch.float64, device=cpu)[:-1]
-        draw = times.draw(base, sde) if isinstance(times, Knots) else Uniform().draw(base, sde)
-        m = sde.marginal(draw.u, draw.s)
-        weight = torch.as_tensor(weighting(m.limit), dtype=torch.float64).expand_as(draw.u)
+    for part in (weighting, times, sde):
+        if type(part).__hash__ is None:
+            raise TypeError(f"{part!r} must be hashable; write its class as @dataclass(frozen=True).")
+    _check_once(weighting, times, sde)
+
+
+@lru_cache(maxsize=64)
+def _check_once(weighting: Weighting, times: Times, sde: SDE) -> None:
+    with torch.inference_mode(False), torch.no_grad():
+        draw = times.draw(torch.arange(4096, dtype=torch.float64, device="cpu") / 4096, sde)
+        weight = _weigh(weighting, sde.marginal(draw.u, draw.s), draw.u)
         bad = ~(torch.isfinite(weight) & (weight >= 0))
         if bool(bad.any()):
             i = int(bad.nonzero()[0])
+            u = draw.u[i].item()
             raise ValueError(
                 f"a weighting must be finite and not negative, but {weighting} is {weight[i].item():g} at "
-                f"tau = {float(torch.as_tensor(m.tau)[i]):.4g} (u = {draw.u[i].item():.4g}); change it there, or the times."
+                f"tau = {float(sde.schedule.tau(u)):.4g} (u = {u:.4g}); change it there, or draw other times."
             )

@@ -1,4 +1,4 @@
-r"""What does everything downstream call? `model(x, tau, **cond) -> Prediction`: a network, its parameterization and its process."""
+r"""What does everything downstream call? `model(x, tau, **cond) -> Prediction`: a network, made a score."""
 
 from __future__ import annotations
 
@@ -51,11 +51,7 @@ class Model(nn.Module, ABC):
         """
         if not x.is_floating_point():
             raise TypeError(f"x must be a floating tensor, got {x.dtype}; scale the data first (Description.to_model).")
-        if self.event_shape is not None and x.shape[1:] != self.event_shape or x.ndim == 0:
-            raise ValueError(
-                f"x must have shape (B, {', '.join(map(str, self.event_shape or ('*D',)))}), got {tuple(x.shape)}; "
-                "give the batch first, then one event."
-            )
+        self._check_event(x)
         tau = t.as_time(tau, low=5e-324, high=self.sde.tau_max * (1 + 1e-6))
         if isinstance(tau, Tensor) and tau.ndim and tau.shape != x.shape[:1]:
             raise ValueError(
@@ -63,13 +59,26 @@ class Model(nn.Module, ABC):
             )
         return self.predict(x, tau, **cond)
 
+    def _check_event(self, x: Tensor) -> None:
+        shape = self.event_shape
+        if x.ndim == 0 or (shape is not None and x.shape[1:] != shape):
+            want = "(B, *D)" if shape is None else f"(B, {', '.join(map(str, shape))})" if shape else "(B,)"
+            raise ValueError(f"x must have shape {want}, got {tuple(x.shape)}; give the batch first, then one event.")
+        held = next(self.parameters(), None)
+        held = next(self.buffers(), None) if held is None else held
+        if held is not None and held.device != x.device:
+            raise ValueError(
+                f"x is on {x.device}, the model on {held.device}; move one: x.to('{held.device}') or "
+                f"model.to('{x.device}')."
+            )
+
 
 class ScoreModel(Model):
     r"""A network that is a score: $s = -\varepsilon/\sqrt{1 - \bar\alpha}$ and all that goes with it.
 
     Args:
-        net: ``net(x, log_snr, **cond)`` with ``x`` ``(B, *D)`` and ``log_snr`` ``(B,)`` float32, returning as ``x``. Its
-            own type may be narrower (bf16) than that of ``x``; the output is widened again.
+        net: ``net(x, log_snr, **cond)`` with ``x`` ``(B, *D)`` and ``log_snr`` ``(B,)`` float32, returning as ``x``.
+            Its own type may be narrower (bf16) than that of ``x``; the output is widened again.
         sde: The process on its clock.
         parameterization: What the output estimates.
         event_shape: Shape of one sample; states what ``sample(model, n)`` draws.
@@ -113,13 +122,8 @@ class ScoreModel(Model):
         """As the call, for checked arguments: one network call."""
         weight = next(self.net.parameters(), None)
         inner = x
-        if weight is not None:
-            if weight.device != x.device:
-                raise ValueError(
-                    f"x is on {x.device}, the model on {weight.device}; move one: x.to({weight.device!r})."
-                )
-            if weight.is_floating_point() and weight.dtype != x.dtype:
-                inner = x.to(weight.dtype)
+        if weight is not None and weight.is_floating_point() and weight.dtype != x.dtype:
+            inner = x.to(weight.dtype)
         log_snr = ou.log_snr(tau)
         if isinstance(log_snr, Tensor):
             log_snr = log_snr.to(device=x.device, dtype=torch.float32).expand(x.shape[:1])

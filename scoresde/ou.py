@@ -1,8 +1,8 @@
-r"""What is Ornstein–Uhlenbeck time? The one process $dx = -x\,d\tau + \sqrt2\,dW$, whose kernel is $x_\tau = \alpha x_0 + \sigma\varepsilon$.
+r"""What is Ornstein–Uhlenbeck time? That of $dx = -x\,d\tau + \sqrt2\,dW$: $x_\tau = \alpha x_0 + \sigma\varepsilon$.
 
 Every scalar function of $\tau$ stands here: $\alpha = e^{-\tau}$, $\sigma^2 = 1 - e^{-2\tau}$, log-SNR
-$= -2\tau - \log(1 - e^{-2\tau})$, the angle $\phi = \mathrm{atan}(\sigma/\alpha)$ and their inverses. Each takes a float
-or a tensor and returns the same kind; $\tau = 0$ and $\tau = \infty$ give the limits.
+$= -2\tau - \log(1 - e^{-2\tau})$, the angle $\phi = \mathrm{atan}(\sigma/\alpha)$ and their inverses. Each takes a
+float or a tensor and returns the same kind; $\tau = 0$ and $\tau = \infty$ give the limits.
 """
 
 from __future__ import annotations
@@ -23,26 +23,31 @@ __all__ = [
 ]
 
 
+@t.elementwise
 def alpha(tau: Scalar) -> Scalar:
     r"""Signal scale $\alpha = e^{-\tau}$."""
     return t.exp(-tau)
 
 
+@t.elementwise
 def alpha_bar(tau: Scalar) -> Scalar:
     r"""Signal variance $\bar\alpha = e^{-2\tau}$ (Ho et al. 2020's cumulative product)."""
     return t.exp(-2.0 * tau)
 
 
+@t.elementwise
 def sigma(tau: Scalar) -> Scalar:
     r"""Noise scale $\sigma = \sqrt{1 - e^{-2\tau}}$, to full relative precision at small $\tau$."""
     return t.sqrt(-t.expm1(-2.0 * tau))
 
 
+@t.elementwise
 def log_snr(tau: Scalar) -> Scalar:
     r"""$\log(\alpha^2/\sigma^2) = -2\tau - \log(1 - e^{-2\tau})$, nats; $+\infty$ at 0."""
     return -2.0 * tau - t.log(-t.expm1(-2.0 * tau))
 
 
+@t.elementwise
 def angle(tau: Scalar) -> Scalar:
     r"""$\phi = \mathrm{atan}(\sigma/\alpha)$ in $[0, \pi/2]$, so that $\cos\phi = e^{-\tau}$."""
     return t.atan2(sigma(tau), alpha(tau))
@@ -53,16 +58,19 @@ def beta(tau: Scalar, s: Scalar) -> Scalar:
     return -t.expm1(-2.0 * (tau - s))
 
 
+@t.elementwise
 def tau_from_alpha_bar(value: Scalar) -> Scalar:
     r"""$\tau = -\tfrac12\log\bar\alpha$."""
     return -0.5 * t.log(value)
 
 
+@t.elementwise
 def tau_from_log_snr(value: Scalar) -> Scalar:
     r"""$\tau = \tfrac12\log(1 + e^{-\mathrm{logSNR}})$, the inverse of `log_snr`."""
     return 0.5 * t.softplus(-value)
 
 
+@t.elementwise
 def tau_from_angle(phi: Scalar) -> Scalar:
     r"""$\tau = \tfrac12\log(1 + \tan^2\phi)$, the inverse of `angle`; $\pi/2$ rounds to $\tau \approx 37$."""
     tangent = t.tan(phi)

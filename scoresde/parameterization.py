@@ -1,7 +1,8 @@
-r"""What does the network output? Each target is $p\,x_0 + q\,\varepsilon$, so with $x = \alpha x_0 + \sigma\varepsilon$ any output gives them all.
+r"""What does the network output? Each target is $p\,x_0 + q\,\varepsilon$, and with $x$ any output gives them all.
 
-With $\det = \alpha q - \sigma p$: $\hat\varepsilon = (\alpha\,out - p\,x)/\det$, $\hat x_0 = (q\,x - \sigma\,out)/\det$,
-$\hat v = \alpha\hat\varepsilon - \sigma\hat x_0 = ((\alpha^2 + \sigma^2)\,out - (\alpha p + \sigma q)\,x)/\det$ and
+As $x = \alpha x_0 + \sigma\varepsilon$, with $\det = \alpha q - \sigma p$:
+$\hat\varepsilon = (\alpha\,out - p\,x)/\det$, $\hat x_0 = (q\,x - \sigma\,out)/\det$,
+$\hat v = \alpha\hat\varepsilon - \sigma\hat x_0 = (out - (\alpha p + \sigma q)\,x)/\det$ and
 $score = -\hat\varepsilon/\sigma$.
 """
 
@@ -27,7 +28,7 @@ class Parameterization(ABC):
 
     @abstractmethod
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
-        """(p, q) of the target $p\\,x_0 + q\\,\\varepsilon$ at ``tau``, each a number or as ``tau``."""
+        r"""(p, q) of the target $p\,x_0 + q\,\varepsilon$ at ``tau``, each a number or as ``tau``."""
 
     def target(self, x0: Tensor, eps: Tensor, tau: Scalar) -> Tensor:
         """What the network should output, ``(B, *D)``; ``x0`` and ``eps`` as that, ``tau`` a number or ``(B,)``."""
@@ -73,11 +74,11 @@ class Score(Parameterization):
 
 @dataclass(frozen=True)
 class V(Parameterization):
-    r"""$v = (\sigma_d\alpha\,\varepsilon - \sigma x_0/\sigma_d)/n$ with $n = \sqrt{\sigma^2 + \sigma_d^2\alpha^2}$, for data of standard deviation $\sigma_d$.
+    r"""$v = (\sigma_d\alpha\,\varepsilon - \sigma x_0/\sigma_d)/n$ with $n = \sqrt{\sigma^2 + \sigma_d^2\alpha^2}$.
 
-    With ``sigma_data`` = 1 this is $\alpha\varepsilon - \sigma x_0$. Otherwise it is minus the target of EDM's
-    preconditioning, of unit variance for such data at every time (EDM also scales the input by 1/n; a network that wants
-    that does so itself).
+    With ``sigma_data`` $\sigma_d = 1$ this is $\alpha\varepsilon - \sigma x_0$. For data of standard deviation
+    $\sigma_d$ it is minus the target of EDM's preconditioning, of unit variance at every time (EDM also scales the
+    input by 1/n; a network that wants that does so itself).
 
     Source: Salimans & Ho 2022, appendix D; Karras et al. 2022, eq. 7.
     """
@@ -108,7 +109,7 @@ class Velocity(Parameterization):
 
 @dataclass(frozen=True)
 class Mean(Parameterization):
-    r"""DDPM's posterior mean $\tilde\mu(x_\tau, x_0) = e^{-s}x_0 + (e^{-\Delta}\sigma_s^2/\sigma_\tau)\,\varepsilon$, one chain step earlier.
+    r"""DDPM's posterior mean one chain step earlier, $e^{-s}x_0 + (e^{-\Delta}\sigma_s^2/\sigma_\tau)\,\varepsilon$.
 
     Args:
         schedule: The chain's clock.

@@ -61,7 +61,7 @@ class Schedule(ABC):
         """
         slack = 1e-6  # a float32 copy of an end of the clock is still that end
         low, high = self.tau_start * (1 - slack), self.tau_max * (1 + slack)
-        return t.minimum(self._u(t.as_time(tau, low=low, high=high)), 1.0)
+        return t.clamp(self._u(t.as_time(tau, low=low, high=high)), 0.0, 1.0)
 
     def rate(self, u: Scalar) -> Scalar:
         r"""$d\tau/du$ at clock ``u``; Song's $\beta(t)$ is twice this."""
@@ -167,13 +167,13 @@ class FromBetas(Schedule):
     def _locate(self, u: Scalar) -> tuple[Scalar, Scalar, Scalar]:
         """The last knot, the step's beta and the fraction of the step that is gone."""
         count = len(self.betas)
-        place = u * count
-        if isinstance(place, Tensor):
-            k = place.floor().clamp(max=count - 1)
+        if isinstance(u, Tensor):
+            place = u * count
+            k = place.detach().floor().clamp(max=count - 1)
             index = k.long()
             return t.table(self._table, u)[index], t.table(self.betas, u)[index], place - k
-        index = min(int(place), count - 1)
-        return self._table[index], self.betas[index], place - index
+        index = min(int(u * count), count - 1)
+        return self._table[index], self.betas[index], u * count - index
 
     def _tau(self, u: Scalar) -> Scalar:
         knot, beta, fraction = self._locate(u)
@@ -187,7 +187,7 @@ class FromBetas(Schedule):
         count = len(self.betas)
         if isinstance(tau, Tensor):
             knots = t.table(self._table, tau)
-            index = (torch.searchsorted(knots, tau.to(knots.dtype)) - 1).clamp(0, count - 1)
+            index = (torch.searchsorted(knots, tau.detach().to(knots.dtype).contiguous()) - 1).clamp(0, count - 1)
             knot, beta = knots[index], t.table(self.betas, tau)[index]
         else:
             index = min(max(bisect_left(self._table, tau) - 1, 0), count - 1)
@@ -228,10 +228,10 @@ class LinearBetas(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    r"""Cosine clock, $\bar\alpha = \cos^2 a / \cos^2 a_0$ with $a = \frac{u + shift}{1 + shift}\frac\pi2$, clipped in its last step.
+    r"""Cosine clock, $\bar\alpha = \cos^2 a / \cos^2 a_0$ with $a = \frac{u + shift}{1 + shift}\frac\pi2$, clipped.
 
-    The cosine would end at $\bar\alpha = 0$. As in the source, the last of ``steps`` steps has $\beta$ = ``clip`` instead
-    of 1; within it $\bar\alpha$ is linear in u. With ``clip=1`` the clock ends without signal.
+    The cosine would end at $\bar\alpha = 0$. As in the source, the last of ``steps`` steps has $\beta$ = ``clip``
+    instead of 1; within it $\bar\alpha$ is linear in u. With ``clip=1`` the clock ends without signal.
 
     Raises:
         ValueError: If the clip would also change an earlier step (pass the clipped list to `FromBetas`).
@@ -271,8 +271,8 @@ class Cosine(Schedule):
 
     def _tau(self, u: Scalar) -> Scalar:
         fraction = (u - self._knee) * self.steps
-        end = float(self._cosine(self._knee)) - 0.5 * t.log1p(-self.clip * t.minimum(fraction, 1.0))
-        return t.where(u <= self._knee, self._cosine(t.minimum(u, self._knee)), end)
+        end = float(self._cosine(self._knee)) - 0.5 * t.log1p(-self.clip * t.clamp(fraction, high=1.0))
+        return t.where(u <= self._knee, self._cosine(t.clamp(u, high=self._knee)), end)
 
     def _u(self, tau: Scalar) -> Scalar:
         knee_tau, first = float(self._cosine(self._knee)), self._quarter * self.shift
@@ -284,13 +284,13 @@ class Cosine(Schedule):
     def _rate(self, u: Scalar) -> Scalar:
         fraction = (u - self._knee) * self.steps
         end = t.div(0.5 * self.steps * self.clip, 1.0 - self.clip * fraction)
-        a = self._quarter * (t.minimum(u, self._knee) + self.shift)
+        a = self._quarter * (t.clamp(u, high=self._knee) + self.shift)
         return t.where(u <= self._knee, self._quarter * t.tan(a), end)
 
 
 @dataclass(frozen=True)
 class LogLinear(Schedule):
-    r"""Log-SNR falls linearly from ``log_snr_max`` to ``log_snr_min``, nats: under it the evidence bound is $\lambda$ = constant.
+    r"""Log-SNR falls linearly from ``log_snr_max`` to ``log_snr_min``, nats; the bound's $\lambda$ is constant.
 
     Source: Kingma et al. 2021 (Variational diffusion models), whose fixed end points are the defaults.
     """
@@ -317,7 +317,9 @@ class LogLinear(Schedule):
 
 @dataclass(frozen=True)
 class Sigmoid(Schedule):
-    r"""Sigmoid clock: $\bar\alpha$ falls from 1 to ``alpha_bar_min`` as $-\mathrm{sigmoid}(a / temperature)$, a from ``start`` to ``end``.
+    r"""Sigmoid clock: $\bar\alpha$ falls from 1 to ``alpha_bar_min`` as $-\mathrm{sigmoid}(a / temperature)$.
+
+    Here a goes evenly from ``start`` to ``end``.
 
     The floor rescales the curve (it does not clip it), so the clock stays invertible.
 
@@ -350,7 +352,7 @@ class Sigmoid(Schedule):
         total = self._gap(last, first)
         lost = (1.0 - self.alpha_bar_min) * self._gap(a, first) / total
         left = self.alpha_bar_min + (1.0 - self.alpha_bar_min) * self._gap(last, a) / total
-        return t.where(lost < 0.5, -0.5 * t.log1p(-t.minimum(lost, 0.5)), -0.5 * t.log(left))
+        return t.where(lost < 0.5, -0.5 * t.log1p(-t.clamp(lost, high=0.5)), -0.5 * t.log(left))
 
     def _u(self, tau: Scalar) -> Scalar:
         first, last = self._ends
@@ -368,7 +370,9 @@ class Sigmoid(Schedule):
 
 @dataclass(frozen=True)
 class Geometric(Schedule):
-    r"""The variance-exploding clock: $\tilde\sigma = \sigma_{min}(\sigma_{max}/\sigma_{min})^u$ and $\tau = \tfrac12\log(1 + \tilde\sigma^2)$.
+    r"""The variance-exploding clock: $\tilde\sigma = \sigma_{min}(\sigma_{max}/\sigma_{min})^u$.
+
+    $\tau = \tfrac12\log(1 + \tilde\sigma^2)$; it begins on data that are already noised by ``sigma_min``.
 
     Source: Song & Ermon 2020; Song et al. 2021, eq. 31.
     """
@@ -425,7 +429,9 @@ class SubVPClock(Schedule):
 
 @dataclass(frozen=True)
 class Straight(Schedule):
-    r"""The straight path's clock: $\tilde\alpha = 1 - u$, $\tilde\sigma = u$, so $\tau = \tfrac12\log(1 + u^2/(1-u)^2)$, infinite at u = 1.
+    r"""The straight path's clock: $\tilde\alpha = 1 - u$ and $\tilde\sigma = u$.
+
+    $\tau = \tfrac12\log(1 + u^2/(1-u)^2)$, infinite at u = 1.
 
     Source: Lipman et al. 2023 (Flow matching for generative modeling); Liu et al. 2023 (rectified flow).
     """
@@ -435,7 +441,7 @@ class Straight(Schedule):
         return 0.5 * t.log1p(odds * odds)
 
     def _u(self, tau: Scalar) -> Scalar:
-        return t.div(1.0, 1.0 + t.div(1.0, t.sqrt(t.expm1(2.0 * tau))))
+        return ou.sigma(tau) / (ou.alpha(tau) + ou.sigma(tau))
 
     def _rate(self, u: Scalar) -> Scalar:
         return t.div(u, (1.0 - u) * ((1.0 - u) ** 2 + u * u))

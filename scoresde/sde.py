@@ -1,8 +1,8 @@
 r"""Which process noises the data? The OU process on a clock, and the views under which the literature knows it.
 
-$dx = -x\,d\tau + \sqrt2\,dW$, so $x_\tau = \alpha x_0 + \sigma\varepsilon$ (`scoresde.ou` has the scalars). Variance exploding,
-sub-VP and the straight flow path are this process seen through a scale, $\tilde x = c(\tau)\,x$; nothing below a view
-knows of it.
+$dx = -x\,d\tau + \sqrt2\,dW$, so $x_\tau = \alpha x_0 + \sigma\varepsilon$ (`scoresde.ou` has the scalars). Variance
+exploding, sub-VP and the straight flow path are this process seen through a scale, $\tilde x = c(\tau)\,x$; nothing
+below a view knows of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scoresde.schedule import Geometric, Linear, Schedule, Straight, SubVPClock
 
 __all__ = ["SDE", "VE", "VPSDE", "Flow", "Marginal", "SubVP"]
 
-_LIMIT = 150.0  # beyond it alpha < 1e-65: products of powers of alpha and 1/alpha have their limit to the last digit
+_LIMIT = 40.0  # beyond it alpha < 1e-17, sigma = 1 to the last digit, and 1/alpha² still fits float32
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Marginal:
     @property
     def limit(self) -> Marginal:
         """The same with τ capped where every limit for α → 0 is reached, so that 0 · ∞ does not arise."""
-        return Marginal(t.minimum(self.tau, _LIMIT), self.rate, None if self.s is None else t.minimum(self.s, _LIMIT))
+        s = None if self.s is None else t.clamp(self.s, high=_LIMIT)
+        return Marginal(t.clamp(self.tau, high=_LIMIT), self.rate, s)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class SDE(ABC):
 
     @abstractmethod
     def scale(self, tau: Scalar) -> Scalar:
-        """The view's factor c(τ) in $\\tilde x = c(\\tau)\\,x$."""
+        r"""The view's factor c(τ) in $\tilde x = c(\tau)\,x$."""
 
     @property
     @abstractmethod
@@ -211,7 +212,9 @@ class VPSDE(SDE):
 
 @dataclass(frozen=True)
 class VE(SDE):
-    r"""Variance exploding: $\tilde x = x_0 + \tilde\sigma\varepsilon$, so $c = e^\tau$; the prior is $N(0, \tilde\sigma_{max}^2)$ in $\tilde x$.
+    r"""Variance exploding: $\tilde x = x_0 + \tilde\sigma\varepsilon$, so $c = e^\tau$.
+
+    The prior is $N(0, \tilde\sigma_{max}^2)$ in $\tilde x$.
 
     Source: Song et al. 2021, section 3.4.
     """
@@ -231,7 +234,9 @@ class VE(SDE):
 
 @dataclass(frozen=True)
 class SubVP(SDE):
-    r"""Sub-VP: $\tilde\alpha = e^{-\tau_0}$, $\tilde\sigma = 1 - e^{-2\tau_0}$ on a VP clock $\tau_0$; the prior is N(0, I) in $\tilde x$.
+    r"""Sub-VP: $\tilde\alpha = e^{-\tau_0}$ and $\tilde\sigma = 1 - e^{-2\tau_0}$ on a VP clock $\tau_0$.
+
+    The prior is N(0, I) in $\tilde x$.
 
     Source: Song et al. 2021, section 3.4.
     """

@@ -1,8 +1,8 @@
-r"""How much does each time count? $\lambda$ multiplies $\|\hat\varepsilon - \varepsilon\|^2$ under uniform u; all names reduce to it.
+r"""How much does each time count? $\lambda$ multiplies $\|\hat\varepsilon - \varepsilon\|^2$ under uniform u.
 
 In log-SNR $\ell$ every loss is $\tfrac12\int w(\ell)\,E\|\hat\varepsilon - \varepsilon\|^2\,d\ell$ with
-$w = \lambda / \lambda_{ELBO}$ and $\lambda_{ELBO} = -\tfrac12\,d\ell/du$ (Kingma & Gao 2023): `canonical` computes w for any
-(weighting × parameterization × time density), and `table` shows which names are one and the same.
+$w = \lambda / \lambda_{ELBO}$ and $\lambda_{ELBO} = -\tfrac12\,d\ell/du$ (Kingma & Gao 2023): `canonical` computes w
+for any (weighting × parameterization × time density), and `table` shows which names are one and the same.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _constant(value: float, m: Marginal) -> Scalar:
 
 @dataclass(frozen=True)
 class Simple(Weighting):
-    r"""$\lambda = 1$: DDPM's simple loss, $\sigma^2$-weighted score matching and SNR-weighted regression on x_0, all at once.
+    r"""$\lambda = 1$: DDPM's simple loss, $\sigma^2$-weighted score matching and SNR-weighted regression on x_0.
 
     Source: Ho, Jain & Abbeel 2020, eq. 14; Song & Ermon 2019, section 4.2.
     """
@@ -66,11 +66,11 @@ class Simple(Weighting):
 
 @dataclass(frozen=True)
 class ChainBound(Weighting):
-    r"""DDPM's bound on the chain, $\lambda = \beta^2/(2\,rev\_var\,(1 - \beta)(1 - \bar\alpha))$, in nats per term; needs times on `Knots`.
+    r"""DDPM's bound on the chain, $\lambda = \beta^2/(2\,rev\_var\,(1 - \beta)(1 - \bar\alpha))$, nats; needs `Knots`.
 
-    The sum over the chain's K terms is K times the mean over k. With $rev\_var = \tilde\beta$ it is
-    $\tfrac12(e^{\mathrm{logSNR}_s - \mathrm{logSNR}_\tau} - 1)$, infinite in the first step, whose term is a decoder's and is
-    not a regression. K times it tends to `ELBO` as K grows.
+    The sum over the chain's K terms is K times the mean over k, and K times λ tends to `ELBO` as K grows. With
+    $rev\_var = \tilde\beta$ it is $\tfrac12(e^{\mathrm{logSNR}_s - \mathrm{logSNR}_\tau} - 1)$, infinite in the first
+    step, whose term is a decoder's and not a regression: draw times by ``Knots(steps, first=2)``.
 
     Args:
         rev_var: ``"beta"`` or ``"beta_tilde"``.
@@ -94,13 +94,14 @@ class ChainBound(Weighting):
             raise ValueError("ChainBound needs the steps of a chain; draw times by Knots(steps), or use ELBO().")
         if self.rev_var == "beta_tilde":
             return 0.5 * t.expm1(ou.log_snr(m.s) - ou.log_snr(m.tau))
-        beta = ou.beta(m.tau, m.s)
-        return t.div(beta, 2.0 * (1.0 - beta) * ou.beta(m.tau, 0.0))
+        # beta / (1 - beta), finite also where beta rounds to 1
+        odds = t.expm1(2.0 * (m.tau - m.s))
+        return odds / (2.0 * ou.beta(m.tau, 0.0))
 
 
 @dataclass(frozen=True)
 class ELBO(Weighting):
-    r"""The evidence bound in continuous time, $\lambda = -\tfrac12\,d\,\mathrm{logSNR}/du = (d\tau/du)/\sigma^2$: w = 1.
+    r"""The evidence bound in continuous time, $\lambda = -\tfrac12\,d\,\mathrm{logSNR}/du = (d\tau/du)/\sigma^2$.
 
     Source: Kingma et al. 2021, eq. 17.
     """
@@ -138,7 +139,10 @@ class SNR(Weighting):
 
 @dataclass(frozen=True)
 class MinSNR(Weighting):
-    r"""$\min(\mathrm{SNR}, \gamma)\|\hat x_0 - x_0\|^2$, so $\lambda = \min(1, \gamma/\mathrm{SNR})$. Source: Hang et al. 2023, eq. 7."""
+    r"""$\min(\mathrm{SNR}, \gamma)\|\hat x_0 - x_0\|^2$, so $\lambda = \min(1, \gamma/\mathrm{SNR})$.
+
+    Source: Hang et al. 2023, eq. 7.
+    """
 
     gamma: float = 5.0
 
@@ -148,12 +152,15 @@ class MinSNR(Weighting):
 
     def __call__(self, m: Marginal) -> Scalar:
         """min(SNR, γ) / SNR."""
-        return t.minimum(self.gamma * t.exp(-m.log_snr), 1.0)
+        return t.clamp(self.gamma * t.exp(-m.log_snr), high=1.0)
 
 
 @dataclass(frozen=True)
 class P2(Weighting):
-    r"""$\lambda = (k + \mathrm{SNR})^{-\gamma}$. Source: Choi et al. 2022 (Perception prioritized training), eq. 8, on the simple loss."""
+    r"""$\lambda = (k + \mathrm{SNR})^{-\gamma}$ on the simple loss.
+
+    Source: Choi et al. 2022 (Perception prioritized training), eq. 8.
+    """
 
     k: float = 1.0
     gamma: float = 1.0
@@ -169,7 +176,7 @@ class P2(Weighting):
 
 @dataclass(frozen=True)
 class EDM(Weighting):
-    r"""EDM's weight and noise distribution together: $\tilde\sigma = \sigma/\alpha$ log-normal, unit weight on its own target.
+    r"""EDM's weight and noise law together: $\tilde\sigma = \sigma/\alpha$ log-normal, unit weight on its own target.
 
     Held against uniform u, so it is the same loss on every clock:
     $\lambda = \frac{\tilde\sigma^2 + \sigma_d^2}{\sigma_d^2}\,p(\ell)\,|d\ell/du|$ with $\ell = -2\ln\tilde\sigma$ and
@@ -296,7 +303,7 @@ def rows() -> list[Row]:
         ("P2(k=1, gamma=1)", P2(), vp, Eps(), None),
         ("σ² |eps|²", Custom(lambda m: m.sigma**2), vp, Eps(), None),
         ("MinSNR(gamma=5)", MinSNR(), vp, Eps(), None),
-        ("min(SNR, 5) |x0|²", Custom(lambda m: t.minimum(m.snr, 5.0)), vp, X0(), None),
+        ("min(SNR, 5) |x0|²", Custom(lambda m: t.clamp(m.snr, high=5.0)), vp, X0(), None),
         ("flow matching: |velocity|²", Simple(), Straight(), Velocity(), None),
         ("v regression, cosine clock, times a constant", Simple(), cos, V(), None),
         ("EDM", EDM(), vp, Eps(), None),
