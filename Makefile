@@ -16,7 +16,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 QUIET := $(if $(MAKE_TERMOUT),,-q)
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(QUIET) $(INDEX) -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(QUIET) $(INDEX) -c constraints.txt
+# The build tools come first and are pinned too; with build isolation pip would fetch the newest.
+INSTALL = $(PIP) hatchling editables && $(PIP) --no-build-isolation
 
 # Packages are installed uncompiled, which halves the time; the first import compiles, and must keep, what is really used.
 unexport PYTHONDONTWRITEBYTECODE

@@ -7,7 +7,8 @@ import random
 import zlib
 from collections.abc import Iterator
 
-os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
+# Before anything imports matplotlib, numpy or torch.
+os.environ.update(MPLBACKEND="Agg", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 import numpy as np
 import pytest
