@@ -1,0 +1,11 @@
+"""Data: where they come from, what they are, and the one place where they are scaled."""
+
+from __future__ import annotations
+
+from .dataset import Data
+from .description import Description
+from .files import load_file
+from .idx import read_idx
+from .sources import load
+
+__all__ = ["Data", "Description", "load", "load_file", "read_idx"]

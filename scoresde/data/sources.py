@@ -1,0 +1,133 @@
+"""Where data come from: ``load(source)`` finds them by name or path and answers with ``Data`` in data units."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .dataset import Data, split
+from .description import Description
+from .files import load_file
+from .idx import read_idx
+from .toys import TOYS
+
+__all__ = ["SOURCES", "load"]
+
+_CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_NUMERALS = tuple("0123456789")
+
+
+def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **options: Any) -> Data:
+    """Loads data by name or from a file.
+
+    - ``"digits"``: scikit-learn's 1797 handwritten digits, ``(1, 8, 8)``, 17 levels.
+    - ``"mnist"``, ``"fashion-mnist"``: 70 000 images, ``(1, 28, 28)``, 256 levels, in their own split, from four IDX
+      files, gzipped or not. Option ``root``: their folder; else ``$SCORESDE_DATA/<name>``, else where Debian has them.
+    - a toy in the plane, such as ``"ring"``: options ``n`` (10 000, both parts together) and the toy's own.
+    - a path that ends in ``.npy`` or ``.npz``: the options of ``scoresde.data.load_file``.
+
+    Scaling: quantised data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardised.
+
+    Args:
+        source: Name or path.
+        seed: Fixes the split and a toy's draw. Data that come split do not use it.
+        test_fraction: Share of test events, rounded up, in ``[0, 1)``. Data that come split do not use it.
+        **options: As above.
+
+    Returns:
+        Data in data units.
+
+    Raises:
+        ValueError: If the name or an option is unknown, or the data are malformed or not as described.
+        FileNotFoundError: If a file is missing; the error says where it was looked for and what to install.
+    """
+    name = str(source)
+    if Path(name).suffix in (".npy", ".npz"):
+        reader, known = partial(load_file, name), _options(load_file)
+    elif name in TOYS:
+        reader, known = partial(_toy, name), _options(_toy) + _options(TOYS[name])
+    elif name in SOURCES:
+        reader, known = SOURCES[name], _options(SOURCES[name])
+    else:
+        raise ValueError(_unknown("data source", name, (*SOURCES, *TOYS)) + " A path must end in .npy or .npz.")
+    for option in options:
+        if option not in known:
+            raise ValueError(_unknown(f"option of {name!r}", option, ("seed", "test_fraction", *known)))
+    return reader(seed, test_fraction, **options)
+
+
+def _digits(seed: int, test_fraction: float) -> Data:
+    from sklearn.datasets import load_digits  # not at import: it takes a second
+
+    data, target = load_digits(return_X_y=True)
+    levels = torch.as_tensor(data).to(torch.uint8).reshape(-1, 1, 8, 8)
+    labels = torch.as_tensor(target)
+    train, test = split(len(levels), test_fraction, seed)
+    description = Description("digits", (1, 8, 8), bins=17, labels=_NUMERALS)
+    return Data(levels[train], levels[test], description, labels[train], labels[test])
+
+
+def _toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **options: Any) -> Data:
+    points, labels = TOYS[name](n, torch.Generator().manual_seed(seed), **options)
+    train, test = split(n, test_fraction, seed=None)  # independent draws need no shuffling
+    return Data(points[train], points[test], Description(name, (2,)), labels[train], labels[test])
+
+
+def _idx(name: str, names: tuple[str, ...], seed: int, test_fraction: float, *, root: str | Path | None = None) -> Data:
+    del seed, test_fraction  # these data come split
+    folder = _folder(name, root)
+    train, train_labels, test, test_labels = (torch.from_numpy(read_idx(_find(folder, file))) for file in _IDX_FILES)
+    description = Description(name, (1, *train.shape[1:]), bins=256, labels=names)
+    return Data(train[:, None], test[:, None], description, train_labels.long(), test_labels.long())
+
+
+def _folder(name: str, root: str | Path | None) -> Path:
+    shared = [Path("/usr/share/datasets")]  # where Debian's dataset-* packages install
+    if "SCORESDE_DATA" in os.environ:
+        shared.insert(0, Path(os.environ["SCORESDE_DATA"]))
+    folders = [base / name for base in shared] if root is None else [Path(root), Path(root) / name]
+    for folder in folders:
+        if _find(folder, _IDX_FILES[0]).exists():
+            return folder
+    package = f", or (Debian, Ubuntu) apt-get install dataset-{name}" if name == "fashion-mnist" else ""
+    raise FileNotFoundError(
+        f"{name} needs {_IDX_FILES[0]} (or .gz) and its three kin, found in none of {', '.join(map(str, folders))}; "
+        f"pass root=<their folder>, set SCORESDE_DATA to the folder above one named {name}{package}."
+    )
+
+
+def _find(folder: Path, file: str) -> Path:
+    packed = folder / f"{file}.gz"
+    return packed if packed.exists() else folder / file
+
+
+def _options(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    guess = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown {what} {name!r}{guess} Known: {', '.join(known)}."
+
+
+_IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+SOURCES: dict[str, Callable[..., Data]] = {
+    "digits": _digits,
+    "mnist": partial(_idx, "mnist", _NUMERALS),
+    "fashion-mnist": partial(_idx, "fashion-mnist", _CLOTHES),
+}
