@@ -51,6 +51,7 @@ class MLP(nn.Module):
         log_snr_range: Noise levels told apart, nats; beyond them the network sees the nearer end.
         num_classes: Number of labels ``cond`` may take, or None.
         null_class: Whether a null label exists besides (see `LabelEmbedding`), as guidance needs.
+        outputs: Values per entry of the event; more than one add a last axis to the output (see `Levels`).
 
     Raises:
         ValueError, TypeError: If a setting is out of its range.
@@ -67,11 +68,12 @@ class MLP(nn.Module):
     log_snr_range: tuple[float, float] = (-20.0, 20.0)
     num_classes: int | None = None
     null_class: bool = False
+    outputs: int = 1
 
     def __post_init__(self) -> None:
         super().__init__()
         self.event_shape = check_sizes("event_shape", self.event_shape)
-        for name in ("width", "depth", "embedding_width"):
+        for name in ("width", "depth", "embedding_width", "outputs"):
             check_positive(name, getattr(self, name), whole=True)
         check_fraction("dropout", self.dropout)
         size, width = math.prod(self.event_shape), self.width
@@ -80,7 +82,7 @@ class MLP(nn.Module):
         self.enter = nn.Linear(size * (1 if self.fourier is None else self.fourier.copies), width)
         self.blocks = nn.ModuleList(_Block(width, self.embedding_width, self.dropout) for _ in range(self.depth))
         self.norm = nn.LayerNorm(width)
-        self.leave = zeroed(nn.Linear(width, size))
+        self.leave = zeroed(nn.Linear(width, size * self.outputs))
 
     @property
     def null_label(self) -> int | None:
@@ -96,7 +98,7 @@ class MLP(nn.Module):
             cond: Labels, whole numbers of shape ``(B,)``, or None.
 
         Returns:
-            Shape and dtype of ``x``; computed in the weights' dtype.
+            Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
 
         Raises:
             ValueError, TypeError: If a shape or dtype does not fit, or a label on the CPU is out of range.
@@ -108,4 +110,5 @@ class MLP(nn.Module):
         h = self.enter(h.to(self.enter.weight.dtype))
         for block in self.blocks:
             h = block(h, embedding)
-        return self.leave(F.silu(self.norm(h))).reshape(x.shape).to(x.dtype)
+        shape = x.shape if self.outputs == 1 else (*x.shape, self.outputs)
+        return self.leave(F.silu(self.norm(h))).reshape(shape).to(x.dtype)

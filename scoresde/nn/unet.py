@@ -82,6 +82,7 @@ class UNet(nn.Module):
         log_snr_range: Noise levels told apart, nats; beyond them the network sees the nearer end.
         num_classes: Number of labels ``cond`` may take, or None.
         null_class: Whether a null label exists besides (see `LabelEmbedding`), as guidance needs.
+        outputs: Values per entry of the event; more than one add a last axis to the output (see `Levels`).
 
     Raises:
         ValueError, TypeError: If a setting is out of its range or two do not fit together.
@@ -102,6 +103,7 @@ class UNet(nn.Module):
     log_snr_range: tuple[float, float] = (-20.0, 20.0)
     num_classes: int | None = None
     null_class: bool = False
+    outputs: int = 1
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -127,13 +129,13 @@ class UNet(nn.Module):
             self.up.insert(0, nn.ModuleList(block(2 * width, width, attends) for _ in range(self.blocks)))
         self.middle = nn.ModuleList(block(widths[-1], widths[-1], b and bool(self.attention)) for b in (True, False))
         self.norm = nn.GroupNorm(self.groups, widths[0])
-        self.leave = zeroed(nn.Conv2d(widths[0], self.event_shape[0], 3, padding=1))
+        self.leave = zeroed(nn.Conv2d(widths[0], self.event_shape[0] * self.outputs, 3, padding=1))
 
     def _check_sizes(self) -> None:
         """Refuses sizes that cannot be built, in the user's terms."""
         self.event_shape = check_sizes("event_shape", self.event_shape)
         self.multipliers = check_sizes("multipliers", self.multipliers)
-        for name in ("channels", "blocks", "heads", "groups"):
+        for name in ("channels", "blocks", "heads", "groups", "outputs"):
             check_positive(name, getattr(self, name), whole=True)
         check_fraction("dropout", self.dropout)
         if len(self.event_shape) != 3 or min(self.event_shape[1:]) < 8:
@@ -176,7 +178,7 @@ class UNet(nn.Module):
             cond: Labels, whole numbers of shape ``(B,)``, or None.
 
         Returns:
-            Shape and dtype of ``x``; computed in the weights' dtype.
+            Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
 
         Raises:
             ValueError, TypeError: If a shape or dtype does not fit, or a label on the CPU is out of range.
@@ -197,4 +199,5 @@ class UNet(nn.Module):
             h = grow(F.interpolate(h, size=skips[-1].shape[2:], mode="nearest"))
             for block in level:  # pyright: ignore[reportGeneralTypeIssues] (a ModuleList of ModuleLists)
                 h = block(torch.cat([h, skips.pop()], 1), embedding)
-        return self.leave(F.silu(self.norm(h))).to(x.dtype)
+        out = self.leave(F.silu(self.norm(h))).to(x.dtype)
+        return out if self.outputs == 1 else out.unflatten(1, (-1, self.outputs)).movedim(2, -1)
