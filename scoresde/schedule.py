@@ -156,6 +156,8 @@ class FromBetas(Schedule):
                 raise ValueError(
                     f"betas must lie in (0, 1), 1 only in the last place; got {beta!r} at k = {k} of {len(self.betas)}."
                 )
+            if not self._table[k - 1] < self._table[k]:
+                raise ValueError(f"betas must advance the clock, got {beta!r}, too small to move the clock at k = {k}.")
 
     @cached_property
     def _table(self) -> tuple[float, ...]:
@@ -270,8 +272,8 @@ class Cosine(Schedule):
         return -t.log1p(-2.0 * product / math.cos(first))
 
     def _tau(self, u: Scalar) -> Scalar:
-        fraction = (u - self._knee) * self.steps
-        end = float(self._cosine(self._knee)) - 0.5 * t.log1p(-self.clip * t.clamp(fraction, high=1.0))
+        fraction = t.clamp((u - self._knee) * self.steps, high=1.0)
+        end = float(self._cosine(self._knee)) - 0.5 * t.log1p(-self.clip * fraction)
         return t.where(u <= self._knee, self._cosine(t.clamp(u, high=self._knee)), end)
 
     def _u(self, tau: Scalar) -> Scalar:
@@ -282,7 +284,7 @@ class Cosine(Schedule):
         return t.where(tau <= knee_tau, smooth, self._knee + ou.beta(tau, knee_tau) / (self.clip * self.steps))
 
     def _rate(self, u: Scalar) -> Scalar:
-        fraction = (u - self._knee) * self.steps
+        fraction = t.clamp((u - self._knee) * self.steps, high=1.0)
         end = t.div(0.5 * self.steps * self.clip, 1.0 - self.clip * fraction)
         a = self._quarter * (t.clamp(u, high=self._knee) + self.shift)
         return t.where(u <= self._knee, self._quarter * t.tan(a), end)
