@@ -305,7 +305,7 @@ def rows() -> list[Row]:
         ("MinSNR(gamma=5)", MinSNR(), vp, Eps(), None),
         ("min(SNR, 5) |x0|²", Custom(lambda m: t.clamp(m.snr, high=5.0)), vp, X0(), None),
         ("flow matching: |velocity|²", Simple(), Straight(), Velocity(), None),
-        ("v regression, cosine clock, times a constant", Simple(), cos, V(), None),
+        ("π/2 |v|², cosine clock", Custom(lambda m: 0.5 * math.pi * Simple()(m)), Cosine(shift=1e-12), V(), None),
         ("EDM", EDM(), vp, Eps(), None),
         ("EDM on a cosine clock", EDM(), cos, Eps(), None),
         ("Sigmoid(bias=2)", Sigmoid(), vp, Eps(), None),
