@@ -1,7 +1,8 @@
 """Ways back from the prior: the DDPM chain, the reverse SDE, the probability-flow ODE."""
 
-from scoresde.sampler.base import Observer, Path, Predict, Sampler, Samples, StepSampler, sample
+from scoresde.sampler.base import Observer, Path, Predict, Sampler, SolverError, StepSampler
 from scoresde.sampler.ddpm import DDPM
+from scoresde.sampler.draw import Samples, sample
 from scoresde.sampler.grid import Chain, Custom, Grid, UniformAngle, UniformLogSNR, UniformTau, UniformU
 from scoresde.sampler.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampler.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
@@ -21,6 +22,7 @@ __all__ = [
     "RungeKutta",
     "Sampler",
     "Samples",
+    "SolverError",
     "StepSampler",
     "TorchSDE",
     "UniformAngle",

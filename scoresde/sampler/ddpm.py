@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.sampler.base import Predict, StepSampler
 from scoresde.sde import posterior_coefficients
@@ -49,8 +50,8 @@ class DDPM(StepSampler):
     ) -> tuple[Any, Any]:
         """See the class."""
         on_x0, on_x, rev_var = posterior_coefficients(tau, s)
-        mean = on_x * x + on_x0 * predict(x, tau).x0
+        mean = t.combine(on_x, x, on_x0, predict(x, tau).x0)
         if s == 0:
             return mean, None
         std = math.sqrt(rev_var if self.rev_var == "beta_tilde" else ou.beta(tau, s))
-        return mean + std * noise(), None
+        return t.combine(1.0, mean, std, noise()), None

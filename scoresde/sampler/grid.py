@@ -50,6 +50,11 @@ class Grid(ABC):
                     f"a grid must fall strictly and stay at or above 0, but {self} gives {tau!r} then {s!r} at step "
                     f"{i + 1} of {steps}; use fewer steps, another grid, or a clock with a finite end."
                 )
+        if abs(times[0] - first) > 1e-6 * first:
+            raise ValueError(
+                f"a grid must begin where sampling starts, at tau = {first!r}, but {self} begins at {times[0]!r}; "
+                f"pass start={times[0]!r}."
+            )
         if len(times) != steps + 1:
             raise ValueError(f"{self} has {len(times) - 1} steps, but {steps} were asked for; make them agree.")
         return times
@@ -69,6 +74,8 @@ class Chain(Grid):
 
     def place(self, sde: SDE, steps: int, start: float) -> list[float]:
         """τ(u_start · k / steps) for k = steps … 1, then 0."""
+        if start == sde.tau_max:
+            return sde.schedule.knots(steps)[::-1]
         u = float(sde.schedule.u(start))
         return [start, *(float(sde.schedule.tau(u * k / steps)) for k in range(steps - 1, 0, -1)), 0.0]
 

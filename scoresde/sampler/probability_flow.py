@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde import _tensor as t
 from scoresde import ou
-from scoresde.sampler.base import Path, Predict, Sampler, StepSampler
+from scoresde.sampler.base import Observer, Path, Predict, Sampler, SolverError, StepSampler
 from scoresde.sampler.grid import Grid, UniformAngle
 
 __all__ = ["DDIM", "ODE", "RungeKutta"]
@@ -22,9 +23,14 @@ __all__ = ["DDIM", "ODE", "RungeKutta"]
 
 @dataclass(frozen=True)
 class DDIM(StepSampler):
-    r"""$x_s = \alpha_s\hat x_0 + \sigma_s\hat\varepsilon$, which is the rotation $\cos\delta\,x - \sin\delta\,\hat v$ by $\delta = \phi_\tau - \phi_s$.
+    r"""$x_s = \alpha_s\hat x_0 + \sigma_s\hat\varepsilon$, the exponential integrator of order 1.
 
-    The exponential integrator of order 1 of the probability-flow ODE; on the chain's grid it ends at τ = 0.
+    It is the rotation $\cos\delta\,x - \sin\delta\,\hat v$ by $\delta = \phi_\tau - \phi_s$. On the chain's grid it
+    ends at τ = 0.
+
+    Args:
+        steps: Number of steps.
+        grid: Default the chain's.
 
     Source: Song, Meng & Ermon 2021, eq. 12 with η = 0; Salimans & Ho 2022, appendix D for the rotation.
     """
@@ -39,7 +45,7 @@ class DDIM(StepSampler):
     ) -> tuple[Any, Any]:
         """See the class."""
         delta = ou.angle(tau) - ou.angle(s)
-        return math.cos(delta) * x + -math.sin(delta) * predict(x, tau).v, None
+        return t.combine(math.cos(delta), x, -math.sin(delta), predict(x, tau).v), None
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class RungeKutta(StepSampler):
 def _advance(x: Any, delta: float, weights: tuple[float, ...], slopes: list[Any]) -> Any:
     for weight, slope in zip(weights, slopes, strict=True):
         if weight:
-            x = x + (delta * weight) * slope
+            x = t.combine(1.0, x, delta * weight, slope)
     return x
 
 
@@ -133,42 +139,43 @@ class ODE(Sampler):
         from torchdiffeq import odeint
 
         sde = path.sde
-        first, last = float(ou.angle(path.start)), float(ou.angle(sde.tau_min))
-        accepted = _Accepted(first, last, path)
+        first, last = ou.angle(path.start), ou.angle(sde.tau_min)
 
         def velocity(phi: Tensor, state: Tensor) -> Tensor:
             # the angle comes back in the state's precision: keep its tau inside the clock
             tau = ou.tau_from_angle(phi.double()).clamp(sde.tau_min, sde.tau_max)
             return path.predict(state, tau).v
 
-        accepted.function = velocity
         times = torch.tensor([first, last], dtype=torch.float64, device=x.device)
+        field = _Observed(velocity, path.observe, first, last)
         try:
-            end = odeint(accepted, x, times, rtol=self.rtol, atol=self.atol, method=self.method)
+            end = odeint(field, x, times, rtol=self.rtol, atol=self.atol, method=self.method)
         except AssertionError as error:
-            raise RuntimeError(
-                f"{self} did not reach tau_min ({error}); loosen rtol and atol, or use a fixed-step method."
+            raise SolverError(
+                f"{self} must be able to go on to tau_min, got: {error}; loosen rtol and atol, or take fixed steps."
             ) from error
+        assert isinstance(end, Tensor)
         if path.observe is not None:
             path.observe(100, 100, sde.tau_min, end[-1])
         return end[-1], sde.tau_min
 
 
-class _Accepted(torch.nn.Module):
+class _Observed(torch.nn.Module):
     """The right-hand side together with torchdiffeq's callback for accepted steps, which feeds the observer."""
 
-    def __init__(self, first: float, last: float, path: Path) -> None:
+    def __init__(
+        self, velocity: Callable[[Tensor, Tensor], Tensor], observe: Observer | None, first: float, last: float
+    ) -> None:
         super().__init__()
-        self.ends, self.path, self.function = (first, last), path, None
-        if path.observe is not None:
-            self.callback_accept_step = self._observe
+        self.velocity, self.observe, self.ends = velocity, observe, (first, last)
+        if observe is not None:
+            self.callback_accept_step = self._accept
 
     def forward(self, phi: Tensor, state: Tensor) -> Tensor:
-        assert self.function is not None
-        return self.function(phi, state)
+        return self.velocity(phi, state)
 
-    def _observe(self, phi: Tensor, state: Tensor, dt: Tensor) -> None:
+    def _accept(self, phi: Tensor, state: Tensor, dt: Tensor) -> None:
         """torchdiffeq hands over the step's beginning; the start itself is not a step."""
         (first, last), now = self.ends, float(phi)
-        if now < first and self.path.observe is not None:
-            self.path.observe(round(100 * (first - now) / (first - last)), 100, float(ou.tau_from_angle(now)), state)
+        if now < first and self.observe is not None:
+            self.observe(round(100 * (first - now) / (first - last)), 100, ou.tau_from_angle(now), state)

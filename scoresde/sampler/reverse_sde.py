@@ -1,6 +1,7 @@
 r"""How does the reverse SDE walk back? $dx = (x + 2\,score)\,dr + \sqrt2\,dW$, $r = \tau_{max} - \tau$.
 
-In log-SNR $\ell$ it is $dx = \tfrac12(\sigma^2 x - 2\sigma\varepsilon)\,d\ell + \sigma\,dW$, which keeps its digits near the data.
+In log-SNR $\ell$ it is $dx = \tfrac12(\sigma^2 x - 2\sigma\varepsilon)\,d\ell + \sigma\,dW$, which keeps its digits
+near the data.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.sampler.base import Path, Predict, Sampler, StepSampler
 from scoresde.sampler.grid import Grid, UniformLogSNR
@@ -50,8 +52,8 @@ class EulerMaruyama(StepSampler):
     ) -> tuple[Any, Any]:
         """See the class."""
         h, sigma = ou.log_snr(s) - ou.log_snr(tau), ou.sigma(tau)
-        x = (1.0 + 0.5 * h * sigma * sigma) * x + (-sigma * h) * predict(x, tau).eps
-        return (x + (sigma * math.sqrt(h)) * noise() if s > 0 else x), None
+        x = t.combine(1.0 + 0.5 * h * sigma * sigma, x, -sigma * h, predict(x, tau).eps)
+        return (t.combine(1.0, x, sigma * math.sqrt(h), noise()) if s > 0 else x), None
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class ExponentialSDE(StepSampler):
     r"""An exponential integrator: the linear part solved exactly, the noise estimate held over the step.
 
     $x_s = e^\Delta x - 2e^{-s}(\rho_\tau - \rho_s)\hat\varepsilon + \sqrt{e^{2\Delta} - 1}\,z$ with
-    $\Delta = \tau - s$ and $\rho = \sigma/\alpha$, since $\int_s^\tau e^{t-s}/\sigma(t)\,dt = e^{-s}(\rho_\tau - \rho_s)$. (With $x_0$
-    held instead of $\varepsilon$ the same integral gives `DDPM`'s step with $\tilde\beta$.)
+    $\Delta = \tau - s$ and $\rho = \sigma/\alpha$, since
+    $\int_s^\tau e^{t-s}/\sigma(t)\,dt = e^{-s}(\rho_\tau - \rho_s)$.
 
     Args:
         steps: Number of steps.
@@ -87,8 +89,8 @@ class ExponentialSDE(StepSampler):
         """See the class."""
         growth = math.exp(tau - s)
         fall = ou.sigma(tau) * growth - ou.sigma(s)  # e^-s (rho_tau - rho_s)
-        x = growth * x + (-2.0 * fall) * predict(x, tau).eps
-        return (x + math.sqrt(math.expm1(2.0 * (tau - s))) * noise() if s > 0 else x), None
+        x = t.combine(growth, x, -2.0 * fall, predict(x, tau).eps)
+        return (t.combine(1.0, x, math.sqrt(math.expm1(2.0 * (tau - s))), noise()) if s > 0 else x), None
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,8 @@ def _brownian(path: Path, flat: Tensor, first: float, last: float) -> Any:
     """One Brownian path per sample with per-sample seeds, else one for the batch, seeded from the path's noise."""
     import torchsde
 
-    draws = path.noise.uniform(torch.empty(len(flat), dtype=torch.float32, device=flat.device))
-    seeds = [int(value * 2**24) for value in draws.tolist()]
+    draws = path.noise.uniform(torch.empty(len(flat), 2, dtype=torch.float32, device=flat.device))
+    seeds = [int(high * 2**24) * 2**24 + int(low * 2**24) for high, low in draws.tolist()]
 
     def interval(seed: int, rows: int) -> Any:
         return torchsde.BrownianInterval(
@@ -195,8 +197,8 @@ def _stacked(intervals: list[Any], flat: Tensor) -> Any:
     class Stacked(torchsde.BaseBrownian):
         """Calls every row's path and stacks what they return."""
 
-        dtype, device, shape = flat.dtype, flat.device, flat.shape
-        levy_area_approximation = "space-time"
+        dtype, device, shape = flat.dtype, flat.device, flat.shape  # pyright: ignore[reportAssignmentType]
+        levy_area_approximation = "space-time"  # pyright: ignore[reportAssignmentType]
 
         def __call__(self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False) -> Any:
             parts = [each(ta, tb, return_U=return_U, return_A=return_A) for each in intervals]

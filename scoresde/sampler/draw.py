@@ -1,0 +1,203 @@
+"""How is a sample drawn? One `sample` for every way back from the prior."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde.data import Description
+from scoresde.model import Model, evaluating
+from scoresde.sampler.base import Observer, Sampler
+from scoresde.sampler.progress import bar
+from scoresde.sampler.run import Batch, Walk, has_values
+
+__all__ = ["Samples", "sample"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What `sample` returns.
+
+    Attributes:
+        x: Samples in the view's coordinates (those of the data, at ``tau``), model units, ``(n, *D)``.
+        tau: OU time at which they stand: ``tau_min``, or 0 after the chain's last step or a final denoising.
+        nfe: Network calls per sample (of a batch-coupled adaptive solver: of the batch with the most).
+        taus: Times of the trajectory, or None.
+        trajectory: States at those times, view's coordinates, ``(len(taus), n, *D)``, or None.
+        description: The data's description, or None.
+    """
+
+    x: Tensor
+    tau: float
+    nfe: int
+    taus: tuple[float, ...] | None = None
+    trajectory: Tensor | None = None
+    description: Description | None = None
+
+    @cached_property
+    def data(self) -> Tensor:
+        """The samples in the data's own units (levels, where they are quantised), ``(n, *D)``.
+
+        Raises:
+            ValueError: If the model does not carry its data's description.
+        """
+        if self.description is None:
+            raise ValueError("data units need the data's description, got a model without one; use .x (model units).")
+        return self.description.to_data(self.x)
+
+
+def sample(
+    model: Model,
+    shape: int | Sequence[int],
+    sampler: Sampler,
+    *,
+    generator: torch.Generator | None = None,
+    seeds: Sequence[int] | None = None,
+    start: float | None = None,
+    init: Tensor | None = None,
+    denoise: bool = False,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    trajectory: bool = False,
+    progress: bool = False,
+    observe: Observer | None = None,
+    **cond: Tensor,
+) -> Samples:
+    """Draws samples.
+
+    Args:
+        model: Trained or exact; evaluated in eval mode, without gradients.
+        shape: Number of samples (the model then knows its event shape), or ``(n, *D)``.
+        sampler: Which way back, e.g. ``DDPM(steps=250)``, ``EulerMaruyama()``, ``ODE()``.
+        generator: Source of all randomness; the global random state is then left alone. Default: a new generator
+            seeded from the global one.
+        seeds: One integer per sample instead: a sample then depends on its own seed only, not on its batch (but for
+            solvers that say that the batch shares their step). The global random state is left alone.
+        start: OU time to start from; default the end of the clock. Below it the start is N(0, I) in x.
+        init: State at ``start`` in the view's coordinates, ``(n, *D)``, instead of a draw from the prior.
+        denoise: Ends with one more network call, which replaces x by its data estimate; counted in ``nfe``. A sampler
+            that ends at τ = 0 makes none.
+        batch_size: Samples at once; default all.
+        device: Where to sample; default where the model is. The model is not moved.
+        dtype: Type of the state; default the model's, at least float32.
+        trajectory: Also returns the states along the way, the start among them.
+        progress: Shows a progress bar.
+        observe: Called after each step with (steps done, steps in all, tau, x), x not in the view's coordinates.
+        **cond: Passed to the network, one entry per sample, ``(n, …)``.
+
+    Returns:
+        The samples, see `Samples`.
+
+    Raises:
+        ValueError: If the shape, seeds, start, init, batch size or conditioning do not fit.
+        RuntimeError: If the network returns NaN or infinity: names the network call, tau and the samples.
+    """
+    size = _size(model, shape)
+    like = _reference(model, device, dtype)
+    seeds = None if seeds is None else [int(seed) for seed in seeds]
+    if generator is not None and seeds is not None:
+        raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
+    if generator is None and seeds is None and has_values(like):
+        generator = torch.Generator(like.device).manual_seed(int(torch.randint(2**62, ())))
+    _check_per_sample(size, seeds, init, cond)
+    first, chunk = _start(model, start, init), _chunk(size[0], batch_size)
+    walks: list[Walk] = []
+    with bar(progress) as bars, torch.no_grad(), evaluating(model):
+        for i in range(0, size[0], chunk):
+            rows = slice(i, min(i + chunk, size[0]))
+            batch = Batch(
+                model,
+                sampler,
+                like.new_empty((rows.stop - rows.start, *size[1:])),
+                first,
+                None if init is None else init[rows],
+                {name: value[rows].to(like.device) for name, value in cond.items()},
+                denoise,
+                trajectory,
+                (*bars(i, size[0]), *(() if observe is None else (observe,))),
+            )
+            walks.append(batch.walk(generator, None if seeds is None else seeds[rows]))
+    return _join(walks, like.new_empty(size), model)
+
+
+def _size(model: Model, shape: int | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, int):
+        if model.event_shape is None:
+            raise ValueError(
+                f"a number of samples needs a model that knows its event shape, got n = {shape} and a model without "
+                "one; pass the whole shape (n, *D), or event_shape to ScoreModel."
+            )
+        shape = (shape, *model.event_shape)
+    size = tuple(int(n) for n in shape)
+    if not size or any(n < 0 for n in size):
+        raise ValueError(f"shape must be (n, *D) with n >= 0, got {size}.")
+    return size
+
+
+def _reference(model: Model, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
+    """An empty tensor of the type and device to sample in."""
+    held = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), torch.empty(0))
+    kind = torch.promote_types(held.dtype, torch.float32) if dtype is None else dtype
+    return torch.empty(0, dtype=kind, device=held.device if device is None else device)
+
+
+def _check_per_sample(
+    size: tuple[int, ...], seeds: list[int] | None, init: Tensor | None, cond: dict[str, Tensor]
+) -> None:
+    for name, value in {"seeds": seeds, **cond}.items():
+        entries = None if isinstance(value, Tensor) and value.ndim == 0 else value if value is None else len(value)
+        if value is not None and entries != size[0]:
+            raise ValueError(f"{name} must have one entry per sample, {size[0]}, got {entries or 'a single number'}.")
+    if init is not None:
+        if init.shape != size:
+            raise ValueError(f"init must have the shape of the samples, {size}, got {tuple(init.shape)}.")
+        t.check_finite(init, "init")
+
+
+def _start(model: Model, start: float | None, init: Tensor | None) -> float:
+    low, high = model.sde.tau_min, model.sde.tau_max
+    if start is None:
+        return high
+    if not low < start <= high * (1 + 1e-6):
+        raise ValueError(f"start must lie in (tau_min, tau_max] = ({low:g}, {high:g}], got {start!r}.")
+    alpha = ou.alpha(float(start))
+    if init is None and alpha > 0.1 and start < high:
+        warnings.warn(
+            f"sampling starts at tau = {start:.4g}, where alpha = {alpha:.3g} of the data is still in x, from N(0, I), "
+            "a bad guess; start later, or give the state by init=.",
+            stacklevel=3,
+        )
+    return float(start)
+
+
+def _chunk(n: int, batch_size: int | None) -> int:
+    if batch_size is None:
+        return max(n, 1)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
+    return batch_size
+
+
+def _join(walks: list[Walk], empty: Tensor, model: Model) -> Samples:
+    if not walks:
+        return Samples(empty, model.sde.tau_min, 0, description=model.data)
+    times = {tuple(tau for tau, _ in walk.kept) for walk in walks}
+    if len(times) > 1:
+        raise ValueError("a trajectory needs the same times in every batch; leave batch_size out for adaptive solvers.")
+    states = [torch.stack([state for _, state in walk.kept]) for walk in walks if walk.kept]
+    return Samples(
+        torch.cat([walk.x for walk in walks]),
+        walks[0].tau,
+        max(walk.nfe for walk in walks),
+        times.pop() or None,
+        torch.cat(states, 1) if states else None,
+        model.data,
+    )
