@@ -1,0 +1,162 @@
+"""The waist: what `ScoreModel` accepts, refuses and passes on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scoresde import ou
+from scoresde.analytic import Gaussian
+from scoresde.model import ScoreModel, evaluating
+from scoresde.parameterization import X0, Eps, Score, V, Velocity
+from scoresde.schedule import Cosine, FromBetas
+from scoresde.sde import VPSDE, Flow
+
+
+class Scale(nn.Module):
+    """x times a learned number plus the log-SNR: it keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(0.5))
+        self.seen: list[tuple[torch.dtype, Tensor]] = []
+
+    def forward(self, x: Tensor, log_snr: Tensor, **cond: object) -> Tensor:
+        self.seen.append((x.dtype, log_snr))
+        return self.factor * x + 0.01 * log_snr.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _model(**settings: object) -> ScoreModel:
+    return ScoreModel(Scale(), VPSDE(), **settings)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("event", [(), (3,), (2, 3), (1, 2, 3), (1, 2, 2, 3)])
+def test_events_of_any_shape_and_batches_of_none_and_one_work(event):
+    for n in (0, 1, 4):
+        x = torch.randn(n, *event)
+        p = _model()(x, 0.3)
+        assert p.v.shape == p.eps.shape == p.x0.shape == p.score.shape == (n, *event)
+        assert torch.equal(p.out, 0.5 * x + 0.01 * torch.tensor(ou.log_snr(0.3)))
+
+
+def test_one_time_written_in_any_way_gives_one_result():
+    model, x = _model(), torch.randn(4, 3)
+    whole = model(x, 1.0).eps
+    for tau in (1, torch.tensor(1), torch.tensor(1.0), torch.ones(4), torch.ones(4, dtype=torch.float64)):
+        assert torch.allclose(model(x, tau).eps, whole, rtol=1e-6)
+    results = [
+        model(x, torch.full((4,), 0.5, dtype=kind)).eps for kind in (torch.float16, torch.float32, torch.float64)
+    ]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[1], results[2])
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.1, math.nan, 5.1, math.inf])
+def test_a_time_that_is_zero_negative_nan_or_past_the_end_is_refused_in_every_form(bad):
+    model, x = _model(), torch.zeros(2, 3)
+    for tau in (bad, torch.tensor(bad), torch.tensor([0.5, bad]), torch.tensor([0.5, bad], dtype=torch.float64)):
+        with pytest.raises(ValueError, match="tau must lie in"):
+            model(x, tau)
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (3,), (1,)])
+def test_times_of_a_wrong_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"tau must have shape .* pass one time per sample"):
+        _model()(torch.zeros(8, 3), torch.full(shape, 0.5))
+
+
+def test_states_of_a_wrong_shape_or_type_are_refused():
+    model = _model(event_shape=(3,))
+    for x in (torch.zeros(3), torch.zeros(2, 4), torch.zeros(2, 1, 3)):
+        with pytest.raises(ValueError, match=r"x must have shape \(B, 3\), got .* give the batch first"):
+            model(x, 0.5)
+    with pytest.raises(ValueError, match=r"x must have shape \(B, \*D\), got \(\)"):
+        _model()(torch.tensor(1.0), 0.5)
+    with pytest.raises(TypeError, match=r"x must be a floating tensor, got torch.uint8; scale the data first"):
+        model(torch.zeros(2, 3, dtype=torch.uint8), 0.5)
+
+
+def test_a_state_on_another_device_gets_one_clear_message():
+    for model in (_model(), Gaussian(torch.zeros(3), 1.0)):
+        with pytest.raises(ValueError, match=r"x is on meta, the model on cpu; move one: x.to\('cpu'\)"):
+            model(torch.zeros(2, 3, device="meta"), 0.5)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_narrow_network_takes_its_own_type_and_gives_back_that_of_the_state(kind):
+    model = _model()
+    model.net.to(kind)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    p = model(x, torch.full((4,), 1e-5))
+    seen, log_snr = model.net.seen[-1]  # pyright: ignore[reportIndexIssue]
+    assert seen == kind
+    assert log_snr.dtype == torch.float32
+    assert p.out.dtype == p.eps.dtype == p.score.dtype == torch.float64
+    sigma = math.sqrt(-math.expm1(-2 * float(torch.tensor(1e-5))))  # of the float32 time, in double precision
+    assert torch.allclose(p.score, -p.eps / sigma, rtol=1e-12)
+    assert torch.allclose(p.eps, ou.alpha(float(torch.tensor(1e-5))) * p.out + sigma * x, rtol=1e-12)
+
+
+def test_log_snr_reaches_the_network_once_per_sample_also_at_the_end_without_signal():
+    net = Scale()
+    ScoreModel(net, Flow())(torch.zeros(3, 2), torch.tensor([0.1, 2.0, 18.0]))
+    assert net.seen[0][1].tolist() == pytest.approx([float(ou.log_snr(v)) for v in (0.1, 2.0, 18.0)], rel=1e-6)
+    ScoreModel(net, Flow())(torch.zeros(3, 2), math.inf)
+    assert net.seen[1][1].tolist() == [-math.inf] * 3
+
+
+@pytest.mark.parametrize("parameterization", [Eps(), Score()])
+@pytest.mark.parametrize("sde", [Flow(), VPSDE(Cosine(clip=1.0)), VPSDE(FromBetas((0.1, 1.0)))], ids=repr)
+def test_noise_and_score_are_refused_on_a_clock_that_ends_without_signal(parameterization, sde):
+    with pytest.raises(
+        ValueError, match=r"says nothing about x0 at the end of .* use V\(\) or X0\(\), or a clock that is"
+    ):
+        ScoreModel(Scale(), sde, parameterization)
+
+
+@pytest.mark.parametrize("parameterization", [V(), X0(), Velocity()])
+def test_the_ways_out_of_no_signal_work(parameterization):
+    class Constant(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            return torch.full_like(x, 0.25)
+
+    p = ScoreModel(Constant(), Flow(), parameterization)(torch.ones(2, 3), math.inf)
+    for member in (p.eps, p.x0, p.score, p.v):
+        assert bool(torch.isfinite(member).all())
+    assert torch.allclose(p.eps, torch.ones(2, 3))
+    assert torch.allclose(p.v, -p.x0)
+    ScoreModel(Constant(), VPSDE(Cosine()), Eps())  # the clipped clock
+
+
+def test_a_network_that_does_not_know_such_small_noise_is_refused():
+    net = Scale()
+    net.log_snr_range = (-10.0, 8.0)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"knows log-SNR up to 8.0, but tau_min = 1e-05 has 10.82; raise tau_min or"):
+        ScoreModel(net, VPSDE())
+    ScoreModel(net, VPSDE(tau_min=2e-4))
+
+
+def test_a_network_that_changes_the_shape_is_refused():
+    class Short(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            return x[:, :1]
+
+    with pytest.raises(ValueError, match=r"the network must return the shape of x, \(2, 3\), got \(2, 1\)"):
+        ScoreModel(Short(), VPSDE())(torch.zeros(2, 3), 0.5)
+
+
+def test_evaluation_mode_is_restored_module_by_module_also_after_an_exception():
+    net = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5))
+    net[1].eval()
+
+    def stop() -> None:
+        with evaluating(net):
+            assert not any(m.training for m in net.modules())
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stop()
+    assert [m.training for m in net.modules()] == [True, True, False]
