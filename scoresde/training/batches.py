@@ -1,0 +1,152 @@
+"""Which events are seen at step k, and from which random numbers? Both follow from (seed, k) alone: nothing to store.
+
+Position p of the endless data stream is event ``order(epoch)[p mod N]`` of epoch ``p div N``; step k holds the
+positions ``k B ... (k + 1) B - 1``. It is cut into equal shards, each with a seed of its own, which processes share
+out: two processes see what one process sees that accumulates two shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde import _tensor as t
+from scoresde.data import Data, Description
+from scoresde.model import ScoreModel
+from scoresde.training.settings import Training
+
+__all__ = ["Batches", "derive"]
+
+_RESIDENT = 1 << 30  # bytes of data that are kept on the device rather than sent batch by batch
+_ORDER, _STEP = 1, 2  # what a derived seed is for
+
+
+def derive(*numbers: int) -> int:
+    """A seed of 63 bits that depends on all of ``numbers``: SplitMix64 (Steele, Lea & Flood 2014) over each in turn."""
+    z = 0
+    for number in numbers:
+        z = (z + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        z ^= z >> 31
+    return z >> 1
+
+
+class Batches:
+    """The shards of every step, in model units on the device, quantised data freshly dequantised.
+
+    Args:
+        model: Its network's type is the events'; takes the data's description and event shape if it has none.
+        data: A data set, or events ``(N, *D)``: of ``model.data`` if it has one, else in model units.
+        settings: Of the run.
+        device: Where batches are wanted.
+        shards: Number of shards of each step.
+
+    Raises:
+        ValueError: If there are no events, one is not finite or not as described, ``data`` and ``model.data``
+            differ, or the shards cannot be equal.
+    """
+
+    def __init__(self, model: ScoreModel, data: Data | Tensor, settings: Training, device: torch.device, shards: int):
+        events, labels = _events(model, data)
+        if settings.batch_size % shards:
+            raise ValueError(
+                f"batch_size must be a multiple of accumulate x processes = {shards}, got {settings.batch_size}."
+            )
+        self.dtype = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
+        self.description: Description | None = model.data
+        self.device, self.settings, self.shards = device, settings, shards
+        self.null_label: int | None = getattr(model.net, "null_label", None)
+        self.events = events.to(device) if events.nbytes <= _RESIDENT else events
+        if events.nbytes <= _RESIDENT and (self.description is None or self.description.bins is None):
+            self.events, self.description = self._to_model(self.events), None  # scaled once
+        self.labels = None if labels is None else labels.to(self.events.device)
+        self._orders: dict[int, Tensor] = {}
+        self.fingerprint = _fingerprint(events)
+
+    def indices(self, step: int, shard: int) -> Tensor:
+        """Which events shard ``shard`` of step ``step`` (0 is the first) holds, ``(batch_size / shards,)``."""
+        count = self.settings.batch_size // self.shards
+        at, parts = step * self.settings.batch_size + shard * count, []
+        while count:
+            epoch, first = divmod(at, len(self.events))
+            part = self._order(epoch)[first : first + count]
+            parts.append(part)
+            at, count = at + len(part), count - len(part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def draw(self, step: int, shard: int) -> tuple[Tensor, dict[str, Any]]:
+        """Seeds the global random state for this shard, and takes from it what dequantisation needs.
+
+        Returns:
+            Events in model units, ``(batch_size / shards, *D)``, and what else the network is given.
+        """
+        _seed(derive(self.settings.seed, _STEP, step, shard), self.device)
+        index = self.indices(step, shard)
+        x0 = self._to_model(self.events[index].to(self.device, non_blocking=True))
+        if self.labels is None:
+            return x0, {}
+        labels = self.labels[index].to(self.device, non_blocking=True)
+        if self.null_label is not None and self.settings.label_dropout:
+            dropped = torch.rand(labels.shape, device=self.device) < self.settings.label_dropout
+            labels = torch.where(dropped, self.null_label, labels)
+        return x0, {"cond": labels}
+
+    def _to_model(self, events: Tensor) -> Tensor:
+        about = self.description
+        if about is not None:
+            whole = about.bins is not None and not events.is_floating_point()
+            events = about.to_model(about.dequantise(events) if whole else events)
+        return events.to(self.dtype)
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            generator = torch.Generator().manual_seed(derive(self.settings.seed, _ORDER, epoch))
+            self._orders = {k: v for k, v in self._orders.items() if k == epoch - 1}
+            self._orders[epoch] = torch.randperm(len(self.events), generator=generator).to(self.events.device)
+        return self._orders[epoch]
+
+
+def _events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | None]:
+    """Checked events, and labels if the network reads any; a model without a description gets the data's."""
+    events = data.train if isinstance(data, Data) else data
+    about = data.description if isinstance(data, Data) else model.data
+    if model.data is not None and model.data != about:
+        raise ValueError(
+            f"data must be what the model was made for, {model.data}, got {about}; scaling has one source. Build the "
+            "model without data, or with this one."
+        )
+    if events.ndim == 0 or not len(events):
+        raise ValueError(f"data must hold at least one event, (N, *D), got shape {tuple(events.shape)}.")
+    if model.event_shape is not None and tuple(events.shape[1:]) != model.event_shape:
+        raise ValueError(f"events must have the model's shape {model.event_shape}, got {tuple(events.shape[1:])}.")
+    if about is None:
+        if not events.is_floating_point():
+            raise TypeError(f"a tensor of data must be floating, in model units, got {events.dtype}; pass a Data.")
+        t.check_finite(events, "data")
+    elif not isinstance(data, Data):  # whose values were checked when it was made
+        about.validate(events)
+    model.data, model.event_shape = about, tuple(events.shape[1:])
+    reads_labels = getattr(model.net, "num_classes", None) is not None
+    return events, data.train_labels if isinstance(data, Data) and reads_labels else None
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seeds what a step draws from; torch.manual_seed reaches for every device there is, and takes 1 ms."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type != "cpu":
+        getattr(torch, device.type).manual_seed(seed)
+
+
+def _fingerprint(events: Tensor) -> str:
+    """What tells one data set from another: shape, type, and up to 1024 evenly spaced events."""
+    digest = hashlib.sha256(f"{tuple(events.shape)} {events.dtype}".encode())
+    some = events[:: max(1, len(events) // 1024)][:1024].detach().cpu().contiguous()
+    digest.update(some.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,153 @@
+"""How is a run kept on disk, and how does it go on? Checkpoints hold all of its state and the settings that made it."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scoresde import checkpoint, spec
+from scoresde.training.update import Run, Tally
+
+__all__ = ["RunDirectory", "differences"]
+
+
+class RunDirectory:
+    """The checkpoints of one run; with path None it does nothing.
+
+    Args:
+        path: The directory.
+        run: Whose state is kept there.
+        keep: How many checkpoints stay.
+
+    Attributes:
+        latest: The newest checkpoint.
+
+    Raises:
+        TypeError: If a setting has no text form, such as a weighting that is a function.
+    """
+
+    def __init__(self, path: str | Path | None, run: Run, keep: int) -> None:
+        self.path = None if path is None else Path(path)
+        self.latest: Path | None = None
+        self._run, self._keep = run, keep
+        self._made_by = {} if path is None else _made_by(run)
+
+    @contextmanager
+    def held(self, resume: bool) -> Iterator[None]:
+        """Takes the directory for this process's run, and begins or resumes it.
+
+        Raises:
+            FileNotFoundError: If there is nothing to resume.
+            FileExistsError: If there is something where a run shall begin.
+            ValueError: If what is there was made by another run.
+            OSError: If it cannot be written.
+            RuntimeError: If another process holds it, or all of its checkpoints are damaged.
+        """
+        if self.path is None:
+            yield
+            return
+        if resume:
+            self._restore(checkpoint.load(checkpoint.latest(self.path)))
+        elif next(self.path.glob("checkpoint-*"), None) is not None:
+            raise FileExistsError(
+                f"a run begins in a directory without checkpoints, {self.path} holds some; pass resume=True to go on "
+                "with that run, or another run_dir."
+            )
+        self._run.accelerator.wait_for_everyone()
+        if not self._run.accelerator.is_main_process:
+            yield
+            return
+        self._make()
+        with checkpoint.only_writer(self.path):
+            if not resume:
+                self.save()
+            yield
+
+    def save(self) -> None:
+        """Writes the run's state as the next checkpoint, if this is the main process."""
+        run = self._run
+        if self.path is None or not run.accelerator.is_main_process:
+            return
+        tensors, text = checkpoint.optimizer_state(run.optimizer)
+        scaler = run.accelerator.scaler
+        meta: dict[str, Any] = {
+            "step": run.step,
+            **self._made_by,
+            "optimizer": text,
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "tally": dataclasses.asdict(run.look()),
+            "history": [list(point) for point in run.history],
+            "torch": str(torch.__version__),
+        }
+        average = None if run.average is None else run.average.net
+        self.latest = checkpoint.save_model(
+            self.path, run.model, ema=average, tensors={"optimizer": tensors}, meta=meta, keep=self._keep
+        )
+
+    def _make(self) -> None:
+        assert self.path is not None
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / ".lock").touch()
+        except OSError as error:
+            raise OSError(
+                error.errno, f"a run directory must be writable, {self.path} is not ({error.strerror}); choose another."
+            ) from error
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        run, meta = self._run, found.meta
+        if "step" not in meta or "training" not in meta:
+            raise ValueError(f"a run is resumed from a checkpoint of a run, {found.path} holds a model alone.")
+        checkpoint.require_same(found, run.model)
+        wrong = differences(meta, self._made_by)
+        if wrong:
+            raise ValueError(
+                f"a run is resumed with the settings and data it was begun with; {found.path} has {'; '.join(wrong)}. "
+                "Use those, or begin anew in another run_dir."
+            )
+        if meta["step"] > run.settings.steps:
+            raise ValueError(f"steps must be at least the {meta['step']} done, got {run.settings.steps}.")
+        checkpoint.load_optimizer(run.optimizer, found.tensors["optimizer"], meta["optimizer"])
+        checkpoint.load_into(run.model.net, found.tensors["model"])
+        if run.average is not None:
+            checkpoint.load_into(run.average.net, found.tensors["ema"])
+        if run.accelerator.scaler is not None:
+            run.accelerator.scaler.load_state_dict(meta["scaler"])
+        run.step, run.history = meta["step"], [(int(step), float(loss)) for step, loss in meta["history"]]
+        run.tally = Tally(**meta["tally"])
+        self.latest = found.path
+
+
+def differences(found: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """Which settings differ, with both values; a longer run at a constant learning rate is no other run.
+
+    Args:
+        found: Metadata of a checkpoint.
+        asked: Those that a checkpoint of the run would now have.
+    """
+    was, now = _fields(found["training"]), _fields(asked["training"])
+    if was.get("lr_end") == now.get("lr_end") == "1.0":
+        was["steps"] = now["steps"]
+    was |= {name: str(found.get(name)) for name in asked if name != "training"}
+    now |= {name: str(value) for name, value in asked.items() if name != "training"}
+    return [
+        f"{n} = {was.get(n)}, asked for is {now.get(n)}"
+        for n in dict.fromkeys([*was, *now])
+        if was.get(n) != now.get(n)
+    ]
+
+
+def _made_by(run: Run) -> dict[str, Any]:
+    return {"training": spec.to_text(run.settings), "events": run.batches.fingerprint, "shards": run.shards}
+
+
+def _fields(text: str) -> dict[str, str]:
+    """Field -> text of a call such as `Training(steps=10, ...)`, read and not evaluated."""
+    call = ast.parse(text, mode="eval").body
+    return {str(k.arg): ast.unparse(k.value) for k in call.keywords} if isinstance(call, ast.Call) else {}
