@@ -173,7 +173,8 @@ class FromBetas(Schedule):
             place = u * count
             k = place.detach().floor().clamp(max=count - 1)
             index = k.long()
-            return t.table(self._table, u)[index], t.table(self.betas, u)[index], place - k
+            # take, not []: a 0-d index would be read back from the device
+            return t.table(self._table, u).take(index), t.table(self.betas, u).take(index), place - k
         index = min(int(u * count), count - 1)
         return self._table[index], self.betas[index], u * count - index
 
@@ -190,7 +191,7 @@ class FromBetas(Schedule):
         if isinstance(tau, Tensor):
             knots = t.table(self._table, tau)
             index = (torch.searchsorted(knots, tau.detach().to(knots.dtype).contiguous()) - 1).clamp(0, count - 1)
-            knot, beta = knots[index], t.table(self.betas, tau)[index]
+            knot, beta = knots.take(index), t.table(self.betas, tau).take(index)
         else:
             index = min(max(bisect_left(self._table, tau) - 1, 0), count - 1)
             knot, beta = self._table[index], self.betas[index]
