@@ -96,6 +96,11 @@ class RungeKutta(StepSampler):
         """See the class."""
         tableau, start = _TABLEAUS[self.method], ou.angle(tau)
         delta = ou.angle(s) - start
+        if s == 0 and any(sum(weights) == 1 for weights in tableau.stages):
+            raise ValueError(
+                f"a grid must end above 0 where {self.method!r} looks at the end of a step, got {self.grid}; "
+                "use UniformAngle(), which ends at tau_min."
+            )
         slopes = []
         for weights in tableau.stages:
             # consistent tableaus: a stage stands where its weights sum to; the ends are met exactly

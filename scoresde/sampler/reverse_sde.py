@@ -28,11 +28,15 @@ class EulerMaruyama(StepSampler):
 
     $x_s = x + \tfrac12(\sigma^2 x - 2\sigma\hat\varepsilon)h + \sigma\sqrt h\,z$ with $h = \ell_s - \ell_\tau$.
 
-    Ends at ``tau_min`` with the noise of that time left in x; ``sample(…, denoise=True)`` takes it out.
+    Ends at ``tau_min`` with the noise of that time left in x; ``sample(…, denoise=True)`` takes it out. A last step to
+    s = 0, where log-SNR is infinite, is the data estimate, as `DDPM`'s.
 
     Args:
         steps: Number of steps.
         grid: Default even in log-SNR; needs a clock with a finite end.
+
+    Raises:
+        ValueError: If the start is at infinite τ (when sampling).
     """
 
     grid: Grid = field(default_factory=UniformLogSNR)
@@ -51,9 +55,13 @@ class EulerMaruyama(StepSampler):
         self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
         """See the class."""
+        if s == 0:
+            return predict(x, tau).x0, None
         h, sigma = ou.log_snr(s) - ou.log_snr(tau), ou.sigma(tau)
+        if h == math.inf:
+            raise ValueError(f"EulerMaruyama needs a finite start, got tau = {tau}; use a clipped clock, or start=.")
         x = t.combine(1.0 + 0.5 * h * sigma * sigma, x, -sigma * h, predict(x, tau).eps)
-        return (t.combine(1.0, x, sigma * math.sqrt(h), noise()) if s > 0 else x), None
+        return t.combine(1.0, x, sigma * math.sqrt(h), noise()), None
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,15 @@ class ExponentialSDE(StepSampler):
 
     $x_s = e^\Delta x - 2e^{-s}(\rho_\tau - \rho_s)\hat\varepsilon + \sqrt{e^{2\Delta} - 1}\,z$ with
     $\Delta = \tau - s$ and $\rho = \sigma/\alpha$, since
-    $\int_s^\tau e^{t-s}/\sigma(t)\,dt = e^{-s}(\rho_\tau - \rho_s)$.
+    $\int_s^\tau e^{t-s}/\sigma(t)\,dt = e^{-s}(\rho_\tau - \rho_s)$. A last step
+    to s = 0 is the data estimate, as `DDPM`'s.
 
     Args:
         steps: Number of steps.
         grid: Default even in log-SNR; needs a clock with a finite end.
+
+    Raises:
+        ValueError: If the start is at infinite τ (when sampling).
 
     Source: Zhang & Chen 2023 (DEIS), section 3 and appendix for the SDE.
     """
@@ -87,10 +99,14 @@ class ExponentialSDE(StepSampler):
         self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
         """See the class."""
+        if s == 0:
+            return predict(x, tau).x0, None
+        if tau == math.inf:
+            raise ValueError("ExponentialSDE needs a finite start, got tau = inf; use a clipped clock, or start=.")
         growth = math.exp(tau - s)
         fall = ou.sigma(tau) * growth - ou.sigma(s)  # e^-s (rho_tau - rho_s)
         x = t.combine(growth, x, -2.0 * fall, predict(x, tau).eps)
-        return (t.combine(1.0, x, math.sqrt(math.expm1(2.0 * (tau - s))), noise()) if s > 0 else x), None
+        return t.combine(1.0, x, math.sqrt(math.expm1(2.0 * (tau - s))), noise()), None
 
 
 @dataclass(frozen=True)
