@@ -1,0 +1,120 @@
+"""Diffusion models on one Ornstein–Uhlenbeck clock: DDPM, score SDEs and probability-flow ODEs are one object.
+
+The names most used stand here; everything else is in the module that it belongs to. All are imported when they are
+first asked for, so that ``import scoresde`` is quick.
+
+    import scoresde
+
+    model = scoresde.load("runs/digits")
+    x = scoresde.sample(model, 64, scoresde.DDPM(steps=250)).data
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scoresde.checkpoint import load_model as load
+    from scoresde.checkpoint import save_model as save
+    from scoresde.data import load as load_data
+    from scoresde.likelihood import Exact, Hutchinson, bits_per_dim, log_prob
+    from scoresde.loss import Importance, Knots, Loss, Stratified
+    from scoresde.model import Model, ScoreModel
+    from scoresde.nn import MLP, Levels, UNet
+    from scoresde.parameterization import X0, Eps, V
+    from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, ExponentialSDE, RungeKutta, TorchSDE, sample
+    from scoresde.schedule import Cosine, Linear, LinearBetas, LogLinear
+    from scoresde.sde import VE, VPSDE, Flow, SubVP
+    from scoresde.training import Training, train
+    from scoresde.weighting import EDM, ELBO, MinSNR, Simple
+
+    __version__: str
+
+_HOMES = {
+    "checkpoint": ("load = load_model", "save = save_model"),
+    "data": ("load_data = load",),
+    "likelihood": ("Exact", "Hutchinson", "bits_per_dim", "log_prob"),
+    "loss": ("Importance", "Knots", "Loss", "Stratified"),
+    "model": ("Model", "ScoreModel"),
+    "nn": ("MLP", "Levels", "UNet"),
+    "parameterization": ("Eps", "V", "X0"),
+    "sampler": ("DDIM", "DDPM", "ODE", "EulerMaruyama", "ExponentialSDE", "RungeKutta", "TorchSDE", "sample"),
+    "schedule": ("Cosine", "Linear", "LinearBetas", "LogLinear"),
+    "sde": ("VE", "VPSDE", "Flow", "SubVP"),
+    "training": ("Training", "train"),
+    "weighting": ("EDM", "ELBO", "MinSNR", "Simple"),
+}
+_MODULES = (*_HOMES, "analytic", "compare", "metrics", "ou", "report", "spec")
+_NAMES = {
+    name: (module, own or name)
+    for module, entries in _HOMES.items()
+    for name, _, own in (entry.partition(" = ") for entry in entries)
+}
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "EDM",
+    "ELBO",
+    "MLP",
+    "ODE",
+    "UNet",
+    "VE",
+    "VPSDE",
+    "X0",
+    "Cosine",
+    "Eps",
+    "EulerMaruyama",
+    "Exact",
+    "ExponentialSDE",
+    "Flow",
+    "Hutchinson",
+    "Importance",
+    "Knots",
+    "Levels",
+    "Linear",
+    "LinearBetas",
+    "LogLinear",
+    "Loss",
+    "MinSNR",
+    "Model",
+    "RungeKutta",
+    "ScoreModel",
+    "Simple",
+    "Stratified",
+    "SubVP",
+    "TorchSDE",
+    "Training",
+    "V",
+    "__version__",
+    "bits_per_dim",
+    "load",
+    "load_data",
+    "log_prob",
+    "sample",
+    "save",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("scoresde")
+        except PackageNotFoundError:
+            return "0+unknown"
+    if name in _NAMES:
+        module, own = _NAMES[name]
+        value = getattr(importlib.import_module(f"scoresde.{module}"), own)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"scoresde.{name}")
+    raise AttributeError(f"module 'scoresde' has no attribute {name!r}; dir(scoresde) lists what there is")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES})

@@ -1,0 +1,55 @@
+"""How does the command line fail? With one sentence on stderr: 2 for what was asked wrongly, 1 for what went wrong."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+__all__ = ["shown"]
+
+_ASKED = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_WENT = (RuntimeError, OSError, FloatingPointError, MemoryError)
+
+
+def shown(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, with errors and warnings as sentences; a traceback too where ``SCORESDE_TRACEBACK`` is set.
+
+    Args:
+        command: A function of the package, whose errors say rule, what arrived and remedy.
+    """
+
+    @functools.wraps(command)
+    def safely(*args: Any, **settings: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            try:
+                return command(*args, **settings)
+            except KeyboardInterrupt:
+                _say("stopped", "stopped by you; what was saved is whole.")
+                raise typer.Exit(130) from None
+            except (*_ASKED, *_WENT) as error:
+                if os.environ.get("SCORESDE_TRACEBACK"):
+                    raise
+                _say("error", str(error) or type(error).__name__)
+                raise typer.Exit(2 if isinstance(error, _ASKED) else 1) from None
+
+    return safely
+
+
+def _say(kind: str, text: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    colour = "yellow" if kind == "warning" else "red"
+    Console(stderr=True, soft_wrap=True).print(Text.assemble((f"{kind}: ", f"bold {colour}"), text))
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, UserWarning | RuntimeWarning) or not sys.warnoptions:
+        _say("warning", str(message))

@@ -1,0 +1,68 @@
+"""`scoresde info`: what is installed, what can be written where, and what is in a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+__all__ = ["info"]
+
+
+def info(
+    checkpoint: Path = typer.Argument(None, help="A run directory or a checkpoint: what is in it.", show_default=False),
+    weightings: bool = typer.Option(False, "--weightings", help="The table of which weightings are one and the same."),
+) -> None:
+    """Show versions, devices and what can be written on the command line.
+
+    Examples:
+        scoresde info
+
+        scoresde info --weightings
+
+        scoresde info runs/digits
+    """
+    if weightings:
+        from scoresde.weighting import table
+
+        typer.echo(table())
+    elif checkpoint is not None:
+        _checkpoint(checkpoint)
+    else:
+        _package()
+
+
+def _package() -> None:
+    import torch
+
+    from scoresde.cli import show
+    from scoresde.cli.objects import families, known
+    from scoresde.compare.record import versions
+    from scoresde.data.sources import SOURCES
+    from scoresde.data.toys import TOYS
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    found = versions()
+    show.settings(
+        {
+            "versions": ", ".join(f"{name} {version}" for name, version in found.items()),
+            "devices": ", ".join(["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(gpus))]),
+            "data": ", ".join((*SOURCES, *TOYS)) + ", or a .npy/.npz file",
+        }
+    )
+    typer.echo()
+    show.settings({place: ", ".join(sorted(known(kind))) for place, kind in families().items()})
+
+
+def _checkpoint(path: Path) -> None:
+    from scoresde.checkpoint import load
+    from scoresde.cli import show
+
+    found = load(path)
+    settings = found.meta.get("model") or {}
+    sizes = {group: sum(t.numel() for t in tensors.values()) for group, tensors in found.tensors.items()}
+    lines = {"checkpoint": str(found.path)}
+    lines |= {name: str(value) for name, value in settings.items() if value not in (None, "None")}
+    lines |= {name: str(found.meta[name]) for name in ("step", "training", "torch") if name in found.meta}
+    lines["tensors"] = ", ".join(f"{group} {size:,}" for group, size in sizes.items())
+    show.settings(lines)

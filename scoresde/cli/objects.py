@@ -1,0 +1,121 @@
+"""How does text become an object? By `scoresde.spec`, from the package's own classes of the kind that is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from scoresde import spec
+
+if TYPE_CHECKING:
+    from scoresde.data import Data
+    from scoresde.model import ScoreModel
+
+__all__ = ["device", "families", "known", "load_data", "load_model", "parse", "parse_network"]
+
+_T = TypeVar("_T")
+
+
+def families() -> dict[str, type]:
+    """Where a setting is written -> its base class; whatever inherits from the class is found."""
+    from torch import nn
+
+    from scoresde import likelihood, loss, parameterization, sampler, schedule, sde, weighting
+
+    return {
+        "--sampler": sampler.Sampler,
+        "  grid=": sampler.Grid,
+        "--weighting": weighting.Weighting,
+        "--times": loss.Times,
+        "--schedule": schedule.Schedule,
+        "--process": sde.SDE,
+        "--parameterization": parameterization.Parameterization,
+        "--network": nn.Module,
+        "--trace": likelihood.Trace,
+    }
+
+
+def _modules() -> tuple[types.ModuleType, ...]:
+    from scoresde import likelihood, loss, nn, parameterization, sampler, schedule, sde, weighting
+
+    return sampler, weighting, loss, schedule, sde, parameterization, nn, likelihood
+
+
+def known(kind: type | None = None) -> spec.Known:
+    """The package's classes by name, of one kind or all; of the modules those that are whole networks."""
+    from torch import nn
+
+    found = spec.known_classes(*_modules(), kind=kind)
+    if kind is not nn.Module:
+        return found
+    return {name: entry for name, entry in found.items() if isinstance(entry, type) and _is_network(entry)}
+
+
+def _is_network(cls: type) -> bool:
+    return hasattr(cls, "event_shape") or "event_shape" in {f.name for f in dataclasses.fields(cls)}
+
+
+def parse(text: str, kind: type[_T]) -> _T:
+    """The object that ``text`` writes.
+
+    Args:
+        text: As in Python, e.g. ``MinSNR(gamma=5)``; a bare name takes the defaults.
+        kind: Its base class.
+
+    Raises:
+        ValueError, TypeError: If it is not a call of a class of that kind; names the nearest.
+    """
+    return spec.parse(text, known(), kind=kind)
+
+
+def parse_network(text: str, shape: tuple[int, ...]) -> Any:
+    """A network; where its ``event_shape`` is left out, it is the data's.
+
+    Args:
+        text: As in Python, e.g. ``MLP(width=128)``.
+        shape: Of the data's events.
+    """
+    from torch import nn
+
+    text, entry = text.strip(), known(nn.Module).get(text.strip().partition("(")[0].strip())
+    takes = isinstance(entry, type) and any(f.name == "event_shape" for f in dataclasses.fields(entry))
+    if takes and "event_shape" not in text:
+        name, _, rest = text.partition("(")
+        inside = rest.rpartition(")")[0].strip().rstrip(",")
+        text = f"{name}(event_shape={spec.to_text(shape)}{', ' if inside else ''}{inside})"
+    return parse(text, nn.Module)
+
+
+def load_data(source: str, bins: int | None, test_fraction: float, split_seed: int) -> Data:
+    """Data by name or path; ``bins`` is for files."""
+    from scoresde.data import load
+
+    extra = {} if bins is None else {"bins": bins}
+    return load(source, seed=split_seed, test_fraction=test_fraction, **extra)
+
+
+def load_model(path: Path, where: str | None, raw: bool = False) -> ScoreModel:
+    """A model from a run directory or a checkpoint, on a device."""
+    from scoresde.checkpoint import load_model
+
+    return load_model(path, raw=raw).to(device(where))
+
+
+def device(name: str | None) -> str:
+    """The device by name; default a GPU where there is one.
+
+    Raises:
+        ValueError: If torch knows no such device, or it is not there.
+    """
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0]
+        raise ValueError(f"a device must be one that torch can use here, got {name!r} ({line}); try cpu.") from None
+    return name

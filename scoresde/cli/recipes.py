@@ -1,0 +1,59 @@
+"""How do options change the default recipe? Only what was asked for is replaced."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from scoresde.cli.objects import parse, parse_network
+from scoresde.compare import Recipe, recipe_for
+from scoresde.data import Description
+from scoresde.loss import Times
+from scoresde.parameterization import X0, Parameterization, V
+from scoresde.schedule import Schedule
+from scoresde.sde import SDE
+from scoresde.weighting import Weighting
+
+__all__ = ["chosen"]
+
+
+def chosen(
+    description: Description,
+    *,
+    network: str | None,
+    schedule: str | None,
+    process: str | None,
+    parameterization: str | None,
+    weighting: str | None,
+    times: str | None,
+    **training: Any,
+) -> Recipe:
+    """The recipe for the data, with the options that were given.
+
+    Args:
+        description: Of the data.
+        network, schedule, process, parameterization, weighting, times: Texts, or None.
+        **training: Fields of `Training`; None keeps the recipe's.
+
+    Raises:
+        ValueError, TypeError: If a text is not what it should be.
+    """
+    recipe = recipe_for(description)
+    sde = recipe.sde if process is None else parse(process, SDE)
+    if schedule is not None:
+        sde = replace(sde, schedule=parse(schedule, Schedule))
+    loss = recipe.training.loss
+    if weighting is not None:
+        loss = replace(loss, weighting=parse(weighting, Weighting))
+    if times is not None:
+        loss = replace(loss, times=parse(times, Times))
+    settings = {name: value for name, value in training.items() if value is not None}
+    output = recipe.parameterization
+    if network is not None and parameterization is None:
+        output = X0() if network.strip().startswith("Levels") else V()
+    return Recipe(
+        recipe.network if network is None else parse_network(network, description.shape),
+        sde,
+        output if parameterization is None else parse(parameterization, Parameterization),
+        replace(recipe.training, loss=loss, **settings),
+    )

@@ -1,0 +1,115 @@
+"""`scoresde sample`: draws from a trained model, as a picture or as numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from scoresde.cli import options
+
+if TYPE_CHECKING:
+    from scoresde.sampler import Samples
+
+__all__ = ["sample"]
+
+
+def sample(
+    checkpoint: Path = typer.Argument(..., help="A run directory (its newest checkpoint), or one checkpoint."),
+    n: int = typer.Option(64, "-n", "--number", help="How many."),
+    sampler: str = typer.Option(
+        "DDPM(steps=1000)", "--sampler", help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()".'
+    ),
+    out: Path = typer.Option(None, "--out", help=".png: a sheet of pictures; .npz: the numbers, in the data's units."),
+    seed: int = typer.Option(0, "--seed", help="Of all randomness."),
+    seeds: str = typer.Option(
+        None, "--seeds", help='One per sample instead, e.g. "0-63" or "3,5,8".', show_default=False
+    ),
+    trajectory: bool = typer.Option(False, "--trajectory", help="Also write the states along the way (.npz)."),
+    denoise: bool = typer.Option(False, "--denoise", help="End with one network call that takes the last noise out."),
+    batch_size: int = typer.Option(None, "--batch-size", help="Samples at once; default all."),
+    raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
+    device: str = options.DEVICE,
+    quiet: bool = options.QUIET,
+) -> None:
+    """Draw samples.
+
+    Examples:
+        scoresde sample runs/digits -n 64 --out grid.png
+
+        scoresde sample runs/digits --sampler "DDIM(steps=50)" --seeds 0-63 --out samples.npz
+
+        scoresde sample runs/ring -n 1000 --sampler "EulerMaruyama(steps=500)" --trajectory --out paths.npz
+    """
+    import time
+
+    import torch
+
+    from scoresde.cli import show
+    from scoresde.cli.objects import load_model, parse
+    from scoresde.compare import brief
+    from scoresde.sampler import Sampler
+    from scoresde.sampler import sample as draw
+
+    if out is not None and out.suffix not in (".png", ".npz"):
+        raise ValueError(f"--out must end in .png or .npz, got {out}; .npz takes data of every shape.")
+    if trajectory and (out is None or out.suffix != ".npz"):
+        raise ValueError(f"--trajectory is written as .npz, got --out {out}; name a .npz file.")
+    way = parse(sampler, Sampler)
+    model = load_model(checkpoint, device, raw)
+    each = None if seeds is None else numbers(seeds)
+    begin = time.perf_counter()
+    drawn = draw(
+        model,
+        n if each is None else len(each),
+        way,
+        generator=None if each is not None else torch.Generator(next(model.parameters()).device).manual_seed(seed),
+        seeds=each,
+        denoise=denoise,
+        batch_size=batch_size,
+        trajectory=trajectory,
+        progress=not quiet,
+    )
+    seconds = time.perf_counter() - begin
+    show.settings({"sampler": brief(way), "network calls": str(drawn.nfe), "seconds": f"{seconds:.2f}"})
+    if out is None:
+        show.done(f"{len(drawn.x)} samples drawn and not kept", f"scoresde sample {checkpoint} --out grid.png")
+        return
+    write(out, drawn)
+    show.done(f"{len(drawn.x)} samples in {out}")
+
+
+def numbers(text: str) -> list[int]:
+    """``"0-3,7"`` as [0, 1, 2, 3, 7].
+
+    Raises:
+        ValueError: If the text is not made of whole numbers and ranges.
+    """
+    found = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.strip().partition("-")
+            found += list(range(int(first), int(last) + 1)) if dash else [int(first)]
+    except ValueError:
+        raise ValueError(f'seeds are whole numbers and ranges, such as "0-63" or "3,5,8", got {text!r}.') from None
+    return found
+
+
+def write(out: Path, drawn: Samples) -> None:
+    """A sheet, or numbers: ``x`` in the data's units, ``tau``, ``nfe``; trajectories in model units."""
+    import numpy as np
+
+    values = (drawn.x if drawn.description is None else drawn.data).cpu().numpy()
+    if out.suffix == ".png":
+        from scoresde.report import picture, save_picture
+
+        picture(values, drawn.description)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_picture(out, values, drawn.description)
+        return
+    arrays = {"x": values, "tau": np.asarray(drawn.tau), "nfe": np.asarray(drawn.nfe)}
+    if drawn.trajectory is not None:
+        arrays |= {"trajectory": drawn.trajectory.cpu().numpy(), "taus": np.asarray(drawn.taus)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out, allow_pickle=False, **arrays)

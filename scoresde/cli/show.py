@@ -1,0 +1,68 @@
+"""How do results look in a terminal? Tables and closing lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from scoresde.compare import Recipe
+    from scoresde.data import Data
+
+__all__ = ["about", "done", "recipe", "say", "settings", "table"]
+
+
+def settings(lines: Mapping[str, str]) -> None:
+    """Names and values, one to a line."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in lines.items():
+        grid.add_row(name, Text(value))
+    Console().print(grid)
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
+    """A table; the first column is left-aligned, the others right-aligned."""
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1))
+    for i, name in enumerate(columns):
+        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    Console().print(shown)
+
+
+def say(text: str) -> None:
+    """One line about what is going on."""
+    Console().print(Text.assemble(("● ", "cyan"), text))
+
+
+def done(text: str, then: str | None = None) -> None:
+    """The last line, and what one may do next."""
+    console = Console(soft_wrap=True)
+    console.print(Text.assemble(("✓ ", "bold green"), text))
+    if then:
+        console.print(Text.assemble(("  next: ", "dim"), then))
+
+
+def about(data: Data) -> str:
+    """One line about a data set."""
+    shape = " × ".join(map(str, data.description.shape)) or "numbers"
+    levels = f", {data.description.bins} levels" if data.description.bins else ""
+    return f"{data.description.name}, {shape}{levels}; {len(data.train)} to train on, {len(data.test)} held out"
+
+
+def recipe(recipe: Recipe) -> dict[str, str]:
+    """A recipe's parts as text."""
+    from scoresde.compare import brief
+
+    return {
+        "process": brief(recipe.sde),
+        "network": brief(recipe.network),
+        "gives": brief(recipe.parameterization),
+        "training": brief(recipe.training),
+    }

@@ -1,0 +1,92 @@
+"""What is trained when nothing else is said? A network, a process and a training run that suit the shape of the data.
+
+This is the one home of such defaults: `scoresde train` and `scoresde compare` both start from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from scoresde.data import Description
+from scoresde.loss import Importance, Loss, Stratified
+from scoresde.model import ScoreModel
+from scoresde.nn import MLP, Levels, UNet
+from scoresde.parameterization import X0, Parameterization, V
+from scoresde.schedule import Cosine
+from scoresde.sde import SDE, VPSDE
+from scoresde.training import Training
+from scoresde.weighting import ELBO
+
+__all__ = ["Recipe", "recipe_for"]
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A model that is not built yet, and how to train it.
+
+    Attributes:
+        network: The network's settings: a dataclass module, whose own weights are not used.
+        sde: The process.
+        parameterization: What the network's output estimates.
+        training: The run; its loss's weighting is the default one.
+    """
+
+    network: nn.Module
+    sde: SDE
+    parameterization: Parameterization
+    training: Training
+
+    def build(self, description: Description, seed: int = 0) -> ScoreModel:
+        """A model with fresh weights that depend on ``seed`` alone; the global random state is left as it was.
+
+        Args:
+            description: Of the data.
+            seed: Of the initial weights.
+
+        Raises:
+            TypeError: If the network is not a dataclass, so that it cannot be made anew.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return ScoreModel(_anew(self.network), self.sde, self.parameterization, description.shape, description)
+
+
+def recipe_for(description: Description) -> Recipe:
+    """The default recipe: levels of a few values, pictures from 8 x 8 on, points in the plane, and everything else.
+
+    Args:
+        description: Of the data; its shape and bins decide.
+
+    Returns:
+        The recipe.
+    """
+    shape, bins = description.shape, description.bins
+    if bins is not None and bins <= 64 and description.dims <= 256:
+        trunk = MLP(shape, width=384, depth=3, embedding_width=128, dropout=0.1, outputs=bins)
+        loss = Loss(ELBO(), Importance(ELBO()))
+        training = Training(steps=1000, batch_size=128, loss=loss, lr=2e-3, lr_end=0.0)
+        return Recipe(Levels(trunk, bins), VPSDE(Cosine()), X0(), training)
+    loss = Loss(ELBO(), Importance(ELBO()))
+    if len(shape) == 3 and min(shape[1:]) >= 8:
+        return Recipe(UNet(shape), VPSDE(Cosine()), V(), Training(loss=Loss(times=Stratified()), lr=2e-4))
+    if description.dims <= 3:
+        training = Training(steps=4000, batch_size=512, loss=loss, lr=2e-3, lr_end=0.0, ema=0.99)
+        return Recipe(MLP(shape, width=128, depth=3), VPSDE(Cosine(), tau_min=1e-4), V(), training)
+    return Recipe(MLP(shape), VPSDE(Cosine()), V(), Training(loss=loss))
+
+
+def _anew(network: nn.Module) -> nn.Module:
+    """A module of the same settings with weights of its own; modules among the settings too."""
+    if not dataclasses.is_dataclass(network):
+        raise TypeError(
+            f"a network is made anew for each run from its settings, {type(network).__name__} is not a dataclass; "
+            "make it one, with its settings as fields."
+        )
+    settings: dict[str, Any] = {f.name: getattr(network, f.name) for f in dataclasses.fields(network) if f.init}
+    fresh = {name: _anew(value) if isinstance(value, nn.Module) else value for name, value in settings.items()}
+    return type(network)(**fresh)

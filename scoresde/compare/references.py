@@ -1,0 +1,54 @@
+"""What do models without a network reach? Likelihoods of a histogram of each value, and of a Gaussian."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde.compare.measure import gaussian_fit
+from scoresde.data import Data, Description
+
+__all__ = ["references"]
+
+
+def references(data: Data, n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Held-out likelihoods of simple models of the same data, in the unit of `score`.
+
+    Args:
+        data: Fitted to the train part, scored on the test part.
+        n: Most events that are scored.
+        seed: Of dequantisation.
+
+    Returns:
+        Dicts of ``name``, ``value`` and ``stderr``; for quantised data a histogram of each value by itself comes first.
+    """
+    test, about = data.test[:n], data.description
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    if about.bins is not None:
+        found.append(_entry("each value's own histogram", _histogram_bits(data.train, test, about.bins)))
+    fit = gaussian_fit(_dequantised(data.train, about, generator))
+    log_prob = fit.log_prob(_dequantised(test, about, generator).double())
+    values = log_prob + about.log_det if about.bins is None else about.bits_per_dim(log_prob)
+    return [*found, _entry("a Gaussian of full covariance", values)]
+
+
+def _dequantised(y: Tensor, about: Description, generator: torch.Generator) -> Tensor:
+    quantised = about.bins is not None and not y.is_floating_point()
+    return about.to_model(about.dequantise(y, generator) if quantised else y)
+
+
+def _histogram_bits(train: Tensor, test: Tensor, bins: int) -> Tensor:
+    """Bits per dimension of each test event, each value's frequencies counted with one more of every level."""
+    levels = train.flatten(1).long()
+    counts = torch.stack([(levels == k).sum(0) for k in range(bins)]).double() + 1.0
+    bits = -(counts / counts.sum(0)).log2()
+    picked = bits.gather(0, test.flatten(1).long())
+    return picked.mean(1)
+
+
+def _entry(name: str, values: Tensor) -> dict[str, Any]:
+    return {"name": name, "value": float(values.mean()), "stderr": float(values.std()) / math.sqrt(len(values))}

@@ -1,0 +1,138 @@
+"""How do numbers look? Likelihoods as dots with error bars, errors by noise level, distance against cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from scoresde.report.ink import FAINT, GREY, INK, MARKERS, PAPER, SERIES
+from scoresde.report.story import Story
+
+__all__ = ["cost", "likelihoods", "noise_levels"]
+
+WIDTH = 10.0
+"""Of every figure, inches."""
+
+_DASHES = ("-", "--", "-.", ":")
+
+
+def likelihoods(story: Story) -> Figure:
+    """One line per weighting: the mean with its error, each seed as a dot; models without a network as marks."""
+    lines, said = story.likelihoods, story.said
+    figure = Figure(figsize=(WIDTH, 1.35 + 0.42 * len(lines)), layout="constrained")
+    axes = figure.add_subplot()
+    for i, line in enumerate(lines):
+        colour, y = SERIES[i % len(SERIES)], len(lines) - 1 - i
+        for run in story.runs(line.weighting):
+            axes.plot(run["likelihood"]["value"], y, "o", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
+        error = line.value.error or 0.0
+        axes.errorbar(
+            line.value.value or 0.0, y, xerr=error, fmt="o", color=colour, capsize=4, markersize=7, elinewidth=1.8
+        )
+        text = f"{line.value.text(3)} {line.value.error_text(3)}"
+        axes.annotate(text, (line.value.value or 0.0, y), (0, 9), textcoords="offset points", ha="center", fontsize=9)
+    for mark in said["references"]:
+        axes.axvline(mark["value"], color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
+        axes.annotate(
+            f"{mark['name']}\n{mark['value']:.2f}",
+            (mark["value"], 1.0),
+            (0, 4),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=8.5,
+            color=GREY,
+        )
+    axes.set_yticks(range(len(lines)), [line.weighting for line in reversed(lines)])
+    axes.set_ylim(-0.6, len(lines) - 0.25)
+    axes.margins(x=0.12)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    better = "← better" if story.lower_is_better else "better →"
+    axes.set_xlabel(f"held-out likelihood, {story.unit}   {better}")
+    return figure
+
+
+def noise_levels(story: Story) -> Figure:
+    """Left the error of each weighting's model by log-SNR, right where each weighting looks."""
+    figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+    error, weight = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.25, 1.0]})
+    for i, name in enumerate(story.said["weightings"]):
+        _error_curve(error, story, name, i)
+        curve = story.said["weights"][name]
+        if curve is not None:
+            values = np.asarray([math.nan if v is None else v for v in curve["weight"]])
+            style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "linestyle": _DASHES[i % 4], "label": name}
+            weight.plot(curve["log_snr"], values / np.nanmax(values), **style)
+    levels = np.asarray(story.said["runs"][0]["error_by_noise"]["log_snr"])
+    error.plot(levels, 1 / (1 + np.exp(-levels)), color=GREY, linewidth=1.1, linestyle=(0, (4, 3)))
+    error.annotate("if the data were noise", (levels[-1] * 0.62, 0.03), color=GREY, fontsize=8.5, ha="left")
+    error.set_title("What the network gets wrong")
+    error.set_ylabel("error of the noise estimate, per value")
+    error.set_ylim(0, None)
+    error.legend(loc="upper left")
+    weight.set_title("Where each weighting looks")
+    weight.set_ylabel("weight w, largest = 1")
+    weight.legend(loc="best")
+    for axes in (error, weight):
+        axes.set_xlabel("← noise     log-SNR, nats     data →")
+    return figure
+
+
+def _error_curve(axes: Axes, story: Story, weighting: str, i: int) -> None:
+    runs = [run["error_by_noise"] for run in story.runs(weighting)]
+    levels, values = np.asarray(runs[0]["log_snr"]), np.asarray([run["error"] for run in runs])
+    spread = values.std(0, ddof=1) if len(runs) > 1 else np.asarray(runs[0]["stderr"], dtype=float)
+    middle, colour = values.mean(0), SERIES[i % len(SERIES)]
+    axes.plot(levels, middle, color=colour, linestyle=_DASHES[i % 4], label=weighting)
+    axes.fill_between(levels, middle - spread, middle + spread, color=colour, alpha=0.25, linewidth=0)
+    if i == 0:
+        axes.fill_between(levels, middle, 1 / (1 + np.exp(-levels)), color=colour, alpha=0.1, linewidth=0)
+
+
+def cost(story: Story) -> Figure:
+    """Network calls against the distance in floors: one marker per sampler, one colour per weighting."""
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(1.0, color=INK, linewidth=1.0)
+    axes.axhline(story.marks[1].ratio.value or 0.0, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
+    for i, weighting in enumerate(story.said["weightings"]):
+        for j, row in enumerate(row for row in story.rows if row.weighting == weighting):
+            shift = 1.0 + 0.03 * (i - 0.5 * (len(story.said["weightings"]) - 1))
+            axes.errorbar(
+                (row.nfe.value or 1.0) * shift,
+                row.ratio.value or 0.0,
+                yerr=row.ratio.error or 0.0,
+                fmt=MARKERS[j % len(MARKERS)],
+                color=SERIES[i % len(SERIES)],
+                markersize=7.5,
+                markeredgecolor=PAPER,
+                markeredgewidth=0.8,
+                elinewidth=1.2,
+                capsize=3,
+                label=weighting if j == 0 else None,
+            )
+    for j, sampler in enumerate(story.said["samplers"]):
+        axes.plot([], [], MARKERS[j % len(MARKERS)], color=GREY, label=sampler)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.1)
+    axes.set_ylim(0, None)
+    axes.set_xlabel("network calls per sample")
+    axes.set_ylabel("distance to held-out data, × floor")
+    right = axes.get_xlim()[1]
+    note: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": 8.5}
+    axes.annotate("floor: real against real", (right, 1.0), (-4, 4), color=INK, **note)
+    axes.annotate("Gaussian", (right, story.marks[1].ratio.value or 0.0), (-4, 4), color=GREY, **note)
+    figure.legend(loc="outside right upper")
+    axes.grid(axis="x", color=FAINT)
+    return figure

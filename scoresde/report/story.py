@@ -1,0 +1,194 @@
+"""What does `results.json` say, in words and rounded numbers? One row per sampler and weighting, one per likelihood.
+
+Means are over training seeds. What follows ± is the standard deviation over seeds where there are several, else the
+standard error that was measured: over held-out events for likelihoods, of one evaluation for distances.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from scoresde.report.tiles import is_picture
+
+__all__ = ["Number", "Row", "Story", "tell"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value and its uncertainty, either of which may be unknown."""
+
+    value: float | None
+    error: float | None = None
+
+    def text(self, digits: int = 3, factor: float = 1.0) -> str:
+        """The value, or a dash."""
+        return "–" if self.value is None else f"{factor * self.value:.{digits}f}".replace("-", "−")
+
+    def error_text(self, digits: int = 3, factor: float = 1.0) -> str:
+        """± and the error, or nothing."""
+        return "" if self.error is None else f"± {factor * self.error:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of distances: a sampler, or real data, or the Gaussian."""
+
+    name: str
+    weighting: str | None
+    nfe: Number
+    seconds: Number
+    distance: Number
+    ratio: Number
+    kernel: Number
+    classifier: Number
+    near: Number
+    copies: Number
+
+    @property
+    def bar(self) -> float:
+        """Length of the bar of the ratio, per cent: 3 floors fill it."""
+        return 0.0 if self.ratio.value is None else min(100.0, 100.0 * self.ratio.value / 3.0)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """One line of the table of likelihoods."""
+
+    weighting: str
+    value: Number
+    held_out: Number
+    probes: Number
+    events: int
+    nfe: Number
+    train_seconds: Number
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that the templates and the figures ask for; ``said`` is ``results.json`` itself."""
+
+    said: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """How an event can be shown: "picture", "plane" or "event"."""
+        shape = tuple(self.said["data"]["shape"])
+        return "picture" if is_picture(shape) else "plane" if shape == (2,) else "event"
+
+    @property
+    def noun(self) -> str:
+        """What an event is called."""
+        return {"picture": "image", "plane": "point", "event": "event"}[self.kind]
+
+    @property
+    def unit(self) -> str:
+        """Of the likelihoods."""
+        return self.said["runs"][0]["likelihood"]["unit"]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Of the likelihoods."""
+        return self.unit == "bits/dim"
+
+    def runs(self, weighting: str) -> list[dict[str, Any]]:
+        """The runs with one weighting, one per seed."""
+        return [run for run in self.said["runs"] if run["weighting"] == weighting]
+
+    def drawn(self, weighting: str, sampler: str) -> list[dict[str, Any]]:
+        """One sampler's measurements, one per seed."""
+        return [d for run in self.runs(weighting) for d in run["samples"] if d["sampler"] == sampler]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The table of distances, weighting by weighting."""
+        of = self.said
+        return [_row(s, w, self.drawn(w, s)) for w in of["weightings"] for s in of["samplers"]]
+
+    @property
+    def marks(self) -> list[Row]:
+        """The two lines to compare with: real data, and the Gaussian."""
+        ratio = {"value": 1.0, "stderr": None}
+        floor = {**self.said["floors"], "ratio": ratio, "copies": {"median_ratio": 1.0, "too_close": 0.01}}
+        return [
+            _row("real against real", None, [floor]),
+            _row("Gaussian, full covariance", None, [self.said["gaussian"]]),
+        ]
+
+    @property
+    def likelihoods(self) -> list[Likelihood]:
+        """The table of likelihoods."""
+        return [_likelihood(w, self.runs(w)) for w in self.said["weightings"]]
+
+    @property
+    def best(self) -> Likelihood:
+        """The weighting with the best likelihood."""
+        sign = 1.0 if self.lower_is_better else -1.0
+        return min(self.likelihoods, key=lambda line: sign * (line.value.value or 0.0))
+
+    @property
+    def closest(self) -> Row:
+        """The sampler and weighting with the smallest ratio to the floor."""
+        return min(self.rows, key=lambda row: math.inf if row.ratio.value is None else row.ratio.value)
+
+    @property
+    def stages(self) -> list[tuple[str, str]]:
+        """Seconds of each stage, in the order in which they came."""
+        return [(name, duration(value)) for name, value in self.said["seconds"].items()]
+
+    def info(self, key: str) -> Any:
+        """An entry of ``results.json``."""
+        return self.said[key]
+
+
+def tell(said: dict[str, Any]) -> Story:
+    """The story of a comparison.
+
+    Args:
+        said: The content of ``results.json``.
+    """
+    return Story(said)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``8.2 s``, ``4 min 05 s``."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def mean(entries: list[dict[str, Any] | float | None]) -> Number:
+    """Of numbers, or of ``{"value", "stderr"}``, over seeds; see the module for its error."""
+    pairs = [(e, None) if not isinstance(e, dict) else (e["value"], e.get("stderr")) for e in entries]
+    values = [float(v) for v, _ in pairs if v is not None]
+    if not values:
+        return Number(None)
+    return Number(fmean(values), stdev(values) if len(values) > 1 else pairs[0][1])
+
+
+def _row(name: str, weighting: str | None, drawn: list[dict[str, Any]]) -> Row:
+    def over(key: str) -> Number:
+        return mean([d.get(key) for d in drawn])
+
+    def copies(key: str) -> Number:
+        return Number(mean([(d.get("copies") or {}).get(key) for d in drawn]).value)
+
+    nfe, seconds = Number(over("nfe").value), Number(over("seconds").value)
+    distances = over("sliced_wasserstein"), over("ratio"), over("mmd"), over("classifier")
+    return Row(name, weighting, nfe, seconds, *distances, copies("median_ratio"), copies("too_close"))
+
+
+def _likelihood(weighting: str, runs: list[dict[str, Any]]) -> Likelihood:
+    scored = [run["likelihood"] for run in runs]
+    return Likelihood(
+        weighting,
+        mean([dict(s) for s in scored]),
+        Number(None, fmean(s["stderr"] for s in scored)),
+        Number(None, fmean(s["probe_stderr"] or 0.0 for s in scored)),
+        scored[0]["events"],
+        Number(fmean(s["nfe"] for s in scored)),
+        Number(fmean(run["train_seconds"] for run in runs)),
+    )
