@@ -62,6 +62,10 @@ class Average:
 
     def __init__(self, net: nn.Module) -> None:
         self.net: nn.Module = AveragedModel(net).module.eval()
+        self.follow(net)
+
+    def follow(self, net: nn.Module) -> None:
+        """Averages the weights of ``net`` from now on: to be called again when they were moved."""
         self._weights = [p.detach() for p in self.net.parameters()], [p.detach() for p in net.parameters()]
         self._buffers = list(zip(self.net.buffers(), net.buffers(), strict=True))
 
@@ -116,6 +120,8 @@ class Run:
         self.optimizer.zero_grad()
         if self.accelerator.num_processes > 1:
             self._working = _with_net(self.model, self.accelerator.prepare_model(self.model.net))
+        if self.average is not None:
+            self.average.follow(self.model.net)
 
     def stop(self) -> None:
         """Evaluation mode, and the network as it was given."""
