@@ -25,7 +25,24 @@ FUNCTIONS = {
     "softplus": (t.softplus, lambda v: 1 / (1 + math.exp(-v))),
     "sigmoid": (t.sigmoid, lambda v: 0.25 / math.cosh(v / 2) ** 2),
 }
-EXTREMES = [0.0, 1e-300, 1e-12, 0.3, 1.0, 39.9, 40.1, 750.0, math.inf, -1.0, -1e-12, -39.9, -700.0, -math.inf, math.nan]
+EXTREMES = [
+    0.0,
+    1e-300,
+    1e-12,
+    0.3,
+    1.0,
+    25.0,
+    39.9,
+    40.1,
+    750.0,
+    math.inf,
+    -1.0,
+    -1e-12,
+    -39.9,
+    -700.0,
+    -math.inf,
+    math.nan,
+]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
