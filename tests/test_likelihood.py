@@ -327,10 +327,12 @@ def test_the_probes_error_of_the_mean_is_what_new_probes_change(generator: torch
                 return super().draw(levels, Noise(u))
 
         runs.append(
-            bits_per_dim(model, levels, dequantization=Same(), trace=Hutchinson(2), generator=generator, **LOOSE)
+            bits_per_dim(
+                model, levels, draws=4, dequantization=Same(), trace=Hutchinson(2), generator=generator, **LOOSE
+            )
         )
     spread = torch.tensor([run.mean for run in runs]).std()
-    assert 0.4 < float(spread) / runs[0].mean_probe_stderr < 2.0
+    assert 0.5 < float(spread) / runs[0].mean_probe_stderr < 1.8
 
 
 def test_uniform_dequantisation_stays_in_the_cell(generator: torch.Generator) -> None:
