@@ -7,6 +7,7 @@ import dataclasses
 import math
 from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scoresde.nn import MLP, FourierInput, LabelEmbedding, LogSNREmbedding, UNet
+from scoresde.nn import MLP, FourierInput, LabelEmbedding, LogSNREmbedding, Pointwise, UNet
 from scoresde.nn.unet import _Attention
 
 FOURIER = FourierInput(base=1.0)
+DAMPED = FourierInput(base=1.0, damped=True)
 SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "heads": 2, "groups": 4}
 NETS = {
     "mlp of numbers": lambda **s: MLP((), width=16, depth=2, **s),
@@ -25,6 +27,8 @@ NETS = {
     "mlp of matrices": lambda **s: MLP((2, 5), width=16, depth=1, fourier=FOURIER, **s),
     "unet": lambda **s: UNet((1, 8, 8), **{**SMALL, **s}),
     "unet of odd size": lambda **s: UNet((3, 9, 11), **{**SMALL, "multipliers": (1, 2, 1), "fourier": FOURIER, **s}),
+    "pointwise head": lambda **s: Pointwise(MLP((2, 3), width=16, depth=1, outputs=4, **s), DAMPED, width=8),
+    "pointwise head on a unet": lambda **s: Pointwise(UNet((1, 8, 8), **{**SMALL, "outputs": 3, **s}), DAMPED, width=8),
     "unet without attention": lambda **s: UNet((2, 8, 9), **{**SMALL, "attention": (), "blocks": 2, **s}),
 }
 Net = TypeVar("Net", bound=nn.Module)
@@ -40,8 +44,8 @@ def trained(net: Net, dtype: torch.dtype = torch.float64) -> Net:
     return net.to(dtype).eval()
 
 
-def batch(net: MLP | UNet, size: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    return torch.randn(size, *net.event_shape, dtype=dtype), torch.linspace(-6.0, 12.0, size, dtype=dtype)
+def batch(net: MLP | UNet | Pointwise, size: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    return torch.randn(size, *(net.event_shape or ()), dtype=dtype), torch.linspace(-6.0, 12.0, size, dtype=dtype)
 
 
 @every_net
@@ -257,19 +261,36 @@ def test_a_half_precision_embedding_tells_levels_apart_that_half_precision_does_
 def test_fourier_features_of_eight_bit_pictures_are_those_of_the_paper():
     x = torch.rand(2, 3, 4, 4, dtype=torch.float64) * 2 - 1
     expected = [x, *(f(2**n * math.pi * x) for f in (torch.sin, torch.cos) for n in (7, 8))]
-    torch.testing.assert_close(FourierInput(base=128)(x), torch.cat(expected, 1), rtol=0, atol=1e-10)
+    torch.testing.assert_close(FourierInput(base=128)(x, torch.zeros(2)), torch.cat(expected, 1), rtol=0, atol=1e-10)
 
 
 def test_the_top_fourier_octave_repeats_with_the_bins_and_the_one_below_tells_neighbours_apart():
     x = torch.rand(2, 1, dtype=torch.float64)
-    here, next_bin = (FourierInput(base=17 / 2)(x + shift) for shift in (0.0, 2 / 17))
+    here, next_bin = (FourierInput(base=17 / 2)(x + shift, torch.zeros(2)) for shift in (0.0, 2 / 17))
     torch.testing.assert_close(next_bin[:, [2, 4]], here[:, [2, 4]], rtol=0, atol=1e-12)
     torch.testing.assert_close(next_bin[:, [1, 3]], -here[:, [1, 3]], rtol=0, atol=1e-12)
 
 
+def test_a_damped_fourier_feature_is_multiplied_by_its_mean_over_the_noise():
+    """E[cos(w (x + sigma z))] = cos(w x) exp(-w² sigma² / 2), by Gauss-Hermite quadrature over z."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    z, share = torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
+    x, log_snr = torch.tensor([0.3], dtype=torch.float64), torch.tensor([2.0], dtype=torch.float64)
+    sigma = torch.sigmoid(-log_snr).sqrt()
+    mean = (FourierInput(1.0)((x + sigma * z)[:, None], log_snr)[:, 1:] * share[:, None]).sum(0)
+    damped = FourierInput(1.0, damped=True)(x[:, None], log_snr)
+    torch.testing.assert_close(damped[0, 1:], mean, rtol=0, atol=1e-9)
+    assert damped[0, 0] == x[0]
+
+
+def test_a_pointwise_head_without_context_is_refused():
+    with pytest.raises(ValueError, match="several outputs, its context, got outputs=1"):
+        Pointwise(MLP((3,)), FOURIER)
+
+
 def test_fourier_features_of_half_precision_input_are_computed_in_float32():
     x = torch.tensor([[0.3, -0.7]], dtype=torch.bfloat16)
-    assert torch.equal(FourierInput(8.5)(x), FourierInput(8.5)(x.float()))
+    assert torch.equal(FourierInput(8.5)(x, torch.zeros(1)), FourierInput(8.5)(x.float(), torch.zeros(1)))
 
 
 def test_no_label_means_the_null_label_where_there_is_one():

@@ -25,13 +25,13 @@ class FourierInput:
     r"""Joins the input with $\sin(2\pi f x)$ and $\cos(2\pi f x)$ at $f = \mathrm{base} \cdot 2^n$, n in ``octaves``.
 
     Data of ``bins`` levels that fill [-1, 1] have bins of width ``2 / bins``: ``base=bins / 2`` gives the top default
-    octave exactly that period. The features of Kingma et al. (n = 7, 8 for 8-bit pictures) are ``base=128``. They help
-    where the data keep their levels; uniform dequantisation washes that period out, and slow features, such as
-    ``base=1, octaves=(-2, -1, 0)``, serve better there.
+    octave exactly that period. The features of Kingma et al. (n = 7, 8 for 8-bit pictures) are ``base=128``.
 
     Attributes:
         base: Base frequency f in cycles per unit of x, > 0.
         octaves: Powers of two by which ``base`` is multiplied; whole numbers, negative ones allowed.
+        damped: Multiplies each feature by $e^{-(2\pi f\sigma)^2/2}$, its mean over noise of scale $\sigma$: a feature
+            that the noise would turn into noise is off until the noise is fine enough for it.
 
     Raises:
         ValueError: If ``base`` is not positive and finite, or ``octaves`` is empty or not whole.
@@ -41,6 +41,7 @@ class FourierInput:
 
     base: float
     octaves: tuple[int, ...] = (-1, 0)
+    damped: bool = False
 
     def __post_init__(self) -> None:
         check_positive("base", self.base)
@@ -52,19 +53,26 @@ class FourierInput:
         """How many values one input value becomes: itself, and a sine and a cosine per octave."""
         return 1 + 2 * len(self.octaves)
 
-    def __call__(self, x: Tensor, dim: int = 1) -> Tensor:
+    def __call__(self, x: Tensor, log_snr: Tensor, dim: int = 1) -> Tensor:
         """Features in at least float32, x first, then the sines, then the cosines.
 
         Args:
             x: Input, shape ``(B, *D)``.
+            log_snr: Its noise level, nats, shape ``(B,)``; without effect unless ``damped``.
             dim: Axis along which the features are joined.
 
         Returns:
             As ``x``, with ``copies`` times the length along ``dim``; half precision becomes float32.
         """
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        phase = torch.cat([x * (2 * math.pi * self.base * 2.0**n) for n in self.octaves], dim)
-        return torch.cat([x, phase.sin(), phase.cos()], dim)
+        omegas = [2 * math.pi * self.base * 2.0**n for n in self.octaves]
+        sines, cosines = [(omega * x).sin() for omega in omegas], [(omega * x).cos() for omega in omegas]
+        if self.damped:
+            variance = torch.sigmoid(-log_snr.to(x.dtype)).reshape(-1, *(1 for _ in x.shape[1:]))
+            kept = [torch.exp(-0.5 * omega * omega * variance) for omega in omegas]
+            sines = [keep * sine for keep, sine in zip(kept, sines, strict=True)]
+            cosines = [keep * cosine for keep, cosine in zip(kept, cosines, strict=True)]
+        return torch.cat([x, *sines, *cosines], dim)
 
 
 @dataclass(eq=False, repr=False)

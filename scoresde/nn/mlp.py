@@ -51,7 +51,7 @@ class MLP(nn.Module):
         log_snr_range: Noise levels told apart, nats; beyond them the network sees the nearer end.
         num_classes: Number of labels ``cond`` may take, or None.
         null_class: Whether a null label exists besides (see `LabelEmbedding`), as guidance needs.
-        outputs: Values per entry of the event; more than one add a last axis to the output (see `Levels`).
+        outputs: Values per entry of the event; more than one add a last axis to the output (see `Pointwise`).
 
     Raises:
         ValueError, TypeError: If a setting is out of its range.
@@ -106,7 +106,7 @@ class MLP(nn.Module):
         check_input(x, log_snr, self.event_shape)
         embedding = self.condition(log_snr, cond)
         h = x.reshape(len(x), math.prod(self.event_shape))
-        h = h if self.fourier is None else self.fourier(h)
+        h = h if self.fourier is None else self.fourier(h, log_snr.clamp(*self.log_snr_range))
         h = self.enter(h.to(self.enter.weight.dtype))
         for block in self.blocks:
             h = block(h, embedding)

@@ -82,7 +82,7 @@ class UNet(nn.Module):
         log_snr_range: Noise levels told apart, nats; beyond them the network sees the nearer end.
         num_classes: Number of labels ``cond`` may take, or None.
         null_class: Whether a null label exists besides (see `LabelEmbedding`), as guidance needs.
-        outputs: Values per entry of the event; more than one add a last axis to the output (see `Levels`).
+        outputs: Values per entry of the event; more than one add a last axis to the output (see `Pointwise`).
 
     Raises:
         ValueError, TypeError: If a setting is out of its range or two do not fit together.
@@ -185,7 +185,7 @@ class UNet(nn.Module):
         """
         check_input(x, log_snr, self.event_shape)
         embedding = self.condition(log_snr, cond)
-        h = x if self.fourier is None else self.fourier(x)
+        h = x if self.fourier is None else self.fourier(x, log_snr.clamp(*self.log_snr_range))
         h = h.to(self.leave.weight.dtype)
         skips: list[Tensor] = []
         for shrink, level in zip(self.shrink, self.down, strict=True):
