@@ -153,8 +153,9 @@ class ODE(Sampler):
 
         times = torch.tensor([first, last], dtype=torch.float64, device=x.device)
         field = _Observed(velocity, path.observe, first, last)
+        options = {"step_t": times[-1:]}  # else it oversteps the end and interpolates, far worse
         try:
-            end = odeint(field, x, times, rtol=self.rtol, atol=self.atol, method=self.method)
+            end = odeint(field, x, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
         except AssertionError as error:
             raise SolverError(
                 f"{self} must be able to go on to tau_min, got: {error}; loosen rtol and atol, or take fixed steps."
