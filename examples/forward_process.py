@@ -95,7 +95,7 @@ def draw_curves(ax: Axes, what: str) -> None:
     """Each clock as a curve over u: τ on a logarithmic axis, or log-SNR."""
     u = torch.linspace(1e-3, 1.0, 400, dtype=torch.float64)
     for row, (name, clock) in enumerate(CLOCKS.items()):
-        tau = clock.tau(u).clamp(max=30.0)  # the straight clock ends at infinity
+        tau = torch.as_tensor(clock.tau(u)).clamp(max=30.0)  # the straight clock ends at infinity
         ax.plot(u, tau if what == "tau" else ou.log_snr(tau), label=name, ls="--" if row == 1 else "-", color=f"C{row}")
     if what == "tau":
         ax.set(yscale="log", ylim=(1e-6, 20), ylabel="τ", title="The clock, τ(u)")
