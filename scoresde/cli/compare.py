@@ -46,7 +46,8 @@ def compare(
     stand beside what real data and a Gaussian would get. Models that --out holds already, of the same settings, are
     kept: an interrupted comparison goes on.
 
-    Examples:
+    For example:
+
         scoresde compare --data digits --out runs/demo
 
         scoresde compare --data ring --weighting "ELBO()" --weighting "MinSNR(gamma=5)" --seeds 3 --out runs/ring
@@ -56,7 +57,7 @@ def compare(
     from dataclasses import replace
 
     from scoresde.cli import show
-    from scoresde.cli.objects import load_data, parse
+    from scoresde.cli.objects import chosen_device, load_data, parse
     from scoresde.cli.recipes import chosen
     from scoresde.compare import Comparison, forget, shorter
     from scoresde.compare import compare as run
@@ -67,6 +68,7 @@ def compare(
 
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}.")
+    where = chosen_device(device)
     loaded = load_data(data, bins, test_fraction, split_seed)
     plan = Comparison(seeds=tuple(range(seeds)), n=n)
     if weighting:
@@ -95,7 +97,7 @@ def compare(
         forget(out)
     show.settings({"data": show.about(loaded), **show.recipe(recipe), "out": str(out)})
     command = "scoresde " + shlex.join(sys.argv[1:]) if sys.argv[1:2] == ["compare"] else "scoresde compare"
-    run(loaded, recipe, plan, out=out, command=command, device=device, progress=not quiet, say=show.say)
+    run(loaded, recipe, plan, out=out, command=command, device=where, progress=not quiet, say=show.say)
     page = write(out)
     _table(out)
     show.done(f"the report is {page.resolve()}")

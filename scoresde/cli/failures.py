@@ -36,10 +36,17 @@ def shown(command: Callable[..., Any]) -> Callable[..., Any]:
             except (*_ASKED, *_WENT) as error:
                 if os.environ.get("SCORESDE_TRACEBACK"):
                     raise
-                _say("error", str(error) or type(error).__name__)
+                _say("error", _in_options(str(error)) or type(error).__name__)
                 raise typer.Exit(2 if isinstance(error, _ASKED) else 1) from None
 
     return safely
+
+
+def _in_options(text: str) -> str:
+    """Remedies that name arguments of Python name the command's options instead."""
+    for argument, option in {"resume=True": "--resume", "run_dir": "--out"}.items():
+        text = text.replace(argument, option)
+    return text
 
 
 def _say(kind: str, text: str) -> None:

@@ -15,7 +15,8 @@ def info(
 ) -> None:
     """Show versions, devices and what can be written on the command line.
 
-    Examples:
+    For example:
+
         scoresde info
 
         scoresde info --weightings

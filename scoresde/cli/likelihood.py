@@ -33,7 +33,8 @@ def likelihood(
 ) -> None:
     """Score data by the probability-flow ODE: bits per dimension of levels, nats otherwise.
 
-    Examples:
+    For example:
+
         scoresde likelihood runs/digits --limit 100
 
         scoresde likelihood runs/digits --trace "Hutchinson(probes=8)" --out values.csv

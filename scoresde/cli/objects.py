@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scoresde.data import Data
     from scoresde.model import ScoreModel
 
-__all__ = ["device", "families", "known", "load_data", "load_model", "parse", "parse_network"]
+__all__ = ["chosen_device", "families", "known", "load_data", "load_model", "parse", "parse_network"]
 
 _T = TypeVar("_T")
 
@@ -98,21 +98,22 @@ def load_data(source: str, bins: int | None, test_fraction: float, split_seed: i
 
 def load_model(path: Path, where: str | None, raw: bool = False) -> ScoreModel:
     """A model from a run directory or a checkpoint, on a device."""
+    import torch
+
     from scoresde.checkpoint import load_model
 
-    return load_model(path, raw=raw).to(device(where))
+    place = chosen_device(where) or ("cuda" if torch.cuda.is_available() else "cpu")
+    return load_model(path, raw=raw).to(place)
 
 
-def device(name: str | None) -> str:
-    """The device by name; default a GPU where there is one.
+def chosen_device(name: str | None) -> str | None:
+    """The device by name, or None where none was named.
 
     Raises:
         ValueError: If torch knows no such device, or it is not there.
     """
     import torch
 
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:

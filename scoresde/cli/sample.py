@@ -35,7 +35,8 @@ def sample(
 ) -> None:
     """Draw samples.
 
-    Examples:
+    For example:
+
         scoresde sample runs/digits -n 64 --out grid.png
 
         scoresde sample runs/digits --sampler "DDIM(steps=50)" --seeds 0-63 --out samples.npz

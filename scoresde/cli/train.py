@@ -37,7 +37,8 @@ def train(
 
     What is left out is chosen to suit the data's shape; `scoresde info` lists what there is.
 
-    Examples:
+    For example:
+
         scoresde train --data digits --out runs/digits
 
         scoresde train --data ring --out runs/ring --steps 2000 --weighting "MinSNR(gamma=5)"
@@ -47,10 +48,11 @@ def train(
         scoresde train --data digits --out runs/digits --resume
     """
     from scoresde.cli import show
-    from scoresde.cli.objects import load_data
+    from scoresde.cli.objects import chosen_device, load_data
     from scoresde.cli.recipes import chosen
     from scoresde.training import train as run
 
+    where = chosen_device(device)
     loaded = load_data(data, bins, test_fraction, split_seed)
     recipe = chosen(
         loaded.description,
@@ -77,7 +79,7 @@ def train(
         resume=resume,
         save_every=save_every,
         progress=not quiet,
-        device=device,
+        device=where,
     )
     loss = f"loss {trained.history[-1][1]:.4f}" if trained.history else "no update was due"
     show.done(f"{trained.step} updates, {loss}; saved in {trained.checkpoint}", f"scoresde sample {out} --out grid.png")

@@ -43,7 +43,7 @@ def film(sde: SDE, x0: Tensor, frames: int = 11, seed: int = 0) -> tuple[dict[st
     return labels, torch.stack(states).float().numpy()
 
 
-def paths(model: Model, sampler: Sampler, n: int = 60, frames: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
+def paths(model: Model, sampler: Sampler, n: int = 40, frames: int = 100, seed: int = 0) -> dict[str, np.ndarray]:
     """Trajectories of one sampler from the same starts for each: times ``(T,)`` and states ``(T, n, *D)`` float32.
 
     Args:
@@ -62,7 +62,7 @@ def paths(model: Model, sampler: Sampler, n: int = 60, frames: int = 200, seed: 
     return {"tau": np.asarray(drawn.taus)[pick], "x": drawn.trajectory[pick].float().cpu().numpy()}
 
 
-def density(model: Model, around: Tensor, size: int = 64) -> dict[str, np.ndarray]:
+def density(model: Model, around: Tensor, size: int = 48) -> dict[str, np.ndarray]:
     """Log-density of a model of points in the plane, on a grid a little wider than the data.
 
     Args:

@@ -65,6 +65,11 @@ def recipe_for(description: Description) -> Recipe:
     Returns:
         The recipe.
     """
+    with torch.random.fork_rng(devices=[]):  # templates draw weights that are never used
+        return _suited(description)
+
+
+def _suited(description: Description) -> Recipe:
     shape, bins = description.shape, description.bins
     if bins is not None and bins <= 64 and description.dims <= 256:
         trunk = MLP(shape, width=384, depth=3, embedding_width=128, dropout=0.1, outputs=bins)

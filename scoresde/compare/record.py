@@ -25,7 +25,7 @@ import torch
 
 from scoresde import spec
 
-__all__ = ["FORMAT", "Results", "Stages", "brief", "computer", "read", "versions", "write"]
+__all__ = ["FORMAT", "Results", "Stages", "brief", "computer", "read", "versions", "whole", "write"]
 
 FORMAT = {"format": "scoresde comparison", "version": 1}
 """What `results.json` begins with."""
@@ -70,9 +70,9 @@ def write(folder: Path, said: Mapping[str, Any], arrays: Mapping[str, np.ndarray
         The path of ``results.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _whole(folder / "arrays.npz") as path, path.open("wb") as file:
+    with whole(folder / "arrays.npz") as path, path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    with _whole(folder / "results.json") as path:
+    with whole(folder / "results.json") as path:
         text = json.dumps(_plain({**FORMAT, **said}), indent=1, ensure_ascii=False, allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
     return folder / "results.json"
@@ -185,8 +185,12 @@ def _peak_memory() -> float | None:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes ``path`` when all is written."""
+def whole(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes ``path`` when all is written.
+
+    Args:
+        path: The file.
+    """
     aside = path.with_name(f".{path.name}.part")
     yield aside
     aside.replace(path)

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +16,19 @@ import torch
 from scoresde import spec
 from scoresde.compare import pictures, record
 from scoresde.compare.measure import Yardstick, comparable
+from scoresde.compare.plan import Comparison
 from scoresde.compare.recipe import Recipe
 from scoresde.compare.references import references
-from scoresde.compare.score import Scoring, canonical_weights, error_by_noise, score
+from scoresde.compare.score import canonical_weights, error_by_noise, score
 from scoresde.data import Data
 from scoresde.model import ScoreModel
-from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, Sampler, sample
+from scoresde.sampler import Sampler, sample
 from scoresde.training import Trained, train
-from scoresde.weighting import ELBO, Simple, Weighting
+from scoresde.weighting import Simple, Weighting
 
-__all__ = ["Comparison", "Scoring", "compare", "forget", "shorter"]
+__all__ = ["compare", "forget"]
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared. The defaults are the demonstration's.
-
-    Attributes:
-        weightings: One model is trained for each of them and each seed.
-        samplers: Each draws from every model.
-        seeds: Of initial weights, data order, noise and sampling. Weightings share them; several tell whether a
-            difference is more than chance.
-        n: Samples per sampler and held-out events; None is all held-out events, at most 1000.
-        scoring: How held-out data are scored.
-        shown: Samples kept for the pictures.
-
-    Raises:
-        ValueError: If there is no weighting, sampler or seed, or one is there twice.
-    """
-
-    weightings: tuple[Weighting, ...] = (ELBO(), Simple())
-    samplers: tuple[Sampler, ...] = (DDPM(steps=1000), EulerMaruyama(steps=1000), ODE(), DDIM(steps=50))
-    seeds: tuple[int, ...] = (0,)
-    n: int | None = None
-    scoring: Scoring = Scoring()
-    shown: int = 36
-
-    def __post_init__(self) -> None:
-        for name in ("weightings", "samplers", "seeds"):
-            values = tuple(getattr(self, name))
-            object.__setattr__(self, name, values)
-            if not values or len({repr(value) for value in values}) < len(values):
-                raise ValueError(f"{name} must be one or more, each given once, got {values}.")
 
 
 def compare(
@@ -104,21 +73,6 @@ def compare(
     return record.write(out, job.said(command), job.arrays)
 
 
-def shorter(recipe: Recipe, plan: Comparison, keep_samplers: bool = False) -> tuple[Recipe, Comparison]:
-    """Everything so short that it takes seconds, to see that it runs; its numbers mean little.
-
-    Args:
-        recipe: What would be trained.
-        plan: What would be compared.
-        keep_samplers: Leave the samplers as they are.
-    """
-    short = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
-    scoring = replace(plan.scoring, limit=24, rtol=1e-2, atol=1e-2)
-    plan = replace(plan, n=plan.n or 60, scoring=scoring, samplers=plan.samplers if keep_samplers else short)
-    settings = replace(recipe.training, steps=min(recipe.training.steps, 60), warmup=10)
-    return replace(recipe, training=settings), plan
-
-
 def forget(out: str | Path) -> None:
     """Removes the models of an earlier comparison, and nothing else that is in the folder.
 
@@ -145,14 +99,21 @@ class _Job:
 
     def prepare(self) -> None:
         """Everything that needs no model: the yardstick, and the forward process."""
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"a comparison needs a folder to write to, {self.out} is none ({error}); choose another."
+            ) from error
         with self.stages("floors and Gaussian"):
             self.say(f"measuring real against real, {self.n} events each")
             self.yardstick = Yardstick(self.data, self.n)
             self.found["floors"] = self.yardstick.floors
             self.found["gaussian"] = self.yardstick.gaussian
             self.found["references"] = references(self.data, self.n)
-        self.found["film"], self.arrays["film"] = pictures.film(self.recipe.sde, self._film_events())
+        about = self.data.description
+        frames = 11 if len(about.shape) > 1 else 7
+        self.found["film"], self.arrays["film"] = pictures.film(self.recipe.sde, self._film_events(), frames)
         held_out = self.data.test if self.data.description.bins is not None else self.yardstick.held_out.float()
         self.arrays["real"] = held_out[: self._kept].cpu().numpy()
         sde = self.recipe.sde
@@ -230,7 +191,8 @@ class _Job:
             model, self.data, settings, run_dir=folder, resume=resume, progress=self.progress, device=self.device
         )
         seconds = before + time.perf_counter() - begin
-        clock.write_text(json.dumps(seconds))
+        with record.whole(clock) as path:
+            path.write_text(json.dumps(seconds), encoding="utf-8")
         return trained, seconds
 
     def _sample(self, model: ScoreModel, sampler: Sampler, name: str, seed: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _DASHES = ("-", "--", "-.", ":")
 
 def likelihoods(story: Story) -> Figure:
     """One line per weighting: the mean with its error, each seed as a dot; models without a network as marks."""
-    lines, said = story.likelihoods, story.said
+    lines = story.likelihoods
     figure = Figure(figsize=(WIDTH, 1.35 + 0.42 * len(lines)), layout="constrained")
     axes = figure.add_subplot()
     for i, line in enumerate(lines):
@@ -36,11 +36,12 @@ def likelihoods(story: Story) -> Figure:
         )
         text = f"{line.value.text(3)} {line.value.error_text(3)}"
         axes.annotate(text, (line.value.value or 0.0, y), (0, 9), textcoords="offset points", ha="center", fontsize=9)
-    for mark in said["references"]:
-        axes.axvline(mark["value"], color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
+    for name, mark in story.references:
+        place = mark.value or 0.0
+        axes.axvline(place, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
         axes.annotate(
-            f"{mark['name']}\n{mark['value']:.2f}",
-            (mark["value"], 1.0),
+            f"{name}\n{mark.text(2)}",
+            (place, 1.0),
             (0, 4),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
@@ -56,7 +57,7 @@ def likelihoods(story: Story) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     better = "← better" if story.lower_is_better else "better →"
-    axes.set_xlabel(f"held-out likelihood, {story.unit}   {better}")
+    axes.set_xlabel(f"held-out likelihood, {story.unit}\u2003{better}")
     return figure
 
 
@@ -73,7 +74,7 @@ def noise_levels(story: Story) -> Figure:
             weight.plot(curve["log_snr"], values / np.nanmax(values), **style)
     levels = np.asarray(story.said["runs"][0]["error_by_noise"]["log_snr"])
     error.plot(levels, 1 / (1 + np.exp(-levels)), color=GREY, linewidth=1.1, linestyle=(0, (4, 3)))
-    error.annotate("if the data were noise", (levels[-1] * 0.62, 0.03), color=GREY, fontsize=8.5, ha="left")
+    error.annotate("pure noise", (-1.6, 0.5), color=GREY, fontsize=8.5, ha="right")
     error.set_title("What the network gets wrong")
     error.set_ylabel("error of the noise estimate, per value")
     error.set_ylim(0, None)
@@ -82,7 +83,8 @@ def noise_levels(story: Story) -> Figure:
     weight.set_ylabel("weight w, largest = 1")
     weight.legend(loc="best")
     for axes in (error, weight):
-        axes.set_xlabel("← noise     log-SNR, nats     data →")
+        axes.set_xlim(left=max(-12.0, float(levels.min())))
+        axes.set_xlabel("← noise\u2003log-SNR, nats\u2003data →")
     return figure
 
 
@@ -130,9 +132,9 @@ def cost(story: Story) -> Figure:
     axes.set_xlabel("network calls per sample")
     axes.set_ylabel("distance to held-out data, × floor")
     right = axes.get_xlim()[1]
-    note: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": 8.5}
-    axes.annotate("floor: real against real", (right, 1.0), (-4, 4), color=INK, **note)
-    axes.annotate("Gaussian", (right, story.marks[1].ratio.value or 0.0), (-4, 4), color=GREY, **note)
+    note: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8.5}
+    axes.annotate("real\nagainst real", (right, 1.0), (5, 0), color=INK, **note)
+    axes.annotate("Gaussian", (right, story.marks[1].ratio.value or 0.0), (5, 0), color=GREY, **note)
     figure.legend(loc="outside right upper")
     axes.grid(axis="x", color=FAINT)
     return figure

@@ -18,6 +18,7 @@ from scoresde.report.story import Story
 __all__ = ["film", "plane", "samples"]
 
 _SHOWN = 36  # pictures in one sheet
+_WALKS = 20  # trajectories in one panel
 
 
 def film(results: Results, story: Story) -> Figure:
@@ -136,10 +137,10 @@ def _density(axes: Axes, results: Results, name: str, colour: str, strong: bool)
 
 
 def _trajectories(axes: Axes, x: np.ndarray) -> None:
-    for k in range(min(x.shape[1], 40)):
-        axes.plot(*x[:, k].T, color=INK, linewidth=0.5, alpha=0.35)
-    axes.scatter(*x[0, :40].T, s=4, facecolors="none", edgecolors=GREY, linewidths=0.6)
-    axes.scatter(*x[-1, :40].T, s=7, color=INK, linewidths=0, zorder=3)
+    for k in range(min(x.shape[1], _WALKS)):
+        axes.plot(*x[:, k].T, color=INK, linewidth=0.6, alpha=0.45)
+    axes.scatter(*x[0, :_WALKS].T, s=10, facecolors="none", edgecolors=INK, linewidths=0.7)
+    axes.scatter(*x[-1, :_WALKS].T, s=10, color=INK, linewidths=0, zorder=3)
 
 
 def _bare(axes: Axes) -> None:

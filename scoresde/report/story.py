@@ -123,6 +123,11 @@ class Story:
         return [_likelihood(w, self.runs(w)) for w in self.said["weightings"]]
 
     @property
+    def references(self) -> list[tuple[str, Number]]:
+        """Likelihoods of models without a network."""
+        return [(mark["name"], Number(mark["value"], mark["stderr"])) for mark in self.said["references"]]
+
+    @property
     def best(self) -> Likelihood:
         """The weighting with the best likelihood."""
         sign = 1.0 if self.lower_is_better else -1.0

@@ -1,0 +1,59 @@
+"""What is compared? Weightings, samplers and seeds, and how much of everything; the defaults are the demo's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from scoresde.compare.recipe import Recipe
+from scoresde.compare.score import Scoring
+from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, Sampler
+from scoresde.weighting import ELBO, Simple, Weighting
+
+__all__ = ["Comparison", "shorter"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        weightings: One model is trained for each of them and each seed.
+        samplers: Each draws from every model.
+        seeds: Of initial weights, data order, noise and sampling. Weightings share them; several tell whether a
+            difference is more than chance.
+        n: Samples per sampler and held-out events; None is all held-out events, at most 1000.
+        scoring: How held-out data are scored.
+        shown: Samples kept for the pictures.
+
+    Raises:
+        ValueError: If there is no weighting, sampler or seed, or one is there twice.
+    """
+
+    weightings: tuple[Weighting, ...] = (ELBO(), Simple())
+    samplers: tuple[Sampler, ...] = (DDPM(steps=1000), EulerMaruyama(steps=1000), ODE(), DDIM(steps=50))
+    seeds: tuple[int, ...] = (0,)
+    n: int | None = None
+    scoring: Scoring = Scoring()
+    shown: int = 36
+
+    def __post_init__(self) -> None:
+        for name in ("weightings", "samplers", "seeds"):
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            if not values or len({repr(value) for value in values}) < len(values):
+                raise ValueError(f"{name} must be one or more, each given once, got {values}.")
+
+
+def shorter(recipe: Recipe, plan: Comparison, keep_samplers: bool = False) -> tuple[Recipe, Comparison]:
+    """Everything so short that it takes seconds, to see that it runs; its numbers mean little.
+
+    Args:
+        recipe: What would be trained.
+        plan: What would be compared.
+        keep_samplers: Leave the samplers as they are.
+    """
+    short = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
+    scoring = replace(plan.scoring, limit=24, rtol=1e-2, atol=1e-2)
+    plan = replace(plan, n=plan.n or 60, scoring=scoring, samplers=plan.samplers if keep_samplers else short)
+    settings = replace(recipe.training, steps=min(recipe.training.steps, 60), warmup=10)
+    return replace(recipe, training=settings), plan

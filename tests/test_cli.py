@@ -1,0 +1,269 @@
+"""The command line trains, samples, scores, compares and explains; whatever it cannot do it says in one sentence."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+import scoresde
+from scoresde.cli import app
+from scoresde.cli.sample import numbers
+
+NET = "MLP(width=16, depth=1)"
+
+
+def run(*words: str | Path | int) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def words(result: Result) -> str:
+    """What was printed, as one line."""
+    return " ".join((result.output + result.stderr).split())
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    result = run("train", "--data", "digits", "--out", out, "--network", NET, "--steps", 4, "--batch-size", 8, "-q")
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_help_names_every_command_and_shows_examples() -> None:
+    shown = run("--help").output
+    for command in ("train", "sample", "likelihood", "compare", "info"):
+        assert command in shown
+        assert f"    scoresde {command} " in run(command, "--help").output
+
+
+def test_a_model_is_trained_sampled_and_scored(digits: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "new" / "x.npz"
+    result = run("sample", digits, "-n", 5, "--sampler", "DDIM(steps=3)", "--out", drawn, "-q")
+    assert result.exit_code == 0, result.output
+    with np.load(drawn) as file:
+        assert file["x"].shape == (5, 1, 8, 8)
+        assert file["x"].dtype == np.uint8
+        assert file["x"].max() <= 16
+        assert int(file["nfe"]) == 3
+    values = tmp_path / "values.csv"
+    arguments = ("--limit", 3, "--trace", "Hutchinson(probes=2)", "--tolerance", "0.1", "--out", values, "-q")
+    result = run("likelihood", digits, *arguments)
+    assert result.exit_code == 0, result.output
+    with values.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["index"] for row in rows] == ["0", "1", "2"]
+    mean = sum(float(row["bits/dim"]) for row in rows) / 3
+    assert abs(float(words(result).partition("bits/dim ")[2].split()[0]) - mean) < 1e-4
+
+
+def test_a_png_holds_one_tile_per_sample(digits: Path, tmp_path: Path) -> None:
+    result = run("sample", digits, "-n", 4, "--sampler", "DDIM(steps=2)", "--out", tmp_path / "grid.png", "-q")
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "grid.png") as sheet:
+        assert sheet.size == (2 * 40 + 3, 2 * 40 + 3)
+
+
+def test_with_seeds_a_sample_does_not_depend_on_the_others(digits: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, seeds in (("all", "0-3"), ("one", "2")):
+        out = tmp_path / f"{name}.npz"
+        arguments = ("--sampler", "EulerMaruyama(steps=4)", "--seeds", seeds, "--trajectory", "--out", out, "-q")
+        assert run("sample", digits, *arguments).exit_code == 0
+        with np.load(out) as file:
+            found[name] = file["trajectory"]
+    assert found["all"].shape == (5, 4, 1, 8, 8)
+    assert np.allclose(found["all"][:, 2], found["one"][:, 0], atol=1e-6)
+
+
+def test_the_same_seed_draws_the_same_and_another_does_not(digits: Path, tmp_path: Path) -> None:
+    drawn = []
+    for seed in (1, 1, 2):
+        arguments = ("-n", 3, "--sampler", "DDPM(steps=3)", "--seed", seed, "--out", tmp_path / "x.npz", "-q")
+        assert run("sample", digits, *arguments).exit_code == 0
+        with np.load(tmp_path / "x.npz") as file:
+            drawn.append(file["x"])
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+
+
+def test_a_run_is_resumed_when_asked_and_never_begun_anew_unsaid(tmp_path: Path) -> None:
+    out = tmp_path / "ring"
+    common = ("--data", "ring", "--out", out, "--network", NET, "--batch-size", 8, "-q")
+    assert run("train", *common, "--steps", 2).exit_code == 0
+    again = run("train", *common, "--steps", 2)
+    assert again.exit_code == 2
+    assert "pass --resume to go on with that run" in words(again)
+    assert run("train", *common, "--steps", 2, "--resume").exit_code == 0
+    nothing = run("train", *common[:3], tmp_path / "none", "--network", NET, "--resume", "-q")
+    assert nothing.exit_code == 2
+    assert "there must be a checkpoint" in words(nothing)
+
+
+def test_every_part_of_a_model_can_be_said(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    parts = {
+        "--schedule": "LogLinear(log_snr_max=9.0)",
+        "--process": "VPSDE(tau_min=1e-3)",
+        "--parameterization": "Eps()",
+        "--weighting": "MinSNR(gamma=3)",
+        "--times": "Stratified()",
+        "--network": NET,
+    }
+    said = [word for pair in parts.items() for word in pair]
+    assert run("train", "--data", "moons", "--out", out, "--steps", 1, "--batch-size", 4, "-q", *said).exit_code == 0
+    model = scoresde.load(out)
+    assert model.sde == scoresde.VPSDE(scoresde.LogLinear(log_snr_max=9.0), tau_min=1e-3)
+    assert model.parameterization == scoresde.Eps()
+    shown = words(run("info", out))
+    for text in ("MinSNR(gamma=3.0)", "Stratified()", "event_shape=(2,), width=16, depth=1", "step 1"):
+        assert text in shown.replace("gamma=3)", "gamma=3.0)")
+
+
+def test_the_users_own_files_are_data_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(5.0, 3.0, (40, 4)))
+    out = tmp_path / "run"
+    common = ("--data", tmp_path / "table.npy", "-q")
+    assert run("train", *common, "--out", out, "--network", NET, "--steps", 1, "--batch-size", 4).exit_code == 0
+    scored = run("likelihood", out, *common, "--limit", 2, "--tolerance", "0.1")
+    assert scored.exit_code == 0, scored.output
+    assert "nats" in scored.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["train", "--data", "digts", "--out", "x"], "did you mean 'digits'"),
+        (["train", "--data", "ring", "--out", "x", "--weighting", "MinSNT()"], "did you mean MinSNR?"),
+        (["train", "--data", "ring", "--out", "x", "--weighting", "MinSNR(gama=5)"], "did you mean gamma?"),
+        (["train", "--data", "ring", "--out", "x", "--network", "MPL()"], "did you mean MLP?"),
+        (["train", "--data", "ring", "--out", "x", "--schedule", "Cosin()"], "did you mean Cosine?"),
+        (["train", "--data", "ring", "--out", "x", "--precision", "bf61"], "did you mean bf16?"),
+        (["train", "--data", "ring", "--out", "x", "--weighting", "DDPM()"], "a Weighting, got DDPM"),
+        (["train", "--data", "ring", "--out", "x", "--stepz", "5"], "--steps"),
+        (["trian", "--data", "ring"], "train"),
+        (["train", "--data", "ring", "--out", "x", "--device", "gpu0"], "a device must be one that torch can use"),
+        (["train", "--data", "ring", "--out", "x", "--steps", "-1"], "steps must be a whole number >= 0, got -1"),
+        (["sample", "nowhere"], "there must be a checkpoint at nowhere"),
+        (["sample", "nowhere", "--out", "x.jpg"], "must end in .png or .npz, got x.jpg"),
+        (["sample", "nowhere", "--trajectory", "--out", "x.png"], "--trajectory is written as .npz"),
+        (["compare", "--data", "ring", "--out", "x", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["compare", "--data", "ring", "--out", "x", "--sampler", "DDPN()"], "did you mean DDPM?"),
+    ],
+)
+def test_a_mistake_is_answered_in_a_sentence_and_leaves_nothing_behind(
+    arguments: list[str], answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert answer in words(result)
+    assert "Traceback" not in words(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_are_parsed_and_never_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in ("__import__('os').mkdir('owned')", "[].__class__", "MLP(width=2**9)", "(lambda: 1)()"):
+        for option in ("--weighting", "--network", "--times"):
+            result = run("train", "--data", "ring", "--out", "x", option, text)
+            assert result.exit_code == 2
+            assert isinstance(result.exception, SystemExit)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("owned",)
+
+
+@pytest.mark.parametrize("command", ["sample", "likelihood", "info"])
+def test_a_pickle_in_place_of_a_checkpoint_is_never_opened(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.pt").write_bytes(pickle.dumps(Bomb()))
+    result = run(command, "model.pt")
+    assert result.exit_code == 2
+    assert "was not opened, since pickles can run code" in words(result)
+    assert not Path("owned").exists()
+
+
+def test_a_damaged_checkpoint_is_told_with_exit_code_one(digits: Path, tmp_path: Path) -> None:
+    newest = sorted(digits.glob("checkpoint-*"))[-1]
+    copy = tmp_path / newest.name
+    copy.mkdir()
+    for file in newest.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((copy / "ema.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "ema.safetensors").write_bytes(weights)
+    result = run("sample", tmp_path)
+    assert result.exit_code == 1
+    assert "does not match its checksum" in words(result)
+
+
+def test_points_cannot_be_written_as_a_picture_and_nothing_is_left(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    common = ("--data", "ring", "--network", NET, "--steps", 1, "--batch-size", 4, "-q")
+    assert run("train", *common, "--out", out).exit_code == 0
+    result = run("sample", out, "-n", 2, "--sampler", "DDIM(steps=2)", "--out", tmp_path / "x.png", "-q")
+    assert result.exit_code == 2
+    assert "write these as .npz" in words(result)
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_info_lists_what_can_be_written_and_which_weightings_are_one() -> None:
+    shown = words(run("info"))
+    for name in ("DDPM", "EulerMaruyama", "ODE", "MinSNR", "Cosine", "VPSDE", "UNet", "Hutchinson", "digits", "torch"):
+        assert name in shown
+    assert scoresde.weighting.table() in run("info", "--weightings").output
+
+
+def test_compare_writes_a_report_and_says_where(tmp_path: Path) -> None:
+    samplers = ("--sampler", "DDPM(steps=3)", "--sampler", "DDIM(steps=2)")
+    options = ("--network", NET, "--quick", "--steps", 3, "--batch-size", 8, "--limit", 6, "-n", 30, "-q")
+    result = run("compare", "--data", "digits", "--out", tmp_path, "--weighting", "Simple()", *samplers, *options)
+    assert result.exit_code == 0, result.output
+    assert "index.html" in words(result)
+    said = json.loads((tmp_path / "results.json").read_text())
+    assert said["weightings"] == ["Simple()"]
+    assert said["samplers"] == ["DDPM(steps=3)", "DDIM(steps=2)"]
+    assert said["n"] == 30
+    for name in ("index.html", "report.md", "film.png", "samples.png", "likelihoods.png", "noise.png", "cost.png"):
+        assert (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize(("text", "found"), [("3", [3]), ("0-2", [0, 1, 2]), ("5, 1-2", [5, 1, 2])])
+def test_seeds_are_numbers_and_ranges(text: str, found: list[int]) -> None:
+    assert numbers(text) == found
+
+
+def test_seeds_of_other_forms_are_refused() -> None:
+    with pytest.raises(ValueError, match="seeds are whole numbers and ranges"):
+        numbers("1..4")
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    for name in scoresde.__all__:
+        assert getattr(scoresde, name) is not None
+    assert set(scoresde.__all__) <= set(dir(scoresde))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        scoresde.nonsense  # noqa: B018
+
+
+def test_importing_the_package_and_asking_for_help_do_not_import_torch() -> None:
+    program = "import sys, scoresde, scoresde.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parents[1]).returncode == 0

@@ -1,0 +1,277 @@
+"""What a comparison writes down is what its arrays say, it goes on where it was stopped, and it never starts afresh."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scoresde import compare as comparing
+from scoresde import metrics
+from scoresde.compare import Comparison, Recipe, Scoring, Yardstick, brief, compare, read, recipe_for
+from scoresde.compare.measure import METRICS, comparable, gaussian_fit
+from scoresde.compare.pictures import film
+from scoresde.compare.references import references
+from scoresde.data import Data, Description, load
+from scoresde.likelihood import Hutchinson
+from scoresde.nn import MLP
+from scoresde.parameterization import V
+from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama
+from scoresde.schedule import Cosine, Linear
+from scoresde.sde import VPSDE
+from scoresde.weighting import ELBO, MinSNR, Simple
+
+DIGITS_PLAN = Comparison(
+    samplers=(DDPM(steps=6), DDIM(steps=4)),
+    n=40,
+    scoring=Scoring(trace=Hutchinson(probes=1), rtol=0.1, atol=0.1, limit=4),
+)
+RING_PLAN = Comparison(
+    weightings=(ELBO(),),
+    samplers=(EulerMaruyama(steps=8), ODE(rtol=1e-1, atol=1e-1)),
+    seeds=(0, 1),
+    n=60,
+    scoring=Scoring(rtol=1e-1, atol=1e-1, limit=8),
+)
+
+
+def small(data: Data, steps: int = 8) -> Recipe:
+    recipe = recipe_for(data.description)
+    net = MLP(data.description.shape, width=16, depth=1)
+    training = replace(recipe.training, steps=steps, batch_size=16, warmup=2)
+    return Recipe(net, VPSDE(tau_min=1e-3), V(), training)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def ring() -> Data:
+    return load("ring", n=400)
+
+
+@pytest.fixture(scope="module")
+def digits_folder(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("digits")
+    compare(digits, small(digits), DIGITS_PLAN, out=out, command="scoresde compare --data digits")
+    return out
+
+
+@pytest.fixture(scope="module")
+def ring_folder(ring: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("ring")
+    compare(ring, small(ring), RING_PLAN, out=out)
+    return out
+
+
+def test_every_distance_in_the_results_is_that_of_the_stored_samples(digits: Data, digits_folder: Path) -> None:
+    results = read(digits_folder)
+    held_out = digits.description.to_model(digits.description.centre(torch.from_numpy(results.arrays["real"])))
+    assert torch.equal(torch.from_numpy(results.arrays["real"]), digits.test[:40])
+    assert len(results.said["runs"]) == 2
+    for run in results.said["runs"]:
+        for drawn in run["samples"]:
+            levels = torch.from_numpy(results.arrays[drawn["array"]])
+            x = digits.description.to_model(digits.description.centre(levels))
+            distance = metrics.sliced_wasserstein(x, held_out, generator=torch.Generator().manual_seed(0)).value
+            assert math.isclose(drawn["sliced_wasserstein"]["value"], distance, rel_tol=1e-6)
+            assert math.isclose(drawn["mmd"]["value"], metrics.mmd(x, held_out).value, rel_tol=1e-6, abs_tol=1e-9)
+            floor = results.said["floors"]["sliced_wasserstein"]
+            assert math.isclose(drawn["ratio"]["value"], distance / floor["value"], rel_tol=1e-6)
+            assert math.isclose(drawn["ratio"]["stderr"], floor["stderr"] / floor["value"], rel_tol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def yardstick(digits: Data) -> Yardstick:
+    return Yardstick(digits, 360)
+
+
+def test_a_gaussian_is_told_from_digits_and_real_digits_are_not(yardstick: Yardstick) -> None:
+    floor, gaussian = yardstick.floors["classifier"], yardstick.gaussian["classifier"]
+    assert abs(floor["value"] - 0.5) < 3 * floor["stderr"]
+    assert gaussian["value"] > 0.9
+    assert yardstick.gaussian["mmd"]["value"] > 10 * yardstick.floors["mmd"]["stderr"]
+    assert yardstick.gaussian["ratio"]["value"] > 1.15
+
+
+def test_training_images_are_found_out_as_copies_and_held_out_ones_are_not(yardstick: Yardstick) -> None:
+    copied = yardstick.measure(yardstick.train[:360])["copies"]
+    assert copied["median_ratio"] < 1e-6
+    assert copied["too_close"] == 1.0
+    assert yardstick.measure(yardstick.held_out)["copies"]["median_ratio"] == 1.0
+
+
+def test_samples_are_rounded_to_their_levels_before_they_are_measured(digits: Data) -> None:
+    centres = digits.description.to_model(digits.description.centre(digits.test[:7]))
+    moved = centres + 0.4 * (2 / 17) * torch.sign(torch.randn(centres.shape))
+    assert torch.equal(comparable(moved, digits.description), centres)
+
+
+def test_results_say_how_they_were_made(digits_folder: Path) -> None:
+    said = read(digits_folder).said
+    assert said["command"] == "scoresde compare --data digits"
+    assert (said["data"]["train"], said["data"]["test"], said["n"]) == (1437, 360, 40)
+    assert said["weightings"] == ["ELBO()", "Simple()"]
+    assert said["samplers"] == ["DDPM(steps=6)", "DDIM(steps=4)"]
+    assert [drawn["nfe"] for drawn in said["runs"][0]["samples"]] == [6, 4]
+    stages = ("floors and Gaussian", "training", "likelihood", "error by noise level", "sampling", "measuring")
+    assert sum(said["seconds"][stage] for stage in stages) <= said["seconds"]["in all"]
+    assert said["versions"]["torch"] == str(torch.__version__)
+    for run in said["runs"]:
+        assert run["steps"] == 8
+        assert (digits_folder / run["checkpoint"] / "state.json").is_file()
+        assert run["likelihood"]["unit"] == "bits/dim"
+        assert run["likelihood"]["events"] == 4
+
+
+def test_weightings_of_one_seed_begin_with_the_same_weights_and_seeds_do_not(digits: Data) -> None:
+    recipe = small(digits)
+    first, again, other = (recipe.build(digits.description, seed) for seed in (0, 0, 1))
+    weights = [next(model.parameters()) for model in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_building_a_model_leaves_the_global_random_state_alone(digits: Data) -> None:
+    before = torch.get_rng_state()
+    recipe_for(digits.description).build(digits.description)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_second_run_trains_nothing_and_finds_the_same(digits: Data, digits_folder: Path) -> None:
+    before = read(digits_folder)
+    newest = {p: p.stat().st_mtime_ns for p in digits_folder.glob("models/*/checkpoint-*")}
+    compare(digits, small(digits), DIGITS_PLAN, out=digits_folder, command="scoresde compare --data digits")
+    after = read(digits_folder)
+    for old, new in zip(before.said["runs"], after.said["runs"], strict=True):
+        assert old["likelihood"] == new["likelihood"]
+        assert old["error_by_noise"] == new["error_by_noise"]
+        assert [d["mmd"] for d in old["samples"]] == [d["mmd"] for d in new["samples"]]
+    assert all(np.array_equal(before.arrays[name], after.arrays[name]) for name in before.arrays)
+    kept = {p: p.stat().st_mtime_ns for p in digits_folder.glob("models/*/checkpoint-*") if p in newest}
+    assert kept.items() <= newest.items()
+
+
+def test_models_of_other_settings_are_refused_and_never_overwritten(digits: Data, digits_folder: Path) -> None:
+    before = {p: p.read_bytes() for p in digits_folder.glob("models/*/checkpoint-*/state.json")}
+    with pytest.raises(ValueError, match="steps = 8, asked for is 9"):
+        compare(digits, small(digits, steps=9), DIGITS_PLAN, out=digits_folder)
+    assert before == {p: p.read_bytes() for p in digits_folder.glob("models/*/checkpoint-*/state.json")}
+
+
+def test_forget_removes_models_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "models" / "elbo-seed0" / "checkpoint-000001").mkdir(parents=True)
+    (tmp_path / "models" / "mine").mkdir()
+    (tmp_path / "models" / "notes-seed1").mkdir()
+    (tmp_path / "results.json").write_text("{}")
+    comparing.forget(tmp_path)
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")}
+    assert left == {"models", "models/mine", "models/notes-seed1", "results.json"}
+
+
+def test_points_in_the_plane_bring_trajectories_and_a_density(ring_folder: Path) -> None:
+    results = read(ring_folder)
+    run = results.said["runs"][0]
+    for drawn in run["samples"]:
+        taus, x = results.arrays[f"{drawn['array']}/path_tau"], results.arrays[f"{drawn['array']}/path_x"]
+        assert x.shape == (len(taus), 40, 2)
+        assert np.all(np.diff(taus) < 0)
+    starts = [results.arrays[f"{drawn['array']}/path_x"][0] for drawn in run["samples"]]
+    assert np.array_equal(*starts)
+    mass = results.arrays[f"{run['name']}/density/mass"]
+    assert 0.2 < mass < 1.05  # a hardly trained model is wider than the grid, but no density exceeds 1
+    assert run["likelihood"]["unit"] == "nats"
+    assert [r["seed"] for r in results.said["runs"]] == [0, 1]
+
+
+def test_the_film_is_the_process_with_the_variances_it_should_have() -> None:
+    sde, x0 = VPSDE(Linear()), torch.full((20_000, 1), 2.0)
+    labels, states = film(sde, x0, frames=5)
+    assert labels["tau"][0] == 0.0
+    for i, (alpha, sigma) in enumerate(zip(labels["alpha"], labels["sigma"], strict=True)):
+        assert math.isclose(alpha**2 + sigma**2, 1.0, rel_tol=1e-12)
+        error = 5 * max(sigma, 1e-6) / math.sqrt(len(x0))
+        assert abs(states[i].mean() - 2 * alpha) < error
+        assert abs(states[i].std() - sigma) < error
+    # a path, not independent draws: corr(x_s, x_tau) given x0 is exp(-(tau - s)) sigma_s / sigma_tau
+    found = np.corrcoef(states[2][:, 0], states[3][:, 0])[0, 1]
+    tau, s = labels["tau"][3], labels["tau"][2]
+    assert abs(found - math.exp(s - tau) * labels["sigma"][2] / labels["sigma"][3]) < 0.03
+
+
+def test_references_are_the_histogram_and_the_gaussian_of_closed_form() -> None:
+    train = torch.tensor([[0], [0], [0], [1]], dtype=torch.uint8)
+    data = Data(train, torch.tensor([[0], [1]], dtype=torch.uint8), Description("two", (1,), bins=2))
+    histogram = references(data, 2)[0]
+    assert math.isclose(histogram["value"], -0.5 * (math.log2(4 / 6) + math.log2(2 / 6)), rel_tol=1e-12)
+    x = torch.randn(5000, 2, dtype=torch.float64) @ torch.tensor([[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
+    fit = gaussian_fit(x)
+    law = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T, correction=0))
+    assert torch.allclose(fit.log_prob(x[:9]), law.log_prob(x[:9]), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        (DDPM(steps=1000), "DDPM(steps=1000)"),
+        (ODE(), "ODE(method='dopri5')"),
+        (MinSNR(), "MinSNR()"),
+        (MinSNR(3.0), "MinSNR(gamma=3.0)"),
+        (VPSDE(Cosine()), "VPSDE(schedule=Cosine(steps=1000))"),
+        (MLP((2,), width=8), "MLP(event_shape=(2,), width=8)"),
+    ],
+)
+def test_a_brief_text_leaves_out_defaults_and_still_parses_to_the_same(setting: object, text: str) -> None:
+    assert brief(setting) == text
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        Description("digits", (1, 8, 8), bins=17),
+        Description("pictures", (3, 16, 16), bins=256),
+        Description("plane", (2,)),
+        Description("series", (3, 20)),
+        Description("numbers", ()),
+        Description("volume", (1, 4, 4, 4)),
+    ],
+)
+def test_every_shape_of_data_has_a_recipe_whose_model_takes_it(description: Description) -> None:
+    model = recipe_for(description).build(description)
+    x = torch.randn(3, *description.shape)
+    assert model(x, 0.5).v.shape == x.shape
+
+
+def test_results_are_json_without_nan_and_foreign_files_are_refused(digits_folder: Path, tmp_path: Path) -> None:
+    json.loads((digits_folder / "results.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    with pytest.raises(FileNotFoundError, match="holds results.json and arrays.npz"):
+        read(tmp_path)
+    (tmp_path / "results.json").write_text('{"format": "other", "version": 1}')
+    np.savez(tmp_path / "arrays.npz", x=np.zeros(1))
+    with pytest.raises(ValueError, match="must be the results of a comparison"):
+        read(tmp_path)
+
+
+def test_plans_that_say_nothing_or_the_same_twice_are_refused() -> None:
+    with pytest.raises(ValueError, match="weightings must be one or more, each given once"):
+        Comparison(weightings=(Simple(), Simple()))
+    with pytest.raises(ValueError, match="samplers must be one or more"):
+        Comparison(samplers=())
+
+
+def test_more_samples_than_held_out_events_are_refused(ring: Data) -> None:
+    with pytest.raises(ValueError, match="n must lie in 5 … 80"):
+        Yardstick(ring, 81)
+
+
+def test_measured_are_all_distances_that_tables_show(digits_folder: Path) -> None:
+    said = read(digits_folder).said
+    for entry in (said["floors"], said["gaussian"], *said["runs"][0]["samples"]):
+        assert set(METRICS) <= entry.keys()

@@ -1,0 +1,258 @@
+"""A report shows what results.json says and nothing else, asks for nothing from elsewhere, and can be made anew."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scoresde.compare.record import write as record
+from scoresde.data import Description
+from scoresde.report import picture, save_picture, write
+from scoresde.report.story import Number, duration, mean, tell
+from scoresde.report.tiles import enlarged, grid, is_picture, to_bytes
+
+SAMPLERS = ["DDPM(steps=10)", "ODE(method='dopri5')"]
+
+
+def entry(value: float, stderr: float | None = 0.01) -> dict[str, Any]:
+    return {"value": value, "stderr": stderr}
+
+
+def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
+    """Results as a comparison writes them, with numbers that are easy to find again."""
+    levels = [4.0, 0.0, -4.0]
+    runs = []
+    for seed in range(seeds):
+        for k, weighting in enumerate(["ELBO()", "Simple()"]):
+            name = f"w{k}-seed{seed}"
+            drawn = [
+                {
+                    "sampler": sampler,
+                    "nfe": 10 + j,
+                    "seconds": 1.5,
+                    "array": f"{name}/s{j}",
+                    "sliced_wasserstein": entry(0.1234 + 0.01 * j + seed),
+                    "ratio": entry(1.05 + 0.1 * j),
+                    "mmd": entry(0.0042),
+                    "classifier": entry(0.61),
+                    "copies": {"median_ratio": 0.97, "too_close": 0.012, "too_close_stderr": 0.01},
+                }
+                for j, sampler in enumerate(SAMPLERS)
+            ]
+            scored = {"unit": "bits/dim" if bins else "nats", "value": 2.071 + 0.1 * k + 0.02 * seed, "stderr": 0.013}
+            runs.append(
+                {
+                    "name": name,
+                    "weighting": weighting,
+                    "seed": seed,
+                    "steps": 100,
+                    "train_seconds": 12.3,
+                    "parameters": 4321,
+                    "history": [[20, 0.5]],
+                    "checkpoint": f"models/{name}/checkpoint-000002",
+                    "likelihood": {**scored, "probe_stderr": 0.0007, "events": 360, "nfe": 92},
+                    "error_by_noise": {"log_snr": levels, "error": [0.9, 0.3, 0.01], "stderr": [0.01, 0.01, 0.001]},
+                    "samples": drawn,
+                }
+            )
+    marks = {"sliced_wasserstein": entry(0.1), "mmd": entry(0.0), "classifier": entry(0.5)}
+    film = {"tau": [0.0, 0.7, 3.0], "alpha": [1.0, 0.5, 0.05], "sigma": [0.0, 0.87, 1.0], "log_snr": [None, -1.1, -6.0]}
+    curve = {"log_snr": levels, "weight": [1.0, 0.5, 0.1]}
+    return {
+        "command": 'scoresde compare --data <digits> --sampler "DDPM(steps=10)"',
+        "started": "2026-01-02 03:04:05 UTC",
+        "seconds": {"training": 24.6, "in all": 125.0},
+        "computer": {
+            "processor": "an abacus",
+            "cores": 2,
+            "threads": 1,
+            "device": "cpu",
+            "system": "x",
+            "peak_memory_gb": 0.5,
+        },
+        "versions": {"Python": "3.11", "torch": "2.9"},
+        "data": {"name": "digits", "shape": shape, "bins": bins, "train": 1437, "test": 360, "description": "…"},
+        "process": "VPSDE()",
+        "tau_max": 5.0,
+        "tau_min": 1e-5,
+        "parameterization": "V()",
+        "network": "MLP()",
+        "training": "Training()",
+        "times": "Uniform()",
+        "n": 360,
+        "weightings": ["ELBO()", "Simple()"],
+        "samplers": SAMPLERS,
+        "seeds": list(range(seeds)),
+        "floors": marks,
+        "gaussian": {**marks, "classifier": entry(0.93), "ratio": entry(1.4), "copies": None},
+        "references": [{"name": "each value's own histogram", "value": 2.43, "stderr": 0.01}],
+        "film": film,
+        "weights": {"ELBO()": curve, "Simple()": None},
+        "runs": runs,
+    }
+
+
+def arrays(results: dict[str, Any]) -> dict[str, np.ndarray]:
+    draw, shape = np.random.default_rng(0), tuple(results["data"]["shape"])
+    bins = results["data"]["bins"]
+
+    def events(n: int) -> np.ndarray:
+        return draw.integers(0, bins, (n, *shape)).astype(np.uint8) if bins else draw.normal(size=(n, *shape))
+
+    found = {"film": draw.normal(size=(3, 5, *shape)), "real": events(40)}
+    for run in results["runs"]:
+        for drawn in run["samples"]:
+            found[drawn["array"]] = events(40)
+            found[f"{drawn['array']}/path_x"] = draw.normal(size=(7, 6, *shape))
+        found[f"{run['name']}/density/extent"] = np.asarray([-2.0, 2.0, -2.0, 2.0])
+        found[f"{run['name']}/density/log_prob"] = draw.normal(size=(9, 9))
+    return found
+
+
+def made(folder: Path, shape: list[int], bins: int | None, seeds: int = 1) -> Path:
+    results = said(shape, bins, seeds)
+    record(folder, results, arrays(results))
+    return write(folder)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("digits"), [1, 8, 8], 17)
+
+
+def test_the_page_is_the_same_when_made_anew_from_its_folder_alone(page: Path, tmp_path: Path) -> None:
+    for name in ("results.json", "arrays.npz"):
+        shutil.copy(page.parent / name, tmp_path / name)
+    again = write(tmp_path)
+    assert again.read_text() == page.read_text()
+    assert (tmp_path / "report.md").read_text() == (page.parent / "report.md").read_text()
+    for file in page.parent.glob("*.png"):
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)""", text)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "<script" not in text
+
+
+def test_every_number_of_the_results_stands_in_the_tables(page: Path) -> None:
+    for text in (page.read_text(), (page.parent / "report.md").read_text()):
+        for shown in (
+            "2.071",
+            "± 0.013",
+            "0.1234",
+            "1.05",
+            "4.20",
+            "61.0",
+            "0.97",
+            "1.2",
+            "2.43",
+            "12.3",
+            "92",
+            "1.40",
+        ):
+            assert shown in text
+        for shown in ("an abacus", "torch 2.9", "2 min 05 s", "1437", "2026-01-02"):
+            assert shown in text
+
+
+def test_text_from_the_results_cannot_become_markup(page: Path) -> None:
+    assert "--data &lt;digits&gt;" in page.read_text()
+
+
+def test_a_changed_number_changes_the_page(page: Path, tmp_path: Path) -> None:
+    results = json.loads((page.parent / "results.json").read_text())
+    results["runs"][0]["likelihood"]["value"] = 1.999
+    shutil.copy(page.parent / "arrays.npz", tmp_path / "arrays.npz")
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    text = write(tmp_path).read_text()
+    assert "1.999" in text
+    assert "2.071" not in text
+
+
+def test_colours_of_the_figures_are_the_pages_variables_in_light_and_dark(page: Path) -> None:
+    text = page.read_text()
+    figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert len(figures) == 5
+    used = set(re.findall(r"var\(--([a-z0-9-]+)\)", "".join(figures)))
+    assert {"ink", "grey", "faint", "series-0", "series-1"} <= used
+    for theme in re.findall(r":root \{(.*?)\}", text, flags=re.DOTALL):
+        assert used <= set(re.findall(r"--([a-z0-9-]+):", theme))
+    assert not re.findall(r"(?:fill|stroke): #(?!000000)[0-9a-f]{6}", "".join(figures))
+
+
+@pytest.mark.parametrize(
+    ("shape", "bins", "figures"),
+    [([2], None, 6), ([3, 12, 12], 256, 5), ([3, 10], None, 5), ([7], None, 5), ([1, 28, 28], 256, 5)],
+)
+def test_data_of_every_shape_are_drawn(shape: list[int], bins: int | None, figures: int, tmp_path: Path) -> None:
+    text = made(tmp_path, shape, bins).read_text()
+    assert text.count("<svg") == figures
+    assert len(list(tmp_path.glob("*.png"))) == figures
+    assert ("Ways back in the plane" in text) == (shape == [2])
+
+
+def test_over_several_seeds_the_table_gives_mean_and_standard_deviation(tmp_path: Path) -> None:
+    made(tmp_path, [1, 8, 8], 17, seeds=3)
+    story = tell(json.loads((tmp_path / "results.json").read_text()))
+    line = story.likelihoods[0]
+    assert (line.value.text(3), line.value.error_text(3)) == ("2.091", "± 0.020")
+    assert story.rows[0].distance.text(4) == "1.1234"
+    assert "over 3 training seeds" in (tmp_path / "index.html").read_text()
+
+
+def test_the_best_is_the_lowest_in_bits_and_the_highest_in_nats() -> None:
+    assert tell(said([1, 8, 8], 17)).best.weighting == "ELBO()"
+    assert tell(said([2], None)).best.weighting == "Simple()"
+
+
+def test_numbers_are_rounded_with_a_true_minus_and_a_dash_for_what_is_unknown() -> None:
+    assert Number(-1.25, 0.5).text(1) == "−1.2"
+    assert Number(None).text() == "–"
+    assert Number(1.0).error_text() == ""
+    assert mean([1.0, 2.0, 3.0]) == Number(2.0, 1.0)
+    assert mean([{"value": 2.0, "stderr": 0.3}]) == Number(2.0, 0.3)
+    assert mean([None]) == Number(None)
+    assert (duration(8.24), duration(125.0)) == ("8.2 s", "2 min 05 s")
+
+
+def test_pictures_lie_row_by_row_with_every_pixel_a_square() -> None:
+    x = np.arange(2 * 4 * 4).reshape(2, 1, 4, 4)
+    tiles = enlarged(to_bytes(x, 0, 31), target=12)
+    assert tiles.shape == (2, 12, 12, 3)
+    assert np.array_equal(tiles[0, :3, :3], np.zeros((3, 3, 3)))
+    assert np.all(tiles[1, -3:, -3:] == 255)
+    sheet = grid(tiles, columns=1, gap=2)
+    assert sheet.shape == (26, 12, 4)
+    assert np.all(sheet[12:14, :, 3] == 0)
+    assert np.all(sheet[:12, :, 3] == 255)
+
+
+def test_levels_become_grey_from_black_to_white_and_colours_stay_colours() -> None:
+    levels = np.full((1, 1, 8, 8), 16)
+    assert picture(levels, Description("digits", (1, 8, 8), bins=17))[..., :3].min() == 255
+    red = np.zeros((1, 3, 8, 8))
+    red[:, 0] = 255
+    shown = picture(red, Description("rgb", (3, 8, 8), bins=256))
+    assert (shown[0, 0] == [255, 0, 0, 255]).all()
+
+
+def test_a_saved_picture_is_a_png_and_points_are_refused(tmp_path: Path) -> None:
+    save_picture(tmp_path / "x.png", np.zeros((4, 8, 8)), None)
+    with Image.open(tmp_path / "x.png") as shown:
+        assert shown.size == (83, 83)
+    assert is_picture((1, 8, 8))
+    assert not is_picture((3, 2))
+    with pytest.raises(ValueError, match=r"a PNG shows pictures .* got shape \(4, 2\)"):
+        picture(np.zeros((4, 2)), None)
