@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from scoresde.model import Model
 from scoresde.sde import SDE, Marginal
 from scoresde.weighting import ELBO, Simple, Weighting
 
-__all__ = ["Draw", "Importance", "Knots", "Loss", "Stratified", "Times", "Uniform"]
+__all__ = ["Draw", "Importance", "Knots", "LogNormal", "Loss", "Stratified", "Tabulated", "Times", "Uniform"]
 
 
 class Draw(NamedTuple):
@@ -107,26 +108,34 @@ class Knots(Times):
         return Draw(k / self.steps, torch.where(k == 1.0, torch.zeros_like(before), before))
 
 
-@dataclass(frozen=True)
-class Importance(Times):
-    """u drawn in proportion to a weighting, evenly spread over the batch; the loss is divided by the density.
+class Tabulated(Times):
+    """u drawn from a density that is tabulated, evenly spread over the batch; the loss is divided by the density.
 
-    The density is constant on ``bins`` cells of equal width in log-SNR, so the correction has no error of its own.
+    The density is constant on cells of equal width in log-SNR, so the correction has no error of its own. Subclasses
+    are frozen dataclasses with the fields ``even`` and ``bins`` and give `density`.
 
-    Args:
-        weighting: To what the density is proportional; `ELBO` makes it uniform in log-SNR.
+    Attributes:
+        even: Share of the draws that is spread evenly over log-SNR, so that no time is starved.
         bins: Number of cells.
-
-    Source: Song et al. 2021 (Maximum likelihood training), section 5.1.
     """
 
-    weighting: Weighting = ELBO()
-    bins: int = 256
+    even: float
+    bins: int
+
+    @abstractmethod
+    def density(self, m: Marginal) -> Scalar:
+        """What the density of u is proportional to, > 0."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.even < 1:
+            raise ValueError(f"even must lie in [0, 1), got {self.even!r}; 0 keeps the density as it is.")
+        if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < 1:
+            raise ValueError(f"bins must be a positive integer, got {self.bins!r}.")
 
     def draw(self, base: Tensor, sde: SDE) -> Draw:
         """The inverse of the piecewise linear distribution function at evenly spread numbers."""
-        edges, mass = self._cells(sde)
-        upper = t.table(tuple(_cumulate(mass)), base)
+        edges, mass = _cells(self, sde)
+        upper = t.table(tuple(accumulate(mass)), base)
         edge, share = t.table(edges, base), t.table(mass, base)
         r = _spread(base)
         cell = torch.searchsorted(upper, r, right=True).clamp(max=self.bins - 1)
@@ -134,36 +143,71 @@ class Importance(Times):
         u = (left + width * ((r - (upper[cell] - share[cell])) / share[cell]).clamp(0.0, 1.0)).clamp(max=1.0)
         return Draw(u, None, width / (share[cell] * (1.0 - sde.u_min)))
 
-    def _cells(self, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return _importance_cells(self, sde)
-
-
-def _cumulate(mass: tuple[float, ...]) -> list[float]:
-    total, out = 0.0, []
-    for value in mass:
-        total += value
-        out.append(total)
-    return out
-
 
 @lru_cache(maxsize=32)
-def _importance_cells(times: Importance, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Edges of the cells in u, and the cells' probabilities by the midpoint rule in log-SNR."""
+def _cells(times: Tabulated, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Edges of the cells in u, and the cells' probabilities by the midpoint rule."""
     last = min(sde.tau_max, 20.0)
     high, low = float(ou.log_snr(sde.tau_min)), float(ou.log_snr(last))
     taus = [float(ou.tau_from_log_snr(high + (low - high) * i / times.bins)) for i in range(times.bins + 1)]
     edges = [sde.u_min, *(float(sde.schedule.u(min(tau, sde.tau_max))) for tau in taus[1:-1]), 1.0]
     mass = []
     for a, b in zip(edges, edges[1:], strict=False):
-        middle = sde.marginal(0.5 * (a + b))
-        mass.append(float(times.weighting(middle.limit)) * (b - a))
+        mass.append(float(times.density(sde.marginal(0.5 * (a + b)).limit)) * (b - a))
     total = math.fsum(mass)
     if not all(value > 0 for value in mass) or not math.isfinite(total):
         raise ValueError(
-            f"the density {times.weighting} must be positive and finite on the clock, got a mass of {min(mass)!r}; use "
-            "another weighting for Importance."
+            f"the density {times} must be positive and finite on the clock, got a mass of {min(mass)!r}; use another "
+            "weighting or a wider law."
         )
-    return tuple(edges), tuple(value / total for value in mass)
+    return tuple(edges), tuple((1.0 - times.even) * value / total + times.even / times.bins for value in mass)
+
+
+@dataclass(frozen=True)
+class Importance(Tabulated):
+    """u drawn in proportion to a weighting.
+
+    Args:
+        weighting: To what the density is proportional; `ELBO` makes it uniform in log-SNR.
+        even, bins: See `Tabulated`.
+
+    Source: Song et al. 2021 (Maximum likelihood training), section 5.1.
+    """
+
+    weighting: Weighting = ELBO()
+    even: float = 0.0
+    bins: int = 256
+
+    def density(self, m: Marginal) -> Scalar:
+        """λ."""
+        return self.weighting(m)
+
+
+@dataclass(frozen=True)
+class LogNormal(Tabulated):
+    r"""$\tilde\sigma = \sigma/\alpha$ log-normal: $\ln\tilde\sigma \sim N(P_{mean}, P_{std}^2)$, so log-SNR is normal.
+
+    Args:
+        p_mean, p_std: Mean and standard deviation of $\ln\tilde\sigma$; log-SNR has -2 and 2 times these.
+        even, bins: See `Tabulated`. Without an even share the far ends of the clock would practically never be drawn.
+
+    Source: Karras et al. 2022, table 1 (there without the correction, which makes it part of their weighting).
+    """
+
+    p_mean: float = -1.2
+    p_std: float = 1.2
+    even: float = 0.1
+    bins: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.p_std > 0:
+            raise ValueError(f"p_std must be positive, got {self.p_std!r}.")
+
+    def density(self, m: Marginal) -> Scalar:
+        r"""$e^{-z^2/2}\,|d\ell/du|$ with $z = (-\ell/2 - P_{mean})/P_{std}$."""
+        z = (-0.5 * m.log_snr - self.p_mean) / self.p_std
+        return t.exp(-0.5 * z * z) * ELBO()(m)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import scoresde
 from scoresde import ou
 from scoresde._tensor import Noise, Scalar
 from scoresde.analytic import Gaussian
-from scoresde.loss import Draw, Importance, Knots, Loss, Stratified, Times, Uniform
+from scoresde.loss import Draw, Importance, Knots, LogNormal, Loss, Stratified, Times, Uniform
 from scoresde.model import Model, ScoreModel
 from scoresde.parameterization import X0, Eps, Mean, Parameterization, Prediction, Score, V, Velocity
 from scoresde.schedule import Cosine, FromBetas, Linear, LinearBetas, LogLinear
@@ -290,7 +290,11 @@ def _mean(times: Times, sde: SDE, function: Callable[[Tensor], Tensor], n: int =
 @pytest.mark.parametrize(
     "sde", [VPSDE(), VPSDE(Cosine()), VE(tau_min=VE().schedule.tau_start), SubVP(), Flow()], ids=repr
 )
-@pytest.mark.parametrize("times", [*TIMES, Importance(Simple(), 7), Importance(P2(gamma=0.25)), Knots(7)], ids=repr)
+@pytest.mark.parametrize(
+    "times",
+    [*TIMES, Importance(Simple(), 0.3, 7), LogNormal(-1.0, 2.0, 0.3), Importance(P2(gamma=0.25)), Knots(7)],
+    ids=repr,
+)
 def test_no_choice_of_times_changes_the_expectation(times, sde):
     chain = isinstance(times, Knots)
     for function in (torch.ones_like, lambda u: u**2, lambda u: torch.cos(9 * u), lambda u: torch.exp(-5 * u)):
