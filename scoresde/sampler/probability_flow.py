@@ -126,18 +126,26 @@ class ODE(Sampler):
     Args:
         method: ``"dopri5"``, ``"bosh3"``, ``"dopri8"``, ``"fehlberg2"`` or ``"adaptive_heun"``.
         rtol, atol: Relative and absolute tolerance of a step, root mean square over batch and event.
+        max_steps: Steps, refused ones too, after which it gives up.
+
+    Raises:
+        ValueError: If the method is unknown, or a number is not positive.
+        SolverError: If the step underflows or ``max_steps`` is passed (when sampling).
     """
 
     method: str = "dopri5"
     rtol: float = 1e-5
     atol: float = 1e-5
+    max_steps: int = 10_000
 
     def __post_init__(self) -> None:
         known = ("dopri5", "bosh3", "dopri8", "fehlberg2", "adaptive_heun")
         if self.method not in known:
             raise ValueError(f"method must be one of {', '.join(known)}, got {self.method!r}.")
-        if not (self.rtol > 0 and self.atol > 0):
-            raise ValueError(f"rtol and atol must be positive, got {self.rtol!r} and {self.atol!r}.")
+        if not (self.rtol > 0 and self.atol > 0 and self.max_steps > 0):
+            raise ValueError(
+                f"rtol, atol and max_steps must be positive, got {self.rtol!r}, {self.atol!r} and {self.max_steps!r}."
+            )
 
     def run(self, x: Tensor, path: Path) -> tuple[Tensor, float]:
         """Solves from the start to ``tau_min``; see `Sampler.run`."""
@@ -153,7 +161,8 @@ class ODE(Sampler):
 
         times = torch.tensor([first, last], dtype=torch.float64, device=x.device)
         field = _Observed(velocity, path.observe, first, last)
-        options = {"step_t": times[-1:]}  # else it oversteps the end and interpolates, far worse
+        # without step_t it oversteps the end and interpolates, which costs two digits
+        options = {"step_t": times[-1:], "max_num_steps": self.max_steps}
         try:
             end = odeint(field, x, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
         except AssertionError as error:
