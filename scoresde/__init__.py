@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scoresde.likelihood import Exact, Hutchinson, bits_per_dim, log_prob
     from scoresde.loss import Importance, Knots, Loss, Stratified
     from scoresde.model import Model, ScoreModel
-    from scoresde.nn import MLP, Levels, UNet
+    from scoresde.nn import MLP, Pointwise, UNet
     from scoresde.parameterization import X0, Eps, V
     from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, ExponentialSDE, RungeKutta, TorchSDE, sample
     from scoresde.schedule import Cosine, Linear, LinearBetas, LogLinear
@@ -37,7 +37,7 @@ _HOMES = {
     "likelihood": ("Exact", "Hutchinson", "bits_per_dim", "log_prob"),
     "loss": ("Importance", "Knots", "Loss", "Stratified"),
     "model": ("Model", "ScoreModel"),
-    "nn": ("MLP", "Levels", "UNet"),
+    "nn": ("MLP", "Pointwise", "UNet"),
     "parameterization": ("Eps", "V", "X0"),
     "sampler": ("DDIM", "DDPM", "ODE", "EulerMaruyama", "ExponentialSDE", "RungeKutta", "TorchSDE", "sample"),
     "schedule": ("Cosine", "Linear", "LinearBetas", "LogLinear"),
@@ -72,13 +72,13 @@ __all__ = [
     "Hutchinson",
     "Importance",
     "Knots",
-    "Levels",
     "Linear",
     "LinearBetas",
     "LogLinear",
     "Loss",
     "MinSNR",
     "Model",
+    "Pointwise",
     "RungeKutta",
     "ScoreModel",
     "Simple",

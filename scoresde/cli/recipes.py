@@ -9,7 +9,7 @@ from scoresde.cli.objects import parse, parse_network
 from scoresde.compare import Recipe, recipe_for
 from scoresde.data import Description
 from scoresde.loss import Times
-from scoresde.parameterization import X0, Parameterization, V
+from scoresde.parameterization import Parameterization
 from scoresde.schedule import Schedule
 from scoresde.sde import SDE
 from scoresde.weighting import Weighting
@@ -48,12 +48,9 @@ def chosen(
     if times is not None:
         loss = replace(loss, times=parse(times, Times))
     settings = {name: value for name, value in training.items() if value is not None}
-    output = recipe.parameterization
-    if network is not None and parameterization is None:
-        output = X0() if network.strip().startswith("Levels") else V()
     return Recipe(
         recipe.network if network is None else parse_network(network, description.shape),
         sde,
-        output if parameterization is None else parse(parameterization, Parameterization),
+        recipe.parameterization if parameterization is None else parse(parameterization, Parameterization),
         replace(recipe.training, loss=loss, **settings),
     )

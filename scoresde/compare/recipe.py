@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from scoresde.data import Description
-from scoresde.loss import Importance, Loss, Stratified
+from scoresde.loss import Importance, LogNormal, Loss, Stratified
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP, Levels, UNet
-from scoresde.parameterization import X0, Parameterization, V
+from scoresde.nn import MLP, FourierInput, Pointwise, UNet
+from scoresde.parameterization import Parameterization, V
 from scoresde.schedule import Cosine
 from scoresde.sde import SDE, VPSDE
 from scoresde.training import Training
@@ -71,18 +71,25 @@ def recipe_for(description: Description) -> Recipe:
 
 def _suited(description: Description) -> Recipe:
     shape, bins = description.shape, description.bins
-    if bins is not None and bins <= 64 and description.dims <= 256:
-        trunk = MLP(shape, width=384, depth=3, embedding_width=128, dropout=0.1, outputs=bins)
-        loss = Loss(ELBO(), Importance(ELBO()))
-        training = Training(steps=1000, batch_size=128, loss=loss, lr=2e-3, lr_end=0.0)
-        return Recipe(Levels(trunk, bins), VPSDE(Cosine()), X0(), training)
     loss = Loss(ELBO(), Importance(ELBO()))
+    if bins is not None and bins <= 64 and description.dims <= 256:
+        return _small_levels(shape, bins)
     if len(shape) == 3 and min(shape[1:]) >= 8:
         return Recipe(UNet(shape), VPSDE(Cosine()), V(), Training(loss=Loss(times=Stratified()), lr=2e-4))
     if description.dims <= 3:
         training = Training(steps=4000, batch_size=512, loss=loss, lr=2e-3, lr_end=0.0, ema=0.99)
         return Recipe(MLP(shape, width=128, depth=3), VPSDE(Cosine(), tau_min=1e-4), V(), training)
     return Recipe(MLP(shape), VPSDE(Cosine()), V(), Training(loss=loss))
+
+
+def _small_levels(shape: tuple[int, ...], bins: int) -> Recipe:
+    """An MLP that gives each value a context, and a head that sees where in its level the value lies."""
+    coarse, fine = (FourierInput(bins / 2, octaves, damped=True) for octaves in ((0,), (0, 1, 2, 3)))
+    seen = (-10.0, 13.0)
+    trunk = MLP(shape, 384, 3, embedding_width=128, dropout=0.1, fourier=coarse, log_snr_range=seen, outputs=16)
+    loss = Loss(ELBO(), LogNormal(p_mean=-1.5, p_std=2.0, even=0.4))
+    training = Training(steps=1500, loss=loss, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, lr_end=0.0)
+    return Recipe(Pointwise(trunk, fine, embedding_width=128), VPSDE(), V(), training)
 
 
 def _anew(network: nn.Module) -> nn.Module:

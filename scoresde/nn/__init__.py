@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from scoresde.nn.embeddings import Conditioning, FourierInput, LabelEmbedding, LogSNREmbedding
-from scoresde.nn.levels import Levels
 from scoresde.nn.mlp import MLP
 from scoresde.nn.pointwise import Pointwise
 from scoresde.nn.unet import UNet
 
-__all__ = ["MLP", "Conditioning", "FourierInput", "LabelEmbedding", "Levels", "LogSNREmbedding", "Pointwise", "UNet"]
+__all__ = ["MLP", "Conditioning", "FourierInput", "LabelEmbedding", "LogSNREmbedding", "Pointwise", "UNet"]
