@@ -105,11 +105,11 @@ def main(
             losses[name] = losses.get(name, torch.zeros_like(loss)) + loss / seeds
             print(f"{name:16} seed {seed}: {mean:.3f} ± {error:.3f} bits/dim on {events} held-out digits", flush=True)
 
-    figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.7), width_ratios=(1, 1.1, 0.9))
+    figure, axes = plt.subplots(1, 3, figsize=(12.5, 4.0), width_ratios=(1, 1.1, 0.9))
     draw_weights(axes[0], recipe_for(data.description).sde.schedule)
     draw_losses(axes[1], log_snr, losses)
     draw_bits(axes[2], bits, errors)
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(WEIGHTINGS))
     figure.savefig(out / "swap_weighting.png")
     print(f"wrote {out / 'swap_weighting.png'}")
 
