@@ -244,6 +244,9 @@ class Custom(Weighting):
 
     function: Callable[[Marginal], Scalar]
 
+    def __repr__(self) -> str:
+        return f"Custom({getattr(self.function, '__qualname__', self.function)})"
+
     def __call__(self, m: Marginal) -> Scalar:
         """function(m)."""
         return self.function(m)
