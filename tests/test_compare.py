@@ -159,6 +159,18 @@ def test_a_second_run_trains_nothing_and_finds_the_same(digits: Data, digits_fol
     assert kept.items() <= newest.items()
 
 
+@pytest.mark.slow
+def test_models_side_by_side_are_those_that_come_one_after_the_other(ring: Data, tmp_path: Path) -> None:
+    plan = replace(RING_PLAN, weightings=(ELBO(), Simple()), seeds=(0,))
+    for workers in (1, 2):
+        compare(ring, small(ring, steps=2), plan, out=tmp_path / str(workers), workers=workers)
+    one, two = (read(tmp_path / name) for name in ("1", "2"))
+    assert [run["likelihood"] for run in one.said["runs"]] == [run["likelihood"] for run in two.said["runs"]]
+    assert one.arrays.keys() == two.arrays.keys()
+    assert all(np.array_equal(one.arrays[name], two.arrays[name]) for name in one.arrays)
+    assert two.said["computer"]["workers"] == 2
+
+
 def test_models_of_other_settings_are_refused_and_never_overwritten(digits: Data, digits_folder: Path) -> None:
     before = {p: p.read_bytes() for p in digits_folder.glob("models/*/checkpoint-*/state.json")}
     with pytest.raises(ValueError, match="steps = 8, asked for is 9"):

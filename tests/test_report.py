@@ -72,6 +72,7 @@ def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
         "computer": {
             "processor": "an abacus",
             "cores": 2,
+            "workers": 1,
             "threads": 1,
             "device": "cpu",
             "system": "x",
@@ -111,6 +112,7 @@ def arrays(results: dict[str, Any]) -> dict[str, np.ndarray]:
         for drawn in run["samples"]:
             found[drawn["array"]] = events(40)
             found[f"{drawn['array']}/path_x"] = draw.normal(size=(7, 6, *shape))
+            found[f"{drawn['array']}/path_tau"] = np.linspace(3.0, 0.0, 7)
         found[f"{run['name']}/density/extent"] = np.asarray([-2.0, 2.0, -2.0, 2.0])
         found[f"{run['name']}/density/log_prob"] = draw.normal(size=(9, 9))
     return found

@@ -33,6 +33,7 @@ def compare(
     bins: int = options.BINS,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
+    workers: int = typer.Option(None, "--workers", help="Models side by side; default one per core, 1 on a GPU."),
     fresh: bool = typer.Option(False, "--fresh", help="Train anew, also what --out holds already."),
     quick: bool = typer.Option(
         False, "--quick", help="Everything short, to see that it runs; the numbers mean little."
@@ -97,10 +98,31 @@ def compare(
         forget(out)
     show.settings({"data": show.about(loaded), **show.recipe(recipe), "out": str(out)})
     command = "scoresde " + shlex.join(sys.argv[1:]) if sys.argv[1:2] == ["compare"] else "scoresde compare"
-    run(loaded, recipe, plan, out=out, command=command, device=where, progress=not quiet, say=show.say)
+    run(
+        loaded,
+        recipe,
+        plan,
+        out=out,
+        command=command,
+        device=where,
+        workers=side_by_side(workers, where),
+        progress=not quiet,
+        say=show.say,
+    )
     page = write(out)
     _table(out)
     show.done(f"the report is {page.resolve()}")
+
+
+def side_by_side(asked: int | None, device: str | None) -> int:
+    """How many models are examined at once: as asked, else one per core, and one on a GPU."""
+    import os
+
+    import torch
+
+    if asked is not None:
+        return asked
+    return 1 if torch.cuda.is_available() and device != "cpu" else os.cpu_count() or 1
 
 
 def _table(out: Path) -> None:

@@ -6,8 +6,7 @@ is fitted to the train part. Everything is in model units; samples of quantised 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -50,11 +49,12 @@ class Yardstick:
         self.description, self.seed = data.description, seed
         self.held_out = in_model_units(data.test[:n], data.description)
         self.train = in_model_units(data.train, data.description)
-        self.distances: dict[str, Callable[[Tensor, Tensor], Estimate]] = {
-            "sliced_wasserstein": lambda x, y: metrics.sliced_wasserstein(x, y, generator=self._generator()),
-            "mmd": metrics.mmd,
-            "classifier": lambda x, y: metrics.classifier_two_sample(x, y, seed=seed),
-        }
+
+    def distance(self, name: str, x: Tensor, y: Tensor) -> Estimate:
+        """One of `METRICS` between two sets in model units, ``(n, *D)`` and ``(m, *D)``."""
+        if name == "sliced_wasserstein":
+            return metrics.sliced_wasserstein(x, y, generator=self._generator())
+        return metrics.mmd(x, y) if name == "mmd" else metrics.classifier_two_sample(x, y, seed=self.seed)
 
     def measure(self, x: Tensor) -> dict[str, Any]:
         """Each distance of samples to the held-out events, and whether they are copies of train events.
@@ -66,7 +66,7 @@ class Yardstick:
             For each of `METRICS` ``value`` and ``stderr``; ``ratio``, the sliced Wasserstein distance over its floor;
             ``copies``, see `scoresde.metrics.Copies`, or None where that cannot be asked.
         """
-        out: dict[str, Any] = {name: _entry(of(x, self.held_out)) for name, of in self.distances.items()}
+        out: dict[str, Any] = {name: _entry(self.distance(name, x, self.held_out)) for name in METRICS}
         return {**out, "ratio": self._ratio(out), "copies": self._copies(x)}
 
     def _ratio(self, measured: dict[str, Any]) -> dict[str, float]:
@@ -93,7 +93,7 @@ class Yardstick:
     def _several(self, pool: Tensor) -> dict[str, Any]:
         def of(name: str) -> Estimate:
             draws, generator = _DRAWS[name], self._generator()
-            return metrics.floor(self.distances[name], pool, self.held_out, draws=draws, generator=generator)
+            return metrics.floor(partial(self.distance, name), pool, self.held_out, draws=draws, generator=generator)
 
         return {name: _entry(of(name)) for name in METRICS}
 

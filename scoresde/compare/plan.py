@@ -30,7 +30,7 @@ class Comparison:
     """
 
     weightings: tuple[Weighting, ...] = (ELBO(), Simple())
-    samplers: tuple[Sampler, ...] = (DDPM(steps=1000), EulerMaruyama(steps=1000), ODE(), DDIM(steps=50))
+    samplers: tuple[Sampler, ...] = (DDPM(steps=1000), EulerMaruyama(steps=500), ODE(), DDIM(steps=50))
     seeds: tuple[int, ...] = (0,)
     n: int | None = None
     scoring: Scoring = Scoring()
@@ -42,6 +42,10 @@ class Comparison:
             object.__setattr__(self, name, values)
             if not values or len({repr(value) for value in values}) < len(values):
                 raise ValueError(f"{name} must be one or more, each given once, got {values}.")
+
+    def kept(self, n: int, dims: int) -> int:
+        """How many of ``n`` samples of ``dims`` values are stored: all, unless they are large."""
+        return min(n, max(self.shown, 4_000_000 // dims))
 
 
 def shorter(recipe: Recipe, plan: Comparison, keep_samplers: bool = False) -> tuple[Recipe, Comparison]:

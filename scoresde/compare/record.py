@@ -141,6 +141,11 @@ class Stages:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Adds what another clock counted."""
+        for name, value in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
+
     @property
     def total(self) -> float:
         """Seconds since it was made."""
@@ -153,17 +158,23 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version()} | {name: found[name] for name in _PACKAGES if name in found}
 
 
-def computer(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """On what it ran: processor, cores, torch's threads, device, and the largest memory used so far, GB (or None)."""
+def computer(device: torch.device | str = "cpu", workers: int = 1) -> dict[str, Any]:
+    """On what it ran: processor, cores, device, and the largest memory used so far, GB (or None), of all processes.
+
+    Args:
+        device: Of the models.
+        workers: Models examined side by side.
+    """
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "workers": workers,
+        "threads": torch.get_num_threads() if workers == 1 else max(1, (os.cpu_count() or 1) // workers),
         "device": name,
         "system": f"{platform.system()} {platform.release()}",
-        "peak_memory_gb": _peak_memory(),
+        "peak_memory_gb": _peak_memory(0 if workers == 1 else workers),
     }
 
 
@@ -175,12 +186,14 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _peak_memory() -> float | None:
+def _peak_memory(children: int) -> float | None:
+    """Of this process, and as many times that of its largest child as there are."""
     try:
         import resource  # not on Windows
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak += children * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return round(peak / (1e9 if sys.platform == "darwin" else 1e6), 2)
 
 

@@ -33,8 +33,8 @@ class Scoring:
     """
 
     trace: Trace | None = None
-    rtol: float = 1e-3
-    atol: float = 1e-3
+    rtol: float = 1e-4
+    atol: float = 1e-4
     limit: int | None = 1000
     batch_size: int = 512
     seed: int = 0

@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -18,7 +19,7 @@ from scoresde.report.story import Story
 __all__ = ["film", "plane", "samples"]
 
 _SHOWN = 36  # pictures in one sheet
-_WALKS = 20  # trajectories in one panel
+_WALKS = 10  # trajectories in one panel
 
 
 def film(results: Results, story: Story) -> Figure:
@@ -119,7 +120,8 @@ def plane(results: Results, story: Story) -> Figure | None:
             _bare(axes)
             _density(axes, results, f"{run['name']}/density", colour, strong=j == 0)
             if j:
-                _trajectories(axes, results.arrays[f"{run['samples'][j - 1]['array']}/path_x"])
+                array = run["samples"][j - 1]["array"]
+                _trajectories(axes, results.arrays[f"{array}/path_tau"], results.arrays[f"{array}/path_x"])
         grid[i, 0].set_ylabel(weighting, fontsize=9.5, fontweight="bold", color=INK)
     for axes, name in zip(grid[0], ["density of the model", *samplers]):
         axes.set_title("\n".join(textwrap.wrap(name, 24)), fontsize=9, loc="center")
@@ -136,9 +138,13 @@ def _density(axes: Axes, results: Results, name: str, colour: str, strong: bool)
     axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
 
 
-def _trajectories(axes: Axes, x: np.ndarray) -> None:
-    for k in range(min(x.shape[1], _WALKS)):
-        axes.plot(*x[:, k].T, color=INK, linewidth=0.6, alpha=0.45)
+def _trajectories(axes: Axes, taus: np.ndarray, x: np.ndarray) -> None:
+    """Walks from rings to dots, drawn the fainter the less signal is in them."""
+    for part in np.array_split(np.arange(len(x) - 1), min(len(x) - 1, 12)):
+        rows = slice(part[0], part[-1] + 2)
+        lines = LineCollection(list(x[rows, :_WALKS].swapaxes(0, 1)), colors=INK, linewidths=0.7)
+        lines.set_alpha(0.08 + 0.72 * float(np.exp(-3 * taus[rows].mean())))
+        axes.add_collection(lines)
     axes.scatter(*x[0, :_WALKS].T, s=10, facecolors="none", edgecolors=INK, linewidths=0.7)
     axes.scatter(*x[-1, :_WALKS].T, s=10, color=INK, linewidths=0, zorder=3)
 

@@ -1,0 +1,157 @@
+"""What is found out about one model? It is trained, scored on held-out data, drawn from by each sampler, measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scoresde.compare import pictures, record
+from scoresde.compare.measure import Yardstick, comparable
+from scoresde.compare.plan import Comparison
+from scoresde.compare.recipe import Recipe
+from scoresde.compare.score import error_by_noise, score
+from scoresde.data import Data
+from scoresde.model import ScoreModel
+from scoresde.sampler import Sampler, sample
+from scoresde.training import Every, Moment, Trained, train
+from scoresde.weighting import Weighting
+
+__all__ = ["Examination", "Found", "Say"]
+
+Say = Callable[[str], None]
+"""Is told in a sentence what is going on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was found out about one model.
+
+    Attributes:
+        said: JSON, an entry of ``runs`` in ``results.json``.
+        arrays: What is drawn: samples, and in the plane trajectories and density.
+        seconds: By stage.
+        device: Where it ran.
+    """
+
+    said: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    seconds: dict[str, float]
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What is done to every model; called with a weighting and a seed. See `compare` for the fields."""
+
+    data: Data
+    recipe: Recipe
+    plan: Comparison
+    out: Path
+    yardstick: Yardstick
+    device: str | None = None
+    progress: bool = False
+    say: Say | None = None
+
+    def __call__(self, weighting: Weighting, seed: int) -> Found:
+        """Trains and examines one model."""
+        brief, stages, arrays = record.brief(weighting), record.Stages(), {}
+        name = f"{_slug(brief)}-seed{seed}"
+        tell = _Teller(f"{brief}, seed {seed}", self.say)
+        with stages("training"):
+            trained, seconds = self._train(name, weighting, seed, tell)
+        model = trained.model
+        said: dict[str, Any] = {"name": name, "weighting": brief, "seed": seed, "steps": trained.step}
+        said |= {"train_seconds": seconds, "history": [list(point) for point in trained.history]}
+        said["parameters"] = sum(p.numel() for p in model.parameters())
+        said["checkpoint"] = None if trained.checkpoint is None else str(trained.checkpoint.relative_to(self.out))
+        with stages("likelihood"):
+            tell("scoring held-out data by the probability-flow ODE")
+            said["likelihood"] = score(model, self.data.test, self.plan.scoring, self.progress)
+        with stages("error by noise level"):
+            said["error_by_noise"] = error_by_noise(model, self.yardstick.held_out)
+        said["samples"] = []
+        for sampler in self.plan.samplers:
+            tell(f"sampling by {record.brief(sampler)}")
+            said["samples"].append(
+                self._sample(model, sampler, f"{name}/{_slug(record.brief(sampler))}", seed, stages, arrays)
+            )
+        if model.event_shape == (2,) and seed == self.plan.seeds[0]:
+            with stages("trajectories and density"):
+                tell("following trajectories, and the density in the plane")
+                arrays |= self._plane(model, name)
+        return Found(said, arrays, stages.seconds, str(next(model.parameters()).device))
+
+    def _train(self, name: str, weighting: Weighting, seed: int, tell: Say) -> tuple[Trained, float]:
+        """The trained model, and the seconds it took, those of an interrupted run before included."""
+        folder, settings = self.out / "models" / name, self.recipe.training
+        settings = replace(settings, seed=seed, loss=replace(settings.loss, weighting=weighting))
+        model = self.recipe.build(self.data.description, seed)
+        resume, clock = next(folder.glob("checkpoint-*"), None) is not None, folder / "seconds.json"
+        before = float(json.loads(clock.read_text(encoding="utf-8"))) if resume and clock.is_file() else 0.0
+        tell(f"training, {settings.steps} steps" + (", on from what is there" if resume else ""))
+
+        def heard(moment: Moment) -> None:
+            tell(f"step {moment.step} of {settings.steps}, loss {moment.loss:.4f}")
+
+        callbacks = () if self.progress else (Every(max(1, -(-settings.steps // 4)), heard),)
+        begin = time.perf_counter()
+        trained = train(
+            model,
+            self.data,
+            settings,
+            run_dir=folder,
+            resume=resume,
+            callbacks=callbacks,
+            progress=self.progress,
+            device=self.device,
+        )
+        seconds = before + time.perf_counter() - begin
+        with record.whole(clock) as path:
+            path.write_text(json.dumps(seconds), encoding="utf-8")
+        return trained, seconds
+
+    def _sample(
+        self, model: ScoreModel, sampler: Sampler, array: str, seed: int, stages: record.Stages, arrays: dict[str, Any]
+    ) -> dict[str, Any]:
+        n, device = len(self.yardstick.held_out), next(model.parameters()).device
+        generator = torch.Generator(device).manual_seed(seed)
+        begin = time.perf_counter()
+        with stages("sampling"):
+            drawn = sample(model, n, sampler, generator=generator, progress=self.progress)
+        seconds = time.perf_counter() - begin
+        with stages("measuring"):
+            measured = self.yardstick.measure(comparable(drawn.x, self.data.description))
+        arrays[array] = pictures.as_levels(drawn.x[: self.plan.kept(n, self.data.description.dims)], model)
+        return {"sampler": record.brief(sampler), "nfe": drawn.nfe, "seconds": seconds, "array": array, **measured}
+
+    def _plane(self, model: ScoreModel, name: str) -> dict[str, np.ndarray]:
+        found = {}
+        for sampler in self.plan.samplers:
+            place = f"{name}/{_slug(record.brief(sampler))}"
+            found |= {f"{place}/path_{key}": values for key, values in pictures.paths(model, sampler).items()}
+        drawn = pictures.density(model, self.yardstick.held_out)
+        return found | {f"{name}/density/{key}": values for key, values in drawn.items()}
+
+
+@dataclass(frozen=True)
+class _Teller:
+    """Puts before each sentence which model it is about."""
+
+    about: str
+    say: Say | None
+
+    def __call__(self, text: str) -> None:
+        if self.say is not None:
+            self.say(f"{self.about}: {text}")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
