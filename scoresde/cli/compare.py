@@ -131,12 +131,12 @@ def _table(out: Path) -> None:
     from scoresde.report import tell
 
     story = tell(read(out).said)
-    columns = ("likelihood", story.unit, "± held-out", "training, s")
+    columns = ("likelihood", story.unit, "±", "training, s")
     lines = [
         (e.weighting, e.value.text(3), e.held_out.error_text(3), e.train_seconds.text(1)) for e in story.likelihoods
     ]
     show.table(columns, [*lines, *((m["name"], f"{m['value']:.3f}", "", "") for m in story.said["references"])])
-    columns = ("samples", "weighting", "calls", "seconds", "× floor", "told from real, %")
+    columns = ("samples", "weighting", "calls", "s", "× floor", "told apart, %")
     show.table(
         columns,
         [

@@ -41,25 +41,25 @@ def likelihood(
 
         scoresde likelihood runs/faces --data faces.npy --bins 256
     """
-    from dataclasses import replace
-
     from scoresde.cli import show
     from scoresde.cli.objects import load_data, load_model, parse
     from scoresde.compare import Scoring
     from scoresde.compare.score import each_score
     from scoresde.likelihood import Trace
+    from scoresde.likelihood.trace import default_trace
     from scoresde.spec import nearest
 
-    how = Scoring(None if trace is None else parse(trace, Trace), tolerance, tolerance, limit, batch_size, seed, draws)
     model = load_model(checkpoint, device, raw)
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
+    chosen = default_trace(model.data.dims) if trace is None else parse(trace, Trace)
+    how = Scoring(chosen, tolerance, tolerance, limit, batch_size, seed, draws)
     if part not in ("test", "train"):
         raise ValueError(f"no part of the data is named {part!r}; {nearest(part, ('test', 'train'))}")
     loaded = load_data(model.data.name if data is None else data, bins, test_fraction, split_seed)
     events = loaded.test if part == "test" else loaded.train
     model.data.validate(events)
-    values, stderr, summary = each_score(model, events, replace(how, limit=limit), progress=not quiet)
+    values, stderr, summary = each_score(model, events, how, progress=not quiet)
     show.settings(
         {
             "data": f"{loaded.description.name}, {part} part, {summary['events']} events",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde import ou
-from scoresde.likelihood import Trace, bits_per_dim, log_prob
+from scoresde.likelihood import Hutchinson, Trace, bits_per_dim, log_prob
 from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 from scoresde.training import loss_by_log_snr
@@ -24,7 +24,8 @@ class Scoring:
     """How held-out data are scored.
 
     Attributes:
-        trace: Of the divergence; None is exact up to 16 dimensions, else 8 random probes.
+        trace: Of the divergence; None is exact up to 16 dimensions, else 2 random probes, whose noise the mean
+            over many events takes out.
         rtol, atol: The ODE solver's tolerances, for x and for nats per dimension.
         limit: Most held-out events that are scored; None is all.
         batch_size: Events at once.
@@ -64,7 +65,8 @@ def each_score(
     about, device = model.data, next(model.parameters()).device
     assert about is not None
     y = events[: how.limit].to(device)
-    settings: dict[str, Any] = {"trace": how.trace, "rtol": how.rtol, "atol": how.atol, "batch_size": how.batch_size}
+    trace = how.trace if how.trace is not None or about.dims <= 16 else Hutchinson(probes=2)
+    settings: dict[str, Any] = {"trace": trace, "rtol": how.rtol, "atol": how.atol, "batch_size": how.batch_size}
     settings |= {"generator": torch.Generator(device).manual_seed(how.seed), "progress": progress}
     if about.bins is not None:
         found = bits_per_dim(model, y, draws=how.draws, **settings)

@@ -18,7 +18,7 @@ from scoresde.report.story import Story
 
 __all__ = ["film", "plane", "samples"]
 
-_SHOWN = 36  # pictures in one sheet
+_SHOWN = 25  # pictures in one sheet
 _WALKS = 10  # trajectories in one panel
 
 
