@@ -30,7 +30,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str | No
     """A table; the first column is left-aligned, the others right-aligned."""
     shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1))
     for i, name in enumerate(columns):
-        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
     Console().print(shown)

@@ -88,7 +88,7 @@ def _small_levels(shape: tuple[int, ...], bins: int) -> Recipe:
     seen = (-10.0, 13.0)
     trunk = MLP(shape, 384, 3, embedding_width=128, dropout=0.1, fourier=coarse, log_snr_range=seen, outputs=16)
     loss = Loss(ELBO(), LogNormal(p_mean=-1.5, p_std=2.0, even=0.4))
-    training = Training(steps=1500, loss=loss, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, lr_end=0.0)
+    training = Training(steps=3000, loss=loss, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, lr_end=0.0)
     return Recipe(Pointwise(trunk, fine, embedding_width=128), VPSDE(), V(), training)
 
 
