@@ -23,7 +23,6 @@ SHORTER = {
 }
 
 
-PENDING = {"docs/img/demo.png"}  # comes from the demo's report
 
 
 def blocks(page: Path) -> str:
@@ -58,6 +57,6 @@ def test_the_docs_show_the_table_of_weightings_that_the_library_prints():
 def test_the_docs_link_to_files_that_exist(page: Path):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-        assert (page.parent / target).exists() or target in PENDING, f"{page.name} links to {target}"
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
     for script in re.findall(r"examples/\w+\.py", text):
         assert (ROOT / script).exists(), f"{page.name} names {script}"
