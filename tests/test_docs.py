@@ -23,8 +23,6 @@ SHORTER = {
 }
 
 
-
-
 def blocks(page: Path) -> str:
     """The page's Python, one block after the other, at the line numbers of the page."""
     kept, inside = [], False
