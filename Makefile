@@ -81,10 +81,10 @@ docs: $(VENV)/.dev  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 examples: $(VENV)/.run  ## run every example with small settings
-	@set -e; for file in $(sort $(wildcard examples/*.py)); do echo "$$file --quick"; MPLBACKEND=Agg $(BIN)/python $$file --quick; done
+	@set -e; for file in $(sort $(wildcard examples/*.py)); do echo "$$file --quick"; MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/python $$file --quick; done
 
 bench: $(VENV)/.test  ## the benchmarks, one process
-	$(BIN)/python -m pytest -s -p no:xdist tests/benchmarks/*.py $(ARGS)
+	@set -e; for file in $(sort $(wildcard tests/benchmarks/*.py)); do echo "$$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file $(ARGS); done
 
 wheel: $(VENV)/.run  ## build dist/scoresde-*.whl
 	$(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps -w dist .
