@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from scoresde import _tensor as t
 from scoresde import ou
@@ -33,6 +34,8 @@ class _Mixture(Model):
         self, log_weights: Tensor, means: Tensor, variances: Tensor, axes: Tensor | None, sde: SDE | None
     ) -> None:
         super().__init__()
+        for name, value in {"means": means, "covs": variances, "weights": log_weights}.items():
+            t.check_finite(value, name)
         self.sde = VPSDE() if sde is None else sde
         self.event_shape = tuple(means.shape[1:])
         self.register_buffer("means", means.reshape(len(means), -1))
@@ -58,6 +61,8 @@ class _Mixture(Model):
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         r"""The exact $v = \sigma\sum_k r_k(\alpha(I - C_k)(x - \alpha m_k)/var_k - m_k)$, also without signal."""
+        if cond:
+            raise TypeError(f"an exact model reads no conditioning, got {', '.join(cond)}; leave it out.")
         terms, scaled, _ = self._terms(x, tau)
         share, alpha = torch.softmax(terms, 1), self._column(ou.alpha(tau))
         pull = alpha * (1.0 - self.variances) * scaled
@@ -66,21 +71,34 @@ class _Mixture(Model):
         v = torch.einsum("bk,bkd->bd", share, pull - self.means).reshape(x.shape).to(x.dtype)
         return Prediction(x, tau, t.expand(ou.sigma(tau), x) * v, V())
 
+    def _time(self, tau: Scalar) -> Scalar:
+        return t.as_time(tau, high=self.sde.tau_max * (1 + 1e-6))
+
     def log_prob(self, x: Tensor, tau: Scalar = 0.0) -> Tensor:
         """Exact log-density of x_τ, nats.
 
         Args:
             x: ``(B, *D)``.
-            tau: OU time, a number or ``(B,)``; 0 is the data's own law.
+            tau: OU time up to the end of the clock, a number or ``(B,)``; 0 is the data's own law.
 
         Returns:
             ``(B,)`` in the model's type.
+
+        Raises:
+            ValueError: If ``x`` is not finite or of another shape, ``tau`` is no such time, or the law has no density.
         """
         self._check_event(x)
-        return torch.logsumexp(self._terms(x, t.as_time(tau))[0], 1)
+        t.check_finite(x)
+        tau = self._time(tau)
+        t.expand(tau, x)  # for its check of the shape
+        terms, _, variance = self._terms(x, tau)
+        if variance.device.type == "cpu" and not isinstance(variance, FakeTensor) and not bool((variance > 0).all()):
+            raise ValueError("a law with a variance of 0 has no density at tau = 0; ask for a later tau.")
+        return torch.logsumexp(terms, 1)
 
     def sample(self, n: int, tau: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws of x_τ, ``(n, *D)``."""
+        tau = float(self._time(tau))
         source = self.log_weights if generator is None else self.log_weights.to(generator.device)
         pick = torch.multinomial(source.exp(), max(n, 1), replacement=True, generator=generator)
         pick = pick[:n].to(self.means.device)
@@ -100,6 +118,7 @@ def _eigen(covs: Tensor) -> tuple[Tensor, Tensor]:
 
 def _covariances(covs: Tensor, size: int, count: int) -> tuple[Tensor, Tensor | None]:
     """Numbers (K,), diagonals (K, d) or matrices (K, d, d) as eigenvalues and axes."""
+    t.check_finite(covs, "covs")
     if covs.shape == (count, size, size):
         return _eigen(covs)
     if covs.shape not in ((count,), (count, size)):
@@ -143,7 +162,7 @@ class GaussianMixture(_Mixture):
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covs: Tensor, sde: SDE | None = None) -> None:
-        if weights.shape != means.shape[:1] or bool((weights <= 0).any()):
+        if weights.shape != means.shape[:1] or not bool((weights > 0).all()):
             raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}.")
         variances, axes = _covariances(covs.to(means), means[0].numel(), len(means))
         super().__init__(weights.to(means).log(), means, variances, axes, sde)
@@ -172,8 +191,8 @@ class KernelDensity(_Mixture):
     """
 
     def __init__(self, data: Tensor, bandwidth: float, sde: SDE | None = None) -> None:
-        if not bandwidth > 0:
-            raise ValueError(f"bandwidth must be positive, got {bandwidth!r}.")
+        if not 0 < bandwidth < math.inf:
+            raise ValueError(f"bandwidth must be positive and finite, got {bandwidth!r}.")
         super().__init__(
             torch.zeros(len(data)).to(data), data, torch.full((len(data), 1), bandwidth**2).to(data), None, sde
         )

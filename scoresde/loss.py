@@ -226,6 +226,13 @@ class Loss:
     weighting: Weighting = Simple()
     times: Times = Uniform()
 
+    def __post_init__(self) -> None:
+        for name, value, kind in (("weighting", self.weighting, Weighting), ("times", self.times, Times)):
+            if not isinstance(value, kind):
+                raise TypeError(
+                    f"{name} must be a {kind.__name__}, got {value!r}; pass an object, not its class or name."
+                )
+
     def __call__(self, model: Model, x0: Tensor, generator: torch.Generator | None = None, **cond: object) -> Tensor:
         """The loss of each sample.
 

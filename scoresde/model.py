@@ -2,9 +2,11 @@ r"""What does everything downstream call? `model(x, tau, **cond) -> Prediction`:
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -158,6 +160,29 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for m in training:
             m.training = True
+
+
+def refuse_unknown(function: Callable[..., object], model: Model, given: Mapping[str, object]) -> None:
+    """Refuses a keyword that is no option of ``function`` and that the network does not read.
+
+    Of a network that takes any keyword, only one that is nearly an option is refused.
+
+    Raises:
+        TypeError: Names the nearest option.
+    """
+    if not given:
+        return
+    network = model.net.forward if isinstance(model, ScoreModel) else model.predict
+    reads = inspect.signature(network).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in reads.values())
+    options = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in given:
+        near = difflib.get_close_matches(name, options, 1, 0.75 if takes_any else 0.6)
+        if name not in reads and (near or not takes_any):
+            guess = f"did you mean {near[0]}? " if near else ""
+            raise TypeError(
+                f"{name!r} is neither an option nor read by the network; {guess}Options: {', '.join(options)}."
+            )
 
 
 def event_size(x: Tensor) -> int:

@@ -31,8 +31,10 @@ class Parameterization(ABC):
         r"""(p, q) of the target $p\,x_0 + q\,\varepsilon$ at ``tau``, each a number or as ``tau``."""
 
     def target(self, x0: Tensor, eps: Tensor, tau: Scalar) -> Tensor:
-        """What the network should output, ``(B, *D)``; ``x0`` and ``eps`` as that, ``tau`` a number or ``(B,)``."""
-        p, q = self.coefficients(tau)
+        """What the network should output, ``(B, *D)``; ``x0`` and ``eps`` as that, ``tau`` > 0 a number or ``(B,)``."""
+        if x0.shape != eps.shape:
+            raise ValueError(f"eps must have the shape of x0, {tuple(x0.shape)}, got {tuple(eps.shape)}.")
+        p, q = self.coefficients(t.as_time(tau, low=5e-324))
         return t.combine(p, x0, q, eps)
 
     def determinant(self, tau: Scalar) -> Scalar:

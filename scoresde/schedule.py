@@ -83,14 +83,23 @@ class Schedule(ABC):
         Raises:
             ValueError: If ``steps`` is not a positive integer.
         """
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps must be a positive integer, got {steps!r}.")
+        _whole(steps)
         return [0.0, *(float(self._tau(k / steps)) for k in range(1, steps + 1))]
 
     def to_betas(self, steps: int) -> list[float]:
-        """The chain's step variances [β_1, …, β_K]."""
+        """The chain's step variances [β_1, …, β_K].
+
+        Raises:
+            ValueError: If ``steps`` is not a positive integer, or so large that a step is none in double precision.
+        """
         knots = self.knots(steps)
-        return [float(ou.beta(tau, s)) for s, tau in zip(knots, knots[1:], strict=False)]
+        betas = [float(ou.beta(tau, s)) for s, tau in zip(knots, knots[1:], strict=False)]
+        if not min(betas) > 0:
+            raise ValueError(
+                f"every step must advance the clock, but {self} stands still at k = {1 + betas.index(min(betas))} of "
+                f"{steps}; take fewer steps, or a clock that is less steep elsewhere."
+            )
+        return betas
 
 
 def _positive(**values: float) -> None:
@@ -99,9 +108,14 @@ def _positive(**values: float) -> None:
             raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
 
 
+def _whole(steps: int) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be a positive integer, got {steps!r}.")
+
+
 def _increasing(low_name: str, low: float, high_name: str, high: float) -> None:
-    if not low < high:
-        raise ValueError(f"{low_name} must be below {high_name}, got {low!r} and {high!r}.")
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"{low_name} must be below {high_name}, both finite, got {low!r} and {high!r}.")
 
 
 @dataclass(frozen=True)
@@ -214,8 +228,7 @@ class LinearBetas(Schedule):
 
     @cached_property
     def _clock(self) -> FromBetas:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps must be a positive integer, got {self.steps!r}.")
+        _whole(self.steps)
         gap = (self.last - self.first) / max(self.steps - 1, 1)
         return FromBetas(tuple(self.first + gap * k for k in range(self.steps)))
 
@@ -247,7 +260,8 @@ class Cosine(Schedule):
     steps: int = 1000
 
     def __post_init__(self) -> None:
-        _positive(shift=self.shift, clip=self.clip, steps=self.steps)
+        _positive(shift=self.shift, clip=self.clip)
+        _whole(self.steps)
         if self.clip > 1:
             raise ValueError(f"clip must lie in (0, 1], got {self.clip!r}.")
         if self.steps > 1:

@@ -154,11 +154,14 @@ class SDE(ABC):
             Mean, ``(B, *D)``, and variance, as ``tau``.
 
         Raises:
-            ValueError: If ``s`` is not below ``tau`` (looked at for numbers and tensors on the CPU).
+            ValueError: If the shapes differ, ``tau`` is past the end of the clock, or ``s`` is not below it (looked at
+                for numbers and tensors on the CPU).
 
         Source: Ho, Jain & Abbeel 2020, eq. 7, with $\sqrt{\alpha_t} = e^{-\Delta}$.
         """
-        tau, s = check_step(tau, s)
+        if x.shape != x0.shape:
+            raise ValueError(f"x0 must have the shape of x, {tuple(x.shape)}, got {tuple(x0.shape)}.")
+        tau, s = check_step(t.as_time(tau, high=self.tau_max * (1 + 1e-6)), s)
         on_x0, on_x, variance = posterior_coefficients(tau, s)
         return t.combine(on_x0, x0, on_x, x), variance
 

@@ -21,6 +21,7 @@ from scoresde._tensor import Scalar
 from scoresde.parameterization import X0, Eps, Parameterization, Score, V, Velocity
 from scoresde.schedule import Cosine, Linear, Schedule, Straight
 from scoresde.sde import Marginal
+from scoresde.spec import nearest
 
 __all__ = [
     "EDM",
@@ -81,8 +82,9 @@ class ChainBound(Weighting):
     rev_var: str = "beta"
 
     def __post_init__(self) -> None:
-        if self.rev_var not in ("beta", "beta_tilde"):
-            raise ValueError(f"rev_var must be 'beta' or 'beta_tilde', got {self.rev_var!r}.")
+        known = ("beta", "beta_tilde")
+        if self.rev_var not in known:
+            raise ValueError(f"no rev_var is named {self.rev_var!r}; {nearest(str(self.rev_var), known)}")
 
     def __call__(self, m: Marginal) -> Scalar:
         """λ at the steps (m.s, m.tau).
@@ -92,6 +94,8 @@ class ChainBound(Weighting):
         """
         if m.s is None:
             raise ValueError("ChainBound needs the steps of a chain; draw times by Knots(steps), or use ELBO().")
+        if not isinstance(m.tau, Tensor) and m.tau == 0:
+            raise ValueError("ChainBound is a step's weight, and no step ends at tau = 0; ask at the knots from k = 1.")
         if self.rev_var == "beta_tilde":
             return 0.5 * t.expm1(ou.log_snr(m.s) - ou.log_snr(m.tau))
         # beta / (1 - beta), finite also where beta rounds to 1
@@ -108,7 +112,7 @@ class ELBO(Weighting):
 
     def __call__(self, m: Marginal) -> Scalar:
         """rate / σ²."""
-        return m.rate / ou.beta(m.tau, 0.0)
+        return t.div(m.rate, ou.beta(m.tau, 0.0))
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Likelihood(Weighting):
 
     def __call__(self, m: Marginal) -> Scalar:
         """½ g² / σ²."""
-        return 0.5 * (2.0 * m.rate) / (m.sigma * m.sigma)
+        return t.div(0.5 * (2.0 * m.rate), m.sigma * m.sigma)
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ class EDM(Weighting):
         # one exponent: beyond sigma~ = e^300 the factors alone would overflow
         near, far = -0.5 * z * z, -0.5 * z * z - m.log_snr
         density = (t.exp(near) + t.exp(far) / self.sigma_data**2) / (2.0 * self.p_std * math.sqrt(2 * math.pi))
-        return density * (2.0 * ELBO()(m))
+        return t.where(m.log_snr == math.inf, 0.0, density * (2.0 * ELBO()(m)))  # at tau = 0 the limit
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,8 @@ class Sigmoid(Weighting):
 
     def __call__(self, m: Marginal) -> Scalar:
         """sigmoid(bias - logSNR) · λ_ELBO."""
-        return t.sigmoid(self.bias - m.log_snr) * ELBO()(m)
+        value = t.sigmoid(self.bias - m.log_snr) * ELBO()(m)
+        return t.where(m.log_snr == math.inf, math.exp(self.bias) * m.rate, value)  # at tau = 0 the limit
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def test_settings_that_make_no_law_are_refused():
         (lambda: Gaussian(zero, torch.ones(3)), r"covs must have shape \(1,\), \(1, 2\) or \(1, 2, 2\), got \(1, 3\)"),
         (lambda: Gaussian(zero, -1.0), "covs must not be negative"),
         (lambda: GaussianMixture(torch.tensor([1.0, 0.0]), torch.zeros(2, 2), torch.ones(2)), "weights must be 2 pos"),
-        (lambda: KernelDensity(torch.zeros(3, 2), 0.0), "bandwidth must be positive, got 0.0"),
+        (lambda: KernelDensity(torch.zeros(3, 2), 0.0), "bandwidth must be positive and finite, got 0.0"),
     ):
         with pytest.raises(ValueError, match=text):
             make()

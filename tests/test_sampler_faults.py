@@ -216,11 +216,11 @@ def test_a_clock_that_ends_without_signal_is_walked_with_v(sampler: Sampler, sde
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DDPM(rev_var="betas"), r"rev_var must be 'beta' or 'beta_tilde', got 'betas'"),
-        (lambda: RungeKutta(method="rk5"), r"method must be one of euler, midpoint, heun, rk3, rk4, got 'rk5'"),
-        (lambda: ODE("rk4"), r"method must be one of dopri5, .* got 'rk4'"),
+        (lambda: DDPM(rev_var="betas"), r"no rev_var is named 'betas'; did you mean beta\? Valid: beta, beta_tilde"),
+        (lambda: RungeKutta(method="rk5"), r"no method is named 'rk5'; did you mean rk.\? Valid: euler, .*, rk4"),
+        (lambda: ODE("rk4"), r"no method is named 'rk4'; Valid: adaptive_heun, bosh3, dopri5"),
         (lambda: ODE(rtol=0.0), r"rtol, atol and max_steps must be positive, got 0\.0, 1e-05 and 10000"),
-        (lambda: TorchSDE("milstein"), r"method must be 'srk' or 'euler', got 'milstein'"),
+        (lambda: TorchSDE("milstein"), r"no method is named 'milstein'; Valid: euler, srk"),
     ],
 )
 def test_an_unknown_setting_is_answered_with_the_known_ones(make: Any, message: str) -> None:

@@ -72,7 +72,7 @@ def test_the_posterior_of_the_first_step_is_the_data_without_noise(generator):
     mean, variance = VPSDE().posterior(x, x0, 0.4, 0.0)
     assert torch.equal(mean, x0)
     assert variance == 0.0
-    mean, variance = VPSDE().posterior(x, x0, math.inf, 0.4)  # no signal left: the law of x_s given x0
+    mean, variance = Flow().posterior(x, x0, math.inf, 0.4)  # no signal left: the law of x_s given x0
     assert torch.allclose(mean, math.exp(-0.4) * x0, rtol=1e-15)
     assert variance == pytest.approx(1 - math.exp(-0.8))
 

@@ -200,7 +200,7 @@ def test_plain_regression_on_a_target_is_its_own_name():
 
 
 def test_settings_that_make_no_weighting_are_refused():
-    with pytest.raises(ValueError, match="rev_var must be 'beta' or 'beta_tilde', got 'tilde'"):
+    with pytest.raises(ValueError, match="no rev_var is named 'tilde'; did you mean beta_tilde"):
         ChainBound("tilde")
     with pytest.raises(ValueError, match=r"needs the steps of a chain; draw times by Knots\(steps\)"):
         ChainBound()(Marginal(0.5, 1.0))

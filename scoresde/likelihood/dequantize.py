@@ -20,7 +20,7 @@ from scoresde.data import Description
 from scoresde.likelihood.flow import Solver
 from scoresde.likelihood.ode import Density, Observe, Scorer, bar, batches, evaluated, part_of
 from scoresde.likelihood.trace import Trace
-from scoresde.model import Model
+from scoresde.model import Model, refuse_unknown
 
 __all__ = ["BitsPerDim", "Dequantization", "Uniform", "bits_per_dim"]
 
@@ -145,6 +145,7 @@ def bits_per_dim(
             or ``draws`` is not a positive integer; and as `log_prob`.
         RuntimeError: As `log_prob`.
     """
+    refuse_unknown(bits_per_dim, model, cond)
     description = _described(model, levels)
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws must be a positive integer, got {draws!r}.")

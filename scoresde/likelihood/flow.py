@@ -6,7 +6,6 @@ way, in nats per dimension, so that one tolerance means the same for x and for â
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from scoresde import ou
 from scoresde._tensor import Scalar
 from scoresde.likelihood.trace import QuadraticForms, Trace
 from scoresde.model import Model
+from scoresde.spec import nearest
 
 __all__ = ["METHODS", "Flow", "Solver"]
 
@@ -113,8 +113,7 @@ class Solver:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            near = difflib.get_close_matches(str(self.method), METHODS, 1, 0.0)[0]
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}; did you mean {near!r}?")
+            raise ValueError(f"no method is named {self.method!r}; {nearest(str(self.method), METHODS)}")
         for name in ("rtol", "atol"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)!r}.")

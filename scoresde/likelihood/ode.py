@@ -18,7 +18,7 @@ from scoresde import _tensor as t
 from scoresde._tensor import Noise
 from scoresde.likelihood.flow import Flow, Solver
 from scoresde.likelihood.trace import Trace, choose_forms, default_trace, standard_error
-from scoresde.model import Model, evaluating, event_size
+from scoresde.model import Model, evaluating, event_size, refuse_unknown
 
 __all__ = ["LogProb", "log_prob"]
 
@@ -90,13 +90,14 @@ def log_prob(
         See `LogProb`.
 
     Raises:
-        TypeError: If ``x`` is not floating.
+        TypeError: If ``x`` is not floating, or a keyword is neither an option nor read by the network.
         ValueError: If ``x`` is not finite (names the index), a shape does not fit, or a setting is out of its domain.
         RuntimeError: If the network is not differentiable in x, returns NaN (names τ and the samples), or the solver
             does not arrive.
 
     Source: Chen et al. 2018; Song et al. 2021, appendix D.2; here in the angle.
     """
+    refuse_unknown(log_prob, model, cond)
     scorer = Scorer(model, trace, Solver(method, rtol, atol, max_nfe), prior_log_prob, cond)
     scorer.check(x, seeds)
     parts = []
@@ -120,6 +121,8 @@ class Scorer:
     def check(self, x: Tensor, seeds: Sequence[int] | None) -> None:
         """Refuses data, seeds or conditioning that do not fit; see `log_prob`."""
         shape = self.model.event_shape
+        if self.trace is not None and not isinstance(self.trace, Trace):
+            raise TypeError(f"trace must be a Trace, got {self.trace!r}; pass an object such as Hutchinson(probes=8).")
         if not x.is_floating_point():
             raise TypeError(f"x must be a floating tensor, got {x.dtype}; levels are scored by bits_per_dim.")
         if x.ndim == 0 or (shape is not None and x.shape[1:] != shape):
@@ -157,8 +160,8 @@ class Scorer:
 
     def _flow(self, x: Tensor, trace: Trace, directions: Tensor, rows: slice) -> Flow:
         model, tau = self.model, self.model.sde.tau_min
-        cond = {name: _rows_of(value, rows) for name, value in self.cond.items()}
-        one = {name: _rows_of(value, slice(0, 1)) for name, value in cond.items()}
+        cond = {name: _rows_of(value, rows, x.device) for name, value in self.cond.items()}
+        one = {name: _rows_of(value, slice(0, 1), x.device) for name, value in cond.items()}
         forms = choose_forms(
             trace,
             lambda x: model(x, tau, **one).out,
@@ -177,11 +180,11 @@ class Scorer:
         return t.sum_event(out)
 
 
-def _rows_of(value: object, rows: slice) -> object:
+def _rows_of(value: object, rows: slice, device: torch.device) -> object:
     """A conditioning tensor's part for some samples, usable by autograd also if it was made under inference_mode."""
     if not isinstance(value, Tensor):
         return value
-    value = value[rows] if value.ndim else value
+    value = (value[rows] if value.ndim else value).to(device)
     return value.clone() if value.is_inference() else value
 
 

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scoresde._tensor import Noise
 from scoresde.model import event_size
+from scoresde.spec import nearest
 
 __all__ = ["Exact", "Function", "Hutchinson", "QuadraticForms", "Trace"]
 
@@ -129,7 +130,7 @@ class Hutchinson(Trace):
         _check_mode(self.mode)
         _check_count("probes", self.probes)
         if self.kind not in ("rademacher", "gaussian"):
-            raise ValueError(f"kind must be 'rademacher' or 'gaussian', got {self.kind!r}.")
+            raise ValueError(f"no kind is named {self.kind!r}; {nearest(str(self.kind), ('rademacher', 'gaussian'))}")
 
     def directions(self, x: Tensor, noise: Noise) -> Tensor:
         """Signs or normal numbers, ``(probes, B, *D)``."""
@@ -160,7 +161,7 @@ def standard_error(estimates: Tensor) -> Tensor:
 
 def _check_mode(mode: str) -> None:
     if mode not in ("reverse", "forward"):
-        raise ValueError(f"mode must be 'reverse' or 'forward', got {mode!r}.")
+        raise ValueError(f"no mode is named {mode!r}; {nearest(str(mode), ('reverse', 'forward'))}")
 
 
 def _check_count(name: str, value: int) -> None:

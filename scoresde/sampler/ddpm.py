@@ -11,6 +11,7 @@ from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.sampler.base import Predict, StepSampler
 from scoresde.sde import posterior_coefficients
+from scoresde.spec import nearest
 
 __all__ = ["DDPM"]
 
@@ -32,8 +33,9 @@ class DDPM(StepSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rev_var not in ("beta", "beta_tilde"):
-            raise ValueError(f"rev_var must be 'beta' or 'beta_tilde', got {self.rev_var!r}.")
+        known = ("beta", "beta_tilde")
+        if self.rev_var not in known:
+            raise ValueError(f"no rev_var is named {self.rev_var!r}; {nearest(str(self.rev_var), known)}")
 
     @property
     def order(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.data import Description
-from scoresde.model import Model, evaluating
+from scoresde.model import Model, evaluating, refuse_unknown
 from scoresde.sampler.base import Observer, Sampler
 from scoresde.sampler.progress import bar
 from scoresde.sampler.run import Batch, Walk, has_values
@@ -87,7 +87,7 @@ def sample(
             that ends at τ = 0 makes none.
         batch_size: Samples at once; default all.
         device: Where to sample; default where the model is. The model is not moved.
-        dtype: Type of the state; default the model's, at least float32.
+        dtype: Type of the state; default the wider of the model's and that of ``init``, at least float32.
         trajectory: Also returns the states along the way, the start among them.
         progress: Shows a progress bar.
         observe: Called after each step with (steps done, steps in all, tau, x), x not in the view's coordinates.
@@ -97,11 +97,15 @@ def sample(
         The samples, see `Samples`.
 
     Raises:
+        TypeError: If the sampler is none, or a keyword is neither an option nor read by the network.
         ValueError: If the shape, seeds, start, init, batch size or conditioning do not fit.
         RuntimeError: If the network returns NaN or infinity: names the network call, tau and the samples.
     """
+    if not isinstance(sampler, Sampler):
+        raise TypeError(f"sampler must be a Sampler, got {sampler!r}; pass an object such as DDPM(steps=250).")
+    refuse_unknown(sample, model, cond)
     size = _size(model, shape)
-    like = _reference(model, device, dtype)
+    like = _reference(model, device, dtype, init)
     seeds = None if seeds is None else [int(seed) for seed in seeds]
     if generator is not None and seeds is not None:
         raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
@@ -142,16 +146,23 @@ def _size(model: Model, shape: int | Sequence[int]) -> tuple[int, ...]:
     return size
 
 
-def _reference(model: Model, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
+def _reference(
+    model: Model, device: torch.device | str | None, dtype: torch.dtype | None, init: Tensor | None
+) -> Tensor:
     """An empty tensor of the type and device to sample in."""
     held = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), torch.empty(0))
     kind = torch.promote_types(held.dtype, torch.float32) if dtype is None else dtype
+    if dtype is None and init is not None:
+        kind = torch.promote_types(kind, init.dtype)
     return torch.empty(0, dtype=kind, device=held.device if device is None else device)
 
 
 def _check_per_sample(
     size: tuple[int, ...], seeds: list[int] | None, init: Tensor | None, cond: dict[str, Tensor]
 ) -> None:
+    for name, value in cond.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor with one entry per sample, got {value!r}; wrap it.")
     for name, value in {"seeds": seeds, **cond}.items():
         entries = None if isinstance(value, Tensor) and value.ndim == 0 else value if value is None else len(value)
         if value is not None and entries != size[0]:

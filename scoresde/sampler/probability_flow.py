@@ -17,6 +17,7 @@ from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.sampler.base import Observer, Path, Predict, Sampler, SolverError, StepSampler
 from scoresde.sampler.grid import Grid, UniformAngle
+from scoresde.spec import nearest
 
 __all__ = ["DDIM", "ODE", "RungeKutta"]
 
@@ -83,7 +84,7 @@ class RungeKutta(StepSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.method not in _TABLEAUS:
-            raise ValueError(f"method must be one of {', '.join(_TABLEAUS)}, got {self.method!r}.")
+            raise ValueError(f"no method is named {self.method!r}; {nearest(str(self.method), _TABLEAUS)}")
 
     @property
     def order(self) -> int:
@@ -141,7 +142,7 @@ class ODE(Sampler):
     def __post_init__(self) -> None:
         known = ("dopri5", "bosh3", "dopri8", "fehlberg2", "adaptive_heun")
         if self.method not in known:
-            raise ValueError(f"method must be one of {', '.join(known)}, got {self.method!r}.")
+            raise ValueError(f"no method is named {self.method!r}; {nearest(str(self.method), known)}")
         if not (self.rtol > 0 and self.atol > 0 and self.max_steps > 0):
             raise ValueError(
                 f"rtol, atol and max_steps must be positive, got {self.rtol!r}, {self.atol!r} and {self.max_steps!r}."
@@ -151,18 +152,18 @@ class ODE(Sampler):
         """Solves from the start to ``tau_min``; see `Sampler.run`."""
         from torchdiffeq import odeint
 
-        sde = path.sde
+        sde, wide = path.sde, t.wide(x.device)
         first, last = ou.angle(path.start), ou.angle(sde.tau_min)
 
         def velocity(phi: Tensor, state: Tensor) -> Tensor:
             # the angle comes back in the state's precision: keep its tau inside the clock
-            tau = ou.tau_from_angle(phi.double()).clamp(sde.tau_min, sde.tau_max)
+            tau = ou.tau_from_angle(phi.to(wide)).clamp(sde.tau_min, sde.tau_max)
             return path.predict(state, tau).v
 
-        times = torch.tensor([first, last], dtype=torch.float64, device=x.device)
+        times = torch.tensor([first, last], dtype=wide, device=x.device)
         field = _Observed(velocity, path.observe, first, last)
         # without step_t it oversteps the end and interpolates, which costs two digits
-        options = {"step_t": times[-1:], "max_num_steps": self.max_steps}
+        options = {"step_t": times[-1:], "max_num_steps": self.max_steps, "dtype": wide}
         try:
             end = odeint(field, x, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
         except AssertionError as error:

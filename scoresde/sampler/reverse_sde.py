@@ -18,6 +18,7 @@ from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.sampler.base import Path, Predict, Sampler, StepSampler
 from scoresde.sampler.grid import Grid, UniformLogSNR
+from scoresde.spec import nearest
 
 __all__ = ["EulerMaruyama", "ExponentialSDE", "TorchSDE"]
 
@@ -123,7 +124,7 @@ class TorchSDE(Sampler):
 
     def __post_init__(self) -> None:
         if self.method not in ("srk", "euler"):
-            raise ValueError(f"method must be 'srk' or 'euler', got {self.method!r}.")
+            raise ValueError(f"no method is named {self.method!r}; {nearest(str(self.method), ('srk', 'euler'))}")
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps must be a positive integer, got {self.steps!r}.")
 
@@ -140,9 +141,9 @@ class TorchSDE(Sampler):
             raise ValueError("TorchSDE needs a finite start in log-SNR, got an infinite tau; use a clipped clock.")
         law = _ReverseSDE(path, x.shape)
         flat = x.reshape(len(x), -1)
-        times = torch.tensor([first, last], dtype=torch.float64, device=x.device)
+        times = torch.tensor([first, last], dtype=t.wide(x.device), device=x.device)
         step = (last - first) / self.steps * (1 + 1e-12)  # rounding must not add a sliver of a step
-        paths = _brownian(path, flat, first, last)
+        paths = _brownian(path, flat, *times.tolist())  # in float32 the ends are rounded
         with torch.no_grad():
             end = torchsde.sdeint(law, flat, times, bm=paths, method=self.method, dt=step)
         assert isinstance(end, Tensor)
@@ -163,7 +164,7 @@ class _ReverseSDE(torch.nn.Module):
         self.recent: list[tuple[float, Tensor, Tensor]] = []
 
     def _tau(self, ell: Tensor) -> Tensor:
-        return ou.tau_from_log_snr(ell.double()).clamp(self.path.sde.tau_min, self.path.sde.tau_max)
+        return ou.tau_from_log_snr(ell.to(t.wide(ell.device))).clamp(self.path.sde.tau_min, self.path.sde.tau_max)
 
     def f(self, ell: Tensor, y: Tensor) -> Tensor:
         """Drift, ``(B, d)``; torchsde asks several times for the same stage, the network only once."""

@@ -1,0 +1,356 @@
+"""Faults that meet several modules at once: times, shapes, types, devices, random state and typing mistakes."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scoresde import _tensor as t
+from scoresde.analytic import Gaussian, GaussianMixture, KernelDensity
+from scoresde.data import Description, load
+from scoresde.data.toys import TOYS
+from scoresde.likelihood import Exact, Hutchinson, bits_per_dim, log_prob
+from scoresde.loss import Loss
+from scoresde.model import ScoreModel
+from scoresde.parameterization import X0, Eps, Mean, Parameterization, Score, V, Velocity
+from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, ExponentialSDE, RungeKutta, Sampler, TorchSDE, sample
+from scoresde.schedule import Cosine, LogLinear, Sigmoid
+from scoresde.sde import VE, VPSDE, Flow, SubVP
+from scoresde.weighting import EDM, ELBO, ChainBound, Likelihood, MinSNR, Simple, Weighting
+from scoresde.weighting import Sigmoid as SigmoidWeighting
+
+D = torch.float64
+LAW = Gaussian(torch.tensor([0.7, -1.3], dtype=D), 0.25)
+LOOSE: dict[str, Any] = {"rtol": 1e-2, "atol": 1e-2}
+
+
+class Slope(nn.Module):
+    """A network with one weight and an optional label; it notes the type of what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.3))
+        self.seen: set[torch.dtype] = set()
+
+    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        self.seen.add(x.dtype)
+        return self.weight * torch.tanh(x)
+
+
+def _model(**settings: Any) -> ScoreModel:
+    return ScoreModel(Slope(), VPSDE(), V(), (2,), **settings)
+
+
+def _levels_model() -> ScoreModel:
+    return ScoreModel(Slope(), VPSDE(), V(), data=Description("levels", (2,), bins=8))
+
+
+# --- NaN in what an exact model is made of (row 1) --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_exact_models_refuse_data_that_are_not_finite_by_index(bad: float) -> None:
+    x = torch.zeros(3, 2, dtype=D)
+    x[2, 1] = bad
+    with pytest.raises(ValueError, match=rf"means must be finite, got {bad} at index \(2, 1\)"):
+        KernelDensity(x, 0.1)
+    with pytest.raises(ValueError, match=rf"means must be finite, got {bad} at index \(0, 1\)"):
+        Gaussian(x[2], 1.0)
+    with pytest.raises(ValueError, match=rf"covs must be finite, got {bad} at index \(2, 1\)"):
+        GaussianMixture(torch.ones(3), torch.zeros(3, 2), x)
+    with pytest.raises(ValueError, match=r"weights must be 3 positive numbers|weights must be finite"):
+        GaussianMixture(torch.tensor([1.0, bad, 1.0]), torch.zeros(3, 2), torch.ones(3))
+    with pytest.raises(ValueError, match=rf"bandwidth must be positive and finite, got {bad}"):
+        KernelDensity(torch.zeros(3, 2), bad)
+    with pytest.raises(ValueError, match=rf"x must be finite, got {bad} at index \(2, 1\)"):
+        LAW.log_prob(x)
+
+
+# --- times: 0, out of range, and every way to write one (rows 3, 4, 5) ------------------------------------------------
+
+
+def test_at_time_zero_a_weighting_has_its_limit_as_a_float_and_as_a_tensor() -> None:
+    sde = VPSDE()
+    limits: dict[Weighting, float] = {
+        ELBO(): math.inf,
+        Likelihood(): math.inf,
+        EDM(): 0.0,
+        SigmoidWeighting(bias=2.0): math.exp(2.0) * 0.05,  # dτ/du at 0 is beta_min / 2
+        MinSNR(): 0.0,
+        Simple(): 1.0,
+    }
+    for weighting, limit in limits.items():
+        assert weighting(sde.marginal(0.0)) == pytest.approx(limit)
+        of_tensor = weighting(sde.marginal(torch.zeros(2, dtype=D)))
+        assert isinstance(of_tensor, Tensor)
+        assert of_tensor.tolist() == pytest.approx([limit] * 2)
+        if 0 < limit < math.inf:  # it is the limit
+            assert weighting(sde.marginal(1e-9)) == pytest.approx(limit, rel=1e-5)
+    for rev_var in ("beta", "beta_tilde"):
+        with pytest.raises(ValueError, match=r"no step ends at tau = 0; ask at the knots from k = 1"):
+            ChainBound(rev_var)(sde.marginal(0.0, 0.0))
+
+
+@pytest.mark.parametrize("parameterization", [Eps(), X0(), Score(), V(), V(0.5), Velocity(), Mean()], ids=repr)
+def test_a_target_refuses_time_zero_and_arguments_of_two_shapes(parameterization: Parameterization) -> None:
+    x = torch.ones(3, 2, dtype=D)
+    for tau in (0.0, torch.zeros(3), -0.1, math.nan, torch.tensor([0.1, math.nan, 0.2])):
+        with pytest.raises(ValueError, match="tau must lie in"):
+            parameterization.target(x, x, tau)
+    for shape in ((3, 1), (3, 1, 2), (2,)):
+        with pytest.raises(ValueError, match=r"eps must have the shape of x0, \(3, 2\)"):
+            parameterization.target(x, torch.ones(shape, dtype=D), 0.5)
+
+
+def test_a_law_at_points_has_no_density_at_time_zero() -> None:
+    law, x = Gaussian(torch.zeros(2, dtype=D), torch.tensor([0.0, 1.0])), torch.zeros(3, 2, dtype=D)
+    for tau in (0.0, torch.tensor([0.1, 0.0, 0.2])):
+        with pytest.raises(ValueError, match="a law with a variance of 0 has no density at tau = 0; ask for a later"):
+            law.log_prob(x, tau)
+    assert law.log_prob(x, 0.1).isfinite().all()
+    assert torch.equal(law.sample(4, 0.0)[:, 0], torch.zeros(4, dtype=D))
+
+
+@pytest.mark.parametrize("bad", [-0.1, math.nan, 5.1, math.inf])
+def test_exact_models_and_posteriors_refuse_times_outside_the_clock(bad: float) -> None:
+    x = torch.zeros(2, 2, dtype=D)
+    for tau in (bad, torch.tensor(bad), torch.tensor([0.5, bad])):
+        with pytest.raises(ValueError, match=r"tau must lie in \[0, 5\.02"):
+            LAW.log_prob(x, tau)
+        with pytest.raises(ValueError, match=r"tau must lie in \[0, 5\.02"):
+            LAW.sde.posterior(x, x, tau, 0.1)
+        with pytest.raises(ValueError, match=r"s must lie in|s must be below tau"):
+            LAW.sde.posterior(x, x, 1.0, tau)
+    with pytest.raises(ValueError, match=r"tau must lie in \[0, 5\.02"):
+        LAW.sample(2, bad)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, tau: LAW(x, tau).score,
+        LAW.log_prob,
+        lambda x, tau: LAW.sde.perturb(x, tau, x.flip(0)),
+        lambda x, tau: LAW.sde.posterior(x, x.flip(0), tau, 0.25)[0],
+        lambda x, tau: LAW.sde.posterior(x, x.flip(0), 2.0, tau)[0],
+        lambda x, tau: V().target(x, x.flip(0), tau),
+        lambda x, tau: torch.as_tensor(t.combine(LAW.sde.marginal(tau).alpha, x, LAW.sde.marginal(tau).rate, x)),
+        lambda x, tau: t.combine(LAW.sde.schedule.u(tau), x, LAW.sde.schedule.rate(tau), x),
+    ],
+    ids=["model", "log_prob", "perturb", "posterior", "posterior's s", "target", "marginal", "schedule"],
+)
+def test_a_time_means_the_same_however_it_is_written_or_is_refused(function: Any, generator: torch.Generator) -> None:
+    x = torch.randn(3, 2, dtype=D, generator=generator)
+    expected = function(x, 0.5)
+    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    for tau in [torch.full(shape, 0.5, dtype=kind) for kind in kinds for shape in ((), (3,))]:
+        found = function(x, tau)
+        assert found.dtype == D
+        torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
+    whole = function(x, 1.0)
+    for tau in (1, torch.tensor(1), torch.ones(3, dtype=torch.int64)):
+        torch.testing.assert_close(function(x, tau), whole, rtol=1e-14, atol=1e-14)
+    for shape in ((3, 1), (2,), (1,), (1, 3)):
+        with pytest.raises(ValueError, match=r"must have shape \(\) or \((B,|3,)\), got .* pass one time per sample"):
+            function(x, torch.full(shape, 0.5))
+    with pytest.raises(ValueError, match=r"must have shape \(\) or \((B|1),\), got"):
+        function(x[:1], torch.full((3,), 0.5))
+    for tau in (np.float32(0.5), "0.5", None, True):
+        with pytest.raises(TypeError, match="must be a number or a tensor"):
+            function(x, tau)
+
+
+# --- shapes and types (rows 6, 8) -------------------------------------------------------------------------------------
+
+
+def test_a_posterior_never_broadcasts_its_data_into_a_new_axis() -> None:
+    x = torch.zeros(3, 2)
+    for shape in ((3, 1), (3, 1, 2), (2,)):
+        with pytest.raises(ValueError, match=r"x0 must have the shape of x, \(3, 2\), got"):
+            VPSDE().posterior(x, torch.zeros(shape), 1.0, 0.5)
+
+
+def test_a_float64_state_stays_one_with_a_narrow_network() -> None:
+    for kind in (torch.float32, torch.bfloat16):
+        model = _model().to(kind)
+        for init, expected in ((D, D), (torch.float32, torch.float32), (torch.bfloat16, torch.float32)):
+            drawn = sample(model, 3, DDIM(2), init=torch.ones(3, 2, dtype=init))
+            assert drawn.x.dtype == expected
+        assert sample(model, 3, DDIM(2), init=torch.ones(3, 2, dtype=D), dtype=torch.float32).x.dtype == torch.float32
+        assert model.net.seen == {kind}
+
+
+# --- a device without float64 (row 9): the CPU is taken for one -------------------------------------------------------
+
+
+class _Float64(TorchDispatchMode):
+    """Notes every operation that makes a float64 tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        values = out if isinstance(out, (tuple, list)) else [out]
+        self.found += [func for value in values if isinstance(value, Tensor) and value.dtype == D]
+        return out
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        DDPM(4),
+        DDIM(4),
+        EulerMaruyama(4),
+        ExponentialSDE(4),
+        RungeKutta(4),
+        ODE(),
+        TorchSDE("euler", 4),
+        TorchSDE("srk", 4),
+    ],
+    ids=repr,
+)
+def test_no_sampler_makes_a_float64_tensor_where_there_is_none(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_float64 = sample(_model(), 3, sampler, seeds=[1, 2, 3]).x
+    monkeypatch.setattr(t, "has_float64", lambda device: False)
+    with _Float64() as watch:
+        without = sample(_model(), 3, sampler, seeds=[1, 2, 3]).x
+    assert watch.found == []
+    torch.testing.assert_close(without, with_float64, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("trace", [Exact(), Hutchinson(2), Exact(mode="forward")], ids=repr)
+def test_a_likelihood_without_float64_is_solved_in_float32_and_summed_in_float64(
+    trace: Exact | Hutchinson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = _model(), torch.tensor([[0.5, -1.0], [0.1, 2.0]])
+    assert isinstance(model.net, Slope)
+    wide = log_prob(model, x, trace=trace, seeds=[1, 2], rtol=1e-3, atol=1e-3).log_prob
+    monkeypatch.setattr(t, "has_float64", lambda device: False)
+    model.net.seen.clear()
+    narrow = log_prob(model, x, trace=trace, seeds=[1, 2], rtol=1e-3, atol=1e-3).log_prob
+    assert model.net.seen == {torch.float32}
+    assert narrow.dtype == D
+    torch.testing.assert_close(narrow, wide, rtol=0, atol=1e-2)
+
+
+# --- clocks that cannot be (rows 11, 15) ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, True, "10"])
+def test_a_cosine_of_no_whole_number_of_steps_is_refused(steps: Any) -> None:
+    with pytest.raises(ValueError, match=r"steps must be a positive integer, got"):
+        Cosine(steps=steps)
+
+
+def test_a_clock_that_never_ends_or_stands_still_makes_no_chain() -> None:
+    for make in (lambda: LogLinear(log_snr_max=math.inf), lambda: Sigmoid(start=-math.inf)):
+        with pytest.raises(ValueError, match="both finite"):
+            make()
+    with pytest.raises(ValueError, match=r"every step must advance the clock, but .* stands still at k = 1 of 10"):
+        Sigmoid(temperature=1e-3).to_betas(10)  # alpha_bar is 1 after the first step
+
+
+# --- random state, modes of the caller (rows 26, 28) ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["digits", *sorted(TOYS)])
+def test_loading_data_leaves_every_global_random_state_alone(name: str) -> None:
+    def state() -> tuple[Any, ...]:
+        return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
+
+    load(name)  # scikit-learn, when it is first imported, draws from Python's own
+    before = state()
+    load(name, seed=3)
+    assert state() == before
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("trace", [Exact(), Hutchinson(2)])
+def test_bits_are_the_same_without_gradients_and_in_inference_mode(mode: Any, trace: Exact | Hutchinson) -> None:
+    levels = torch.tensor([[0, 7], [3, 4]])
+    outside = bits_per_dim(_levels_model(), levels, trace=trace, seeds=[1, 2], **LOOSE)
+    with mode():
+        inside = bits_per_dim(_levels_model(), levels.clone(), trace=trace, seeds=[1, 2], **LOOSE)
+    # weights made in inference mode are differentiated forwards, which rounds otherwise
+    torch.testing.assert_close(inside.bits, outside.bits, rtol=1e-6, atol=0)
+
+
+# --- options that there are not (row 43) ------------------------------------------------------------------------------
+
+
+def _mistyped(**options: Any) -> dict[str, Any]:
+    return options
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            lambda m, x: sample(m, 3, DDIM(2), **_mistyped(seed=0)),
+            r"'seed' is neither an option .* did you mean seeds\? Options: gen",
+        ),
+        (lambda m, x: sample(m, 3, DDIM(2), **_mistyped(batchsize=2)), r"did you mean batch_size\?"),
+        (lambda m, x: log_prob(m, x, tol=1e-3), r"'tol' is neither an option .* did you mean [ra]tol\?"),
+        (lambda m, x: log_prob(m, x, max_nfes=9), r"did you mean max_nfe\?"),
+        (lambda m, x: bits_per_dim(m, x.long(), draw=3), r"'draw' is neither .* did you mean draws\?"),
+    ],
+)
+@pytest.mark.parametrize("model", [_levels_model(), LAW], ids=["network", "exact"])
+def test_a_typing_mistake_in_an_option_is_answered_and_not_taken_for_conditioning(
+    call: Any, text: str, model: Any
+) -> None:
+    with pytest.raises(TypeError, match=text):
+        call(model, torch.zeros(3, 2))
+
+
+def test_conditioning_that_nothing_reads_is_refused_and_what_is_read_is_a_tensor() -> None:
+    labels, x = torch.zeros(3), torch.zeros(3, 2, dtype=D)
+    with pytest.raises(TypeError, match=r"'labels' is neither an option nor read by the network; Options: generator"):
+        sample(_model(), 3, DDIM(2), labels=labels)
+    with pytest.raises(TypeError, match="an exact model reads no conditioning, got labels; leave it out"):
+        sample(LAW, 3, DDIM(2), labels=labels)
+    with pytest.raises(TypeError, match="an exact model reads no conditioning, got genrator"):
+        Loss()(LAW, x, genrator=torch.Generator())
+    with pytest.raises(TypeError, match="label must be a tensor with one entry per sample, got 3; wrap it"):
+        sample(_model(), 3, DDIM(2), label=3)  # pyright: ignore[reportArgumentType]
+    assert sample(_model(), 3, DDIM(2), label=labels).x.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: sample(LAW, 3, "DDPM(steps=3)"), r"sampler must be a Sampler, got 'DDPM\(steps=3\)'; pass an object"),  # pyright: ignore[reportArgumentType]
+        (lambda: sample(LAW, 3, DDPM), r"sampler must be a Sampler, got <class .*DDPM'>"),  # pyright: ignore[reportArgumentType]
+        (lambda: log_prob(LAW, torch.zeros(3, 2), trace="Exact()"), r"trace must be a Trace, got 'Exact\(\)'"),  # pyright: ignore[reportArgumentType]
+        (lambda: Loss("MinSNR()"), r"weighting must be a Weighting, got 'MinSNR\(\)'; pass an object"),  # pyright: ignore[reportArgumentType]
+        (lambda: Loss(MinSNR), r"weighting must be a Weighting, got <class"),  # pyright: ignore[reportArgumentType]
+        (lambda: Loss(times="Knots"), r"times must be a Times, got 'Knots'"),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_a_name_or_a_class_in_place_of_an_object_is_refused(call: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        call()
+
+
+@pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP(), Flow()], ids=lambda s: type(s).__name__)
+def test_the_names_of_modes_are_answered_with_the_nearest(sde: Any) -> None:
+    x = torch.zeros(2, 2, dtype=D)
+    with pytest.raises(ValueError, match=r"no method is named 'dopry5'; did you mean dopri5\? Valid: adaptive_heun"):
+        log_prob(Gaussian(x[0], 1.0, sde), x, method="dopry5")
+    with pytest.raises(ValueError, match=r"no mode is named 'revers'; did you mean reverse\?"):
+        Exact(mode="revers")
+    with pytest.raises(ValueError, match=r"no kind is named 'gausian'; did you mean gaussian\?"):
+        Hutchinson(kind="gausian")
+    with pytest.raises(ValueError, match=r"no method is named 'euller'; did you mean euler\?"):
+        TorchSDE("euller")
