@@ -65,6 +65,7 @@ def test_in_one_dimension_it_is_the_distance_of_the_quantile_functions(generator
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_unequal_numbers_agree_with_optimal_transport_solved_by_pot(n, m, order, generator):
     import ot
+
     x, y = normal(n, 1, generator=generator), normal(m, 1, generator=generator, mean=0.5)
     expected = float(ot.emd2_1d(x[:, 0].numpy(), y[:, 0].numpy(), metric="minkowski", p=order)) if order == 1 else None
     plan_cost = (x - y.T).abs().numpy() ** order
