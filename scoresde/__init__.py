@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from scoresde.checkpoint import save_model as save
     from scoresde.data import load as load_data
     from scoresde.likelihood import Exact, Hutchinson, bits_per_dim, log_prob
-    from scoresde.loss import Importance, Knots, Loss, Stratified
+    from scoresde.loss import Loss
     from scoresde.model import Model, ScoreModel
     from scoresde.nn import MLP, Pointwise, UNet
     from scoresde.parameterization import X0, Eps, V
     from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, ExponentialSDE, RungeKutta, TorchSDE, sample
     from scoresde.schedule import Cosine, Linear, LinearBetas, LogLinear
     from scoresde.sde import VE, VPSDE, Flow, SubVP
+    from scoresde.times import Importance, Knots, LogNormal, Stratified
     from scoresde.training import Training, train
     from scoresde.weighting import EDM, ELBO, MinSNR, Simple
 
@@ -35,13 +36,14 @@ _HOMES = {
     "checkpoint": ("load = load_model", "save = save_model"),
     "data": ("load_data = load",),
     "likelihood": ("Exact", "Hutchinson", "bits_per_dim", "log_prob"),
-    "loss": ("Importance", "Knots", "Loss", "Stratified"),
+    "loss": ("Loss",),
     "model": ("Model", "ScoreModel"),
     "nn": ("MLP", "Pointwise", "UNet"),
     "parameterization": ("Eps", "V", "X0"),
     "sampler": ("DDIM", "DDPM", "ODE", "EulerMaruyama", "ExponentialSDE", "RungeKutta", "TorchSDE", "sample"),
     "schedule": ("Cosine", "Linear", "LinearBetas", "LogLinear"),
     "sde": ("VE", "VPSDE", "Flow", "SubVP"),
+    "times": ("Importance", "Knots", "LogNormal", "Stratified"),
     "training": ("Training", "train"),
     "weighting": ("EDM", "ELBO", "MinSNR", "Simple"),
 }
@@ -75,6 +77,7 @@ __all__ = [
     "Linear",
     "LinearBetas",
     "LogLinear",
+    "LogNormal",
     "Loss",
     "MinSNR",
     "Model",

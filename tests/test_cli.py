@@ -266,3 +266,12 @@ def test_every_name_of_the_package_is_there() -> None:
 def test_importing_the_package_and_asking_for_help_do_not_import_torch() -> None:
     program = "import sys, scoresde, scoresde.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parents[1]).returncode == 0
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for command in ("sample", "likelihood"):
+        ending = "npz" if command == "sample" else "csv"
+        shown = run(command, str(tmp_path / "no checkpoint"), "--out", str(tmp_path / "file" / f"values.{ending}"))
+        assert shown.exit_code == 1
+        assert "needs a folder to write to" in " ".join(shown.output.split())

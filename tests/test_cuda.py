@@ -11,7 +11,7 @@ import torch
 from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.analytic import Gaussian
-from scoresde.loss import Knots, Loss, Stratified, Times, Uniform
+from scoresde.loss import Loss
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
 from scoresde.parameterization import Eps, Parameterization, V
@@ -29,6 +29,7 @@ from scoresde.sampler import (
     sample,
 )
 from scoresde.sde import VPSDE
+from scoresde.times import Knots, Stratified, Times, Uniform
 from scoresde.weighting import ELBO, MinSNR, Simple, Weighting
 
 pytestmark = pytest.mark.cuda

@@ -22,11 +22,12 @@ import scoresde
 from scoresde import ou
 from scoresde._tensor import Noise, Scalar
 from scoresde.analytic import Gaussian
-from scoresde.loss import Draw, Importance, Knots, LogNormal, Loss, Stratified, Times, Uniform
+from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
 from scoresde.parameterization import X0, Eps, Mean, Parameterization, Prediction, Score, V, Velocity
 from scoresde.schedule import Cosine, FromBetas, Linear, LinearBetas, LogLinear
 from scoresde.sde import SDE, VE, VPSDE, Flow, Marginal, SubVP
+from scoresde.times import Draw, Importance, Knots, LogNormal, Stratified, Times, Uniform
 from scoresde.weighting import EDM, ELBO, P2, SNR, ChainBound, Custom, MinSNR, Regression, Simple, Weighting
 
 D = torch.float64

@@ -311,13 +311,19 @@ def test_a_view_starts_from_the_literature_s_prior(sde: SDE, std: float) -> None
 @pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP(), Flow()], ids=lambda s: type(s).__name__)
 def test_a_start_below_the_end_is_unit_normal_in_x_and_warns_where_signal_is_left(sde: SDE) -> None:
     unit = sample(net_model(), 4, DDIM(3), seeds=range(4), trajectory=True).trajectory
-    with pytest.warns(UserWarning, match=r"starts at tau = 0\.5, where alpha = 0\.607 .* start later, or .* init="):
+    with pytest.warns(UserWarning, match=r"starts at tau = 0\.5, where alpha = 0\.607 .* start later, .* init="):
         early = sample(net_model(sde), 4, DDIM(3), seeds=range(4), start=0.5, trajectory=True)
     assert unit is not None
     assert early.trajectory is not None
     torch.testing.assert_close(early.trajectory[0], float(sde.scale(0.5)) * unit[0])
     assert early.taus is not None
     assert early.taus[0] == 0.5
+
+
+def test_a_clock_that_ends_with_signal_left_warns_too() -> None:
+    short = net_model(VPSDE(LinearBetas(steps=10)))
+    with pytest.warns(UserWarning, match=r"where alpha = 0\.\d+ .* a clock that ends later"):
+        sample(short, 2, DDIM(3))
 
 
 def test_a_late_start_or_a_given_state_does_not_warn() -> None:

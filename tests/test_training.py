@@ -19,16 +19,18 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 import scoresde.loss
+import scoresde.times
 import scoresde.training
 import scoresde.weighting
 from scoresde import checkpoint, spec
 from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.data import Data, Description
-from scoresde.loss import Importance, Loss
+from scoresde.loss import Loss
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
 from scoresde.parameterization import X0
 from scoresde.sde import VPSDE
+from scoresde.times import Importance
 from scoresde.training import Every, Training, loss_by_log_snr, train
 from scoresde.training.batches import Batches
 from scoresde.training.loop import _accelerate, _own_randomness
@@ -136,7 +138,7 @@ def test_what_training_saves_is_what_load_model_gives(tmp_path):
     assert averaged.data == trained.model.data == LEVELS
     assert not any(m.training for m in [*averaged.modules(), *trained.model.modules(), *trained.raw.modules()])
     text = json.loads((Path(str(trained.checkpoint)) / "state.json").read_text())["meta"]["training"]
-    known = spec.known_classes(scoresde.training, scoresde.loss, scoresde.weighting)
+    known = spec.known_classes(scoresde.training, scoresde.loss, scoresde.times, scoresde.weighting)
     assert spec.parse(text, known) == SHORT
 
 

@@ -42,13 +42,14 @@ def likelihood(
         scoresde likelihood runs/faces --data faces.npy --bins 256
     """
     from scoresde.cli import show
-    from scoresde.cli.objects import load_data, load_model, parse
+    from scoresde.cli.objects import load_data, load_model, parse, place
     from scoresde.compare import Scoring
     from scoresde.compare.score import each_score
     from scoresde.likelihood import Trace
     from scoresde.likelihood.trace import default_trace
     from scoresde.spec import nearest
 
+    place(out)
     model = load_model(checkpoint, device, raw)
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
@@ -69,7 +70,6 @@ def likelihood(
         }
     )
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"{i},{v:.6f},{e:.6f}" for i, (v, e) in enumerate(zip(values.tolist(), stderr.tolist()))]
         out.write_text("\n".join([f"index,{summary['unit']},probe_stderr", *lines]) + "\n", encoding="utf-8")
         show.done(f"{len(lines)} values in {out}")

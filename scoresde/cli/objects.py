@@ -18,17 +18,35 @@ __all__ = ["chosen_device", "families", "known", "load_data", "load_model", "par
 _T = TypeVar("_T")
 
 
+def place(out: Path | None) -> None:
+    """Makes the folder for an output before any work is done.
+
+    Raises:
+        OSError: If there can be none, or the output is a folder itself.
+    """
+    if out is None:
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"--out needs a folder to write to, {out.parent} is none ({error.strerror}); choose another."
+        ) from error
+    if out.is_dir():
+        raise IsADirectoryError(f"--out must name a file, {out} is a folder; choose a name inside of it.")
+
+
 def families() -> dict[str, type]:
     """Where a setting is written -> its base class; whatever inherits from the class is found."""
     from torch import nn
 
-    from scoresde import likelihood, loss, parameterization, sampler, schedule, sde, weighting
+    from scoresde import likelihood, parameterization, sampler, schedule, sde, times, weighting
 
     return {
         "--sampler": sampler.Sampler,
         "  grid=": sampler.Grid,
         "--weighting": weighting.Weighting,
-        "--times": loss.Times,
+        "--times": times.Times,
         "--schedule": schedule.Schedule,
         "--process": sde.SDE,
         "--parameterization": parameterization.Parameterization,
@@ -38,9 +56,9 @@ def families() -> dict[str, type]:
 
 
 def _modules() -> tuple[types.ModuleType, ...]:
-    from scoresde import likelihood, loss, nn, parameterization, sampler, schedule, sde, weighting
+    from scoresde import likelihood, nn, parameterization, sampler, schedule, sde, times, weighting
 
-    return sampler, weighting, loss, schedule, sde, parameterization, nn, likelihood
+    return sampler, weighting, times, schedule, sde, parameterization, nn, likelihood
 
 
 def known(kind: type | None = None) -> spec.Known:

@@ -8,10 +8,10 @@ from typing import Any
 from scoresde.cli.objects import parse, parse_network
 from scoresde.compare import Recipe, recipe_for
 from scoresde.data import Description
-from scoresde.loss import Times
 from scoresde.parameterization import Parameterization
 from scoresde.schedule import Schedule
 from scoresde.sde import SDE
+from scoresde.times import Times
 from scoresde.weighting import Weighting
 
 __all__ = ["chosen"]

@@ -48,7 +48,7 @@ def sample(
     import torch
 
     from scoresde.cli import show
-    from scoresde.cli.objects import load_model, parse
+    from scoresde.cli.objects import load_model, parse, place
     from scoresde.compare import brief
     from scoresde.sampler import Sampler
     from scoresde.sampler import sample as draw
@@ -57,6 +57,7 @@ def sample(
         raise ValueError(f"--out must end in .png or .npz, got {out}; .npz takes data of every shape.")
     if trajectory and (out is None or out.suffix != ".npz"):
         raise ValueError(f"--trajectory is written as .npz, got --out {out}; name a .npz file.")
+    place(out)
     way = parse(sampler, Sampler)
     model = load_model(checkpoint, device, raw)
     each = None if seeds is None else numbers(seeds)
@@ -106,11 +107,9 @@ def write(out: Path, drawn: Samples) -> None:
         from scoresde.report import picture, save_picture
 
         picture(values, drawn.description)
-        out.parent.mkdir(parents=True, exist_ok=True)
         save_picture(out, values, drawn.description)
         return
     arrays = {"x": values, "tau": np.asarray(drawn.tau), "nfe": np.asarray(drawn.nfe)}
     if drawn.trajectory is not None:
         arrays |= {"trajectory": drawn.trajectory.cpu().numpy(), "taus": np.asarray(drawn.taus)}
-    out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out, allow_pickle=False, **arrays)

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from scoresde.data import Description
-from scoresde.loss import Importance, LogNormal, Loss, Stratified
+from scoresde.loss import Loss
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP, FourierInput, Pointwise, UNet
 from scoresde.parameterization import Parameterization, V
 from scoresde.schedule import Cosine
 from scoresde.sde import SDE, VPSDE
+from scoresde.times import Importance, LogNormal, Stratified
 from scoresde.training import Training
 from scoresde.weighting import ELBO
 

@@ -175,15 +175,14 @@ def _check_per_sample(
 
 def _start(model: Model, start: float | None, init: Tensor | None) -> float:
     low, high = model.sde.tau_min, model.sde.tau_max
-    if start is None:
-        return high
+    start = high if start is None else start
     if not low < start <= high * (1 + 1e-6):
         raise ValueError(f"start must lie in (tau_min, tau_max] = ({low:g}, {high:g}], got {start!r}.")
     alpha = ou.alpha(float(start))
-    if init is None and alpha > 0.1 and start < high:
+    if init is None and alpha > 0.1:
         warnings.warn(
             f"sampling starts at tau = {start:.4g}, where alpha = {alpha:.3g} of the data is still in x, from N(0, I), "
-            "a bad guess; start later, or give the state by init=.",
+            "a bad guess; start later, take a clock that ends later, or give the state by init=.",
             stacklevel=3,
         )
     return float(start)

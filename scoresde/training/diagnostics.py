@@ -11,9 +11,10 @@ from torch import Tensor
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Noise
-from scoresde.loss import Draw, Loss
+from scoresde.loss import Loss
 from scoresde.model import Model, evaluating, event_size
 from scoresde.sde import SDE
+from scoresde.times import Draw
 
 __all__ = ["LevelLoss", "loss_by_log_snr"]
 
