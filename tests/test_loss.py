@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import itertools
 import math
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from found import concrete
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import scoresde
 from scoresde import ou
 from scoresde._tensor import Noise, Scalar
 from scoresde.analytic import Gaussian
@@ -37,20 +34,8 @@ NEEDS: dict[type, tuple[Any, ...]] = {
 }
 
 
-def _classes(base: type) -> Iterator[type]:
-    for module in pkgutil.walk_packages(scoresde.__path__, "scoresde."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    stack = [base]
-    while stack:
-        cls = stack.pop()
-        stack.extend(cls.__subclasses__())
-        if not inspect.isabstract(cls) and cls.__module__.startswith("scoresde"):
-            yield cls
-
-
 def _all(base: type) -> list[Any]:
-    return [made for cls in sorted(set(_classes(base)), key=repr) for made in NEEDS.get(cls) or (cls(),)]
+    return [made for cls in concrete(base) for made in NEEDS.get(cls) or (cls(),)]
 
 
 TIMES, WEIGHTINGS, PARAMETERIZATIONS = _all(Times), _all(Weighting), _all(Parameterization)

@@ -15,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import scoresde.nn
+from scoresde import spec
 from scoresde.nn import MLP, FourierInput, LabelEmbedding, LogSNREmbedding, Pointwise, UNet
 from scoresde.nn.unet import _Attention
 
@@ -62,6 +64,15 @@ def test_every_parameter_receives_a_gradient_once_no_weight_is_zero(build):
     (net(x, log_snr, torch.tensor([0, 1, 2, 1])) * torch.randn_like(x)).sum().backward()
     idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-9]
     assert idle == []
+
+
+@every_net
+def test_a_network_is_built_anew_from_its_text(build):
+    net = build(num_classes=3, dropout=0.25)
+    text = spec.to_text(net)
+    again = spec.parse(text, spec.known_classes(scoresde.nn), kind=nn.Module)
+    assert spec.to_text(again) == text
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in net.state_dict().items()}
 
 
 @every_net

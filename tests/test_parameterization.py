@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
-import pkgutil
-from collections.abc import Iterator
 
 import pytest
 import torch
+from found import concrete
 from torch import Tensor
 
-import scoresde
 from scoresde import ou
 from scoresde.parameterization import X0, Eps, Mean, Parameterization, Prediction, Score, V, Velocity
 from scoresde.schedule import Cosine, FromBetas, LinearBetas
 from scoresde.sde import VPSDE
 
-
-def _classes(base: type) -> Iterator[type]:
-    for module in pkgutil.walk_packages(scoresde.__path__, "scoresde."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    stack = [base]
-    while stack:
-        cls = stack.pop()
-        stack.extend(cls.__subclasses__())
-        if not inspect.isabstract(cls) and cls.__module__.startswith("scoresde"):
-            yield cls
-
-
-ALL = [cls() for cls in sorted(set(_classes(Parameterization)), key=repr)]
+ALL = [cls() for cls in concrete(Parameterization)]
 MORE = [V(sigma_data=0.5), V(sigma_data=2.0), Mean(Cosine(), 50)]
 every = pytest.mark.parametrize("parameterization", [*ALL, *MORE], ids=repr)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
-import pkgutil
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from exact import GaussianData, Law, order, walk
+from found import concrete
 
-import scoresde.sampler
 from scoresde import ou
 from scoresde.parameterization import X0, Eps, Parameterization, Score, V, Velocity
 from scoresde.sampler import DDIM, DDPM, EulerMaruyama, ExponentialSDE, RungeKutta, StepSampler, UniformAngle
@@ -25,20 +22,10 @@ DATA = [pytest.param(NARROW, id="variance .25"), pytest.param(WIDE, id="variance
 CLOCK = VPSDE(tau_min=1e-3)
 
 
-def _families(base: type[StepSampler] = StepSampler) -> list[type[StepSampler]]:
-    """All step samplers of the package, whichever of its modules they stand in."""
-    for module in pkgutil.iter_modules(scoresde.sampler.__path__, "scoresde.sampler."):
-        importlib.import_module(module.name)
-    found = []
-    for kind in base.__subclasses__():
-        if not inspect.isabstract(kind) and kind.__module__.startswith("scoresde."):
-            found.append(kind)
-        found += _families(kind)
-    return found
-
-
 SETTINGS = [DDPM(rev_var="beta"), *(RungeKutta(method=name) for name in ("euler", "midpoint", "heun", "rk3"))]
-SAMPLERS = [pytest.param(s, id=repr(s).replace("steps=", "")) for s in [*(kind() for kind in _families()), *SETTINGS]]
+SAMPLERS = [
+    pytest.param(s, id=repr(s).replace("steps=", "")) for s in [*(kind() for kind in concrete(StepSampler)), *SETTINGS]
+]
 STOCHASTIC = [p for p in SAMPLERS if isinstance(p.values[0], StepSampler) and p.values[0].stochastic]
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
-import pkgutil
-from collections.abc import Iterator
 
 import mpmath
 import numpy as np
 import pytest
 import torch
+from found import concrete
 from torch import Tensor
 
-import scoresde
 from scoresde import ou
 from scoresde.schedule import (
     Cosine,
@@ -34,19 +30,7 @@ NEEDS = {FromBetas: (FromBetas((0.1, 0.02, 0.3, 0.5)), FromBetas((0.02, 0.5, 1.0
 MORE = (Linear(2.0, 2.0), Cosine(clip=1.0), Cosine(steps=50), Sigmoid(alpha_bar_min=0.0), Sigmoid(0.0, 3.0, 0.7))
 
 
-def _classes(base: type) -> Iterator[type]:
-    for module in pkgutil.walk_packages(scoresde.__path__, "scoresde."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    stack = [base]
-    while stack:
-        cls = stack.pop()
-        stack.extend(cls.__subclasses__())
-        if not inspect.isabstract(cls) and cls.__module__.startswith("scoresde"):
-            yield cls
-
-
-CLOCKS = [clock for cls in sorted(set(_classes(Schedule)), key=repr) for clock in NEEDS.get(cls) or (cls(),)]
+CLOCKS = [clock for cls in concrete(Schedule) for clock in NEEDS.get(cls) or (cls(),)]
 every_clock = pytest.mark.parametrize("clock", [*CLOCKS, *MORE], ids=repr)
 INSIDE = torch.linspace(0, 1, 402, dtype=torch.float64)[1:-1]
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
-import pkgutil
-from collections.abc import Iterator
 
 import pytest
 import torch
+from found import concrete
 from torch import Tensor
 
-import scoresde
 from scoresde import ou
 from scoresde.parameterization import X0, Eps, Mean, Score, V, Velocity
 from scoresde.schedule import Cosine, FromBetas, Geometric, Linear, LinearBetas, LogLinear, Sigmoid, Straight
@@ -41,19 +37,7 @@ CLOCKS = [Linear(), LinearBetas(), Cosine(), LogLinear(), Sigmoid(), Geometric()
 LEVELS = torch.linspace(-4.9, 4.9, 197, dtype=torch.float64)
 
 
-def _classes(base: type) -> Iterator[type]:
-    for module in pkgutil.walk_packages(scoresde.__path__, "scoresde."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    stack = [base]
-    while stack:
-        cls = stack.pop()
-        stack.extend(cls.__subclasses__())
-        if not inspect.isabstract(cls) and cls.__module__.startswith("scoresde"):
-            yield cls
-
-
-ALL = [w for cls in sorted(set(_classes(Weighting)), key=repr) for w in NEEDS.get(cls) or (cls(),)]
+ALL = [w for cls in concrete(Weighting) for w in NEEDS.get(cls) or (cls(),)]
 every = pytest.mark.parametrize("weighting", [*ALL, *MORE], ids=repr)
 
 

@@ -8,7 +8,6 @@ edges of quantisation bins, say) is alike for all entries and needs no wide netw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from scoresde.nn.embeddings import Conditioning, FourierInput
 __all__ = ["Pointwise"]
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, init=False)
 class Pointwise(nn.Module):
     """Gives an inner network with ``outputs=context`` a head that is shared by all entries; gives 0 before training.
 
@@ -41,13 +40,9 @@ class Pointwise(nn.Module):
     width: int = 48
     embedding_width: int = 64
 
-    def __new__(cls, *_: Any, **__: Any) -> Pointwise:
-        """A module must be initialised before its submodule is assigned, which dataclass fields are first."""
-        self = super().__new__(cls)
-        nn.Module.__init__(self)
-        return self
-
-    def __post_init__(self) -> None:
+    def __init__(self, net: nn.Module, fourier: FourierInput, width: int = 48, embedding_width: int = 64) -> None:
+        super().__init__()  # before a submodule can be assigned, so the dataclass cannot write this
+        self.net, self.fourier, self.width, self.embedding_width = net, fourier, width, embedding_width
         for name in ("width", "embedding_width"):
             check_positive(name, getattr(self, name), whole=True)
         context = getattr(self.net, "outputs", 1)
