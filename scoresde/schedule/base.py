@@ -83,16 +83,19 @@ class Schedule(ABC):
 
 
 def positive(**values: float) -> None:
+    """Refuses a setting that is not a positive finite number."""
     for name, value in values.items():
         if not (isinstance(value, (int, float)) and 0 < value < math.inf):
             raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
 
 
 def whole(steps: int) -> None:
+    """Refuses a number of steps that is not a positive integer."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a positive integer, got {steps!r}.")
 
 
 def increasing(low_name: str, low: float, high_name: str, high: float) -> None:
+    """Refuses two settings that are not finite, the first below the second."""
     if not -math.inf < low < high < math.inf:
         raise ValueError(f"{low_name} must be below {high_name}, both finite, got {low!r} and {high!r}.")
