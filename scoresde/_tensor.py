@@ -279,6 +279,16 @@ def check_finite(x: Tensor, name: str = "x") -> None:
         )
 
 
+def check_steps(steps: int) -> None:
+    """Refuses a number of steps that is not a positive integer.
+
+    Raises:
+        ValueError: If it is not; True is none.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be a positive integer, got {steps!r}.")
+
+
 class Noise:
     """Where randomness comes from: one generator for the batch, or one per sample.
 

@@ -89,8 +89,7 @@ class Knots(Times):
     first: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps must be a positive integer, got {self.steps!r}.")
+        t.check_steps(self.steps)
         if isinstance(self.first, bool) or not isinstance(self.first, int) or not 1 <= self.first <= self.steps:
             raise ValueError(f"first must be an integer in 1 … {self.steps}, got {self.first!r}.")
 

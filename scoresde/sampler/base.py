@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scoresde import _tensor as t
 from scoresde._tensor import Noise
 from scoresde.parameterization import Prediction
 from scoresde.sampler.grid import Chain, Grid
@@ -81,8 +82,7 @@ class StepSampler(Sampler):
     grid: Grid = field(default_factory=Chain)
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps must be a positive integer, got {self.steps!r}.")
+        t.check_steps(self.steps)
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.sde import SDE
 
@@ -36,8 +37,7 @@ class Grid(ABC):
             ValueError: If ``steps`` is not a positive integer, ``start`` is not above the grid's end, or the times do
                 not fall strictly.
         """
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps must be a positive integer, got {steps!r}.")
+        t.check_steps(steps)
         first = sde.tau_max if start is None else float(start)
         if not sde.tau_min < first <= sde.tau_max * (1 + 1e-6):
             raise ValueError(

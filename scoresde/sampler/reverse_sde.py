@@ -125,8 +125,7 @@ class TorchSDE(Sampler):
     def __post_init__(self) -> None:
         if self.method not in ("srk", "euler"):
             raise ValueError(f"no method is named {self.method!r}; {nearest(str(self.method), ('srk', 'euler'))}")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps must be a positive integer, got {self.steps!r}.")
+        t.check_steps(self.steps)
 
     def run(self, x: Tensor, path: Path) -> tuple[Tensor, float]:
         """Solves from the start to ``tau_min``; see `Sampler.run`.

@@ -63,7 +63,7 @@ class Schedule(ABC):
         Raises:
             ValueError: If ``steps`` is not a positive integer.
         """
-        whole(steps)
+        t.check_steps(steps)
         return [0.0, *(float(self._tau(k / steps)) for k in range(1, steps + 1))]
 
     def to_betas(self, steps: int) -> list[float]:
@@ -87,12 +87,6 @@ def positive(**values: float) -> None:
     for name, value in values.items():
         if not (isinstance(value, (int, float)) and 0 < value < math.inf):
             raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
-
-
-def whole(steps: int) -> None:
-    """Refuses a number of steps that is not a positive integer."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a positive integer, got {steps!r}.")
 
 
 def increasing(low_name: str, low: float, high_name: str, high: float) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Scalar
-from scoresde.schedule.base import Schedule, whole
+from scoresde.schedule.base import Schedule
 
 __all__ = ["FromBetas", "LinearBetas"]
 
@@ -97,7 +97,7 @@ class LinearBetas(Schedule):
 
     @cached_property
     def _clock(self) -> FromBetas:
-        whole(self.steps)
+        t.check_steps(self.steps)
         gap = (self.last - self.first) / max(self.steps - 1, 1)
         return FromBetas(tuple(self.first + gap * k for k in range(self.steps)))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Scalar
-from scoresde.schedule.base import Schedule, increasing, positive, whole
+from scoresde.schedule.base import Schedule, increasing, positive
 
 __all__ = ["Cosine", "Linear", "LogLinear", "Sigmoid"]
 
@@ -62,7 +62,7 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         positive(shift=self.shift, clip=self.clip)
-        whole(self.steps)
+        t.check_steps(self.steps)
         if self.clip > 1:
             raise ValueError(f"clip must lie in (0, 1], got {self.clip!r}.")
         if self.steps > 1:
