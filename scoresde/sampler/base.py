@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from scoresde import _tensor as t
+from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.parameterization import Prediction
 from scoresde.sampler.grid import Chain, Grid
@@ -86,13 +87,30 @@ class StepSampler(Sampler):
 
     @property
     @abstractmethod
-    def order(self) -> int:
-        """Order of the global error in the step: of the terminal map, or variance where the step draws noise."""
+    def order(self) -> int | None:
+        """Order of the global error in the step: of the terminal map, or variance where the step draws noise.
+
+        A multistep method's is that from an exact start, `start_order` that from its own. None where more steps alone
+        do not lead to the data's law, as with Langevin steps of a fixed size: then its stationary law is stated.
+        """
+
+    @property
+    def start_order(self) -> int | None:
+        """Order with the method's own start-up."""
+        return self.order
 
     @property
     def stochastic(self) -> bool:
         """Whether the step draws noise."""
         return False
+
+    def brownian_clock(self, tau: float) -> float:
+        r"""Time $b(\tau)$ of the Brownian path whose increments are the noise: $z = (W_{b(s)} - W_{b(\tau)})/\sqrt{\Delta b}$.
+
+        It grows as τ falls. Default: the signal-to-noise ratio, on which the noise of the exactly solved linear part
+        of the reverse SDE is an increment whatever the step.
+        """
+        return t.exp(ou.log_snr(tau))
 
     @abstractmethod
     def step(
