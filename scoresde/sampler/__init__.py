@@ -3,7 +3,18 @@
 from scoresde.sampler.base import Observer, Path, Predict, Sampler, SolverError, StepSampler
 from scoresde.sampler.ddpm import DDPM
 from scoresde.sampler.draw import Samples, sample
-from scoresde.sampler.grid import Chain, Custom, Grid, UniformAngle, UniformLogSNR, UniformTau, UniformU
+from scoresde.sampler.grid import (
+    Chain,
+    Custom,
+    Grid,
+    Karras,
+    PowerU,
+    Spaced,
+    UniformAngle,
+    UniformLogSNR,
+    UniformTau,
+    UniformU,
+)
 from scoresde.sampler.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampler.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
 
@@ -16,13 +27,16 @@ __all__ = [
     "EulerMaruyama",
     "ExponentialSDE",
     "Grid",
+    "Karras",
     "Observer",
     "Path",
+    "PowerU",
     "Predict",
     "RungeKutta",
     "Sampler",
     "Samples",
     "SolverError",
+    "Spaced",
     "StepSampler",
     "TorchSDE",
     "UniformAngle",

@@ -1,0 +1,113 @@
+"""Which grids are even in a coordinate of their own? Those whose last time is ``tau_min``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde.sampler.grid.base import Grid
+from scoresde.schedule.base import positive
+from scoresde.sde import SDE
+
+__all__ = ["Karras", "PowerU", "UniformAngle", "UniformLogSNR", "UniformTau", "UniformU"]
+
+
+def _even(
+    to: Callable[[float], float], back: Callable[[float], float], start: float, end: float, steps: int
+) -> list[float]:
+    """Evenly spaced in ``to(tau)``; the two ends are kept exactly."""
+    a, b = to(start), to(end)
+    return [start, *(back(a + (b - a) * i / steps) for i in range(1, steps)), end]
+
+
+@dataclass(frozen=True)
+class UniformU(Grid):
+    """Even in the clock's u, from the start down to ``tau_min``."""
+
+    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """See the class."""
+        clock = sde.schedule
+        return _even(lambda v: float(clock.u(v)), lambda v: float(clock.tau(v)), start, sde.tau_min, steps)
+
+
+@dataclass(frozen=True)
+class UniformTau(Grid):
+    """Even in OU time, from the start down to ``tau_min``."""
+
+    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """See the class."""
+        return _even(float, float, start, sde.tau_min, steps)
+
+
+@dataclass(frozen=True)
+class UniformLogSNR(Grid):
+    """Even in log-SNR, from the start down to ``tau_min``; needs a start with some signal left."""
+
+    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """See the class."""
+        return _even(lambda v: float(ou.log_snr(v)), lambda v: float(ou.tau_from_log_snr(v)), start, sde.tau_min, steps)
+
+
+@dataclass(frozen=True)
+class UniformAngle(Grid):
+    """Even in the angle φ = atan(σ/α), from the start down to ``tau_min``."""
+
+    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """See the class."""
+        return _even(lambda v: float(ou.angle(v)), lambda v: float(ou.tau_from_angle(v)), start, sde.tau_min, steps)
+
+
+@dataclass(frozen=True)
+class PowerU(Grid):
+    r"""Even in $u^{1/power}$, from the start down to ``tau_min``: the closer to the data, the shorter the steps.
+
+    Args:
+        power: 2 is the quadratic grid, 1 is `UniformU`; above 0.
+
+    Source: Song, Meng & Ermon 2021, appendix D.2 (quadratic); Zhang & Chen 2023 (DEIS), appendix H.3, "power in t".
+    """
+
+    power: float = 2.0
+
+    def __post_init__(self) -> None:
+        positive(power=self.power)
+
+    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """See the class."""
+        clock, power = sde.schedule, self.power
+        return _even(
+            lambda v: float(clock.u(v)) ** (1.0 / power),
+            lambda v: float(clock.tau(min(v**power, 1.0))),
+            start,
+            sde.tau_min,
+            steps,
+        )
+
+
+@dataclass(frozen=True)
+class Karras(Grid):
+    r"""Even in $(\sigma/\alpha)^{1/\rho}$, from the start down to ``tau_min``; needs a start with some signal left.
+
+    Args:
+        rho: ρ, above 0; 1 is even in σ/α, and infinity would be `UniformLogSNR`.
+
+    Source: Karras et al. 2022, eq. 5, whose σ is our σ/α; DEIS's "power in ρ".
+    """
+
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        positive(rho=self.rho)
+
+    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """See the class."""
+        rho = 2.0 * self.rho  # log-SNR is that of the squares
+        return _even(
+            lambda v: t.exp(-ou.log_snr(v) / rho),
+            lambda v: ou.tau_from_log_snr(-rho * t.log(v)),
+            start,
+            sde.tau_min,
+            steps,
+        )
