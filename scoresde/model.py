@@ -85,6 +85,9 @@ class ScoreModel(Model):
         parameterization: What the output estimates.
         event_shape: Shape of one sample; states what ``sample(model, n)`` draws.
         data: The description of the data it was trained on: the one source of their scaling.
+        learned_variance: The network returns two values per element, as ``(B, *D, 2)`` (this package's ``outputs=2``)
+            or as twice the channels, ``(B, 2C, …)``. The second, from [-1, 1], is the prediction's ``mix`` in [0, 1]
+            (not clamped), which ``DDPM(rev_var="learned")`` reads. A `Loss` trains the first only.
 
     Raises:
         ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`), or
@@ -98,6 +101,7 @@ class ScoreModel(Model):
         parameterization: Parameterization | None = None,
         event_shape: tuple[int, ...] | None = None,
         data: Description | None = None,
+        learned_variance: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
@@ -105,6 +109,7 @@ class ScoreModel(Model):
         self.parameterization = V() if parameterization is None else parameterization
         self.data = data
         self.event_shape = tuple(event_shape) if event_shape is not None else (data.shape if data else None)
+        self.learned_variance = learned_variance
         self._check()
 
     def _check(self) -> None:
@@ -132,9 +137,26 @@ class ScoreModel(Model):
         else:
             log_snr = torch.full((x.shape[0],), log_snr, dtype=torch.float32, device=x.device)
         out = net(inner, log_snr, **cond)
+        out, mix = out if out.dtype == x.dtype else out.to(x.dtype), None
+        if self.learned_variance:
+            out, mix = _halves(out, x)
         if out.shape != x.shape:
             raise ValueError(f"the network must return the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}.")
-        return Prediction(x, tau, out if out.dtype == x.dtype else out.to(x.dtype), self.parameterization)
+        return Prediction(x, tau, out, self.parameterization, mix)
+
+
+def _halves(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The output proper and the ``mix`` of a network with a learned variance."""
+    if out.shape == (*x.shape, 2):
+        out, second = out.unbind(-1)
+    elif x.ndim > 1 and out.shape == (len(x), 2 * x.shape[1], *x.shape[2:]):
+        out, second = out.chunk(2, 1)
+    else:
+        raise ValueError(
+            f"with learned_variance the network must return two values per element, {(*x.shape, 2)} or twice the "
+            f"channels, got {tuple(out.shape)}; give it outputs=2, or leave learned_variance out."
+        )
+    return out, second * 0.5 + 0.5
 
 
 def _first_parameter(module: nn.Module) -> Tensor | None:

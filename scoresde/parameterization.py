@@ -153,13 +153,17 @@ class Prediction:
         tau: Its OU time, a positive number or ``(B,)``.
         out: The network's output, as ``x``.
         parameterization: What ``out`` estimates.
+        mix: Where a learned reverse variance stands between log β̃ (0) and log β (1), as ``x``; None if not learned.
     """
 
-    def __init__(self, x: Tensor, tau: Scalar, out: Tensor, parameterization: Parameterization) -> None:
+    def __init__(
+        self, x: Tensor, tau: Scalar, out: Tensor, parameterization: Parameterization, mix: Tensor | None = None
+    ) -> None:
         self.x = x
         self.tau = tau
         self.out = out
         self.parameterization = parameterization
+        self.mix = mix
 
     def _solve(self) -> tuple[Scalar, Scalar, Scalar, Scalar, Scalar]:
         p, q = self.parameterization.coefficients(self.tau)

@@ -120,6 +120,7 @@ def load_model(
         spec.parse(settings["parameterization"], classes, kind=Parameterization),
         spec.parse(settings["event_shape"], {}),
         None if settings["data"] == "None" else spec.parse(settings["data"], classes, kind=Description),
+        spec.parse(settings["learned_variance"], {}),
     )
     load_into(model.net, weights)
     return model.eval()
@@ -143,7 +144,8 @@ def _settings(model: ScoreModel) -> dict[str, str | None]:
         net = spec.to_text(model.net)
     except TypeError:  # a network of the user's own that is no dataclass: its class is named, its object handed back
         net = None
-    parts = {n: spec.to_text(getattr(model, n)) for n in ("sde", "parameterization", "event_shape", "data")}
+    names = ("sde", "parameterization", "event_shape", "data", "learned_variance")
+    parts = {n: spec.to_text(getattr(model, n)) for n in names}
     return {"net": net, "net_class": type(model.net).__name__, **parts}
 
 
@@ -159,7 +161,7 @@ def _stored(checkpoint: Checkpoint) -> dict[str, Any]:
         raise ValueError(
             f"{checkpoint.path} must hold a model, as save_model writes it, got {sorted(checkpoint.meta)}."
         )
-    return settings
+    return {"learned_variance": "False", **settings}  # not written before a variance could be learned
 
 
 def _refuse(checkpoint: Checkpoint, asked: Mapping[str, str | None]) -> None:

@@ -17,6 +17,7 @@ from scoresde.sampler.grid import (
 )
 from scoresde.sampler.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampler.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
+from scoresde.sampler.variance import OptimalVariance, optimal_variance
 
 __all__ = [
     "DDIM",
@@ -29,6 +30,7 @@ __all__ = [
     "Grid",
     "Karras",
     "Observer",
+    "OptimalVariance",
     "Path",
     "PowerU",
     "Predict",
@@ -43,5 +45,6 @@ __all__ = [
     "UniformLogSNR",
     "UniformTau",
     "UniformU",
+    "optimal_variance",
     "sample",
 ]

@@ -7,9 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from scoresde import _tensor as t
 from scoresde import ou
+from scoresde._tensor import Scalar
+from scoresde.parameterization import Prediction
 from scoresde.sampler.base import Predict, StepSampler
+from scoresde.sampler.variance import OptimalVariance
 from scoresde.sde import posterior_coefficients
 from scoresde.spec import nearest
 
@@ -23,18 +29,25 @@ class DDPM(StepSampler):
     Args:
         steps: Any number; the chain's own length K gives the chain as trained.
         grid: Default the chain's, which ends at 0.
-        rev_var: ``"beta_tilde"``, the posterior's variance (optimal for data at one point), or ``"beta"``, the
-            step's (optimal for unit normal data).
+        rev_var: ``"beta_tilde"``, the posterior's variance (optimal for data at one point); ``"beta"``, the step's
+            (optimal for unit normal data); an `OptimalVariance`, between the two, estimated from the model by
+            `optimal_variance` (exact for Gaussian data whatever the steps); or ``"learned"``,
+            $\beta^{mix}\tilde\beta^{1 - mix}$ with the ``mix`` that the network returns.
 
-    Source: Ho, Jain & Abbeel 2020, algorithm 2 and eqs. 6–7.
+    Raises:
+        ValueError: If ``rev_var`` is none of these; when sampling, if it is to be learned and the model returns no
+            ``mix``.
+
+    Source: Ho, Jain & Abbeel 2020, algorithm 2 and eqs. 6–7; Nichol & Dhariwal 2021, eq. 15 (learned); Bao et al. 2022
+    (Analytic-DPM), eq. 7 (optimal).
     """
 
-    rev_var: str = "beta_tilde"
+    rev_var: str | OptimalVariance = "beta_tilde"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = ("beta", "beta_tilde")
-        if self.rev_var not in known:
+        known = ("beta", "beta_tilde", "learned")
+        if not isinstance(self.rev_var, OptimalVariance) and self.rev_var not in known:
             raise ValueError(f"no rev_var is named {self.rev_var!r}; {nearest(str(self.rev_var), known)}")
 
     @property
@@ -52,8 +65,25 @@ class DDPM(StepSampler):
     ) -> tuple[Any, Any]:
         """See the class."""
         on_x0, on_x, rev_var = posterior_coefficients(tau, s)
-        mean = t.combine(on_x, x, on_x0, predict(x, tau).x0)
+        prediction = predict(x, tau)
+        mean = t.combine(on_x, x, on_x0, prediction.x0)
         if s == 0:
             return mean, None
-        std = math.sqrt(rev_var if self.rev_var == "beta_tilde" else ou.beta(tau, s))
-        return t.combine(1.0, mean, std, noise()), None
+        if self.rev_var == "learned":
+            return mean + noise() * _learned_std(prediction, ou.beta(tau, s), rev_var), None
+        if self.rev_var == "beta":
+            rev_var = ou.beta(tau, s)
+        elif isinstance(self.rev_var, OptimalVariance):
+            rev_var += on_x0 * on_x0 * self.rev_var.posterior_variance(tau)
+        return t.combine(1.0, mean, math.sqrt(rev_var), noise()), None
+
+
+def _learned_std(prediction: Prediction, beta: Scalar, beta_tilde: Scalar) -> Tensor:
+    """The root of what lies between the two variances at ``mix``, in their logarithms, ``(B, *D)``."""
+    if prediction.mix is None:
+        raise ValueError(
+            "a learned variance needs a model that returns one, got a prediction without mix; build it with "
+            "ScoreModel(…, learned_variance=True), or take rev_var='beta_tilde' or optimal_variance(model, x0)."
+        )
+    low = 0.5 * t.log(beta_tilde)
+    return torch.exp(prediction.mix * (0.5 * t.log(beta) - low) + low)

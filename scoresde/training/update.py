@@ -207,4 +207,4 @@ class Run:
 
 
 def _with_net(model: ScoreModel, net: nn.Module) -> ScoreModel:
-    return ScoreModel(net, model.sde, model.parameterization, model.event_shape, model.data)
+    return ScoreModel(net, model.sde, model.parameterization, model.event_shape, model.data, model.learned_variance)
