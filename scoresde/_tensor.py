@@ -158,7 +158,7 @@ def _cached_table(values: tuple[float, ...], device: torch.device, dtype: torch.
 def table(values: tuple[float, ...], like: Tensor) -> Tensor:
     """A constant vector on the device of ``like``, copied there once. Shape ``(len(values),)``."""
     dtype = wide(like.device)
-    if like.device.type == "meta" or isinstance(like, FakeTensor):  # a fake table must not enter the cache
+    if not has_values(like):  # a fake table must not enter the cache
         return torch.empty(len(values), dtype=dtype, device=like.device)
     return _cached_table(values, like.device, dtype)
 
@@ -166,6 +166,11 @@ def table(values: tuple[float, ...], like: Tensor) -> Tensor:
 def wide(device: torch.device) -> torch.dtype:
     """The widest floating type of a device: float64, or float32 where the device has none."""
     return torch.float64 if has_float64(device) else torch.float32
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether the tensor holds numbers: it is neither on the meta device nor a fake."""
+    return x.device.type != "meta" and not isinstance(x, FakeTensor)
 
 
 def has_float64(device: torch.device) -> bool:
@@ -267,7 +272,7 @@ def check_finite(x: Tensor, name: str = "x") -> None:
     Raises:
         ValueError: Names the first index with such a value and how many samples have one.
     """
-    if x.device.type == "meta" or isinstance(x, FakeTensor) or not x.dtype.is_floating_point:
+    if not has_values(x) or not x.dtype.is_floating_point:
         return
     bad = ~torch.isfinite(x)
     if bool(bad.any()):

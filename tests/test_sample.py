@@ -24,9 +24,12 @@ from scoresde.sampler import (
     EulerMaruyama,
     ExponentialSDE,
     Grid,
+    Path,
+    Progress,
     RungeKutta,
     Sampler,
     Samples,
+    StepSampler,
     TorchSDE,
     UniformAngle,
     UniformLogSNR,
@@ -160,15 +163,113 @@ def test_a_trajectory_holds_the_state_after_every_step() -> None:
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
 def test_an_observer_hears_of_every_step_and_of_the_end(sampler: Sampler) -> None:
-    heard: list[tuple[int, int, float, Tensor]] = []
-    drawn = sample(NORMAL, 3, sampler, seeds=[1, 2, 3], observe=lambda *call: heard.append(call))
-    done, steps, tau, x = heard[-1]
-    assert done == steps
-    assert tau == drawn.tau
-    assert torch.equal(x, drawn.x)
-    assert [call[0] for call in heard] == sorted(call[0] for call in heard)
+    heard: list[Progress] = []
+    drawn = sample(NORMAL, 3, sampler, seeds=[1, 2, 3], observe=heard.append)
+    last = heard[-1]
+    assert last.done == last.steps
+    assert last.tau == drawn.tau
+    assert torch.equal(last.x, drawn.x)
+    assert [now.done for now in heard] == sorted(now.done for now in heard)
     if sampler in STEPS:
-        assert [call[0] for call in heard] == list(range(1, 8))
+        assert [now.done for now in heard] == list(range(1, 8))
+
+
+@pytest.mark.parametrize("sampler", [DDPM(7), EulerMaruyama(7), DDIM(7)], ids=repr)
+@pytest.mark.parametrize("denoise", [False, True])
+def test_a_preview_is_the_data_estimate_that_the_step_was_made_with_and_costs_no_call(
+    sampler: StepSampler, denoise: bool
+) -> None:
+    model, heard = net_model(VE()), []
+    settings: dict[str, Any] = {"seeds": [1, 2, 3], "denoise": denoise, "dtype": torch.float64}
+    drawn = sample(model, 3, sampler, previews=True, trajectory=True, observe=heard.append, **settings)
+    assert drawn.taus is not None
+    assert drawn.previews is not None
+    assert drawn.trajectory is not None
+    assert drawn.previews.shape == (len(drawn.taus) - 1, 3, 2)
+    for tau, x, preview in zip(drawn.taus, drawn.trajectory, drawn.previews):
+        expected = model(x / float(VE().scale(tau)), tau).x0
+        torch.testing.assert_close(preview, expected, rtol=0, atol=1e-8)
+    for now, preview in zip(heard, drawn.previews):
+        assert torch.equal(now.x0, preview)
+    alone = sample(model, 3, sampler, previews=True, **settings)
+    assert alone.trajectory is None
+    assert alone.taus == drawn.taus
+    assert alone.previews is not None
+    assert torch.equal(alone.previews, drawn.previews)
+    plain = sample(model, 3, sampler, **settings)
+    assert (plain.previews, plain.taus, plain.nfe) == (None, None, drawn.nfe)
+    assert torch.equal(plain.x, drawn.x)
+
+
+@pytest.mark.parametrize("sampler", ALL, ids=repr)
+def test_every_sampler_gives_previews_one_per_step_and_batch(sampler: Sampler) -> None:
+    n = 1 if isinstance(sampler, ODE) else 4
+    drawn = sample(NORMAL, n, sampler, seeds=range(n), batch_size=3, previews=True)
+    assert drawn.taus is not None
+    assert drawn.previews is not None
+    assert drawn.previews.shape == (len(drawn.taus) - 1, n, 2)
+    assert not drawn.previews.isnan().any()
+
+
+@pytest.mark.parametrize("sampler", [*STEPS, ODE()], ids=repr)
+def test_an_observer_s_true_answer_ends_the_walk_where_it_stands(sampler: Sampler) -> None:
+    settings: dict[str, Any] = {"seeds": [1, 2, 3], "trajectory": True, "previews": True}
+    whole = sample(NORMAL, 3, sampler, **settings)
+    heard: list[Progress] = []
+
+    def until_half(now: Progress) -> bool:
+        heard.append(now)
+        return now.tau < 1.0
+
+    half = sample(NORMAL, 3, sampler, observe=until_half, **settings)
+    assert whole.taus is not None
+    assert half.taus == whole.taus[: len(heard) + 1]
+    assert half.tau == heard[-1].tau < 1.0
+    assert all(now.tau >= 1.0 for now in heard[:-1])
+    assert half.taus is not None
+    assert whole.trajectory is not None
+    assert half.trajectory is not None
+    assert torch.equal(half.x, half.trajectory[-1])
+    assert torch.equal(half.trajectory, whole.trajectory[: len(half.taus)])
+    assert half.nfe < whole.nfe
+    end = sample(NORMAL, 3, sampler, observe=until_half, denoise=True, **settings)
+    assert (end.tau, end.nfe) == (0.0, half.nfe + 1)
+    torch.testing.assert_close(end.x, NORMAL(half.x, half.tau).x0, rtol=0, atol=1e-14)
+
+
+def test_every_batch_is_stopped_at_its_own_step_and_all_must_agree() -> None:
+    model = net_model()
+    drawn = sample(model, 5, DDIM(7), batch_size=2, observe=lambda now: now.done == 3)
+    assert (drawn.x.shape, drawn.tau, drawn.nfe) == ((5, 2), Chain().times(VPSDE(), 7)[3], 3)
+    ends = iter([3, 4, 4])
+    until = {}
+    with pytest.raises(
+        ValueError, match=r"must stand at one tau, but batches were stopped at 0\.\d+, .*batch_size out"
+    ):
+        sample(model, 5, DDIM(7), batch_size=2, observe=lambda now: now.done == _of_batch(now, until, ends))
+
+
+def _of_batch(now: Progress, until: dict[str, int], ends: Any) -> int:
+    """The step at which the batch at hand ends."""
+    if now.done == 1:
+        until["step"] = next(ends)
+    return until["step"]
+
+
+def test_all_observers_hear_of_the_last_step_and_the_bar_is_filled(capsys: pytest.CaptureFixture[str]) -> None:
+    sample(NORMAL, 4, DDPM(6), batch_size=2, progress=True, observe=lambda now: now.done == 2)
+    assert "100%" in capsys.readouterr().out
+
+
+def test_a_step_told_of_before_any_network_call_is_refused() -> None:
+    class Hasty(Sampler):
+        def run(self, x: Tensor, path: Path) -> tuple[Tensor, float]:
+            assert path.observe is not None
+            path.observe(1, 1, 0.1, x)
+            return x, 0.1
+
+    with pytest.raises(RuntimeError, match=r"a step must call the network, but .*Hasty.* before any call"):
+        sample(NORMAL, 2, Hasty(), previews=True)
 
 
 def test_a_progress_bar_is_shown_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,7 +87,7 @@ def test_nan_is_found_in_whichever_batch_it_is_and_observers_hear_of_each_step_o
     heard: list[int] = []
     bad = torch.tensor([False, False, False, True])
     with pytest.raises(RuntimeError, match=r"samples \[1\] of a batch of 2"):
-        sample(_failing(), 4, DDPM(5), bad=bad, batch_size=2, observe=lambda done, *_: heard.append(done))
+        sample(_failing(), 4, DDPM(5), bad=bad, batch_size=2, observe=lambda now: heard.append(now.done))
     assert heard == [1, 2, 3, 4, 5] * 2
 
 

@@ -1,6 +1,7 @@
 """Ways back from the prior: the DDPM chain, the reverse SDE, the probability-flow ODE."""
 
-from scoresde.sampler.base import Observer, Path, Predict, Sampler, SolverError, StepSampler
+from scoresde.sampler.base import Observe, Observer, Path, Predict, Progress, Sampler, SolverError, StepSampler
+from scoresde.sampler.brownian import Brownian
 from scoresde.sampler.ddpm import DDPM
 from scoresde.sampler.draw import Samples, sample
 from scoresde.sampler.grid import (
@@ -23,17 +24,20 @@ __all__ = [
     "DDIM",
     "DDPM",
     "ODE",
+    "Brownian",
     "Chain",
     "Custom",
     "EulerMaruyama",
     "ExponentialSDE",
     "Grid",
     "Karras",
+    "Observe",
     "Observer",
     "OptimalVariance",
     "Path",
     "PowerU",
     "Predict",
+    "Progress",
     "RungeKutta",
     "Sampler",
     "Samples",

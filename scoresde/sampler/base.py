@@ -13,16 +13,44 @@ from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.parameterization import Prediction
+from scoresde.sampler.brownian import Brownian
 from scoresde.sampler.grid import Chain, Grid
 from scoresde.sde import SDE
 
-__all__ = ["Observer", "Path", "Predict", "Sampler", "SolverError", "StepSampler"]
+__all__ = ["Observe", "Observer", "Path", "Predict", "Progress", "Sampler", "SolverError", "StepSampler"]
 
 Predict = Callable[[Any, Any], Prediction]
 """One network call: ``predict(x, tau)``."""
 
-Observer = Callable[[int, int, float, Tensor], None]
-"""Called with (steps done, steps in all, tau, x) after each step; adaptive solvers call it with their own steps."""
+Observe = Callable[[int, int, float, Tensor], None]
+"""How a sampler tells of a step: ``observe(done, steps, tau, x)``; it may raise, to end the walk there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """How far a walk has come: what an observer is handed after each step.
+
+    Attributes:
+        done, steps: Steps done, and in all; adaptive solvers, which do not know theirs, tell per cents of the way.
+        tau: OU time at which ``x`` stands.
+        x: State, not in the view's coordinates, ``(B, *D)``.
+        prediction: The last network call, made at a time above ``tau``.
+    """
+
+    done: int
+    steps: int
+    tau: float
+    x: Tensor
+    prediction: Prediction
+
+    @property
+    def x0(self) -> Tensor:
+        """Preview: the data estimate of the last network call, ``(B, *D)``; computed when asked for, without a call."""
+        return self.prediction.x0
+
+
+Observer = Callable[[Progress], object]
+"""Called after each step; a true answer ends the walk there (so does tqdm's ``update``, which answers now and then)."""
 
 
 class SolverError(RuntimeError):
@@ -39,13 +67,15 @@ class Path:
         noise: Source of randomness.
         start: OU time at which ``x`` stands.
         observe: Called after each step, or None.
+        brownian: Where the noise of a step comes from, on the sampler's clock; None for fresh noise in every step.
     """
 
     predict: Predict
     sde: SDE
     noise: Noise
     start: float
-    observe: Observer | None = None
+    observe: Observe | None = None
+    brownian: Brownian | None = None
 
 
 class Sampler(ABC):
@@ -105,12 +135,20 @@ class StepSampler(Sampler):
         return False
 
     def brownian_clock(self, tau: float) -> float:
-        r"""Time $b(\tau)$ of the Brownian path whose increments are the noise: $z = (W_{b(s)} - W_{b(\tau)})/\sqrt{\Delta b}$.
+        r"""Time $b(\tau) \ge 0$ of the Brownian path that a step's noise is taken from where runs are coupled.
 
-        It grows as τ falls. Default: the signal-to-noise ratio, on which the noise of the exactly solved linear part
-        of the reverse SDE is an increment whatever the step.
+        $z = (W_{b(s)} - W_{b(\tau)})/\sqrt{b(s) - b(\tau)}$; it grows as τ falls. Default: the signal-to-noise ratio,
+        on which the noise of the exactly solved linear part of the reverse SDE is an increment whatever the step.
         """
         return t.exp(ou.log_snr(tau))
+
+    @property
+    def strong_order(self) -> float | None:
+        """Order of the root mean square error at the end along one Brownian path; None where there is none to state.
+
+        1 is what additive noise gives to every method that takes nothing but the path's increments.
+        """
+        return 1.0 if self.stochastic and self.order is not None else None
 
     @abstractmethod
     def step(
@@ -133,7 +171,8 @@ class StepSampler(Sampler):
     def run(self, x: Tensor, path: Path) -> tuple[Tensor, float]:
         """Walks the grid; see `Sampler.run`."""
         taus = self.grid.times(path.sde, self.steps, path.start)
-        predict, observe, step, memory = path.predict, path.observe, self.step, None
+        step = self.step if path.brownian is None else _coupled(self, path.brownian)
+        predict, observe, memory = path.predict, path.observe, None
 
         def noise() -> Tensor:
             return path.noise.normal(x)
@@ -143,3 +182,22 @@ class StepSampler(Sampler):
             if observe is not None:
                 observe(i + 1, self.steps, taus[i + 1], x)
         return x, taus[-1]
+
+
+def _coupled(sampler: StepSampler, brownian: Brownian) -> Callable[..., tuple[Any, Any]]:
+    """The sampler's step with its first noise taken from the Brownian path; what it draws beside that stays fresh."""
+    clock = sampler.brownian_clock
+
+    def step(predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any) -> tuple[Any, Any]:
+        drawn = False
+
+        def coupled() -> Any:
+            nonlocal drawn
+            if drawn:
+                return noise()
+            drawn = True
+            return brownian.normal(clock(tau), clock(s))
+
+        return sampler.step(predict, x, tau, s, coupled, memory)
+
+    return step

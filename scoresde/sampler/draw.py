@@ -14,9 +14,9 @@ from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.data import Description
 from scoresde.model import Model, evaluating, refuse_unknown
-from scoresde.sampler.base import Observer, Sampler
+from scoresde.sampler.base import Observer, Sampler, StepSampler
 from scoresde.sampler.progress import bar
-from scoresde.sampler.run import Batch, Walk, has_values
+from scoresde.sampler.run import Batch, Walk
 
 __all__ = ["Samples", "sample"]
 
@@ -27,10 +27,13 @@ class Samples:
 
     Attributes:
         x: Samples in the view's coordinates (those of the data, at ``tau``), model units, ``(n, *D)``.
-        tau: OU time at which they stand: ``tau_min``, or 0 after the chain's last step or a final denoising.
+        tau: OU time at which they stand: ``tau_min``, or 0 after the chain's last step or a final denoising, or where
+            an observer stopped.
         nfe: Network calls per sample (of a batch-coupled adaptive solver: of the batch with the most).
-        taus: Times of the trajectory, or None.
+        taus: Times of the start, of every step and of a final denoising; None without trajectory or previews.
         trajectory: States at those times, view's coordinates, ``(len(taus), n, *D)``, or None.
+        previews: The data estimates of the last network calls before ``taus[1:]``, in the data's coordinates,
+            ``(len(taus) - 1, n, *D)``, or None.
         description: The data's description, or None.
     """
 
@@ -39,6 +42,7 @@ class Samples:
     nfe: int
     taus: tuple[float, ...] | None = None
     trajectory: Tensor | None = None
+    previews: Tensor | None = None
     description: Description | None = None
 
     @cached_property
@@ -67,6 +71,8 @@ def sample(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     trajectory: bool = False,
+    previews: bool = False,
+    coupled: bool = False,
     progress: bool = False,
     observe: Observer | None = None,
     **cond: Tensor,
@@ -89,27 +95,37 @@ def sample(
         device: Where to sample; default where the model is. The model is not moved.
         dtype: Type of the state; default the wider of the model's and that of ``init``, at least float32.
         trajectory: Also returns the states along the way, the start among them.
+        previews: Also returns the data estimates along the way, those that the steps were made with: no more calls.
+        coupled: Takes a step's noise from a Brownian path that stays the same when the steps change (one per sample
+            with ``seeds``, else one for a batch), so that results converge as steps grow. For step samplers, on the
+            clock that each declares; without effect on those that draw no noise.
         progress: Shows a progress bar.
-        observe: Called after each step with (steps done, steps in all, tau, x), x not in the view's coordinates.
+        observe: Called with a `Progress` after each step of each batch. A true answer stops the batch there: its
+            samples stand at that τ (``denoise`` then still works), see ``Samples.tau``.
         **cond: Passed to the network, one entry per sample, ``(n, …)``.
 
     Returns:
         The samples, see `Samples`.
 
     Raises:
-        TypeError: If the sampler is none, or a keyword is neither an option nor read by the network.
+        TypeError: If the sampler is none, or no step sampler where ``coupled`` needs one, or a keyword is neither an
+            option nor read by the network.
         ValueError: If the shape, seeds, start, init, batch size or conditioning do not fit.
         RuntimeError: If the network returns NaN or infinity: names the network call, tau and the samples.
     """
     if not isinstance(sampler, Sampler):
         raise TypeError(f"sampler must be a Sampler, got {sampler!r}; pass an object such as DDPM(steps=250).")
+    if coupled and not isinstance(sampler, StepSampler):
+        raise TypeError(
+            f"coupled needs a sampler whose steps state the clock of their noise, got {sampler}; take a StepSampler."
+        )
     refuse_unknown(sample, model, cond)
     size = _size(model, shape)
     like = _reference(model, device, dtype, init)
     seeds = None if seeds is None else [int(seed) for seed in seeds]
     if generator is not None and seeds is not None:
         raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
-    if generator is None and seeds is None and has_values(like):
+    if generator is None and seeds is None and t.has_values(like):
         generator = torch.Generator(like.device).manual_seed(int(torch.randint(2**62, ())))
     _check_per_sample(size, seeds, init, cond)
     first, chunk = _start(model, start, init), _chunk(size[0], batch_size)
@@ -126,6 +142,8 @@ def sample(
                 {name: value[rows].to(like.device) for name, value in cond.items()},
                 denoise,
                 trajectory,
+                previews,
+                coupled,
                 (*bars(i, size[0]), *(() if observe is None else (observe,))),
             )
             walks.append(batch.walk(generator, None if seeds is None else seeds[rows]))
@@ -199,15 +217,28 @@ def _chunk(n: int, batch_size: int | None) -> int:
 def _join(walks: list[Walk], empty: Tensor, model: Model) -> Samples:
     if not walks:
         return Samples(empty, model.sde.tau_min, 0, description=model.data)
-    times = {tuple(tau for tau, _ in walk.kept) for walk in walks}
+    ends = sorted({walk.tau for walk in walks})
+    if len(ends) > 1:
+        raise ValueError(
+            f"samples must stand at one tau, but batches were stopped at {', '.join(f'{tau:g}' for tau in ends)}; "
+            "leave batch_size out, or stop at a tau."
+        )
+    times = {tuple(walk.times) for walk in walks}
     if len(times) > 1:
-        raise ValueError("a trajectory needs the same times in every batch; leave batch_size out for adaptive solvers.")
-    states = [torch.stack([state for _, state in walk.kept]) for walk in walks if walk.kept]
+        raise ValueError(
+            "a trajectory and previews need the same times in every batch; leave batch_size out for adaptive solvers."
+        )
     return Samples(
         torch.cat([walk.x for walk in walks]),
         walks[0].tau,
         max(walk.nfe for walk in walks),
-        times.pop() or None,
-        torch.cat(states, 1) if states else None,
+        (times.pop() or None) if walks[0].states or walks[0].previews else None,
+        _along([walk.states for walk in walks]),
+        _along([walk.previews for walk in walks]),
         model.data,
     )
+
+
+def _along(kept: list[list[Tensor]]) -> Tensor | None:
+    """Tensors of each time of each batch as ``(times, n, *D)``; None where there are none."""
+    return torch.cat([torch.stack(each) for each in kept], 1) if kept[0] else None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scoresde import _tensor as t
 from scoresde import ou
-from scoresde.sampler.base import Observer, Path, Predict, Sampler, SolverError, StepSampler
+from scoresde.sampler.base import Observe, Path, Predict, Sampler, SolverError, StepSampler
 from scoresde.sampler.grid import Grid, UniformAngle
 from scoresde.spec import nearest
 
@@ -180,7 +180,7 @@ class _Observed(torch.nn.Module):
     """The right-hand side together with torchdiffeq's callback for accepted steps, which feeds the observer."""
 
     def __init__(
-        self, velocity: Callable[[Tensor, Tensor], Tensor], observe: Observer | None, first: float, last: float
+        self, velocity: Callable[[Tensor, Tensor], Tensor], observe: Observe | None, first: float, last: float
     ) -> None:
         super().__init__()
         self.velocity, self.observe, self.ends = velocity, observe, (first, last)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from torch import Tensor
-
-from scoresde.sampler.base import Observer
+from scoresde.sampler.base import Observer, Progress
 
 __all__ = ["bar"]
 
@@ -25,15 +23,16 @@ def bar(shown: bool) -> Iterator[Callable[[int, int], tuple[Observer, ...]]]:
     if not shown:
         yield lambda *_: ()
         return
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
-    with Progress() as progress:
-        task = progress.add_task("sampling", total=1.0)
+    with Bar() as drawn:
+        task = drawn.add_task("sampling", total=1.0)
 
         def observers(done: int, total: int) -> tuple[Observer, ...]:
-            def advance(step: int, steps: int, _: float, x: Tensor) -> None:
-                progress.update(task, completed=(done + len(x) * step / steps) / total)
+            def advance(now: Progress) -> None:
+                drawn.update(task, completed=(done + len(now.x) * now.done / now.steps) / total)
 
             return (advance,)
 
         yield observers
+        drawn.update(task, completed=1.0)  # also where a walk was stopped

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
+from scoresde import _tensor as t
 from scoresde._tensor import Noise, Scalar
 from scoresde.model import Model
 from scoresde.parameterization import Prediction
-from scoresde.sampler.base import Observer, Path, Sampler, SolverError
+from scoresde.sampler.base import Observe, Observer, Path, Progress, Sampler, SolverError
+from scoresde.sampler.brownian import Brownian
 from scoresde.sde import SDE
 
-__all__ = ["Batch", "Walk", "has_values"]
+__all__ = ["Batch", "Walk"]
 
 
 @dataclass
@@ -26,13 +27,17 @@ class Walk:
         x: Last state, view's coordinates, ``(B, *D)``.
         tau: OU time at which it stands.
         nfe: Network calls.
-        kept: Times and states along the way, view's coordinates; empty unless asked for.
+        times: OU times of the start, of every step and of a final denoising; empty unless a record is asked for.
+        states: States then, view's coordinates; empty unless asked for.
+        previews: Data estimates of the last network calls before all those times but the first; as ``states``.
     """
 
     x: Tensor
     tau: float
     nfe: int
-    kept: list[tuple[float, Tensor]]
+    times: list[float] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+    previews: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,10 @@ class Batch:
         init: State there, view's coordinates; None for a draw from the prior.
         cond: Passed to the network.
         denoise: Ends with a data estimate.
-        keep: Keeps the trajectory.
-        observers: Called after each step.
+        keep: Keeps the states along the way.
+        preview: Keeps the data estimates along the way.
+        coupled: Takes the noise from one Brownian path per sample, or per batch where a generator draws it.
+        observers: Called after each step; a true answer of one ends the walk.
     """
 
     model: Model
@@ -59,6 +66,8 @@ class Batch:
     cond: Mapping[str, Tensor] = field(default_factory=dict)
     denoise: bool = False
     keep: bool = False
+    preview: bool = False
+    coupled: bool = False
     observers: tuple[Observer, ...] = ()
 
     def walk(self, generator: torch.Generator | None, seeds: list[int] | None) -> Walk:
@@ -70,40 +79,54 @@ class Batch:
         before = None if generator is None else generator.get_state()
         failure = None
         try:
-            walk = self._walk(Noise(generator, seeds), _Counted(self.model, self.cond), self.keep, self.observers)
-            if not has_values(walk.x) or bool(torch.isfinite(walk.x).all()):
+            predict, record = _Counted(self.model, self.cond), None
+            if self.keep or self.preview or self.observers:
+                predict = _Remembered(self.model, self.cond)
+                record = _Record(self, predict)
+            walk = self._walk(generator, seeds, predict, record)
+            if not t.has_values(walk.x) or bool(torch.isfinite(walk.x).all()):
                 return walk
         except SolverError as error:
             failure = error
         if generator is not None and before is not None:
             generator.set_state(before)
-        self._walk(Noise(generator, seeds), _Checked(self.model, self.cond), False, ())
+        self._walk(generator, seeds, _Checked(self.model, self.cond), None)
         raise failure or RuntimeError(
             f"samples must be finite, but {self.sampler} diverged on finite network outputs; use more steps."
         )
 
-    def _walk(self, noise: Noise, predict: _Counted, keep: bool, observers: tuple[Observer, ...]) -> Walk:
-        sde, kept = self.model.sde, []
+    def _walk(
+        self, generator: torch.Generator | None, seeds: list[int] | None, predict: _Counted, record: _Record | None
+    ) -> Walk:
+        sde, noise = self.model.sde, Noise(generator, seeds)
         if self.init is None:
             x = sde.prior(self.like, noise, self.start)
         else:
             x = self.init.to(self.like) / _scale(sde, self.start)
-
-        def observe(done: int, steps: int, tau: float, state: Tensor) -> None:
-            if keep:
-                kept.append((tau, state * _scale(sde, tau)))
-            for observer in observers:
-                observer(done, steps, tau, state)
-
-        if keep:
-            kept.append((self.start, x * _scale(sde, self.start)))
-        path = Path(predict, sde, noise, self.start, observe if keep or observers else None)
-        x, tau = self.sampler.run(x, path)
+        brownian = Brownian(self.like, _entropy(generator) if seeds is None else seeds) if self.coupled else None
+        observe: Observe | None = None if record is None else record.observe
+        path = Path(predict, sde, noise, self.start, observe, brownian)
+        if record is not None:
+            record.keep(self.start, x)
+        try:
+            x, tau = self.sampler.run(x, path)
+        except _Stopped as stopped:
+            x, tau = stopped.x, stopped.tau
         if self.denoise and tau > 0:
             x, tau = predict(x, tau).x0, 0.0
-            if keep:
-                kept.append((tau, x * _scale(sde, tau)))
-        return Walk(x * _scale(sde, tau), tau, predict.nfe, kept)
+            if record is not None:
+                record.keep(tau, x)
+        walk = Walk(x * _scale(sde, tau), tau, predict.nfe)
+        return (
+            walk
+            if record is None
+            else replace(walk, times=record.times, states=record.states, previews=record.previews)
+        )
+
+
+def _entropy(generator: torch.Generator | None) -> int:
+    """A seed drawn from the generator; any, where tensors have no values and nothing is drawn."""
+    return 0 if generator is None else int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 class _Counted:
@@ -136,9 +159,52 @@ class _Checked(_Counted):
         return prediction
 
 
-def has_values(x: Tensor) -> bool:
-    """Whether the tensor holds numbers: it is neither on the meta device nor a fake."""
-    return x.device.type != "meta" and not isinstance(x, FakeTensor)
+class _Remembered(_Counted):
+    """The same, and the last prediction kept."""
+
+    last: Prediction | None = None
+
+    def __call__(self, x: Tensor, tau: Scalar) -> Prediction:
+        prediction = self.last = super().__call__(x, tau)
+        return prediction
+
+
+class _Stopped(Exception):
+    """An observer has seen enough; passes through whatever solver is at work."""
+
+    def __init__(self, x: Tensor, tau: float) -> None:
+        super().__init__(f"stopped at tau = {tau:.6g}")
+        self.x, self.tau = x, tau
+
+
+@dataclass
+class _Record:
+    """What is kept of a walk, and told of it."""
+
+    batch: Batch
+    predict: _Remembered
+    times: list[float] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+    previews: list[Tensor] = field(default_factory=list)
+
+    def keep(self, tau: float, x: Tensor) -> None:
+        """Adds a time; there is no preview before the first network call."""
+        self.times.append(tau)
+        if self.batch.keep:
+            self.states.append(x * _scale(self.batch.model.sde, tau))
+        if self.batch.preview and self.predict.last is not None:
+            self.previews.append(self.predict.last.x0)  # at tau = 0 the view's coordinates are those of x
+
+    def observe(self, done: int, steps: int, tau: float, x: Tensor) -> None:
+        """See `Observe`."""
+        last = self.predict.last
+        if last is None:
+            raise RuntimeError(f"a step must call the network, but {self.batch.sampler} told of one before any call.")
+        self.keep(tau, x)
+        now = Progress(done, steps, tau, x, last)
+        answers = [observer(now) for observer in self.batch.observers]
+        if any(answers):
+            raise _Stopped(x, tau)
 
 
 def _scale(sde: SDE, tau: float) -> float:
