@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scoresde.checkpoint import load_model as load
     from scoresde.checkpoint import save_model as save
     from scoresde.data import load as load_data
+    from scoresde.guidance import Clipped, Thresholded
     from scoresde.likelihood import Exact, Hutchinson, bits_per_dim, log_prob
     from scoresde.loss import Loss
     from scoresde.model import Model, ScoreModel
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "checkpoint": ("load = load_model", "save = save_model"),
     "data": ("load_data = load",),
+    "guidance": ("Clipped", "Thresholded"),
     "likelihood": ("Exact", "Hutchinson", "bits_per_dim", "log_prob"),
     "loss": ("Loss",),
     "model": ("Model", "ScoreModel"),
@@ -65,6 +67,7 @@ __all__ = [
     "VE",
     "VPSDE",
     "X0",
+    "Clipped",
     "Cosine",
     "Eps",
     "EulerMaruyama",
@@ -87,6 +90,7 @@ __all__ = [
     "Simple",
     "Stratified",
     "SubVP",
+    "Thresholded",
     "TorchSDE",
     "Training",
     "V",
