@@ -50,6 +50,11 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	@$(INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.run $(VENV)/.test
 
+$(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing scoresde and the samplers that it races against into $(VENV) ..."
+	@$(INSTALL) -e '.[test,benchmark]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
+
 venv: $(VENV)/.dev  ## make .venv with everything a contributor needs
 
 # --- what a user runs ------------------------------------------------------------------------------------------------
@@ -83,7 +88,7 @@ docs: $(VENV)/.dev  ## build the documentation into site/
 examples: $(VENV)/.run  ## run every example with small settings
 	@set -e; for file in $(sort $(wildcard examples/*.py)); do echo "$$file --quick"; MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/python $$file --quick; done
 
-bench: $(VENV)/.test  ## the benchmarks, one process
+bench: $(VENV)/.bench  ## the benchmarks, one process
 	@set -e; for file in $(sort $(wildcard tests/benchmarks/*.py)); do echo "$$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file $(ARGS); done
 
 wheel: $(VENV)/.run  ## build dist/scoresde-*.whl

@@ -1,0 +1,80 @@
+"""Whose sampler is best per network call? Ours beside the released diffusers and azula, in one run, on exact laws.
+
+    pip install -e '.[benchmark]' -c constraints.txt
+    python tests/benchmarks/samplers.py [--quick] [--stochastic] [--problem ring] [--calls 10,20]
+
+Deterministic: root mean square over all elements at u = 1e-3 against DOP853 at 1e-12 from the same 512 draws, float64.
+Stochastic: within-component standard deviation over the truth's at u = 1e-3. "lent" marks a peer's sampler on a
+spacing that its library does not ship. Everything goes to runs/benchmarks/*.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+from race import heats
+from race.entry import released
+from race.problems import CACHE, PROBLEMS
+
+CALLS, NOISY_CALLS = (5, 8, 10, 15, 20, 30, 50, 100), (20, 50)
+
+
+def _finalists(rows: list[heats.Row], problem: str, calls: int) -> list[heats.Row]:
+    return [r for r in rows if (r["problem"], r["calls"], r["final"]) == (problem, calls, True)]
+
+
+def table(rows: list[heats.Row], problem: str, calls: int) -> None:
+    """Ours, each over the best peer on its own spacings, then the best peers."""
+    found = sorted(_finalists(rows, problem, calls), key=lambda r: r["error"])
+    best = next(r for r in found if not (r["ours"] or r["lent"]))
+    lent = next((r for r in found if r["lent"]), best)
+    print(f"\n{problem}, {calls} calls")
+    print(f"  best peer              {best['error']:8.2e}        {best['entrant']}")
+    print(f"  best peer, lent spacing{lent['error']:9.2e}        {lent['entrant']}")
+    for row in found:
+        if row["ours"]:
+            print(
+                f"  ours                   {row['error']:8.2e}  {row['error'] / best['error']:5.2f}  {row['entrant']}"
+            )
+
+
+def noisy_table(rows: list[heats.Row], problem: str, calls: int) -> None:
+    """Ours, then the best peers; the mean over the components, then the component farthest off."""
+    found = sorted(_finalists(rows, problem, calls), key=lambda r: (not r["ours"], r["lent"], abs(r["ratio"] - 1)))
+    print(f"\n{problem}, {calls} calls: standard deviation over the truth's, mean and worst component")
+    for row in found:
+        who = "ours" if row["ours"] else "peer, lent spacing" if row["lent"] else "peer"
+        print(f"  {who:18s} {row['ratio']:.3f} {row['worst']:.3f}  {row['entrant']}")
+
+
+def main() -> None:
+    """Runs both problems side by side, prints the tables and writes the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few numbers of calls, one finalist")
+    parser.add_argument("--stochastic", action="store_true", help="samplers that draw noise, instead")
+    parser.add_argument("--problem", choices=tuple(PROBLEMS), action="append")
+    parser.add_argument("--calls", type=lambda text: tuple(int(c) for c in text.split(",")))
+    options = parser.parse_args()
+    for name in ("diffusers", "azula"):
+        released(name)
+    problems = options.problem or list(PROBLEMS)
+    calls = options.calls or (NOISY_CALLS if options.stochastic else (5, 10, 20) if options.quick else CALLS)
+    race = heats.stochastic if options.stochastic else heats.deterministic
+    with ProcessPoolExecutor(len(problems), mp_context=get_context("spawn")) as pool:
+        parts = list(pool.map(partial(race, calls=calls, every=not options.quick), problems))
+    rows = [row for part in parts for row in part]
+    for problem in problems:
+        for count in calls:
+            (noisy_table if options.stochastic else table)(rows, problem, count)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / ("stochastic.json" if options.stochastic else "results.json")
+    path.write_text(json.dumps({"rows": rows}, indent=1))
+    print(f"\n{path.relative_to(CACHE.parents[1])}: {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()
