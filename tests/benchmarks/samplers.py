@@ -30,16 +30,15 @@ def _finalists(rows: list[heats.Row], problem: str, calls: int) -> list[heats.Ro
 def table(rows: list[heats.Row], problem: str, calls: int) -> None:
     """Ours, each over the best peer on its own spacings, then the best peers."""
     found = sorted(_finalists(rows, problem, calls), key=lambda r: r["error"])
-    best = next(r for r in found if not (r["ours"] or r["lent"]))
-    lent = next((r for r in found if r["lent"]), best)
     print(f"\n{problem}, {calls} calls")
-    print(f"  best peer              {best['error']:8.2e}        {best['entrant']}")
-    print(f"  best peer, lent spacing{lent['error']:9.2e}        {lent['entrant']}")
+    best = [next((r for r in found if not r["ours"] and r["lent"] == lent), None) for lent in (False, True)]
+    for label, row in zip(("best peer", "best peer, lent spacing"), best):
+        if row is not None:
+            print(f"  {label:23s} {row['error']:8.2e}         {row['entrant']}")
     for row in found:
         if row["ours"]:
-            print(
-                f"  ours                   {row['error']:8.2e}  {row['error'] / best['error']:5.2f}  {row['entrant']}"
-            )
+            ratio = f"{row['error'] / best[0]['error']:6.2f}" if best[0] else 6 * " "
+            print(f"  {'ours':23s} {row['error']:8.2e} {ratio}  {row['entrant']}")
 
 
 def noisy_table(rows: list[heats.Row], problem: str, calls: int) -> None:
@@ -55,25 +54,30 @@ def main() -> None:
     """Runs both problems side by side, prints the tables and writes the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few numbers of calls, one finalist")
+    parser.add_argument("--ours", action="store_true", help="ours alone, beside the peers of the last run")
     parser.add_argument("--stochastic", action="store_true", help="samplers that draw noise, instead")
     parser.add_argument("--problem", choices=tuple(PROBLEMS), action="append")
     parser.add_argument("--calls", type=lambda text: tuple(int(c) for c in text.split(",")))
     options = parser.parse_args()
-    for name in ("diffusers", "azula"):
+    for name in () if options.ours else ("diffusers", "azula"):
         released(name)
     problems = options.problem or list(PROBLEMS)
     calls = options.calls or (NOISY_CALLS if options.stochastic else (5, 10, 20) if options.quick else CALLS)
     race = heats.stochastic if options.stochastic else heats.deterministic
+    settings = {"calls": calls, "peers": not options.ours, **({"finalists": 1} if options.quick else {})}
+    path = CACHE / ("stochastic.json" if options.stochastic else "results.json")
     with ProcessPoolExecutor(len(problems), mp_context=get_context("spawn")) as pool:
-        parts = list(pool.map(partial(race, calls=calls, every=not options.quick), problems))
+        parts = list(pool.map(partial(race, **settings), problems))
     rows = [row for part in parts for row in part]
+    if options.ours and path.exists():
+        rows += [row for row in json.loads(path.read_text())["rows"] if not row["ours"]]
     for problem in problems:
         for count in calls:
             (noisy_table if options.stochastic else table)(rows, problem, count)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    path = CACHE / ("stochastic.json" if options.stochastic else "results.json")
-    path.write_text(json.dumps({"rows": rows}, indent=1))
-    print(f"\n{path.relative_to(CACHE.parents[1])}: {len(rows)} rows")
+    if not options.ours:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"rows": rows}, indent=1))
+        print(f"\n{path.relative_to(CACHE.parents[1])}: {len(rows)} rows")
 
 
 if __name__ == "__main__":

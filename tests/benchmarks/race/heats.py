@@ -20,7 +20,7 @@ from scoresde.sampler import Sampler, sample
 
 __all__ = ["Row", "deterministic", "spread", "stochastic"]
 
-HEAT, FINALISTS = 64, 12
+HEAT = 64
 SEED, CHUNK = 1, 20_000
 SAMPLES = {"ring": (20_000, 200_000), "mixture": (1_000, 200_000)}
 
@@ -58,21 +58,21 @@ def _best(rows: Iterable[Row], badness: Callable[[Row], float], count: int) -> s
     return {row["entrant"] for lent in (False, True) for row in [r for r in ranked if r["lent"] == lent][:count]}
 
 
-def deterministic(name: str, calls: Sequence[int], every: bool = True) -> list[Row]:
-    """RMS over all elements at u = 1e-3; without ``every`` the peers' heats only."""
+def deterministic(name: str, calls: Sequence[int], finalists: int = 12, peers: bool = True) -> list[Row]:
+    """RMS over all elements at u = 1e-3, of ours and, with ``peers``, of the released ones."""
     torch.set_num_threads(1)
     problem = Problem(name, PROBLEMS[name]())
     few, exact = problem.start[:HEAT], problem.truth[:HEAT]
-    peers = [*from_diffusers.deterministic(), *from_azula.deterministic()]
+    field = [*from_diffusers.deterministic(), *from_azula.deterministic()] if peers else []
     rows: list[Row] = []
     for count in calls:
         heats = []
-        for peer in peers:
+        for peer in field:
             if count >= peer.least:
                 error = (_peer(peer, problem.law, few, count, None) - exact).square().mean().sqrt()
                 heats.append(_entry(problem, count, peer.name, False, peer.lent, False) | {"error": float(error)})
-        through = _best(heats, lambda row: row["error"], FINALISTS if every else 1)
-        for peer in peers:
+        through = _best(heats, lambda row: row["error"], finalists)
+        for peer in field:
             if peer.name in through:
                 error = problem.error(_peer(peer, problem.law, problem.start, count, None))
                 rows.append(_entry(problem, count, peer.name, False, peer.lent, True) | {"error": error})
@@ -114,20 +114,20 @@ def _off(row: Row) -> float:
     return abs(row["ratio"] - 1)
 
 
-def stochastic(name: str, calls: Sequence[int], every: bool = True) -> list[Row]:
-    """Within-component standard deviation at u = 1e-3 over the truth, float32 network."""
+def stochastic(name: str, calls: Sequence[int], finalists: int = 2, peers: bool = True) -> list[Row]:
+    """Within-component standard deviation at u = 1e-3 over the truth, float32 network; else as `deterministic`."""
     torch.set_num_threads(1)
     problem = Problem(name, PROBLEMS[name](torch.float32))
-    few, many = SAMPLES[name] if every else (SAMPLES[name][0] // 4, SAMPLES[name][0])
-    peers = [*from_diffusers.stochastic(), *from_azula.stochastic()]
+    few, many = SAMPLES[name]
+    field = [*from_diffusers.stochastic(), *from_azula.stochastic()] if peers else []
     rows: list[Row] = []
     for count in calls:
         heats = []
-        for peer in peers:
+        for peer in field:
             found = _spread_of(partial(_peer, peer, problem.law, calls=count), problem, few)
             heats.append(_entry(problem, count, peer.name, False, peer.lent, False) | found)
-        through = _best(heats, _off, 3 if name == "ring" else 1)
-        for peer in peers:
+        through = _best(heats, _off, finalists)
+        for peer in field:
             if peer.name in through:
                 found = _spread_of(partial(_peer, peer, problem.law, calls=count), problem, many)
                 rows.append(_entry(problem, count, peer.name, False, peer.lent, True) | found)
