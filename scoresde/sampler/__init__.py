@@ -16,6 +16,7 @@ from scoresde.sampler.grid import (
     UniformTau,
     UniformU,
 )
+from scoresde.sampler.langevin import AnnealedLangevin, Corrector, Langevin, PartialRefresh, PredictorCorrector
 from scoresde.sampler.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampler.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
 from scoresde.sampler.variance import OptimalVariance, optimal_variance
@@ -51,4 +52,9 @@ __all__ = [
     "UniformU",
     "optimal_variance",
     "sample",
+    "AnnealedLangevin",
+    "Corrector",
+    "Langevin",
+    "PartialRefresh",
+    "PredictorCorrector",
 ]
