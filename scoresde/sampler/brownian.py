@@ -20,15 +20,15 @@ from scoresde import _tensor as t
 
 __all__ = ["Brownian"]
 
-_LEVELS = 14
+_LEVELS = 12
 _GOLDEN, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # of SplitMix64, signed
 
 
 class Brownian:
     r"""A Brownian path on $[0, \infty)$ for every element of a batch.
 
-    It keeps 16 tensors as ``like``, those around the last time asked for, so that walking along the path costs a few
-    draws a step: 14 less the halvings that bring an octave down to the step, 9 where a step grows the time by 2 %.
+    It keeps 14 tensors as ``like``, those around the last time asked for, so that walking along the path costs a few
+    draws a step, about ten where one grows the time by 2 %.
 
     Args:
         like: Shape, type and device of the state, ``(B, *D)``; its values are not read.
@@ -42,10 +42,12 @@ class Brownian:
         per_sample = not isinstance(seeds, int)
         if per_sample and len(seeds) != len(like):
             raise ValueError(f"seeds must have one entry per sample, {len(like)}, got {len(seeds)}.")
-        keys = [_key(int(seed)) for seed in seeds] if per_sample else _key(seeds)
+        keys = [_key(int(seed)) for seed in seeds] if per_sample else [_key(seeds)]
         rows, event = ((len(like), *[1] * (like.ndim - 1)), like.shape[1:]) if per_sample else ((), like.shape)
         self._like, self._wide = like.detach(), t.wide(like.device)
-        self._keys = torch.tensor(keys, dtype=torch.int64, device=like.device).reshape(rows)
+        self._keys = torch.empty(len(keys), dtype=torch.int64, device=like.device).reshape(rows)
+        if t.has_values(like):
+            self._keys = torch.tensor(keys, device=like.device).reshape(rows)
         self._elements = (torch.arange(math.prod(event), device=like.device) * _GOLDEN).reshape(event)
         self._octave: int | None = None
         self._place = 0
@@ -59,7 +61,7 @@ class Brownian:
             a, b: Times with ``0 <= a < b``, finite.
 
         Raises:
-            ValueError: If they are no such times, or closer than the tree tells apart, 2**-14 of them.
+            ValueError: If they are no such times, or closer than the tree tells apart, 2**-12 of them.
         """
         if not 0 <= a < b < math.inf:
             raise ValueError(f"times of a Brownian path must satisfy 0 <= a < b < inf, got a = {a!r}, b = {b!r}.")
