@@ -90,6 +90,12 @@ def sin(v: Scalar) -> Scalar:
 
 
 @elementwise
+def cos(v: Scalar) -> Scalar:
+    """Cosine, radians."""
+    return torch.cos(v) if isinstance(v, Tensor) else math.cos(v)
+
+
+@elementwise
 def tan(v: Scalar) -> Scalar:
     """Tangent, radians."""
     return torch.tan(v) if isinstance(v, Tensor) else math.tan(v)

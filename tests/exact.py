@@ -17,7 +17,7 @@ from scoresde.parameterization import Parameterization, Prediction, V
 from scoresde.sampler import StepSampler
 from scoresde.sde import SDE
 
-__all__ = ["GaussianData", "Law", "Terminal", "order", "walk"]
+__all__ = ["GaussianData", "Law", "Terminal", "error", "order", "walk"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,21 +82,53 @@ class Terminal:
     draws: int
 
 
-def walk(sampler: StepSampler, sde: SDE, data: GaussianData, taus: list[float] | None = None) -> Terminal:
-    """The sampler's steps on the law of x, from the end of the clock over its own grid or the times given."""
+def walk(
+    sampler: StepSampler, sde: SDE, data: GaussianData, taus: list[float] | None = None, exact: int = 0
+) -> Terminal:
+    """The sampler's steps on the law of x, from the end of the clock over its own grid or the times given.
+
+    After each of the first ``exact`` steps the state is put back on the ODE's exact solution.
+    """
+    return _walk(sampler, sde, data, taus, exact)[-1]
+
+
+def error(sampler: StepSampler, sde: SDE, data: GaussianData, taus: list[float], exact: int = 0) -> float:
+    """Root mean square over the last third of the walk, where no accident of signs can hide the order.
+
+    Of the map over |x_T| <= 1; of mean and variance where noise is drawn.
+    """
+    ends = _walk(sampler, sde, data, taus, exact)
+    last = range(2 * len(ends) // 3, len(ends))
+    return math.sqrt(sum(_miss(sampler, data, ends[i], taus[0], taus[i + 1]) ** 2 for i in last) / len(last))
+
+
+def _miss(sampler: StepSampler, data: GaussianData, end: Terminal, tau: float, s: float) -> float:
+    if sampler.stochastic:
+        mean, std = data.law(s)
+        return abs(end.mean - mean) + abs(end.variance - std**2)
+    gain, bias = data.ode_map(tau, s)
+    return abs(end.gain - gain) + abs(end.bias - bias)
+
+
+def _walk(sampler: StepSampler, sde: SDE, data: GaussianData, taus: list[float] | None, exact: int) -> list[Terminal]:
     taus = sampler.grid.times(sde, sampler.steps) if taus is None else taus
-    x, memory, drawn = Law(np.array([0.0, 1.0])), None, 0
+    x, memory, drawn, ends = Law(np.array([0.0, 1.0])), None, 0, []
+    mean, std = data.law(taus[0])
 
     def noise() -> Law:
         nonlocal drawn
         drawn += 1
         return Law(np.eye(1, 2 + drawn, 1 + drawn)[0])
 
-    for tau, s in zip(taus, taus[1:]):
+    for i, (tau, s) in enumerate(zip(taus, taus[1:])):
         x, memory = sampler.step(data.predict, x, tau, s, noise, memory)
-    mean, std = data.law(taus[0])
-    bias, gain, *rest = x.coefficients
-    return Terminal(gain, bias, bias + gain * mean, (gain * std) ** 2 + float(np.square(rest).sum()), drawn)
+        if i < exact:
+            gain, bias = data.ode_map(taus[0], s)
+            x = Law(np.array([bias, gain]))
+        bias, gain, *rest = x.coefficients
+        variance = (gain * std) ** 2 + float(np.square(rest).sum())
+        ends.append(Terminal(gain, bias, bias + gain * mean, variance, drawn))
+    return ends
 
 
 def order(error: Callable[[int], float], steps: list[int]) -> float:

@@ -4,11 +4,13 @@ from scoresde.sampler.base import Observe, Observer, Path, Predict, Progress, Sa
 from scoresde.sampler.brownian import Brownian
 from scoresde.sampler.ddpm import DDPM
 from scoresde.sampler.draw import Samples, sample
+from scoresde.sampler.exponential import Interpolation
 from scoresde.sampler.grid import (
     Chain,
     Custom,
     Grid,
     Karras,
+    PowerAngle,
     PowerU,
     Spaced,
     UniformAngle,
@@ -17,44 +19,64 @@ from scoresde.sampler.grid import (
     UniformU,
 )
 from scoresde.sampler.langevin import AnnealedLangevin, Corrector, Langevin, PartialRefresh, PredictorCorrector
+from scoresde.sampler.literature import DEIS, ERSDE, DPMSolverPP, SASolver, SDEDPMSolverPP, UniPC
+from scoresde.sampler.multistep import Adams, Multistep
+from scoresde.sampler.noise_function import Eta, Extended, NoiseFunction
 from scoresde.sampler.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampler.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
+from scoresde.sampler.singlestep import DPMSolver, Heun, Singlestep
 from scoresde.sampler.variance import OptimalVariance, optimal_variance
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "DEIS",
+    "ERSDE",
     "ODE",
+    "Adams",
+    "AnnealedLangevin",
     "Brownian",
     "Chain",
+    "Corrector",
     "Custom",
+    "DPMSolver",
+    "DPMSolverPP",
+    "Eta",
     "EulerMaruyama",
     "ExponentialSDE",
+    "Extended",
     "Grid",
+    "Heun",
+    "Interpolation",
     "Karras",
+    "Langevin",
+    "Multistep",
+    "NoiseFunction",
     "Observe",
     "Observer",
     "OptimalVariance",
+    "PartialRefresh",
     "Path",
+    "PowerAngle",
     "PowerU",
     "Predict",
+    "PredictorCorrector",
     "Progress",
     "RungeKutta",
+    "SASolver",
+    "SDEDPMSolverPP",
     "Sampler",
     "Samples",
+    "Singlestep",
     "SolverError",
     "Spaced",
     "StepSampler",
     "TorchSDE",
+    "UniPC",
     "UniformAngle",
     "UniformLogSNR",
     "UniformTau",
     "UniformU",
     "optimal_variance",
     "sample",
-    "AnnealedLangevin",
-    "Corrector",
-    "Langevin",
-    "PartialRefresh",
-    "PredictorCorrector",
 ]

@@ -5,7 +5,6 @@ From $\phi = \mathrm{atan}(\sigma/\alpha)$ down to the angle of ``tau_min``; not
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,29 +23,59 @@ __all__ = ["DDIM", "ODE", "RungeKutta"]
 
 @dataclass(frozen=True)
 class DDIM(StepSampler):
-    r"""$x_s = \alpha_s\hat x_0 + \sigma_s\hat\varepsilon$, the exponential integrator of order 1.
+    r"""$x_s = \alpha_s\hat x_0 + \kappa\sigma_s\hat\varepsilon + \sigma_s\sqrt{1 - \kappa^2}\,z$, of order 1.
 
-    It is the rotation $\cos\delta\,x - \sin\delta\,\hat v$ by $\delta = \phi_\tau - \phi_s$. On the chain's grid it
-    ends at τ = 0.
+    $1 - \kappa^2 = \eta^2(1 - \rho_s^2/\rho_\tau^2)$, ρ = σ/α. With η = 0 it is the exponential integrator of the
+    probability-flow ODE, the rotation $\cos\delta\,x - \sin\delta\,\hat v$ by $\delta = \phi_\tau - \phi_s$; with
+    η = 1 it is DDPM with $\tilde\beta$. On the chain's grid it ends at τ = 0.
 
     Args:
         steps: Number of steps.
         grid: Default the chain's.
+        eta: η in [0, 1], noise as a share of DDPM's.
 
-    Source: Song, Meng & Ermon 2021, eq. 12 with η = 0; Salimans & Ho 2022, appendix D for the rotation.
+    Raises:
+        ValueError: If ``eta`` lies outside.
+
+    Source: Song, Meng & Ermon 2021, eqs. 12 and 16; Salimans & Ho 2022, appendix D for the rotation.
     """
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must lie in [0, 1], got {self.eta!r}; for more noise take SASolver(noise=Eta(2.0)).")
 
     @property
     def order(self) -> int:
         """1."""
         return 1
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether η > 0."""
+        return self.eta > 0
+
+    def brownian_clock(self, tau: float) -> float:
+        """ρ^(-2η²), on which the noise of a short step is an increment."""
+        return t.exp(self.eta**2 * ou.log_snr(tau))
+
     def step(
-        self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
+        self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
         """See the class."""
+        if self.eta and s > 0:
+            return self._noisy(predict(x, tau).v, x, tau, s, noise), None
         delta = ou.angle(tau) - ou.angle(s)
-        return t.combine(math.cos(delta), x, -math.sin(delta), predict(x, tau).v), None
+        return t.combine(t.cos(delta), x, -t.sin(delta), predict(x, tau).v), None
+
+    def _noisy(self, v: Any, x: Any, tau: float, s: float, noise: Callable[[], Any]) -> Any:
+        alpha, sigma, alpha_s, sigma_s = ou.alpha(tau), ou.sigma(tau), ou.alpha(s), ou.sigma(s)
+        fresh = self.eta**2 * -t.expm1(ou.log_snr(tau) - ou.log_snr(s))
+        kept = t.sqrt(1.0 - fresh) * sigma_s
+        mean = t.combine(alpha_s * alpha + kept * sigma, x, kept * alpha - alpha_s * sigma, v)
+        return t.combine(1.0, mean, sigma_s * t.sqrt(fresh), noise())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,183 @@
+r"""What does a step make of predictions? The linear part is solved exactly, the prediction held as a polynomial.
+
+With a prediction $f$ there is a scale $c$ and a measure $w$ in which the probability-flow ODE has no linear part,
+$d(c\,x) = f\,dw$ (λ is half the log-SNR, $\rho = \sigma/\alpha = e^{-\lambda}$):
+
+| $f$ | $c$ | $w$ |
+|---|---|---|
+| ``"eps"`` | $1/\alpha$ | $\rho$ |
+| ``"x0"`` | $1/\sigma$; with a noise function $1/(\sigma m)$ | $\alpha/\sigma$; with one $\alpha/(\sigma m)$ |
+| ``"v"`` | 1 | the angle φ |
+
+So from τ to s $x_s = A\,x_\tau + \sum_j b_j f_j$ with $A = c_\tau/c_s$ and $b_j = \int L_j\,dw/c_s$, $L_j$ the Lagrange
+polynomials of the times at which the $f_j$ stand, in a variable of one's choice. This holds for every multistep and
+every exponential Runge–Kutta method of the literature. Sources: Zhang & Chen 2023 (DEIS), Lu et al. 2022
+(DPM-Solver), Xue et al. 2023 (SA-Solver, for the noise), Salimans & Ho 2022 for the angle.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde._tensor import Scalar
+from scoresde.sampler.noise_function import NoiseFunction
+from scoresde.schedule import Schedule
+from scoresde.spec import nearest
+
+__all__ = ["PREDICTIONS", "VARIABLES", "Interpolation", "advance"]
+
+PREDICTIONS = ("eps", "x0", "v")
+VARIABLES = {
+    "log_snr": ou.log_snr,
+    "angle": ou.angle,
+    "rho": lambda tau: t.exp(-0.5 * ou.log_snr(tau)),
+    "tau": lambda tau: tau,
+}
+_NODES = 8
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """What is held as a polynomial, of what, and how much noise goes with it.
+
+    Args:
+        prediction: ``"eps"``, ``"x0"`` or ``"v"``.
+        variable: Of the polynomial: ``"log_snr"``, ``"angle"``, ``"rho"``, ``"tau"``, or a clock, for its u.
+        noise: Noise function; None for the ODE. Only with ``"x0"``.
+        midpoint: Takes the polynomial's value in the middle of the step (in log-SNR) for all of the step, as
+            DPM-Solver++ does at order 2, instead of integrating it.
+
+    Raises:
+        ValueError: If a name is unknown, or noise is asked for with another prediction than x0.
+    """
+
+    prediction: str = "x0"
+    variable: str | Schedule = "log_snr"
+    noise: NoiseFunction | None = None
+    midpoint: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(
+                f"no prediction is named {self.prediction!r}; {nearest(str(self.prediction), PREDICTIONS)}"
+            )
+        if isinstance(self.variable, str) and self.variable not in VARIABLES:
+            raise ValueError(f"no variable is named {self.variable!r}; {nearest(self.variable, VARIABLES)}")
+        if self.noise is not None and self.prediction != "x0":
+            raise ValueError(f"a noise function goes with prediction='x0', got {self.prediction!r}; take 'x0'.")
+
+    def place(self, tau: Scalar) -> Scalar:
+        """The polynomial's variable at ``tau``."""
+        if isinstance(self.variable, Schedule):
+            return self.variable.u(tau)
+        return VARIABLES[self.variable](tau)
+
+    def weights(self, tau: Scalar, s: Scalar, at: tuple[Scalar, ...]) -> tuple[Scalar, list[Scalar]]:
+        """A and b_j of the step from ``tau`` to ``s`` with predictions that stand at the times ``at``.
+
+        Floats in, floats out, remembered; with a tensor among them all are 0-d tensors, with gradients.
+        """
+        if isinstance(tau, Tensor) or isinstance(s, Tensor) or any(isinstance(each, Tensor) for each in at):
+            return _weights(self, tau, s, at)
+        return _remembered(self, tau, s, at)
+
+    def fresh(self, tau: float, s: float) -> float:
+        r"""Standard deviation of the noise that comes with the step, $\sigma_s\sqrt{1 - \kappa^2}$; 0 for the ODE."""
+        if self.noise is None or s == 0:
+            return 0.0
+        kept = self.noise.kept(tau, s)
+        return ou.sigma(s) * t.sqrt(max(1.0 - kept * kept, 0.0))
+
+
+def advance(x: Any, on_x: Scalar, weights: list[Scalar], values: list[Any]) -> Any:
+    """A x + Σ b_j f_j."""
+    x = t.combine(on_x, x, weights[0], values[0])
+    for weight, value in zip(weights[1:], values[1:]):
+        x = t.combine(1.0, x, weight, value)
+    return x
+
+
+def _weights(how: Interpolation, tau: Scalar, s: Scalar, at: tuple[Scalar, ...]) -> tuple[Scalar, list[Scalar]]:
+    if tau == math.inf and (how.prediction == "eps" or (how.prediction == "x0" and len(at) > 1)):
+        raise ValueError(
+            f"{how} needs a start with some signal left, got tau = inf; use a clipped clock, start=, or Adams(), which "
+            "works in the angle."
+        )
+    on_x, total = _held(how, tau, s)
+    if len(at) == 1:
+        return on_x, [total]
+    places = [how.place(each) for each in at]
+    if math.inf in map(abs, places):
+        raise ValueError(
+            f"{how} needs a finite start, got tau = inf; use variable='angle', a clipped clock, or start=."
+        )
+    nodes, shares = _quadrature(how, tau, s)
+    basis = [[_lagrange(places, j, how.place(node)) for j in range(len(at))] for node in nodes]
+    norm = sum(shares)
+    return on_x, [total * (sum(share * row[j] for share, row in zip(shares, basis)) / norm) for j in range(len(at))]
+
+
+_remembered = lru_cache(maxsize=8192)(_weights)
+
+
+def _held(how: Interpolation, tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
+    """A and the sum of the b_j: the step of a prediction that does not change."""
+    if how.prediction == "v":
+        return 1.0, ou.angle(s) - ou.angle(tau)
+    if how.prediction == "eps":
+        growth = t.exp(tau - s)
+        return growth, ou.sigma(s) - growth * ou.sigma(tau)
+    shrink = ou.sigma(s) / ou.sigma(tau)
+    if how.noise is not None:
+        shrink = shrink * how.noise.kept(float(tau), float(s)) if s > 0 else 0.0
+    return shrink, ou.alpha(s) - shrink * ou.alpha(tau)
+
+
+def _quadrature(how: Interpolation, tau: Scalar, s: Scalar) -> tuple[list[Scalar], list[Scalar]]:
+    """Times in the step and the measure's shares there (up to a factor)."""
+    if how.prediction == "v":
+        points, weights = _gauss(4 if how.variable == "angle" else _NODES)
+        a, b = ou.angle(tau), ou.angle(s)
+        return [ou.tau_from_angle(a + (b - a) * p) for p in points], list(weights)
+    points, weights = _gauss(1 if how.midpoint else _NODES)
+    a, b = ou.log_snr(tau), ou.log_snr(s)
+    nodes, shares = [], []
+    for point, weight in zip(points, weights):
+        here = a + (b - a) * point
+        nodes.append(ou.tau_from_log_snr(here))
+        shares.append(weight * _density(how, here, a, b))
+    return nodes, shares
+
+
+def _density(how: Interpolation, here: Scalar, a: Scalar, b: Scalar) -> Scalar:
+    """dw / d log-SNR, up to a factor that is common to the step."""
+    if how.prediction == "eps":
+        return t.exp(0.5 * (a - here))
+    growth = t.exp(0.5 * (here - b))
+    if how.noise is None:
+        return growth
+    noise, rho, end = how.noise, t.exp(-0.5 * float(here)), t.exp(-0.5 * float(b))
+    return growth * t.exp(noise.log_m(end) - noise.log_m(rho)) * (1.0 + noise.slope(rho))
+
+
+def _lagrange(places: list[Scalar], j: int, p: Scalar) -> Scalar:
+    value = 1.0
+    for i, place in enumerate(places):
+        if i != j:
+            value = value * ((p - place) / (places[j] - place))
+    return value
+
+
+@lru_cache(maxsize=8)
+def _gauss(n: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Gauss–Legendre nodes and weights on [0, 1]."""
+    points, weights = np.polynomial.legendre.leggauss(n)
+    return tuple((0.5 * (points + 1.0)).tolist()), tuple((0.5 * weights).tolist())
