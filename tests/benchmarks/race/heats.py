@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -66,6 +67,7 @@ def deterministic(name: str, calls: Sequence[int], finalists: int = 12, peers: b
     field = [*from_diffusers.deterministic(), *from_azula.deterministic()] if peers else []
     rows: list[Row] = []
     for count in calls:
+        print(f"{name}, {count} calls: {len(field)} peers", file=sys.stderr, flush=True)
         heats = []
         for peer in field:
             if count >= peer.least:
@@ -122,6 +124,7 @@ def stochastic(name: str, calls: Sequence[int], finalists: int = 2, peers: bool 
     field = [*from_diffusers.stochastic(), *from_azula.stochastic()] if peers else []
     rows: list[Row] = []
     for count in calls:
+        print(f"{name}, {count} calls: {len(field)} peers", file=sys.stderr, flush=True)
         heats = []
         for peer in field:
             found = _spread_of(partial(_peer, peer, problem.law, calls=count), problem, few)
