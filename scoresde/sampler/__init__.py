@@ -2,6 +2,7 @@
 
 from scoresde.sampler.base import Observe, Observer, Path, Predict, Progress, Sampler, SolverError, StepSampler
 from scoresde.sampler.brownian import Brownian
+from scoresde.sampler.calibrate import Calibration, calibrate
 from scoresde.sampler.ddpm import DDPM
 from scoresde.sampler.draw import Samples, sample
 from scoresde.sampler.exponential import Interpolation
@@ -36,6 +37,7 @@ __all__ = [
     "Adams",
     "AnnealedLangevin",
     "Brownian",
+    "Calibration",
     "Chain",
     "Corrector",
     "Custom",
@@ -77,6 +79,7 @@ __all__ = [
     "UniformLogSNR",
     "UniformTau",
     "UniformU",
+    "calibrate",
     "optimal_variance",
     "sample",
 ]

@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from scoresde import _tensor as t
@@ -119,10 +120,16 @@ def _weights(how: Interpolation, tau: Scalar, s: Scalar, at: tuple[Scalar, ...])
         raise ValueError(
             f"{how} needs a finite start, got tau = inf; use variable='angle', a clipped clock, or start=."
         )
-    nodes, shares = _quadrature(how, tau, s)
-    basis = [[_lagrange(places, j, how.place(node)) for j in range(len(at))] for node in nodes]
-    norm = sum(shares)
-    return on_x, [total * (sum(share * row[j] for share, row in zip(shares, basis)) / norm) for j in range(len(at))]
+    nodes = _quadrature(how, tau, s)
+    norm = _sum([share for share, _ in nodes])
+    return on_x, [
+        total * (_sum([share * _lagrange(places, j, p) for share, p in nodes]) / norm) for j in range(len(at))
+    ]
+
+
+def _sum(values: list[Scalar]) -> Scalar:
+    total = sum(values)
+    return total.sum() if isinstance(total, Tensor) else total
 
 
 _remembered = lru_cache(maxsize=8192)(_weights)
@@ -141,20 +148,26 @@ def _held(how: Interpolation, tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
     return shrink, ou.alpha(s) - shrink * ou.alpha(tau)
 
 
-def _quadrature(how: Interpolation, tau: Scalar, s: Scalar) -> tuple[list[Scalar], list[Scalar]]:
-    """Times in the step and the measure's shares there (up to a factor)."""
-    if how.prediction == "v":
-        points, weights = _gauss(4 if how.variable == "angle" else _NODES)
-        a, b = ou.angle(tau), ou.angle(s)
-        return [ou.tau_from_angle(a + (b - a) * p) for p in points], list(weights)
-    points, weights = _gauss(1 if how.midpoint else _NODES)
-    a, b = ou.log_snr(tau), ou.log_snr(s)
-    nodes, shares = [], []
-    for point, weight in zip(points, weights):
+def _quadrature(how: Interpolation, tau: Scalar, s: Scalar) -> list[tuple[Scalar, Scalar]]:
+    """The measure's shares at times in the step (up to a factor), and the polynomial's variable there.
+
+    One pair a time for floats; for tensors one pair in all, of vectors.
+    """
+    in_angle = how.prediction == "v"
+    size = 4 if how.variable == "angle" and in_angle else 1 if how.midpoint else _NODES
+    to, back = (ou.angle, ou.tau_from_angle) if in_angle else (ou.log_snr, ou.tau_from_log_snr)
+    points: list[tuple[Scalar, Scalar]] = list(zip(*_gauss(size)))
+    if isinstance(tau, Tensor) or isinstance(s, Tensor):
+        points = [
+            (torch.tensor(each[0], dtype=torch.float64), torch.tensor(each[1], dtype=torch.float64))
+            for each in [_gauss(size)]
+        ]
+    a, b = to(tau), to(s)
+    pairs = []
+    for point, weight in points:
         here = a + (b - a) * point
-        nodes.append(ou.tau_from_log_snr(here))
-        shares.append(weight * _density(how, here, a, b))
-    return nodes, shares
+        pairs.append((weight if in_angle else weight * _density(how, here, a, b), how.place(back(here))))
+    return pairs
 
 
 def _density(how: Interpolation, here: Scalar, a: Scalar, b: Scalar) -> Scalar:

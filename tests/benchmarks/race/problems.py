@@ -55,7 +55,7 @@ def _spheres(seed: int, spread: float, unit: bool, dtype: torch.dtype) -> Gaussi
 
 
 def mixture(dtype: torch.dtype = torch.float64) -> GaussianMixture:
-    """Means N(0, 0.25²), seed 2: components overlap as noise comes in, and few of the 512 paths pass near a watershed."""
+    """Means N(0, 0.25²), seed 2: components overlap, and few of the 512 paths pass near a watershed between them."""
     return _spheres(2, 0.25, False, dtype)
 
 
