@@ -38,6 +38,7 @@ from scoresde.sampler import (
     sample,
 )
 from scoresde.sampler.multistep import Past
+from scoresde.schedule import Cosine, Linear
 from scoresde.sde import VPSDE, Flow
 
 State = np.ndarray
@@ -621,3 +622,17 @@ def test_a_start_with_a_trace_of_signal_is_all_that_is_needed(sampler: StepSampl
     model = Gaussian(torch.tensor([0.7, -1.3], dtype=torch.float64), 0.25, Flow())
     one = sample(model, 2, replace(sampler, steps=200), seeds=[1, 2], start=12.0).x
     assert (one - torch.tensor([0.7, -1.3])).abs().max() < 4 * 0.5
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="Song's clock, the polynomial's variable, ends at tau = 5.03")
+@pytest.mark.parametrize("sde", [VPSDE(Cosine()), VPSDE(Linear(0.1, 30.0))], ids=["cosine", "a longer linear clock"])
+def test_deis_as_it_stands_works_on_clocks_that_end_later_than_song_s(sde: VPSDE) -> None:
+    model = Gaussian(torch.tensor([0.7, -1.3], dtype=torch.float64), 0.25, sde)
+    assert sample(model, 2, DEIS(9), seeds=[1, 2]).x.shape == (2, 2)
+
+
+@pytest.mark.xfail(strict=True, raises=(KeyError, AttributeError), reason="looked at when sampling only")
+@pytest.mark.parametrize("wrong", [{"variable": 3}, {"prediction": "x0", "noise": 0.5}], ids=str)
+def test_a_variable_or_a_noise_function_of_another_kind_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"variable|noise"):
+        sample(Gaussian(torch.zeros(2), 0.25, CLOCK), 2, Adams(5, **wrong), seeds=[1, 2])
