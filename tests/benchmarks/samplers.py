@@ -2,6 +2,8 @@
 
     pip install -e '.[benchmark]' -c constraints.txt
     python tests/benchmarks/samplers.py [--quick] [--stochastic] [--problem ring] [--calls 10,20]
+    python tests/benchmarks/samplers.py --ours    # ours again, beside the peers of the last run
+    python tests/benchmarks/samplers.py --draw    # docs/img/samplers.png of the last run, in a second
 
 Deterministic: root mean square over all elements at u = 1e-3 against DOP853 at 1e-12 from the same 512 draws, float64.
 Stochastic: within-component standard deviation over the truth's at u = 1e-3. "lent" marks a peer's sampler on a
@@ -15,6 +17,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 from race import heats
 from race.entry import released
@@ -50,18 +53,41 @@ def noisy_table(rows: list[heats.Row], problem: str, calls: int) -> None:
         print(f"  {who:18s} {row['ratio']:.3f} {row['worst']:.3f}  {row['entrant']}")
 
 
+def kept(path: Path, problems: list[str], calls: tuple[int, ...]) -> list[heats.Row]:
+    """The last run's rows but for ours of the same problems and numbers of calls."""
+    if not path.exists():
+        return []
+    rows = json.loads(path.read_text())["rows"]
+    return [row for row in rows if not (row["ours"] and row["problem"] in problems and row["calls"] in calls)]
+
+
+def picture(results: Path) -> None:
+    """The documentation's picture of the last run."""
+    if not results.exists():
+        raise SystemExit(f"{results} must exist; run this without --draw first.")
+    from race.picture import draw  # loads matplotlib
+
+    target = CACHE.parents[1] / "docs" / "img" / "samplers.png"
+    draw(json.loads(results.read_text())["rows"], target)
+    print(target.relative_to(CACHE.parents[1]))
+
+
 def main() -> None:
     """Runs both problems side by side, prints the tables and writes the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few numbers of calls, one finalist")
     parser.add_argument("--ours", action="store_true", help="ours alone, beside the peers of the last run")
+    parser.add_argument("--draw", action="store_true", help="only draws what the last run wrote")
     parser.add_argument("--stochastic", action="store_true", help="samplers that draw noise, instead")
     parser.add_argument("--problem", choices=tuple(PROBLEMS), action="append")
     parser.add_argument("--calls", type=lambda text: tuple(int(c) for c in text.split(",")))
     options = parser.parse_args()
+    if options.draw:
+        picture(CACHE / "results.json")
+        return
     for name in () if options.ours else ("diffusers", "azula"):
         released(name)
-    problems = options.problem or ["ring", "mixture"]
+    problems = options.problem or list(PROBLEMS)
     calls = options.calls or (NOISY_CALLS if options.stochastic else (5, 10, 20) if options.quick else CALLS)
     race = heats.stochastic if options.stochastic else heats.deterministic
     settings = {"calls": calls, "peers": not options.ours, **({"finalists": 1} if options.quick else {})}
@@ -69,15 +95,14 @@ def main() -> None:
     with ProcessPoolExecutor(len(problems), mp_context=get_context("spawn")) as pool:
         parts = list(pool.map(partial(race, **settings), problems))
     rows = [row for part in parts for row in part]
-    if options.ours and path.exists():
-        rows += [row for row in json.loads(path.read_text())["rows"] if not row["ours"]]
+    if options.ours:
+        rows += kept(path, problems, calls)
     for problem in problems:
         for count in calls:
             (noisy_table if options.stochastic else table)(rows, problem, count)
-    if not options.ours:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"rows": rows}, indent=1))
-        print(f"\n{path.relative_to(CACHE.parents[1])}: {len(rows)} rows")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"rows": rows}, indent=1))
+    print(f"\n{path.relative_to(CACHE.parents[1])}: {len(rows)} rows")
 
 
 if __name__ == "__main__":

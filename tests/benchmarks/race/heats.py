@@ -23,7 +23,7 @@ __all__ = ["Row", "deterministic", "spread", "stochastic"]
 
 HEAT = 64
 SEED, CHUNK = 1, 20_000
-SAMPLES = {"ring": (20_000, 200_000), "mixture": (1_000, 200_000), "separated": (1_000, 200_000)}
+SAMPLES = {"ring": (20_000, 200_000), "mixture": (1_000, 200_000)}
 
 Row = dict[str, Any]
 """problem, calls, entrant, ours, lent, error (or ratio and worst), final: one line of results.json."""
