@@ -3,7 +3,7 @@
     pip install -e '.[benchmark]' -c constraints.txt
     python tests/benchmarks/samplers.py [--quick] [--stochastic] [--problem ring] [--calls 10,20]
     python tests/benchmarks/samplers.py --ours    # ours again, beside the peers of the last run
-    python tests/benchmarks/samplers.py --draw    # docs/img/samplers.png of the last run, in a second
+    python tests/benchmarks/samplers.py --draw    # the last runs into docs/samplers.md: its picture and tables
 
 Deterministic: root mean square over all elements at u = 1e-3 against DOP853 at 1e-12 from the same 512 draws, float64.
 Stochastic: within-component standard deviation over the truth's at u = 1e-3. "lent" marks a peer's sampler on a
@@ -61,15 +61,21 @@ def kept(path: Path, problems: list[str], calls: tuple[int, ...]) -> list[heats.
     return [row for row in rows if not (row["ours"] and row["problem"] in problems and row["calls"] in calls)]
 
 
-def picture(results: Path) -> None:
-    """The documentation's picture of the last run."""
-    if not results.exists():
-        raise SystemExit(f"{results} must exist; run this without --draw first.")
-    from race.picture import draw  # loads matplotlib
+def document() -> None:
+    """The documentation's picture and tables, of the last runs."""
+    from race import picture  # loads matplotlib
 
-    target = CACHE.parents[1] / "docs" / "img" / "samplers.png"
-    draw(json.loads(results.read_text())["rows"], target)
-    print(target.relative_to(CACHE.parents[1]))
+    docs, found = CACHE.parents[1] / "docs", {}
+    for name in ("results", "stochastic"):
+        path = CACHE / f"{name}.json"
+        found[name] = json.loads(path.read_text())["rows"] if path.exists() else []
+    if not any(row["ours"] for row in found["results"]):
+        raise SystemExit("there must be a finished run in runs/benchmarks, got none; run this without --draw first.")
+    picture.draw(found["results"], docs / "img" / "samplers.png")
+    picture.insert(docs / "samplers.md", "race", picture.tables(found["results"]))
+    if any(row["ours"] for row in found["stochastic"]):
+        picture.insert(docs / "samplers.md", "noise", picture.noisy_table(found["stochastic"]))
+    print("docs/img/samplers.png and the tables of docs/samplers.md")
 
 
 def main() -> None:
@@ -77,13 +83,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few numbers of calls, one finalist")
     parser.add_argument("--ours", action="store_true", help="ours alone, beside the peers of the last run")
-    parser.add_argument("--draw", action="store_true", help="only draws what the last run wrote")
+    parser.add_argument("--draw", action="store_true", help="only puts the last runs into the docs")
     parser.add_argument("--stochastic", action="store_true", help="samplers that draw noise, instead")
     parser.add_argument("--problem", choices=tuple(PROBLEMS), action="append")
     parser.add_argument("--calls", type=lambda text: tuple(int(c) for c in text.split(",")))
     options = parser.parse_args()
     if options.draw:
-        picture(CACHE / "results.json")
+        document()
         return
     for name in () if options.ours else ("diffusers", "azula"):
         released(name)
