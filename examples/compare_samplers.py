@@ -3,8 +3,8 @@
     python examples/compare_samplers.py                  # an exact model: eight Gaussians on a ring, no training
     python examples/compare_samplers.py --data digits    # a network trained on handwritten digits (minutes)
 
-With the exact model nothing is left but the samplers' own error. Grey bands: the same distance between real data and
-the held-out ones, in which nothing can be told apart. Lines that leave the frame belong to samplers that blew up.
+With the exact model nothing is left but the samplers' own error. One column per family, with the others in grey.
+Dotted lines: the same distance between real data and the held-out ones; at and below it nothing can be told apart.
 """
 
 from __future__ import annotations
@@ -21,24 +21,48 @@ import typer
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from scoresde.analytic import GaussianMixture
+import scoresde as sd
+from scoresde import sampler as ways
 from scoresde.compare import recipe_for
 from scoresde.data import load
 from scoresde.metrics import Estimate, floor, mmd, sliced_wasserstein
 from scoresde.model import Model
-from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, ExponentialSDE, RungeKutta, Sampler, TorchSDE, sample
-from scoresde.sde import VPSDE
-from scoresde.training import train
+from scoresde.sampler import Sampler
 
-STYLES = {  # one colour per walk; what it is walked with, by marker and dash
-    "DDPM chain": ("C0", "o", "-"),
-    "SDE, Euler–Maruyama": ("C1", "s", "-"),
-    "SDE, exponential": ("C1", "^", "--"),
-    "SDE, torchsde srk": ("C1", "D", ":"),
-    "ODE, DDIM": ("C2", "o", "-"),
-    "ODE, Heun": ("C2", "^", "--"),
-    "ODE, dopri5": ("C2", "D", ":"),
+FAMILIES = {  # in one colour each, C0, C1 …
+    "the DDPM chain": ("DDPM, β̃", "DDPM, optimal variance", "DDIM, η = 0.5"),
+    "the reverse SDE": ("Euler–Maruyama", "exponential", "SDE-DPM-Solver++ 2M", "SA-Solver", "ER-SDE"),
+    "the ODE, step by step": ("DDIM", "Heun", "DPM-Solver-2", "dopri5"),
+    "the ODE, with memory": ("DPM-Solver++ 2M", "DEIS", "UniPC", "Adams", "Adams, calibrated"),
+    "predictor–corrector": ("chain + partial refresh", "chain + Langevin", "annealed Langevin"),
 }
+SHADES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # within a family
+
+
+def samplers(calls: int, clock: sd.schedule.Schedule, variance: ways.OptimalVariance) -> dict[str, Sampler]:
+    """Every way back for about as many network calls; methods with several calls a step take fewer steps."""
+    tol, half = min((16 / calls) ** 4, 0.1), max(calls // 2, 1)
+    return {
+        "DDPM, β̃": ways.DDPM(calls),
+        "DDPM, optimal variance": ways.DDPM(calls, rev_var=variance),
+        "DDIM, η = 0.5": ways.DDIM(calls, eta=0.5),
+        "Euler–Maruyama": ways.EulerMaruyama(calls),
+        "exponential": ways.ExponentialSDE(calls),
+        "SDE-DPM-Solver++ 2M": ways.SDEDPMSolverPP(calls),
+        "SA-Solver": ways.SASolver(calls),
+        "ER-SDE": ways.ERSDE(calls),
+        "DDIM": ways.DDIM(calls, ways.UniformAngle()),
+        "Heun": ways.Heun(half),
+        "DPM-Solver-2": ways.DPMSolver(half),
+        "dopri5": ways.ODE(rtol=tol, atol=tol),  # adaptive: the tolerance sets the cost, roughly
+        "DPM-Solver++ 2M": ways.DPMSolverPP(calls),
+        "DEIS": ways.DEIS(calls, variable=clock),
+        "UniPC": ways.UniPC(calls, solver_order=2),
+        "Adams": ways.Adams(calls),
+        "chain + partial refresh": ways.PredictorCorrector(half),
+        "chain + Langevin": ways.PredictorCorrector(half, corrector=ways.Langevin()),
+        "annealed Langevin": ways.AnnealedLangevin(half, repeats=2, step_size=1.0),
+    }
 
 
 @dataclass(frozen=True)
@@ -46,33 +70,15 @@ class Run:
     """One sampler at one cost."""
 
     name: str
-    sampler: Sampler
+    budget: int
     calls: int
-    seconds: float
     distances: dict[str, float]
     x: Tensor
 
 
-def samplers(calls: int) -> dict[str, Sampler]:
-    """Every way back for about as many network calls; methods with several calls a step take fewer steps."""
-    tol = min((16 / calls) ** 4, 0.1)
-    return {
-        "DDPM chain": DDPM(steps=calls),
-        "SDE, Euler–Maruyama": EulerMaruyama(steps=calls),
-        "SDE, exponential": ExponentialSDE(steps=calls),
-        "SDE, torchsde srk": TorchSDE(steps=max(calls // 4, 1)),
-        "ODE, DDIM": DDIM(steps=calls),
-        "ODE, Heun": RungeKutta(steps=max(calls // 2, 1), method="heun"),
-        "ODE, dopri5": ODE(rtol=tol, atol=tol),  # adaptive: the tolerance sets the cost, roughly
-    }
-
-
 @dataclass(frozen=True)
 class Case:
-    """A model, what its samples should be like, and how far they are from it.
-
-    ``held_out`` and ``real`` are draws of the data's law, in model units; the second set makes the floor.
-    """
+    """A model, draws of the data's law in model units (``real`` makes the floor), and distances between draws."""
 
     title: str
     model: Model
@@ -88,13 +94,13 @@ def sliced(x: Tensor, y: Tensor) -> Estimate:
 
 def ring(n: int, seed: int) -> Case:
     """An exact model whose density is known: samples that are too blurred have too little of it."""
-    model = GaussianMixture.ring(std=0.05, sde=VPSDE(tau_min=1e-4)).float()
+    model = sd.analytic.GaussianMixture.ring(std=0.05, sde=sd.VPSDE(tau_min=1e-5)).float()
     generator = torch.Generator().manual_seed(seed)
 
     def surprise(x: Tensor, y: Tensor) -> Estimate:
         return Estimate(abs(float(model.log_prob(x).mean() - model.log_prob(y).mean())))
 
-    distances = {"sliced Wasserstein distance": sliced, "|mean log p, samples − data|, nats": surprise}
+    distances = {"|mean log p, samples − data|, nats": surprise}
     held_out, real = model.sample(n, generator=generator), model.sample(4 * n, generator=generator)
     return Case("an exact model: eight Gaussians on a ring", model, held_out, real, distances)
 
@@ -104,54 +110,69 @@ def digits(n: int, seed: int, steps: int | None) -> Case:
     data = load("digits")
     recipe = recipe_for(data.description)
     settings = recipe.training if steps is None else replace(recipe.training, steps=steps)
-    model = train(recipe.build(data.description, seed), data, settings, progress=True).model
+    model = sd.train(recipe.build(data.description, seed), data, settings, progress=True).model
     held_out, real = (data.description.to_model(data.description.centre(part)) for part in (data.test[:n], data.train))
     distances = {"sliced Wasserstein distance": sliced, "squared kernel distance (MMD²)": mmd}
     return Case("a network trained on handwritten digits", model, held_out, real, distances)
 
 
-def run_all(case: Case, budgets: tuple[int, ...], seed: int) -> list[Run]:
-    """Every sampler at every budget, from the same seed; samples of levels are rounded to them, as the data are."""
-    runs, data = [], case.model.data
+def run_all(case: Case, budgets: tuple[int, ...], seed: int, iterations: int) -> list[Run]:
+    """Every sampler at every budget, from the same seed; fitted to the model, in ``iterations``, for up to 16 calls."""
+    generator = torch.Generator().manual_seed(seed)
+    variance = ways.optimal_variance(case.model, case.real[:2000], generator=generator)
+    runs = []
     for calls in budgets:
-        for name, sampler in samplers(calls).items():
-            began = time.perf_counter()
-            drawn = sample(case.model, len(case.held_out), sampler, generator=torch.Generator().manual_seed(seed))
-            seconds = time.perf_counter() - began
-            x = drawn.x if data is None else data.to_model(data.centre(drawn.data))
-            found = {what: measure(x, case.held_out).value for what, measure in case.distances.items()}
-            runs.append(Run(name, sampler, drawn.nfe, seconds, found, x))
-            shown = "".join(f"{value:>12.4f}" for value in found.values())
-            print(f"{name:22}{drawn.nfe:>8}{seconds:>10.2f}{shown}   {sampler}", flush=True)
+        entries = samplers(calls, case.model.sde.schedule, variance)
+        if calls <= 16:
+            entries["Adams, calibrated"] = ways.calibrate(case.model, ways.Adams(calls), iterations=iterations).sampler
+        runs += [run(case, name, sampler, calls, seed) for name, sampler in entries.items()]
     return runs
 
 
-def draw_errors(ax: Axes, runs: list[Run], what: str, real: Estimate) -> None:
-    """One distance over network calls, one line per sampler, and the band that real data span."""
-    low, high = max(real.value - 2 * real.stderr, 1e-9), real.value + 2 * real.stderr
-    ax.axhspan(low, high, color="#dddddd", zorder=0, label="real against real")
-    for name, (colour, marker, dash) in STYLES.items():
-        line = [(run.calls, max(run.distances[what], 1e-9)) for run in runs if run.name == name]
-        ax.plot(*zip(*line), color=colour, marker=marker, ls=dash, label=name)
-    best = min(run.distances[what] for run in runs)
-    worst = max(run.distances[what] for run in runs if run.name == "DDPM chain")
-    ax.set(xscale="log", yscale="log", xlabel="network calls per sample", title=what)
-    ticks = sorted({run.calls for run in runs if run.name == "DDPM chain"})
+def run(case: Case, name: str, sampler: Sampler, budget: int, seed: int) -> Run:
+    """One line of the table; samples of levels are rounded to them, as the data are."""
+    data, began = case.model.data, time.perf_counter()
+    drawn = sd.sample(case.model, len(case.held_out), sampler, generator=torch.Generator().manual_seed(seed))
+    seconds = time.perf_counter() - began
+    x = drawn.x if data is None else data.to_model(data.centre(drawn.data))
+    found = {what: measure(x, case.held_out).value for what, measure in case.distances.items()}
+    print(f"{name:24}{drawn.nfe:>8}{seconds:>10.2f}" + "".join(f"{v:>12.4f}" for v in found.values()), flush=True)
+    return Run(name, budget, drawn.nfe, found, x)
+
+
+def draw_errors(ax: Axes, runs: list[Run], what: str, real: Estimate, family: str) -> None:
+    """One distance over network calls: a family in colour, with its names, the others in grey."""
+    known = {run.name: [] for run in runs}
+    for each in runs:
+        known[each.name].append((each.calls, max(each.distances[what], 1e-9)))
+    best, worst = min(each.distances[what] for each in runs), max(y for _, y in known["DDPM, β̃"])
+    ax.set(xscale="log", yscale="log", ylim=(max(0.5 * min(best, real.value), 0.1 * real.value), 4 * worst))
+    ticks = sorted({each.budget for each in runs})
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
-    ax.set_ylim(max(0.5 * min(best, real.value), 0.03 * real.value), 30 * max(worst, high))
+    ax.axhline(real.value, color="#333333", ls=":", lw=1.2)
+    if family == next(iter(FAMILIES)):
+        across = {"ha": "right", "va": "bottom", "transform": ax.get_yaxis_transform()}
+        ax.text(0.98, real.value, "real against real", fontsize=8, **across)
+    for name, line in known.items():
+        if name not in FAMILIES[family]:
+            ax.plot(*zip(*sorted(line)), color="#dddddd", lw=0.8, zorder=1)
+    colours = dict(zip(FAMILIES[family], SHADES))
+    for name, colour in colours.items():
+        ax.plot(*zip(*sorted(known.get(name, []))), "-o", color=colour, lw=1.5, ms=3)
+    ax.set_xlim(ticks[0] * 0.85, ticks[-1] * 1.2)
 
 
-def draw_samples(axes: list[Axes], runs: list[Run], held_out: Tensor) -> None:
-    """Small multiples: the samples of each sampler, then the data."""
-    for ax, run in zip(axes, runs):
-        draw_events(ax, run.x, STYLES[run.name][0])
-        ax.set_title(f"{run.name}\n{run.calls} calls", fontsize=8.5, loc="center")
-    draw_events(axes[-1], held_out, "#666666")
-    axes[-1].set_title("held-out data\n", fontsize=8.5, loc="center")
+def draw_names(ax: Axes, family: str) -> None:
+    """Above the panels: the family's names in the colours of its lines."""
+    for row, (name, colour) in enumerate(zip(FAMILIES[family], SHADES)):
+        ax.text(0.0, 4.3 - row, name, color=colour, fontsize=9)
+    ax.set(xlim=(0, 1), ylim=(-0.2, 6.2))
+    ax.text(0.0, 5.4, family, fontsize=11, color="#222222")
+    ax.axis("off")
 
 
-def draw_events(ax: Axes, x: Tensor, colour: str) -> None:
+def draw_events(ax: Axes, x: Tensor, colour: str, title: str) -> None:
     """Points in the plane, or pictures in a square."""
     if x.ndim == 2:
         ax.scatter(*x[:2000].T, s=1.5, color=colour, alpha=0.4, lw=0)
@@ -160,8 +181,26 @@ def draw_events(ax: Axes, x: Tensor, colour: str) -> None:
         rows = [torch.cat(list(row[:, 0]), 1) for row in x[:36].split(6) if len(row) == 6]
         ax.imshow(torch.cat(rows), cmap="gray_r", vmin=-1, vmax=1)
     ax.set(xticks=[], yticks=[], aspect="equal")
+    ax.set_title(title, fontsize=8.5, loc="center", color=colour)
     ax.grid(False)
     ax.spines[["left", "bottom"]].set_visible(False)
+
+
+def draw_samples(path: Path, runs: list[Run], case: Case, calls: int) -> None:
+    """Small multiples: a row per family, the data at the end of the first."""
+    width = max(map(len, FAMILIES.values())) + 1
+    figure, axes = plt.subplots(len(FAMILIES), width, figsize=(1.75 * width, 1.95 * len(FAMILIES)))
+    drawn = {each.name: each for each in runs if each.budget == calls}
+    for row, (family, names) in zip(axes, FAMILIES.items()):
+        row[0].text(0.0, 0.5, family.replace(", ", ",\n"), fontsize=11, va="center", transform=row[0].transAxes)
+        for ax, name, colour in zip(row[1:], names, SHADES):
+            if name in drawn:
+                draw_events(ax, drawn[name].x, colour, f"{name}\n{drawn[name].calls} calls")
+        for ax in row:
+            ax.axis("on" if ax.has_data() else "off")
+    axes[0, -1].axis("on")
+    draw_events(axes[0, -1], case.held_out, "#666666", "held-out data\n")
+    figure.savefig(path)
 
 
 def main(
@@ -175,30 +214,31 @@ def main(
         raise typer.BadParameter(f"data must be 'ring' or 'digits', got {data!r}.")
     plt.style.use(Path(__file__).with_name("pictures.mplstyle"))
     out.mkdir(parents=True, exist_ok=True)
-    n = 300 if quick or data == "digits" else 2000
+    n = 300 if quick or data == "digits" else 4000
     case = ring(n, seed) if data == "ring" else digits(n, seed, 20 if quick else None)
     floors = {
         what: floor(measure, case.real, case.held_out, generator=torch.Generator().manual_seed(seed))
         for what, measure in case.distances.items()
     }
-    print(f"{'walk':22}{'calls':>8}{'seconds':>10}{'  ' + ';  '.join(case.distances)}")
-    print(f"{'real against real':40}" + "".join(f"{each.value:>12.4f}" for each in floors.values()))
+    print(f"{'sampler':24}{'calls':>8}{'seconds':>10}{'  ' + ';  '.join(case.distances)}")
+    print(f"{'real against real':42}" + "".join(f"{each.value:>12.4f}" for each in floors.values()))
     budgets = (8, 32) if quick else (8, 16, 32, 64, 128, 256)
-    runs = run_all(case, budgets, seed)
+    runs = run_all(case, budgets, seed, 2 if quick else 20)
 
-    figure, panels = plt.subplots(1, 2, figsize=(10.5, 3.9))
-    for ax, (what, level) in zip(panels, floors.items()):
-        draw_errors(ax, runs, what, level)
-    panels[1].legend(bbox_to_anchor=(1.0, 1.0), loc="upper left")
+    heights = (1.3, *[3.0] * len(floors))
+    figure, axes = plt.subplots(
+        len(heights), len(FAMILIES), figsize=(14.5, 0.8 + sum(heights)), height_ratios=heights, sharey="row"
+    )
+    for column, family in zip(axes.T, FAMILIES):
+        draw_names(column[0], family)
+        for ax, (what, level) in zip(column[1:], floors.items()):
+            draw_errors(ax, runs, what, level, family)
+        column[-1].set_xlabel("network calls per sample")
+    for ax, what in zip(axes[1:, 0], floors):
+        ax.set_ylabel(what)
     figure.suptitle(f"Ways back with {case.title}", x=0.01, ha="left")
     figure.savefig(out / f"compare_samplers_{data}.png")
-
-    shown = [budgets[0], budgets[-1] if quick else 32]
-    figure, axes = plt.subplots(len(shown), len(STYLES) + 1, figsize=(12.5, 1.9 * len(shown)))
-    for row, calls in zip(axes, shown):
-        start = budgets.index(calls) * len(STYLES)
-        draw_samples(list(row), runs[start : start + len(STYLES)], case.held_out)
-    figure.savefig(out / f"compare_samplers_{data}_samples.png")
+    draw_samples(out / f"compare_samplers_{data}_samples.png", runs, case, 8 if quick else 16)
     print(f"wrote {out}/compare_samplers_{data}.png and {out}/compare_samplers_{data}_samples.png")
 
 

@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from found import concrete
 
+from scoresde.sampler import Multistep, Sampler, StepSampler
+from scoresde.spec import parse
 from scoresde.weighting import table
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +52,23 @@ def test_the_docs_show_the_table_of_weightings_that_the_library_prints():
     )
     assert shown is not None
     assert shown[1] == "\n".join(line.rstrip() for line in table((-6.0, 0.0, 6.0)).splitlines())
+
+
+def test_the_orders_in_the_docs_are_those_that_the_samplers_declare():
+    page = (ROOT / "docs/sampling-mechanisms.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?`) \| (\d) \|.*\| (\d?) ?\|$", page, re.MULTILINE)
+    assert len(rows) > 15
+    known = {kind.__name__: kind for kind in concrete(StepSampler)}
+    for names, order, calls in rows:
+        for text in re.findall(r"`(.+?)`", names):
+            sampler = parse(text, known)
+            assert sampler.order == sampler.start_order == int(order), text
+            assert (sampler.start_calls if isinstance(sampler, Multistep) else 0) == int(calls or 0), text
+
+
+def test_every_sampler_is_named_in_the_docs():
+    page = (ROOT / "docs/sampling-mechanisms.md").read_text(encoding="utf-8")
+    assert [kind.__name__ for kind in concrete(Sampler) if f"`{kind.__name__}(" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
