@@ -179,10 +179,7 @@ def _ways_of_drawing() -> Iterator[Any]:
         (way,) = param.values
         yield pytest.param(way, False, id=f"{param.id}-fresh")
         if way.stochastic:
-            alone = isinstance(way, PredictorCorrector) and not way.predictor.stochastic
-            reason = "the corrector's noise falls on the constant clock of a predictor that draws none"
-            marks = [pytest.mark.xfail(strict=True, raises=ValueError, reason=reason)] if alone else []
-            yield pytest.param(way, True, id=f"{param.id}-coupled", marks=marks)
+            yield pytest.param(way, True, id=f"{param.id}-coupled")
 
 
 @pytest.mark.parametrize(("way", "coupled"), list(_ways_of_drawing()))
@@ -214,9 +211,9 @@ def test_a_walk_leaves_nothing_behind_on_the_sampler(way: StepSampler) -> None:
 @pytest.mark.parametrize("way", every(even=True))
 def test_network_calls_are_those_of_a_step_times_the_steps_and_those_of_the_start(way: StepSampler) -> None:
     one = sample(RING, 1, replace(way, steps=1), seeds=[1]).nfe
-    start = getattr(way, "start_calls", 0)
     for steps in (8, 17):
-        assert sample(RING, 1, replace(way, steps=steps), seeds=[1]).nfe == steps * one + start
+        sampler = replace(way, steps=steps)
+        assert sample(RING, 1, sampler, seeds=[1]).nfe == steps * one + getattr(sampler, "start_calls", 0)
 
 
 @pytest.mark.parametrize("way", every(even=True))

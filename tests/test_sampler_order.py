@@ -45,7 +45,11 @@ SETTINGS = [
     DDIM(eta=0.5),
     DDIM(eta=1.0),
     *(RungeKutta(method=name) for name in ("euler", "midpoint", "heun", "rk3")),
-    *(Adams(corrector_order=0, prediction=f, variable=p) for f in ("x0", "eps") for p in ("angle", "log_snr", "rho")),
+    *(
+        Adams(predictor_order=3, corrector_order=0, prediction=f, variable=p)
+        for f in ("x0", "eps")
+        for p in ("angle", "log_snr", "rho")
+    ),
     *(Adams(predictor_order=p, corrector_order=0) for p in (1, 2, 3, 4, 5)),
     *(Adams(predictor_order=p, corrector_order=p + 1) for p in (1, 2, 3)),
     *(
@@ -74,7 +78,7 @@ SAMPLERS = [p for p in EVERY if _sampler(p).order is not None]
 STOCHASTIC = [p for p in SAMPLERS if _sampler(p).stochastic]
 SETTLED = VPSDE(tau_min=0.2)
 START = 1.0
-STEPS = {1: [256, 512, 1024], 2: [128, 256, 512], 3: [128, 256, 512], 4: [96, 192, 384]}
+STEPS = {1: [256, 512, 1024], 2: [128, 256, 512], 3: [128, 256, 512], 4: [128, 256, 512]}
 
 
 def _slope(sampler: StepSampler, data: GaussianData, declared: int, exact: int = 0) -> float:

@@ -193,10 +193,11 @@ def _coupled(sampler: StepSampler, brownian: Brownian) -> Callable[..., tuple[An
 
         def coupled() -> Any:
             nonlocal drawn
-            if drawn:
+            before, after = clock(tau), clock(s)
+            if drawn or before == after:  # beside the path: further draws, and those of a step that it does not touch
                 return noise()
             drawn = True
-            return brownian.normal(clock(tau), clock(s))
+            return brownian.normal(before, after)
 
         return sampler.step(predict, x, tau, s, coupled, memory)
 

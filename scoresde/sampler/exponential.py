@@ -58,6 +58,7 @@ class Interpolation:
 
     Raises:
         ValueError: If a name is unknown, or noise is asked for with another prediction than x0.
+        TypeError: If the variable or the noise function is something else.
     """
 
     prediction: str = "x0"
@@ -72,14 +73,28 @@ class Interpolation:
             )
         if isinstance(self.variable, str) and self.variable not in VARIABLES:
             raise ValueError(f"no variable is named {self.variable!r}; {nearest(self.variable, VARIABLES)}")
+        if not isinstance(self.variable, (str, Schedule)):
+            raise TypeError(f"variable must be one of {', '.join(VARIABLES)} or a clock, got {self.variable!r}.")
+        if not isinstance(self.noise, (NoiseFunction, type(None))):
+            raise TypeError(f"noise must be a noise function or None, got {self.noise!r}; write e.g. Eta(0.5).")
         if self.noise is not None and self.prediction != "x0":
             raise ValueError(f"a noise function goes with prediction='x0', got {self.prediction!r}; take 'x0'.")
 
     def place(self, tau: Scalar) -> Scalar:
-        """The polynomial's variable at ``tau``."""
-        if isinstance(self.variable, Schedule):
-            return self.variable.u(tau)
-        return VARIABLES[self.variable](tau)
+        """The polynomial's variable at ``tau``.
+
+        Raises:
+            ValueError: If it is the u of a clock that has ended.
+        """
+        clock = self.variable
+        if isinstance(clock, str):
+            return VARIABLES[clock](tau)
+        if isinstance(tau, float) and tau > clock.tau_max:
+            raise ValueError(
+                f"the polynomial is in the u of {clock}, which ends at tau = {clock.tau_max:.6g}, got tau = {tau:.6g}; "
+                "pass the model's own clock, variable=model.sde.schedule."
+            )
+        return clock.u(tau)
 
     def weights(self, tau: Scalar, s: Scalar, at: tuple[Scalar, ...]) -> tuple[Scalar, list[Scalar]]:
         """A and b_j of the step from ``tau`` to ``s`` with predictions that stand at the times ``at``.

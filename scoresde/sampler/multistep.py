@@ -21,7 +21,7 @@ from scoresde import _tensor as t
 from scoresde._tensor import Scalar
 from scoresde.sampler.base import Predict, StepSampler
 from scoresde.sampler.exponential import Interpolation, advance
-from scoresde.sampler.grid import Grid, PowerAngle
+from scoresde.sampler.grid import Grid, PowerTau
 from scoresde.sampler.noise_function import NoiseFunction, rho
 from scoresde.schedule import Schedule
 
@@ -49,7 +49,7 @@ class Multistep(StepSampler):
     """A method that reuses past predictions; see the module. Subclasses say which by their properties."""
 
     steps: int = 20
-    grid: Grid = field(default_factory=PowerAngle)
+    grid: Grid = field(default_factory=PowerTau)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,9 +145,10 @@ class Adams(Multistep):
 
     Args:
         steps: Number of steps; `start_calls` network calls come on top from order 4 on.
-        grid: Default even in the root of the angle.
-        predictor_order: Predictions that the predictor uses, 1 to 6.
-        corrector_order: Predictions that the corrector uses, the new one among them; 0 for none.
+        grid: Default `PowerTau`.
+        predictor_order: Predictions that the predictor uses, 1 to 6; None: 3 below 12 steps, 4 from there.
+        corrector_order: Predictions that the corrector uses, the new one among them; 0 for none, None for as many as
+            the predictor.
         prediction: ``"v"``, ``"x0"`` or ``"eps"``: what is interpolated.
         variable: In what: ``"angle"``, ``"log_snr"``, ``"rho"``, ``"tau"``, or a clock, for its u.
         noise: Noise function, with ``"x0"``; None for the ODE.
@@ -156,8 +157,8 @@ class Adams(Multistep):
         ValueError: If an order is not one, or a name unknown.
     """
 
-    predictor_order: int = 3
-    corrector_order: int = 3
+    predictor_order: int | None = None
+    corrector_order: int | None = None
     prediction: str = "v"
     variable: str | Schedule = "angle"
     noise: NoiseFunction | None = None
@@ -170,9 +171,9 @@ class Adams(Multistep):
     @property
     def predictor(self) -> int:
         """See the class."""
-        return self.predictor_order
+        return self.predictor_order if self.predictor_order is not None else 3 if self.steps < 12 else 4
 
     @property
     def corrector(self) -> int:
         """See the class."""
-        return self.corrector_order
+        return self.predictor if self.corrector_order is None else self.corrector_order

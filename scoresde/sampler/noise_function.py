@@ -44,11 +44,11 @@ class Eta(NoiseFunction):
     r"""$m = \rho^{\eta^2}$ for ρ in an interval, and no fresh noise outside: SA-Solver's stochasticity τ(t), constant.
 
     Args:
-        eta: 0 is the ODE, 1 the reverse SDE; larger brings more noise than that.
+        eta: 1 is the reverse SDE; larger brings more noise than that. For the ODE take no noise function.
         low, high: Interval of ρ in which noise is brought.
 
     Raises:
-        ValueError: If ``eta`` is negative or the interval empty.
+        ValueError: If ``eta`` is not positive or the interval empty.
 
     Source: Xue et al. 2023 (SA-Solver), section 4 and appendix.
     """
@@ -58,8 +58,8 @@ class Eta(NoiseFunction):
     high: float = math.inf
 
     def __post_init__(self) -> None:
-        if not (self.eta >= 0 and math.isfinite(self.eta) and 0 <= self.low < self.high):
-            raise ValueError(f"Eta needs eta >= 0 and 0 <= low < high, got {self}.")
+        if not (0 < self.eta < math.inf and 0 <= self.low < self.high):
+            raise ValueError(f"Eta needs eta > 0 and 0 <= low < high, got {self}; for the ODE pass noise=None.")
 
     def log_m(self, rho: float) -> float:
         """See the class."""

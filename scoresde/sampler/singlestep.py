@@ -18,7 +18,7 @@ from scoresde import ou
 from scoresde._tensor import Scalar
 from scoresde.sampler.base import Predict, StepSampler
 from scoresde.sampler.exponential import Interpolation, advance
-from scoresde.sampler.grid import Grid, PowerAngle
+from scoresde.sampler.grid import Grid, PowerTau
 from scoresde.sampler.noise_function import rho
 
 __all__ = ["DPMSolver", "Heun", "Singlestep", "Stages"]
@@ -49,7 +49,7 @@ class Singlestep(StepSampler):
     """
 
     steps: int = 20
-    grid: Grid = field(default_factory=PowerAngle)
+    grid: Grid = field(default_factory=PowerTau)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,7 +66,7 @@ class Singlestep(StepSampler):
         """At which places, and from which of them."""
 
     @property
-    def order(self) -> int:
+    def order(self) -> int | None:
         """Of the stages."""
         return self.stages.order
 
@@ -116,7 +116,7 @@ class DPMSolver(Singlestep):
 
     Args:
         steps: Number of steps, not of network calls.
-        grid: Default even in the root of the angle; the paper's is `UniformLogSNR`.
+        grid: Default `PowerTau`; the paper's is `UniformLogSNR`.
         solver_order: 1, 2 or 3.
         prediction: ``"eps"`` or ``"x0"``.
 
@@ -148,11 +148,11 @@ class Heun(Singlestep):
 
     With $y = x/\alpha$ the ODE is $dy/d\rho = \varepsilon$; two network calls a step, one where it ends at τ = 0. Churn
     first takes a step towards the noise, from ρ to $\rho(1 + \gamma)$, $\gamma = \min(churn/steps, \sqrt2 - 1)$, by
-    exact forward noise, and solves back from there.
+    exact forward noise, and solves back from there; never beyond the walk's first time.
 
     Args:
         steps: Number of steps.
-        grid: Default even in the root of the angle; the paper's is `Karras`.
+        grid: Default `PowerTau`; the paper's is `Karras`.
         churn: $S_{churn}$; 0 is the deterministic sampler.
         low, high: $S_{min}$ and $S_{max}$, the interval of ρ in which noise is added.
         noise_scale: $S_{noise}$; other than 1 it does not keep the law.
@@ -184,9 +184,19 @@ class Heun(Singlestep):
         return Stages((0.0, 1.0), ((0,),), (0, 1), 2)
 
     @property
+    def order(self) -> int | None:
+        """2; None where the churn's noise is scaled, which does not keep the law."""
+        return 2 if self.churn == 0 or self.noise_scale == 1 else None
+
+    @property
     def stochastic(self) -> bool:
         """Whether there is churn."""
         return self.churn > 0
+
+    @property
+    def strong_order(self) -> float | None:
+        """1/2 with churn: whether a step churns depends on where it begins."""
+        return 0.5 if self.churn > 0 and self.order is not None else None
 
     def step(
         self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
