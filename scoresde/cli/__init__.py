@@ -1,4 +1,4 @@
-"""What can be done without writing Python? `scoresde train | sample | likelihood | compare | info`.
+"""What can be done without writing Python? `scoresde train | sample | calibrate | likelihood | compare | info`.
 
 Thin: every choice is an object of the package.
 

@@ -6,6 +6,7 @@ import inspect
 
 import typer
 
+from scoresde.cli.calibrate import calibrate
 from scoresde.cli.compare import compare
 from scoresde.cli.failures import shown
 from scoresde.cli.info import info
@@ -66,6 +67,6 @@ def _help(doc: str) -> str:
     return "\n\n".join(parts)
 
 
-for command in (train, sample, likelihood, compare, info):
+for command in (train, sample, calibrate, likelihood, compare, info):
     app.command(name=command.__name__, help=_help(command.__doc__ or ""))(shown(command))
 app.callback(help=_help(_HELP))(main)

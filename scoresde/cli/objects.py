@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scoresde import spec
 
 if TYPE_CHECKING:
+    from scoresde.checkpoint import Checkpoint
     from scoresde.data import Data
     from scoresde.model import ScoreModel
 
@@ -114,8 +115,8 @@ def load_data(source: str, bins: int | None, test_fraction: float, split_seed: i
     return load(source, seed=split_seed, test_fraction=test_fraction, **extra)
 
 
-def load_model(path: Path, where: str | None, raw: bool = False) -> ScoreModel:
-    """A model from a run directory or a checkpoint, on a device."""
+def load_model(path: Path | Checkpoint, where: str | None, raw: bool = False) -> ScoreModel:
+    """A model from a run directory or a checkpoint (one that was loaded, too), on a device."""
     import torch
 
     from scoresde.checkpoint import load_model

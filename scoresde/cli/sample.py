@@ -10,7 +10,8 @@ import typer
 from scoresde.cli import options
 
 if TYPE_CHECKING:
-    from scoresde.sampler import Samples
+    from scoresde.checkpoint import Checkpoint
+    from scoresde.sampler import Sampler, Samples
 
 __all__ = ["sample"]
 
@@ -28,6 +29,9 @@ def sample(
     ),
     trajectory: bool = typer.Option(False, "--trajectory", help="Also write the states along the way (.npz)."),
     denoise: bool = typer.Option(False, "--denoise", help="End with one network call that takes the last noise out."),
+    calibrated: bool = typer.Option(
+        False, "--calibrated", help="On the grid that `scoresde calibrate` fitted to this checkpoint for --sampler."
+    ),
     batch_size: int = typer.Option(None, "--batch-size", help="Samples at once; default all."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
     device: str = options.DEVICE,
@@ -41,12 +45,15 @@ def sample(
 
         scoresde sample runs/digits --sampler "DDIM(steps=50)" --seeds 0-63 --out samples.npz
 
+        scoresde sample runs/digits --sampler "Adams(steps=10)" --calibrated --out grid.png
+
         scoresde sample runs/ring -n 1000 --sampler "EulerMaruyama(steps=500)" --trajectory --out paths.npz
     """
     import time
 
     import torch
 
+    from scoresde.checkpoint import load
     from scoresde.cli import show
     from scoresde.cli.objects import load_model, parse, place
     from scoresde.compare import brief
@@ -59,7 +66,10 @@ def sample(
         raise ValueError(f"--trajectory is written as .npz, got --out {out}; name a .npz file.")
     place(out)
     way = parse(sampler, Sampler)
-    model = load_model(checkpoint, device, raw)
+    stored = load(checkpoint)
+    if calibrated:
+        way = fitted(stored, way, raw)
+    model = load_model(stored, device, raw)
     each = None if seeds is None else numbers(seeds)
     begin = time.perf_counter()
     drawn = draw(
@@ -74,12 +84,28 @@ def sample(
         progress=not quiet,
     )
     seconds = time.perf_counter() - begin
-    show.settings({"sampler": brief(way), "network calls": str(drawn.nfe), "seconds": f"{seconds:.2f}"})
+    said = sampler.strip() + ", calibrated" if calibrated else brief(way)
+    show.settings({"sampler": said, "network calls": str(drawn.nfe), "seconds": f"{seconds:.2f}"})
     if out is None:
         show.done(f"{len(drawn.x)} samples drawn and not kept", f"scoresde sample {checkpoint} --out grid.png")
         return
     write(out, drawn)
     show.done(f"{len(drawn.x)} samples in {out}")
+
+
+def fitted(stored: Checkpoint, way: Sampler, raw: bool) -> Sampler:
+    """The sampler on its calibrated grid.
+
+    Raises:
+        TypeError: If it has no grid.
+        ValueError, FileNotFoundError: If none was fitted to these weights.
+    """
+    from scoresde.checkpoint import load_calibration
+    from scoresde.sampler import StepSampler
+
+    if not isinstance(way, StepSampler):
+        raise TypeError(f"--calibrated needs a sampler with a grid, got {way}; take one such as Adams(steps=10).")
+    return load_calibration(stored, way, raw=raw).sampler
 
 
 def numbers(text: str) -> list[int]:
