@@ -41,7 +41,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_names_every_command_and_shows_examples() -> None:
     shown = run("--help").output
-    for command in ("train", "sample", "likelihood", "compare", "info"):
+    for command in ("train", "sample", "calibrate", "likelihood", "compare", "info"):
         assert command in shown
         assert f"    scoresde {command} " in run(command, "--help").output
 
@@ -94,6 +94,31 @@ def test_the_same_seed_draws_the_same_and_another_does_not(digits: Path, tmp_pat
             drawn.append(file["x"])
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
+
+
+def test_a_sampler_is_calibrated_once_and_used_with_the_weights_it_was_fitted_to(tmp_path: Path) -> None:
+    out, drawn = tmp_path / "ring", tmp_path / "x.npz"
+    common = ("--data", "ring", "--out", out, "--network", NET, "--batch-size", 8, "-q")
+    assert run("train", *common, "--steps", 2).exit_code == 0
+    use = ("sample", out, "-n", 4, "--sampler", "DDIM(steps=4)", "--calibrated", "--out", drawn, "-q")
+    assert "there must be calibrations in" in words(run(*use))
+    fitted = run("calibrate", out, "--sampler", "DDIM()", "--steps", 4, "--noises", 16, "--iterations", 3)
+    assert fitted.exit_code == 0, fitted.output
+    [entry] = json.loads((out / "calibrated.json").read_text())["calibrations"]
+    assert f"16 noises held out {entry['original_error']:.3g} {entry['error']:.3g}" in words(fitted)
+    assert f"scoresde sample {out} --sampler 'DDIM(steps=4)' --calibrated" in words(fitted)
+    assert run(*use, "--trajectory").exit_code == 0
+    with np.load(drawn) as file:
+        assert file["taus"].tolist() == entry["taus"]
+    assert "DDIM(steps=4), calibrated" in words(run(*use))
+    assert run(*use, "--raw").exit_code == 2
+    model = scoresde.load(out)
+    next(model.net.parameters()).data.add_(1.0)
+    scoresde.save(out, model)
+    stale = run(*use)
+    assert stale.exit_code == 2
+    assert "a grid is used with the weights that it was fitted to" in words(stale)
+    assert "--calibrated needs a sampler with a grid, got ODE" in words(run(*use[:5], "ODE()", *use[6:]))
 
 
 def test_a_run_is_resumed_when_asked_and_never_begun_anew_unsaid(tmp_path: Path) -> None:
@@ -156,6 +181,8 @@ def test_the_users_own_files_are_data_too(tmp_path: Path) -> None:
         (["sample", "nowhere"], "there must be a checkpoint at nowhere"),
         (["sample", "nowhere", "--out", "x.jpg"], "must end in .png or .npz, got x.jpg"),
         (["sample", "nowhere", "--trajectory", "--out", "x.png"], "--trajectory is written as .npz"),
+        (["calibrate", "nowhere"], "there must be a checkpoint at nowhere"),
+        (["calibrate", "nowhere", "--sampler", "Adam()"], "did you mean Adams?"),
         (["compare", "--data", "ring", "--out", "x", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["compare", "--data", "ring", "--out", "x", "--sampler", "DDPN()"], "did you mean DDPM?"),
     ],

@@ -16,8 +16,8 @@ from torch import Tensor
 from scoresde._tensor import Noise
 from scoresde.model import Model, evaluating, refuse_unknown
 from scoresde.sampler.base import StepSampler
-from scoresde.sampler.descent import Walks, descend
-from scoresde.sampler.grid import Custom, PowerTau
+from scoresde.sampler.descent import Shares, Walks, descend
+from scoresde.sampler.grid import Custom
 from scoresde.sampler.multistep import Adams
 
 __all__ = ["Calibration", "calibrate"]
@@ -137,9 +137,8 @@ def _check_cond(cond: dict[str, Tensor], n: int) -> None:
 
 def _reference(model: Model, own: list[float], x: Tensor, cond: dict[str, Tensor]) -> Tensor:
     """Where the ODE leads from ``x``; the network is not asked below ``tau_min``, also if the walk ends at 0."""
-    steps, last = max(8 * (len(own) - 1), 128), own[-1]
-    sde = replace(model.sde, tau_min=last) if last > 0 else model.sde
-    taus = [*PowerTau().place(sde, steps, own[0])[:-1], last]
+    steps, shares = max(8 * (len(own) - 1), 128), Shares.make(own, model.sde.tau_min)
+    taus = shares.times(shares.power(2.0, steps))
     ends = Walks(model, Adams(steps, predictor_order=4, corrector_order=4), x, x, cond).end(taus)
     if not bool(torch.isfinite(ends).all()):
         raise RuntimeError(

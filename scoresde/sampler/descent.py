@@ -19,7 +19,7 @@ from scoresde import ou
 from scoresde.model import Model
 from scoresde.sampler.base import StepSampler
 
-__all__ = ["Walks", "descend"]
+__all__ = ["Shares", "Walks", "descend"]
 
 _POWERS = (1.5, 2.0, 2.5, 3.0)
 _TRIALS = 8
@@ -54,7 +54,7 @@ class Walks:
         error = float((self.end(taus) - self.ends).square().mean().sqrt())
         return error if math.isfinite(error) else math.inf
 
-    def slopes(self, shares: _Shares, places: list[float]) -> tuple[Tensor, Tensor]:
+    def slopes(self, shares: Shares, places: list[float]) -> tuple[Tensor, Tensor]:
         """All errors as ``(n,)``, and their slopes in the places of the knots, ``(n, steps - 1)``, by differences.
 
         A step is pure: up to the knot that is moved, the walk need not be made again.
@@ -86,11 +86,15 @@ def _no_noise() -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Shares:
+class Shares:
     r"""Times by their places $\sqrt\phi$, from that of ``first`` down to ``low``; places by the steps' shares.
 
     ``theta``, ``(steps,)``, is the logarithm of the shares up to a constant. A walk to 0 ends there, but its knots stay
     above ``tau_min``: below it no network is asked.
+
+    Attributes:
+        first, last: OU times of the start and the end.
+        low: Down to which place the knots go.
     """
 
     first: float
@@ -98,33 +102,43 @@ class _Shares:
     low: float
 
     @staticmethod
-    def make(own: list[float], tau_min: float) -> _Shares:
-        return _Shares(own[0], own[-1], _place(own[-1] or min(tau_min, 0.5 * own[-2])))
+    def make(own: list[float], tau_min: float) -> Shares:
+        """Those of a grid's ends.
+
+        Args:
+            own: The grid.
+            tau_min: Of the process.
+        """
+        return Shares(own[0], own[-1], _place(own[-1] or min(tau_min, 0.5 * own[-2])))
 
     def time(self, place: float) -> float:
+        """The time at a place."""
         return ou.tau_from_angle(place * place)
 
     def times(self, places: Sequence[float]) -> list[float]:
+        """The times at places; the ends are kept exactly."""
         return [self.first, *(self.time(place) for place in places[1:-1]), self.last]
 
     def places(self, theta: Tensor) -> list[float]:
+        """``steps + 1`` places, falling."""
         high = _place(self.first)
         done = torch.cumsum(torch.softmax(theta, 0), 0).tolist()
         return [high, *(high + (self.low - high) * share for share in done[:-1]), self.low]
 
     def theta(self, places: Sequence[float]) -> Tensor:
+        """The inverse of `places`."""
         steps = [max(a - b, 1e-12) for a, b in zip(places, places[1:])]  # times near infinity share a place
         return torch.tensor(steps, dtype=torch.float64).log()
 
     def slopes(self, theta: Tensor) -> Tensor:
-        """Of the knots' places, in theta, ``(steps - 1, steps)``."""
+        """Slopes of the knots' places in theta, ``(steps - 1, steps)``."""
         share = torch.softmax(theta, 0)
         done = torch.cumsum(share, 0)[:-1, None]
         before = torch.ones(len(theta), len(theta), dtype=torch.float64).tril()[:-1]
         return (self.low - _place(self.first)) * share * (before - done)
 
     def power(self, power: float, steps: int) -> list[float]:
-        r"""Places even in $\phi^{1/power}$."""
+        r"""Places even in $\phi^{1/power}$, ``steps + 1`` of them."""
         a, b = _place(self.first) ** (2 / power), self.low ** (2 / power)
         return [(a + (b - a) * i / steps) ** (power / 2) for i in range(steps + 1)]
 
@@ -146,7 +160,7 @@ def descend(walks: Walks, own: list[float], iterations: int) -> Iterator[list[fl
 
     Source: Marquardt 1963.
     """
-    steps, shares = len(own) - 1, _Shares.make(own, walks.model.sde.tau_min)
+    steps, shares = len(own) - 1, Shares.make(own, walks.model.sde.tau_min)
     if steps == 1:
         return
     starts = [[*map(_place, own[:-1]), shares.low], *(shares.power(power, steps) for power in _POWERS)]
@@ -171,7 +185,7 @@ def descend(walks: Walks, own: list[float], iterations: int) -> Iterator[list[fl
         theta, error, damping = trial, now, damping / 5.0
 
 
-def _marquardt(walks: Walks, shares: _Shares, theta: Tensor) -> Callable[[float], Tensor]:
+def _marquardt(walks: Walks, shares: Shares, theta: Tensor) -> Callable[[float], Tensor]:
     """The move of theta for a damping; no share more than doubles or halves."""
     residual, slopes = walks.slopes(shares, shares.places(theta))
     slopes = slopes @ shares.slopes(theta).to(slopes)

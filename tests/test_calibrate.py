@@ -1,0 +1,343 @@
+"""Is a calibrated grid better on noises that it was not fitted to, never worse, and never used with other weights?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from found import concrete
+from torch import Tensor, nn
+
+from scoresde import ou
+from scoresde.analytic import Gaussian, GaussianMixture
+from scoresde.checkpoint import load_calibration, save_calibration, save_model
+from scoresde.model import ScoreModel
+from scoresde.nn import MLP
+from scoresde.parameterization import V
+from scoresde.sampler import (
+    DDIM,
+    DEIS,
+    ODE,
+    Adams,
+    AnnealedLangevin,
+    Chain,
+    Custom,
+    DPMSolver,
+    Heun,
+    RungeKutta,
+    StepSampler,
+    UniformAngle,
+    UniPC,
+    calibrate,
+    sample,
+)
+from scoresde.sampler.descent import Shares
+from scoresde.schedule import Cosine
+from scoresde.sde import SDE, VPSDE
+
+D = torch.float64
+RING = GaussianMixture.ring()
+PLAIN = Adams(8)
+
+
+def _root(steps: int, power: float = 2.0, sde: SDE = RING.sde) -> Custom:
+    """Even in a power of the angle."""
+    shares = Shares.make(UniformAngle().times(sde, 2), sde.tau_min)
+    return Custom(tuple(shares.times(shares.power(power, steps))))
+
+
+def _error(model: Any, sampler: StepSampler, seed: int = 77, n: int = 512) -> float:
+    """Against a finer walk than the calibration's own reference, from noises that it never saw."""
+    x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=D)
+    fine = Adams(400, _root(400), predictor_order=4, corrector_order=4)
+    ends = [sample(model, x.shape, each, init=x).x for each in (sampler, fine)]
+    return float((ends[0] - ends[1]).square().mean().sqrt())
+
+
+# --- what it is for ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("steps", "share"), [(5, 0.5), (8, 0.5), (12, 0.4)])
+def test_on_noises_never_seen_the_error_is_far_below_the_default_grids(steps: int, share: float) -> None:
+    found = calibrate(RING, PLAIN, steps, noises=128, iterations=12)
+    assert _error(RING, found.sampler) < share * _error(RING, found.original)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(6, UniformAngle()), UniPC(6), Heun(4), RungeKutta(3)], ids=repr)
+def test_every_deterministic_family_gains(sampler: StepSampler) -> None:
+    found = calibrate(RING, sampler, noises=64, iterations=6)
+    assert found.error < 0.8 * found.original_error
+    assert _error(RING, found.sampler) < 0.9 * _error(RING, sampler)
+
+
+def test_the_errors_it_tells_are_those_of_its_samplers() -> None:
+    found = calibrate(RING, PLAIN, noises=32, iterations=3)
+    x = RING.sde.prior(torch.empty(64, 2, dtype=D), _noise(0), RING.sde.tau_max)
+    fine = Adams(128, _root(128), predictor_order=4, corrector_order=4)
+    ends, own, fitted = (sample(RING, x.shape, each, init=x).x for each in (fine, PLAIN, found.sampler))
+    rms = [float((a - ends)[rows].square().mean().sqrt()) for a in (own, fitted) for rows in (slice(32), slice(32, 64))]
+    assert rms[1:] == pytest.approx([found.original_error, found.fit_error, found.error], rel=1e-9)
+
+
+def _noise(seed: int) -> Any:
+    from scoresde._tensor import Noise
+
+    return Noise(torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("noises", "iterations"), [(1, 1), (1, 12), (2, 4)])
+def test_on_the_noises_held_out_it_is_never_worse_however_few_it_was_fitted_to(noises: int, iterations: int) -> None:
+    for seed in range(4):
+        source = torch.Generator().manual_seed(seed)
+        found = calibrate(RING, PLAIN, noises=noises, iterations=iterations, generator=source)
+        assert found.error <= found.original_error
+
+
+def test_where_no_grid_is_better_the_sampler_comes_back_as_it_was() -> None:
+    still = Gaussian(torch.zeros(2, dtype=D), 1.0)  # v = 0: every walk is exact
+    found = calibrate(still, PLAIN, noises=4)
+    assert found.sampler == PLAIN
+    assert found.error == found.original_error == 0.0
+
+
+def test_a_grid_keeps_its_ends_and_falls_between_them() -> None:
+    for own in (UniformAngle(), Chain()):
+        found = calibrate(RING, replace(PLAIN, grid=own), noises=16, iterations=4)
+        taus, before = found.sampler.grid.times(RING.sde, 8), own.times(RING.sde, 8)
+        assert isinstance(found.sampler.grid, Custom)
+        assert (taus[0], taus[-1]) == (before[0], before[-1])
+        assert taus[-2] > RING.sde.tau_min
+
+
+def test_one_step_has_nothing_to_fit_and_works() -> None:
+    found = calibrate(RING, PLAIN, 1, noises=4)
+    assert found.sampler == replace(PLAIN, steps=1)
+    assert found.error == found.original_error > 0
+
+
+def test_a_clock_without_signal_at_its_end_is_calibrated_in_the_angle() -> None:
+    ring = GaussianMixture.ring(sde=VPSDE(Cosine(clip=1.0), tau_min=1e-4))
+    assert ring.sde.tau_max == math.inf
+    found = calibrate(ring, PLAIN, noises=64)
+    assert found.sampler.grid.times(ring.sde, 8)[0] == math.inf
+    assert found.error < 0.6 * found.original_error
+
+
+# --- how --------------------------------------------------------------------------------------------------------------
+
+
+def _deterministic() -> list[Any]:
+    made: list[StepSampler] = [kind(steps=5) for kind in concrete(StepSampler)]
+    made = [each for each in made if not each.stochastic and each.order is not None]
+    made += [DPMSolver(5, solver_order=3), DPMSolver(5, solver_order=3, prediction="x0")]
+    made += [
+        Adams(5, prediction="eps", variable="rho"),
+        Adams(5, prediction="x0", variable="tau"),
+        DEIS(5, variable="rho"),
+    ]
+    made += [RungeKutta(5, method=name) for name in ("euler", "midpoint", "heun", "rk3")]
+    return [pytest.param(each, id=f"{i}-{type(each).__name__}") for i, each in enumerate(made)]
+
+
+@pytest.mark.parametrize("sampler", _deterministic())
+def test_knots_that_are_tensors_have_the_gradient_of_finite_differences(sampler: StepSampler) -> None:
+    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(1), dtype=D)
+    taus: list[Any] = list(_root(5).taus)
+
+    def end(times: list[Any]) -> Any:
+        state, memory = x, None
+        for tau, s in zip(times, times[1:]):
+            state, memory = sampler.step(RING.predict, state, tau, s, lambda: None, memory)
+        return state.square().sum()
+
+    def moved(i: int, by: float) -> float:
+        return float(end([*taus[:i], taus[i] * (1 + by), *taus[i + 1 :]]))
+
+    knots = torch.tensor(taus[1:-1], dtype=D, requires_grad=True)
+    value = end([taus[0], *knots.unbind(), taus[-1]])
+    assert value.item() == pytest.approx(moved(1, 0.0), rel=1e-9)
+    (slope,) = torch.autograd.grad(value, knots)
+    differences = torch.tensor([(moved(i, 1e-6) - moved(i, -1e-6)) / (2e-6 * taus[i]) for i in range(1, 5)], dtype=D)
+    assert torch.allclose(slope, differences, rtol=1e-5, atol=1e-6 * float(differences.abs().max()))
+
+
+def test_shares_and_times_are_each_others_inverse_and_their_slopes_are_right() -> None:
+    own = list(_root(6, 3.0).taus)
+    shares = Shares.make(own, 1e-5)
+    theta = shares.theta([math.sqrt(ou.angle(tau)) for tau in own])
+    assert shares.times(shares.places(theta)) == pytest.approx(own, rel=1e-9)
+    assert [shares.time(place) for place in shares.power(3.0, 6)] == pytest.approx(own, rel=1e-9)
+
+    def places(theta: Tensor) -> Tensor:
+        high = shares.places(theta.detach())[0]
+        return high + (shares.low - high) * torch.cumsum(torch.softmax(theta, 0), 0)[:-1]
+
+    exact = torch.autograd.functional.jacobian(places, theta)
+    assert isinstance(exact, Tensor)
+    assert torch.allclose(shares.slopes(theta), exact, atol=1e-14)
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+class Hard(nn.Module):
+    """A network without a gradient, in train mode not a function, that notes what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.7))
+        self.labels: set[int] = set()
+
+    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        assert not self.training
+        if label is not None:
+            self.labels.add(len(label))
+            x = x + label[:, None]
+        return self.weight * torch.round(x.detach() * 512) / 512 * torch.tanh(log_snr[:, None] / 4)
+
+
+def test_a_float32_network_is_calibrated_and_left_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = ScoreModel(MLP((2,), width=16, depth=1), VPSDE(tau_min=1e-3), V(), (2,))
+    model.train()
+    model.net.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    noise = torch.random.get_rng_state()
+    found = calibrate(model, PLAIN, 4, noises=16, iterations=5)
+    assert found.error <= found.original_error
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert all(not p.requires_grad and p.grad is None for p in model.parameters())
+    assert torch.equal(torch.random.get_rng_state(), noise)
+
+
+def test_the_networks_gradient_is_never_asked_for_and_conditioning_arrives_by_noise() -> None:
+    net = Hard()
+    model = ScoreModel(net, VPSDE(tau_min=1e-3), V(), event_shape=(3,))
+    label = torch.linspace(-1.0, 1.0, 24)
+    with torch.inference_mode():
+        found = calibrate(model, PLAIN, 4, noises=12, iterations=3, label=label)
+    assert found.error <= found.original_error
+    assert net.labels == {12, 24}
+    assert not any(p.grad_fn for p in model.parameters())
+
+
+def test_the_same_seed_finds_the_same_grid() -> None:
+    assert calibrate(RING, PLAIN, noises=8, iterations=3) == calibrate(RING, PLAIN, noises=8, iterations=3)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sampler", "settings", "error", "says"),
+    [
+        (ODE(), {}, TypeError, "calibrate needs a step sampler, got ODE"),
+        (DDIM(eta=0.5), {}, ValueError, "calibrate needs a deterministic sampler"),
+        (AnnealedLangevin(), {}, ValueError, "calibrate needs a deterministic sampler"),
+        (PLAIN, {"noises": 0}, ValueError, "noises must be a positive integer, got 0"),
+        (PLAIN, {"iterations": True}, ValueError, "iterations must be a positive integer, got True"),
+        (PLAIN, {"steps": 0}, ValueError, "steps must be a positive integer, got 0"),
+        (PLAIN, {"noise": 3}, TypeError, "did you mean noises"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(sampler: Any, settings: Any, error: Any, says: str) -> None:
+    with pytest.raises(error, match=says):
+        calibrate(RING, sampler, **settings)
+
+
+def test_a_model_must_say_its_shape_its_conditioning_fit_and_its_reference_be_finite() -> None:
+    net = Hard()
+    model = ScoreModel(net, VPSDE(tau_min=1e-3), V())
+    with pytest.raises(ValueError, match="calibrate needs the shape of an event"):
+        calibrate(model, PLAIN)
+    with pytest.raises(
+        ValueError, match=r"label must be a tensor with one entry per noise, 2 \* noises = 4, got \(3,\)"
+    ):
+        calibrate(model, PLAIN, shape=(3,), noises=2, label=torch.zeros(3))
+    with torch.no_grad():
+        net.weight.fill_(math.nan)
+    with pytest.raises(RuntimeError, match="the reference, Adams.* must end in finite numbers"):
+        calibrate(model, PLAIN, shape=(3,), noises=2)
+
+
+# --- beside the checkpoint --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Path, ScoreModel]:
+    model = ScoreModel(MLP((2,), width=8, depth=1), VPSDE(tau_min=1e-3), V(), (2,))
+    save_model(tmp_path, model, ema=ScoreModel(MLP((2,), width=8, depth=1), VPSDE(tau_min=1e-3)))
+    return tmp_path, model
+
+
+def test_a_calibration_is_read_back_as_it_was_saved(kept: tuple[Path, ScoreModel]) -> None:
+    run, model = kept
+    first, second = (calibrate(model, PLAIN, steps, noises=4, iterations=2) for steps in (3, 4))
+    same = replace(second, sampler=second.original)
+    for each in (first, second, same):
+        file = save_calibration(run, each)
+    assert load_calibration(run, first.original) == first
+    assert load_calibration(run, second.original) == same
+    assert file == run / "calibrated.json"
+    assert len(json.loads(file.read_text())["calibrations"]) == 2
+    assert not list(run.glob(".calibrated.json"))
+
+
+def test_a_grid_is_refused_for_other_weights_than_those_it_was_fitted_to(kept: tuple[Path, ScoreModel]) -> None:
+    run, model = kept
+    found = calibrate(model, PLAIN, 3, noises=4, iterations=2)
+    save_calibration(run, found)
+    with pytest.raises(
+        ValueError, match=r"with the weights that it was fitted to, .*\(averaged.*got .*\(weights as tr"
+    ):
+        load_calibration(run, found.original, raw=True)
+    first = run / "checkpoint-000001"
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
+    save_model(run, model, ema=model)
+    with pytest.raises(ValueError, match=r"checkpoint-000001 .*, got checkpoint-000002 .*; calibrate it"):
+        load_calibration(run, found.original)
+    assert load_calibration(first, found.original) == found
+    save_calibration(run, found)
+    assert load_calibration(run, found.original) == load_calibration(first, found.original) == found
+
+
+def test_what_was_never_calibrated_is_told_with_what_was(kept: tuple[Path, ScoreModel]) -> None:
+    run, model = kept
+    with pytest.raises(FileNotFoundError, match="there must be calibrations in .*calibrated.json"):
+        load_calibration(run, PLAIN)
+    save_calibration(run, calibrate(model, PLAIN, 3, noises=4, iterations=2))
+    with pytest.raises(ValueError, match=r"no calibration of Adams\(steps=9, .*there are: Adams\(steps=3, "):
+        load_calibration(run, replace(PLAIN, steps=9))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', '{"calibrations": [{}]}'])
+def test_a_file_that_holds_no_calibrations_is_refused_and_left_alone(text: str, kept: tuple[Path, ScoreModel]) -> None:
+    run, model = kept
+    (run / "calibrated.json").write_text(text)
+    found = calibrate(model, PLAIN, 2, noises=2, iterations=1)
+    for attempt in (lambda: load_calibration(run, PLAIN), lambda: save_calibration(run, found)):
+        with pytest.raises(ValueError, match="must hold calibrations as save_calibration writes them"):
+            attempt()
+    assert (run / "calibrated.json").read_text() == text
+
+
+def test_a_save_that_fails_leaves_the_earlier_file(kept: tuple[Path, ScoreModel], monkeypatch: Any) -> None:
+    run, model = kept
+    found = calibrate(model, PLAIN, 3, noises=4, iterations=2)
+    before = save_calibration(run, found).read_text()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="a calibration must be writable to .*No space left"):
+        save_calibration(run, dataclasses.replace(found, noises=5))
+    assert (run / "calibrated.json").read_text() == before
