@@ -98,8 +98,8 @@ def test_the_same_seed_draws_the_same_and_another_does_not(digits: Path, tmp_pat
 
 def test_a_sampler_is_calibrated_once_and_used_with_the_weights_it_was_fitted_to(tmp_path: Path) -> None:
     out, drawn = tmp_path / "ring", tmp_path / "x.npz"
-    common = ("--data", "ring", "--out", out, "--network", NET, "--batch-size", 8, "-q")
-    assert run("train", *common, "--steps", 2).exit_code == 0
+    common = ("--data", "ring", "--out", out, "--network", NET, "--batch-size", 64, "-q")
+    assert run("train", *common, "--steps", 60).exit_code == 0
     use = ("sample", out, "-n", 4, "--sampler", "DDIM(steps=4)", "--calibrated", "--out", drawn, "-q")
     assert "there must be calibrations in" in words(run(*use))
     fitted = run("calibrate", out, "--sampler", "DDIM()", "--steps", 4, "--noises", 16, "--iterations", 3)

@@ -176,13 +176,13 @@ def descend(walks: Walks, own: list[float], iterations: int) -> Iterator[list[fl
             now = walks.error(taus)
             if now < error:
                 break
-            damping *= 5.0
+            damping *= 10.0
         else:
             return
         yield taus
         if now > 0.999 * error:
             return
-        theta, error, damping = trial, now, damping / 5.0
+        theta, error, damping = trial, now, damping / 10.0
 
 
 def _marquardt(walks: Walks, shares: Shares, theta: Tensor) -> Callable[[float], Tensor]:
