@@ -165,31 +165,44 @@ class Prediction:
         self.parameterization = parameterization
         self.mix = mix
 
-    def _solve(self) -> tuple[Scalar, Scalar, Scalar, Scalar, Scalar]:
+    def on(self, member: str) -> tuple[Scalar, Scalar]:
+        """Coefficients of a member (``"eps"``, ``"x0"``, ``"v"``, ``"score"``) on the output and on x."""
         p, q = self.parameterization.coefficients(self.tau)
         alpha, sigma = ou.alpha(self.tau), ou.sigma(self.tau)
-        return alpha, sigma, p, q, alpha * q - sigma * p
+        det = alpha * q - sigma * p
+        if member == "eps":
+            return alpha / det, -p / det
+        if member == "x0":
+            return -sigma / det, q / det
+        if member == "v":
+            return 1.0 / det, -(alpha * p + sigma * q) / det
+        return -alpha / (sigma * det), p / (sigma * det)
+
+    def _member(self, member: str) -> Tensor:
+        on_out, on_x = self.on(member)
+        return t.combine(on_out, self.out, on_x, self.x)
+
+    def step(self, on_x: Scalar, weight: Scalar, member: str) -> Tensor:
+        """``on_x * x + weight * member``, ``(B, *D)``: in one go, without forming the member."""
+        on_out, besides = self.on(member)
+        return t.combine(on_x + weight * besides, self.x, weight * on_out, self.out)
 
     @_Member
     def eps(self) -> Tensor:
         """Noise estimate, ``(B, *D)``."""
-        alpha, _, p, _, det = self._solve()
-        return t.combine(alpha / det, self.out, -p / det, self.x)
+        return self._member("eps")
 
     @_Member
     def x0(self) -> Tensor:
         """Data estimate, the posterior mean of x_0, ``(B, *D)``."""
-        _, sigma, _, q, det = self._solve()
-        return t.combine(-sigma / det, self.out, q / det, self.x)
+        return self._member("x0")
 
     @_Member
     def v(self) -> Tensor:
         """α eps - σ x0, the ODE's velocity in the angle φ, ``(B, *D)``."""
-        alpha, sigma, p, q, det = self._solve()
-        return t.combine(1.0 / det, self.out, -(alpha * p + sigma * q) / det, self.x)
+        return self._member("v")
 
     @_Member
     def score(self) -> Tensor:
         """-eps / σ, the score of p_τ, ``(B, *D)``."""
-        alpha, sigma, p, _, det = self._solve()
-        return t.combine(-alpha / (sigma * det), self.out, p / (sigma * det), self.x)
+        return self._member("score")

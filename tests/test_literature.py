@@ -106,7 +106,7 @@ def ours(sampler: StepSampler, known: int, walked: list[float] = TAUS) -> State:
         past = list(reversed(walked[:known]))
         values = [getattr(DATA.predict(Law(exact(tau)), tau), sampler.how.prediction) for tau in past]
         behind: Any = Law(exact(past[0]))
-        memory = Past(past[0], behind, Law(0 * ONE) if sampler.stochastic else None, tuple(past), values)
+        memory = Past(past[0], behind, 0.0, Law(0 * ONE) if sampler.stochastic else None, tuple(past), values)
     noise = draws()
     for tau, s in zip(walked[known:], walked[known + 1 :]):
         x, memory = sampler.step(DATA.predict, x, tau, s, noise, memory)

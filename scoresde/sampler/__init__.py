@@ -7,11 +7,11 @@ from scoresde.sampler.ddpm import DDPM
 from scoresde.sampler.draw import Samples, sample
 from scoresde.sampler.exponential import Interpolation
 from scoresde.sampler.grid import (
+    BothEnds,
     Chain,
     Custom,
     Grid,
     Karras,
-    PowerTau,
     PowerU,
     Spaced,
     UniformAngle,
@@ -59,7 +59,7 @@ __all__ = [
     "OptimalVariance",
     "PartialRefresh",
     "Path",
-    "PowerTau",
+    "BothEnds",
     "PowerU",
     "Predict",
     "PredictorCorrector",

@@ -66,7 +66,7 @@ class DDPM(StepSampler):
         """See the class."""
         on_x0, on_x, rev_var = posterior_coefficients(tau, s)
         prediction = predict(x, tau)
-        mean = t.combine(on_x, x, on_x0, prediction.x0)
+        mean = prediction.step(on_x, on_x0, "x0")
         if s == 0:
             return mean, None
         if self.rev_var == "learned":

@@ -18,8 +18,9 @@ every exponential Runge–Kutta method of the literature. Sources: Zhang & Chen 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ VARIABLES = {
     "rho": lambda tau: t.exp(-0.5 * ou.log_snr(tau)),
     "tau": lambda tau: tau,
 }
-_NODES = 8
+_NODES, _REMEMBERED = 8, 8192
 
 
 @dataclass(frozen=True)
@@ -103,21 +104,33 @@ class Interpolation:
         """
         if isinstance(tau, Tensor) or isinstance(s, Tensor) or any(isinstance(each, Tensor) for each in at):
             return _weights(self, tau, s, at)
-        return _remembered(self, tau, s, at)
+        key, known = (tau, s, at), self._known
+        if key not in known:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            known[key] = _weights(self, tau, s, at)
+        return known[key]
+
+    @cached_property
+    def _known(self) -> dict[Any, Any]:
+        return {}
 
     def fresh(self, tau: float, s: float) -> float:
         r"""Standard deviation of the noise that comes with the step, $\sigma_s\sqrt{1 - \kappa^2}$; 0 for the ODE."""
         if self.noise is None or s == 0:
             return 0.0
-        kept = self.noise.kept(tau, s)
-        return ou.sigma(s) * t.sqrt(max(1.0 - kept * kept, 0.0))
+        key, known = (tau, s), self._known
+        if key not in known:
+            kept = self.noise.kept(tau, s)
+            known[key] = ou.sigma(s) * t.sqrt(max(1.0 - kept * kept, 0.0))
+        return known[key]
 
 
-def advance(x: Any, on_x: Scalar, weights: list[Scalar], values: list[Any]) -> Any:
+def advance(x: Any, on_x: Scalar, weights: Sequence[Scalar], values: Sequence[Any]) -> Any:
     """A x + Σ b_j f_j."""
     x = t.combine(on_x, x, weights[0], values[0])
     for weight, value in zip(weights[1:], values[1:]):
-        x = t.combine(1.0, x, weight, value)
+        x = x.add(value, alpha=weight) if isinstance(weight, float) else t.combine(1.0, x, weight, value)
     return x
 
 
@@ -145,9 +158,6 @@ def _weights(how: Interpolation, tau: Scalar, s: Scalar, at: tuple[Scalar, ...])
 def _sum(values: list[Scalar]) -> Scalar:
     total = sum(values)
     return total.sum() if isinstance(total, Tensor) else total
-
-
-_remembered = lru_cache(maxsize=8192)(_weights)
 
 
 def _held(how: Interpolation, tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:

@@ -240,6 +240,6 @@ class AnnealedLangevin(StepSampler):
         drift, std = -0.5 * self.step_size * sigma, math.sqrt(self.step_size) * sigma
         x = x * math.exp(tau - s)
         for _ in range(self.repeats):
-            x = t.combine(1.0, x, drift, predict(x, s).eps)
+            x = predict(x, s).step(1.0, drift, "eps")
             x = t.combine(1.0, x, std, noise())
         return x, None

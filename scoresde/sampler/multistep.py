@@ -21,11 +21,13 @@ from scoresde import _tensor as t
 from scoresde._tensor import Scalar
 from scoresde.sampler.base import Predict, StepSampler
 from scoresde.sampler.exponential import Interpolation, advance
-from scoresde.sampler.grid import Grid, PowerTau
+from scoresde.sampler.grid import BothEnds, Grid
 from scoresde.sampler.noise_function import NoiseFunction, rho
 from scoresde.schedule import Schedule
 
 __all__ = ["Adams", "Multistep"]
+
+_FEW = 12
 
 
 class Past(NamedTuple):
@@ -33,12 +35,13 @@ class Past(NamedTuple):
 
     Attributes:
         tau, x: Where the last step started from, and the state there.
-        fresh: The noise that it added, or None.
+        std, fresh: The noise that it added and its standard deviation; 0 and None for none.
         at, values: Times and predictions, the newest first.
     """
 
     tau: Scalar
     x: Any
+    std: float
     fresh: Any
     at: tuple[Scalar, ...]
     values: list[Any]
@@ -49,7 +52,7 @@ class Multistep(StepSampler):
     """A method that reuses past predictions; see the module. Subclasses say which by their properties."""
 
     steps: int = 20
-    grid: Grid = field(default_factory=PowerTau)
+    grid: Grid = field(default_factory=BothEnds)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,15 +117,15 @@ class Multistep(StepSampler):
         on_x, weights = how.weights(begin, s, at[:used])
         ahead, fresh, std = advance(origin, on_x, weights, values), None, how.fresh(tau, s) if how.noise else 0.0
         if std > 0:
-            fresh = noise() * std
-            ahead = t.combine(1.0, ahead, 1.0, fresh)
-        return ahead, Past(begin, origin, fresh, at, values)
+            fresh = noise()
+            ahead = t.combine(1.0, ahead, std, fresh)
+        return ahead, Past(begin, origin, std, fresh, at, values)
 
     def _corrected(self, past: Past, at: tuple[Scalar, ...], values: list[Any]) -> Any:
         """The last step made again with the new prediction in its polynomial, and with the same noise."""
         on_x, weights = self.how.weights(past.tau, at[0], at[: self.corrector])
         x = advance(past.x, on_x, weights, values)
-        return x if past.fresh is None else t.combine(1.0, x, 1.0, past.fresh)
+        return x if past.fresh is None else t.combine(1.0, x, past.std, past.fresh)
 
     def _again(self, predict: Predict, past: Past, at: tuple[Scalar, ...], values: list[Any]) -> list[Any]:
         """Early predictions made again from better states; the first one is exact, the list is newest first."""
@@ -145,10 +148,10 @@ class Adams(Multistep):
 
     Args:
         steps: Number of steps; `start_calls` network calls come on top from order 4 on.
-        grid: Default `PowerTau`.
+        grid: Default `BothEnds`.
         predictor_order: Predictions that the predictor uses, 1 to 6; None: 3 below 12 steps, 4 from there.
-        corrector_order: Predictions that the corrector uses, the new one among them; 0 for none, None for as many as
-            the predictor.
+        corrector_order: Predictions that the corrector uses, the new one among them; 0 for none. None: none below 12
+            steps, where it carries the errors of long steps on, and as many as the predictor's from there.
         prediction: ``"v"``, ``"x0"`` or ``"eps"``: what is interpolated.
         variable: In what: ``"angle"``, ``"log_snr"``, ``"rho"``, ``"tau"``, or a clock, for its u.
         noise: Noise function, with ``"x0"``; None for the ODE.
@@ -171,9 +174,11 @@ class Adams(Multistep):
     @property
     def predictor(self) -> int:
         """See the class."""
-        return self.predictor_order if self.predictor_order is not None else 3 if self.steps < 12 else 4
+        return self.predictor_order if self.predictor_order is not None else 3 if self.steps < _FEW else 4
 
     @property
     def corrector(self) -> int:
         """See the class."""
-        return self.predictor if self.corrector_order is None else self.corrector_order
+        if self.corrector_order is not None:
+            return self.corrector_order
+        return self.predictor if self.steps >= _FEW else 0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scoresde import _tensor as t
 from scoresde import ou
+from scoresde.parameterization import Prediction
 from scoresde.sampler.base import Observe, Path, Predict, Sampler, SolverError, StepSampler
 from scoresde.sampler.grid import Grid, UniformAngle
 from scoresde.spec import nearest
@@ -66,15 +67,16 @@ class DDIM(StepSampler):
     ) -> tuple[Any, Any]:
         """See the class."""
         if self.eta and s > 0:
-            return self._noisy(predict(x, tau).v, x, tau, s, noise), None
+            return self._noisy(predict(x, tau), tau, s, noise), None
         delta = ou.angle(tau) - ou.angle(s)
-        return t.combine(t.cos(delta), x, -t.sin(delta), predict(x, tau).v), None
+        return predict(x, tau).step(t.cos(delta), -t.sin(delta), "v"), None
 
-    def _noisy(self, v: Any, x: Any, tau: float, s: float, noise: Callable[[], Any]) -> Any:
+    def _noisy(self, prediction: Prediction, tau: float, s: float, noise: Callable[[], Any]) -> Any:
         alpha, sigma, alpha_s, sigma_s = ou.alpha(tau), ou.sigma(tau), ou.alpha(s), ou.sigma(s)
-        fresh = self.eta**2 * -t.expm1(ou.log_snr(tau) - ou.log_snr(s))
+        ratio = sigma_s * alpha / (sigma * alpha_s)  # rho_s / rho_tau; 0 from an infinite start
+        fresh = self.eta**2 * (1.0 - ratio * ratio)
         kept = t.sqrt(1.0 - fresh) * sigma_s
-        mean = t.combine(alpha_s * alpha + kept * sigma, x, kept * alpha - alpha_s * sigma, v)
+        mean = prediction.step(alpha_s * alpha + kept * sigma, kept * alpha - alpha_s * sigma, "v")
         return t.combine(1.0, mean, sigma_s * t.sqrt(fresh), noise())
 
 

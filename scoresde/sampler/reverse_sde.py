@@ -61,7 +61,7 @@ class EulerMaruyama(StepSampler):
         h, sigma = ou.log_snr(s) - ou.log_snr(tau), ou.sigma(tau)
         if h == math.inf:
             raise ValueError(f"EulerMaruyama needs a finite start, got tau = {tau}; use a clipped clock, or start=.")
-        x = t.combine(1.0 + 0.5 * h * sigma * sigma, x, -sigma * h, predict(x, tau).eps)
+        x = predict(x, tau).step(1.0 + 0.5 * h * sigma * sigma, -sigma * h, "eps")
         return t.combine(1.0, x, sigma * math.sqrt(h), noise()), None
 
 
@@ -106,7 +106,7 @@ class ExponentialSDE(StepSampler):
             raise ValueError("ExponentialSDE needs a finite start, got tau = inf; use a clipped clock, or start=.")
         growth = math.exp(tau - s)
         fall = ou.sigma(tau) * growth - ou.sigma(s)  # e^-s (rho_tau - rho_s)
-        x = t.combine(growth, x, -2.0 * fall, predict(x, tau).eps)
+        x = predict(x, tau).step(growth, -2.0 * fall, "eps")
         return t.combine(1.0, x, math.sqrt(math.expm1(2.0 * (tau - s))), noise()), None
 
 

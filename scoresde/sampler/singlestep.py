@@ -16,9 +16,10 @@ from typing import Any
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Scalar
+from scoresde.parameterization import Prediction
 from scoresde.sampler.base import Predict, StepSampler
 from scoresde.sampler.exponential import Interpolation, advance
-from scoresde.sampler.grid import Grid, PowerTau
+from scoresde.sampler.grid import BothEnds, Grid
 from scoresde.sampler.noise_function import rho
 
 __all__ = ["DPMSolver", "Heun", "Singlestep", "Stages"]
@@ -49,7 +50,7 @@ class Singlestep(StepSampler):
     """
 
     steps: int = 20
-    grid: Grid = field(default_factory=PowerTau)
+    grid: Grid = field(default_factory=BothEnds)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,19 +75,29 @@ class Singlestep(StepSampler):
         self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
         """See the class."""
-        how, stages = self.how, self.stages
-        values, at = [getattr(predict(x, tau), how.prediction)], [tau]
+        stages, made, at = self.stages, [predict(x, tau)], [tau]
         if s == 0:
-            return self._to(x, tau, s, at, values, (0,)), None
+            return self._to(x, tau, s, at, made, (0,)), None
         for place, uses in zip(stages.places[1:], stages.uses):
             here = _between(tau, s, place)
-            values.append(getattr(predict(self._to(x, tau, here, at, values, uses), here), how.prediction))
+            made.append(predict(self._to(x, tau, here, at, made, uses), here))
             at.append(here)
-        return self._to(x, tau, s, at, values, stages.final), None
+        return self._to(x, tau, s, at, made, stages.final), None
 
-    def _to(self, x: Any, tau: Scalar, s: Scalar, at: list[Scalar], values: list[Any], uses: tuple[int, ...]) -> Any:
-        on_x, weights = self.how.weights(tau, s, tuple(at[i] for i in uses))
-        return advance(x, on_x, weights, [values[i] for i in uses])
+    def _to(
+        self, x: Any, tau: Scalar, s: Scalar, at: list[Scalar], made: list[Prediction], uses: tuple[int, ...]
+    ) -> Any:
+        """A x + Σ b_j f_j, each f_j in its network's output and its own state, so that none is formed by itself."""
+        on_x, weights = self.how.weights(tau, s, tuple([at[i] for i in uses]))
+        member, terms = self.how.prediction, []
+        for weight, i in zip(weights, uses):
+            on_out, besides = made[i].on(member)
+            terms.append((weight * on_out, made[i].out))
+            if i == 0:
+                on_x = on_x + weight * besides
+            else:
+                terms.append((weight * besides, made[i].x))
+        return advance(x, on_x, *zip(*terms))
 
 
 def _between(tau: Scalar, s: Scalar, place: float) -> Scalar:
@@ -116,7 +127,7 @@ class DPMSolver(Singlestep):
 
     Args:
         steps: Number of steps, not of network calls.
-        grid: Default `PowerTau`; the paper's is `UniformLogSNR`.
+        grid: Default `BothEnds`; the paper's is `UniformLogSNR`.
         solver_order: 1, 2 or 3.
         prediction: ``"eps"`` or ``"x0"``.
 
@@ -152,7 +163,7 @@ class Heun(Singlestep):
 
     Args:
         steps: Number of steps.
-        grid: Default `PowerTau`; the paper's is `Karras`.
+        grid: Default `BothEnds`; the paper's is `Karras`.
         churn: $S_{churn}$; 0 is the deterministic sampler.
         low, high: $S_{min}$ and $S_{max}$, the interval of ρ in which noise is added.
         noise_scale: $S_{noise}$; other than 1 it does not keep the law.

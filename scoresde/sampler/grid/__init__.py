@@ -6,14 +6,14 @@ distinct steps whatever the clock's own length. No time is rounded, but by `Spac
 
 from scoresde.sampler.grid.base import Custom, Grid
 from scoresde.sampler.grid.chain import Chain, Spaced
-from scoresde.sampler.grid.even import Karras, PowerTau, PowerU, UniformAngle, UniformLogSNR, UniformTau, UniformU
+from scoresde.sampler.grid.even import BothEnds, Karras, PowerU, UniformAngle, UniformLogSNR, UniformTau, UniformU
 
 __all__ = [
     "Chain",
     "Custom",
     "Grid",
     "Karras",
-    "PowerTau",
+    "BothEnds",
     "PowerU",
     "Spaced",
     "UniformAngle",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scoresde.analytic import GaussianMixture
 from scoresde.sampler import (
     DDIM,
@@ -28,15 +30,17 @@ from scoresde.sampler import (
 __all__ = ["calibrated", "ours", "ours_stochastic"]
 
 CALIBRATED = (5, 8, 10, 15, 20)
+NOISES = 512
 
 
 def ours(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
     """Deterministic samplers, at most ``calls`` network calls, ending at ``tau_min``; calibrated on ``law``."""
     entries: dict[str, Sampler] = {
-        "recommended: Adams": Adams(calls),
-        "Adams order 4": Adams(calls - 1, predictor_order=4, corrector_order=4),
-        "Adams x0 in the angle": Adams(calls, prediction="x0"),
-        "Adams-Bashforth 3, quadratic": Adams(calls, PowerU(), corrector_order=0),
+        "recommended: Adams": adams(calls),
+        "Adams order 3": adams(calls, predictor_order=3, corrector_order=3),
+        "Adams order 4": adams(calls, predictor_order=4, corrector_order=4),
+        "Adams x0 in the angle": adams(calls, prediction="x0"),
+        "Adams-Bashforth 3, quadratic": adams(calls, grid=PowerU(), predictor_order=3, corrector_order=0),
         "UniPC-2": UniPC(calls, solver_order=2),
         "DPM-Solver++(2M)": DPMSolverPP(calls),
         "DEIS": DEIS(calls),
@@ -48,24 +52,30 @@ def ours(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
     if calls < 4:
         del entries["RK4 angle"]
     if calls in CALIBRATED:
-        entries["calibrated: Adams"] = calibrated(Adams(calls), law).sampler
+        entries["calibrated: Adams"] = calibrated(adams(calls), law).sampler
         entries["calibrated: Adams order 2"] = calibrated(
-            Adams(calls, predictor_order=2, corrector_order=2), law
+            adams(calls, predictor_order=2, corrector_order=2), law
         ).sampler
     return entries
 
 
+def adams(calls: int, **settings: Any) -> Adams:
+    """As many steps as ``calls`` leave room for beside the calls of the start."""
+    plain = Adams(calls, **settings)
+    return Adams(max(calls - plain.start_calls, 1), **settings) if plain.start_calls else plain
+
+
 def calibrated(sampler: Adams, law: GaussianMixture) -> Calibration:
     """Fitted on noises of its own seed, which the race never draws."""
-    return calibrate(law, sampler, noises=256)
+    return calibrate(law, sampler, noises=NOISES)
 
 
 def ours_stochastic(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
     """Samplers that draw noise, at most ``calls`` network calls, ending at ``tau_min``."""
     return {
-        "recommended: ERSDE": ERSDE(calls),
+        "recommended: SASolver eta .5": SASolver(calls, noise=Eta(0.5)),
+        "ERSDE": ERSDE(calls),
         "SASolver": SASolver(calls),
-        "SASolver eta .5": SASolver(calls, noise=Eta(0.5)),
         "SDEDPMSolverPP 2M": SDEDPMSolverPP(calls),
         "SDEDPMSolverPP 3M": SDEDPMSolverPP(calls, solver_order=3),
         "ExponentialSDE log-SNR": ExponentialSDE(calls, UniformLogSNR()),
