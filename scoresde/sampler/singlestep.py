@@ -213,8 +213,10 @@ class Heun(Singlestep):
         self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
         """See the class; the memory is the walk's first time, beyond which churn does not go."""
+        if self.churn == 0:
+            return super().step(predict, x, tau, s, noise, None)
         first = tau if memory is None else memory
-        if self.churn > 0 and s > 0 and self.low <= rho(tau) <= self.high:
+        if s > 0 and self.low <= rho(tau) <= self.high:
             x, tau = self._churned(x, tau, first, noise)
         return super().step(predict, x, tau, s, noise, None)[0], first
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.sampler.grid.base import Grid
@@ -13,6 +15,8 @@ from scoresde.schedule.base import positive
 from scoresde.sde import SDE
 
 __all__ = ["BothEnds", "Karras", "PowerU", "UniformAngle", "UniformLogSNR", "UniformTau", "UniformU"]
+
+_TABLE, _NEWTON = 65, 4
 
 
 def _even(
@@ -85,19 +89,19 @@ class BothEnds(Grid):
             raise ValueError(f"pull must be 0 or positive and finite, got {self.pull!r}.")
 
     def place(self, sde: SDE, steps: int, start: float) -> list[float]:
-        """See the class; the coordinate is inverted by bisection."""
-        low, high = ou.angle(sde.tau_min), ou.angle(start)
+        """See the class; the coordinate is inverted by Newton's method from a table."""
+        low, high, root = ou.angle(sde.tau_min), ou.angle(start), 1.0 / self.power
+        table = np.linspace(low**root, high**root, _TABLE) ** self.power
+        known = self._coordinate(table)
+        wanted = known[-1] + (known[0] - known[-1]) * np.arange(1, steps) / steps
+        phi = np.interp(wanted, known, table)
+        for _ in range(_NEWTON):
+            slope = root * phi ** (root - 1.0) + self.pull / (0.5 * math.pi + self.slack - phi)
+            phi = phi - (self._coordinate(phi) - wanted) / slope
+        return [start, *map(ou.tau_from_angle, phi.tolist()), sde.tau_min]
 
-        def back(y: float) -> float:
-            below, above = low, high
-            while below < (middle := 0.5 * (below + above)) < above:
-                below, above = (middle, above) if self._coordinate(middle) < y else (below, middle)
-            return ou.tau_from_angle(middle)
-
-        return _even(lambda v: self._coordinate(ou.angle(v)), back, start, sde.tau_min, steps)
-
-    def _coordinate(self, phi: float) -> float:
-        return phi ** (1.0 / self.power) - self.pull * math.log(0.5 * math.pi + self.slack - phi)
+    def _coordinate(self, phi: np.ndarray) -> np.ndarray:
+        return phi ** (1.0 / self.power) - self.pull * np.log(0.5 * math.pi + self.slack - phi)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from scoresde.analytic import GaussianMixture
 from scoresde.sampler import (
     DDIM,
+    DDPM,
     DEIS,
     ERSDE,
     Adams,
@@ -23,8 +26,10 @@ from scoresde.sampler import (
     SDEDPMSolverPP,
     UniformAngle,
     UniformLogSNR,
+    UniformU,
     UniPC,
     calibrate,
+    optimal_variance,
 )
 
 __all__ = ["calibrated", "ours", "ours_stochastic"]
@@ -37,6 +42,8 @@ def ours(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
     """Deterministic samplers, at most ``calls`` network calls, ending at ``tau_min``; calibrated on ``law``."""
     entries: dict[str, Sampler] = {
         "recommended: Adams": adams(calls),
+        "Adams order 2": adams(calls, predictor_order=2, corrector_order=2),
+        "Adams order 5": adams(calls, predictor_order=5, corrector_order=5),
         "Adams order 3": adams(calls, predictor_order=3, corrector_order=3),
         "Adams order 4": adams(calls, predictor_order=4, corrector_order=4),
         "Adams x0 in the angle": adams(calls, prediction="x0"),
@@ -72,6 +79,9 @@ def calibrated(sampler: Adams, law: GaussianMixture) -> Calibration:
 
 def ours_stochastic(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
     """Samplers that draw noise, at most ``calls`` network calls, ending at ``tau_min``."""
+    if calls >= 1000:  # the chain as trained, its variance estimated from the law's own samples
+        x0 = law.sample(20_000, generator=torch.Generator().manual_seed(3))
+        return {"DDPM, optimal variance": DDPM(calls, UniformU(), optimal_variance(law, x0, batch_size=2_000))}
     return {
         "recommended: SASolver eta .5": SASolver(calls, noise=Eta(0.5)),
         "ERSDE": ERSDE(calls),
