@@ -112,4 +112,5 @@ class Thresholded(Steered):
         low, high = largest[:, above - 1], largest[:, max(above - 2, 0)]
         limit = low.lerp(high, rank - math.floor(rank)).clamp(min=self.bound)
         limit = t.expand(limit, x0)
+        assert isinstance(limit, Tensor)  # per-sample coefficients stay a tensor
         return x0.clamp(-limit, limit) * (self.bound / limit)
