@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scoresde.likelihood.dequantize import BitsPerDim, Dequantization, Uniform, bits_per_dim
+from scoresde.likelihood.bits import BitsPerDim, bits_per_dim
+from scoresde.likelihood.dequantize import Dequantization, Uniform
 from scoresde.likelihood.ode import LogProb, log_prob
 from scoresde.likelihood.trace import Exact, Hutchinson, Trace
 
