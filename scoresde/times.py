@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from scoresde._tensor import Noise, Scalar
 from scoresde.sde import SDE, Marginal
 from scoresde.weighting import ELBO, Weighting
 
-__all__ = ["Draw", "Importance", "Knots", "LogNormal", "Stratified", "Tabulated", "Times", "Uniform"]
+__all__ = ["Draw", "Importance", "Knots", "LogNormal", "Measured", "Stratified", "Tabulated", "Times", "Uniform"]
 
 
 class Draw(NamedTuple):
@@ -41,6 +42,10 @@ class Times(ABC):
     @abstractmethod
     def draw(self, base: Tensor, sde: SDE) -> Draw:
         """Times from numbers uniform on [0, 1), ``(B,)``, one per sample."""
+
+    def place(self, base: Tensor, sde: SDE) -> Draw:
+        """Times from numbers in [0, 1), ``(N,)``, each time from its own number: who calls has spread them."""
+        return self.draw(base, sde)
 
     def base(self, like: Tensor, noise: Noise) -> Tensor:
         """Those numbers: independent, ``(B,)``, of the widest type of the device of ``like``."""
@@ -71,7 +76,11 @@ class Stratified(Times):
 
     def draw(self, base: Tensor, sde: SDE) -> Draw:
         """u = u_min + (1 - u_min) ((shift + i/B) mod 1)."""
-        return Draw(sde.u_min + (1.0 - sde.u_min) * _spread(base))
+        return self.place(_spread(base), sde)
+
+    def place(self, base: Tensor, sde: SDE) -> Draw:
+        """As `Uniform`."""
+        return Uniform().draw(base, sde)
 
 
 @dataclass(frozen=True)
@@ -127,13 +136,16 @@ class Tabulated(Times):
 
     def draw(self, base: Tensor, sde: SDE) -> Draw:
         """The inverse of the piecewise linear distribution function at evenly spread numbers."""
+        return self.place(_spread(base), sde)
+
+    def place(self, base: Tensor, sde: SDE) -> Draw:
+        """The same at the numbers themselves."""
         edges, mass = _cells(self, sde)
         upper = t.table(tuple(accumulate(mass)), base)
         edge, share = t.table(edges, base), t.table(mass, base)
-        r = _spread(base)
-        cell = torch.searchsorted(upper, r, right=True).clamp(max=self.bins - 1)
+        cell = torch.searchsorted(upper, base, right=True).clamp(max=self.bins - 1)
         left, width = edge[cell], edge[cell + 1] - edge[cell]
-        u = (left + width * ((r - (upper[cell] - share[cell])) / share[cell]).clamp(0.0, 1.0)).clamp(max=1.0)
+        u = (left + width * ((base - (upper[cell] - share[cell])) / share[cell]).clamp(0.0, 1.0)).clamp(max=1.0)
         return Draw(u, None, width / (share[cell] * (1.0 - sde.u_min)))
 
 
@@ -201,3 +213,36 @@ class LogNormal(Tabulated):
         r"""$e^{-z^2/2}\,|d\ell/du|$ with $z = (-\ell/2 - P_{mean})/P_{std}$."""
         z = (-0.5 * m.log_snr - self.p_mean) / self.p_std
         return t.exp(-0.5 * z * z) * ELBO()(m)
+
+
+@dataclass(frozen=True)
+class Measured(Tabulated):
+    """u drawn by a density in log-SNR that is given at a few points, such as the spread of a loss measured there.
+
+    Args:
+        log_snr: The points, nats, strictly rising.
+        values: What the density of log-SNR is proportional to at each, >= 0; linear between them, constant beyond.
+        even, bins: See `Tabulated`.
+
+    Raises:
+        ValueError: If the two do not fit each other, or a number is out of range.
+    """
+
+    log_snr: tuple[float, ...] = (0.0,)
+    values: tuple[float, ...] = (1.0,)
+    even: float = 0.2
+    bins: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.log_snr or len(self.log_snr) != len(self.values):
+            raise ValueError(f"every log_snr has one value, got {len(self.log_snr)} and {len(self.values)} numbers.")
+        if not all(a < b for a, b in zip((-math.inf, *self.log_snr), (*self.log_snr, math.inf))):
+            raise ValueError(f"log_snr must rise strictly and be finite, got {tuple(self.log_snr)!r}.")
+        if not all(0 <= v < math.inf for v in self.values) or not max(self.values) > 0:
+            raise ValueError(f"values must be finite, >= 0 and not all 0, got {tuple(self.values)!r}.")
+
+    def density(self, m: Marginal) -> Scalar:
+        """The interpolated value times |d log-SNR/du|; at least 1e-12 of the largest, which is then drawn by `even`."""
+        at = float(np.interp(float(m.log_snr), self.log_snr, self.values))
+        return max(at, 1e-12 * max(self.values)) * ELBO()(m)
