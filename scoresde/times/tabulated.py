@@ -1,113 +1,24 @@
-r"""How is u drawn? From any density: the correction keeps the loss's expectation that of uniform u on [u_min, 1]."""
+"""From which fixed densities is u drawn? From tables, constant on cells of equal width in log-SNR."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from scoresde import _tensor as t
-from scoresde import ou
-from scoresde._tensor import Noise, Scalar
+from scoresde._tensor import Scalar
 from scoresde.sde import SDE, Marginal
+from scoresde.times.base import Draw, Times, edges, spread
 from scoresde.weighting import ELBO, Weighting
 
-__all__ = ["Draw", "Importance", "Knots", "LogNormal", "Measured", "Stratified", "Tabulated", "Times", "Uniform"]
-
-
-class Draw(NamedTuple):
-    """Times for a batch.
-
-    Attributes:
-        u: Clock, ``(B,)``.
-        s: The chain's time before each, ``(B,)``, or None.
-        correction: What multiplies the loss so that its expectation is that under uniform u; 1 or ``(B,)``.
-    """
-
-    u: Tensor
-    s: Tensor | None = None
-    correction: Scalar = 1.0
-
-
-class Times(ABC):
-    """How u is drawn. Whatever the density, the loss's expectation is the one under uniform u on [u_min, 1]."""
-
-    @abstractmethod
-    def draw(self, base: Tensor, sde: SDE) -> Draw:
-        """Times from numbers uniform on [0, 1), ``(B,)``, one per sample."""
-
-    def place(self, base: Tensor, sde: SDE) -> Draw:
-        """Times from numbers in [0, 1), ``(N,)``, each time from its own number: who calls has spread them."""
-        return self.draw(base, sde)
-
-    def base(self, like: Tensor, noise: Noise) -> Tensor:
-        """Those numbers: independent, ``(B,)``, of the widest type of the device of ``like``."""
-        return noise.uniform(torch.empty(like.shape[:1], dtype=t.wide(like.device), device=like.device))
-
-
-@dataclass(frozen=True)
-class Uniform(Times):
-    """Independent and uniform on [u_min, 1]."""
-
-    def draw(self, base: Tensor, sde: SDE) -> Draw:
-        """u = u_min + (1 - u_min) base."""
-        return Draw(sde.u_min + (1.0 - sde.u_min) * base)
-
-
-def _spread(base: Tensor) -> Tensor:
-    """One number per sample, each uniform on [0, 1), together evenly spread: all from the first of ``base``."""
-    count = max(len(base), 1)
-    return (base[:1] + torch.arange(len(base), dtype=base.dtype, device=base.device) / count) % 1.0
-
-
-@dataclass(frozen=True)
-class Stratified(Times):
-    """Evenly spread over [u_min, 1] with one random shift: each is uniform, the batch's mean has less variance.
-
-    Source: Kingma et al. 2021, appendix I.1.
-    """
-
-    def draw(self, base: Tensor, sde: SDE) -> Draw:
-        """u = u_min + (1 - u_min) ((shift + i/B) mod 1)."""
-        return self.place(_spread(base), sde)
-
-    def place(self, base: Tensor, sde: SDE) -> Draw:
-        """As `Uniform`."""
-        return Uniform().draw(base, sde)
-
-
-@dataclass(frozen=True)
-class Knots(Times):
-    """k uniform in ``first`` … ``steps`` and u = k / steps: DDPM's Algorithm 1.
-
-    Args:
-        steps: The chain's length K.
-        first: The first k; 2 leaves out the step whose bound is a decoder's and not a regression.
-
-    Source: Ho, Jain & Abbeel 2020.
-    """
-
-    steps: int = 1000
-    first: int = 1
-
-    def __post_init__(self) -> None:
-        t.check_steps(self.steps)
-        if isinstance(self.first, bool) or not isinstance(self.first, int) or not 1 <= self.first <= self.steps:
-            raise ValueError(f"first must be an integer in 1 … {self.steps}, got {self.first!r}.")
-
-    def draw(self, base: Tensor, sde: SDE) -> Draw:
-        """u = k/K and s = τ((k - 1)/K), which is 0 for k = 1."""
-        count = self.steps - self.first + 1
-        k = (base * count).floor().clamp(max=count - 1) + self.first
-        before = torch.as_tensor(sde.schedule._tau((k - 1.0) / self.steps))
-        return Draw(k / self.steps, torch.where(k == 1.0, torch.zeros_like(before), before))
+__all__ = ["Importance", "LogNormal", "Measured", "Tabulated"]
 
 
 class Tabulated(Times):
@@ -136,13 +47,13 @@ class Tabulated(Times):
 
     def draw(self, base: Tensor, sde: SDE) -> Draw:
         """The inverse of the piecewise linear distribution function at evenly spread numbers."""
-        return self.place(_spread(base), sde)
+        return self.place(spread(base), sde)
 
     def place(self, base: Tensor, sde: SDE) -> Draw:
         """The same at the numbers themselves."""
-        edges, mass = _cells(self, sde)
+        ends, mass = _cells(self, sde)
         upper = t.table(tuple(accumulate(mass)), base)
-        edge, share = t.table(edges, base), t.table(mass, base)
+        edge, share = t.table(ends, base), t.table(mass, base)
         cell = torch.searchsorted(upper, base, right=True).clamp(max=self.bins - 1)
         left, width = edge[cell], edge[cell + 1] - edge[cell]
         u = (left + width * ((base - (upper[cell] - share[cell])) / share[cell]).clamp(0.0, 1.0)).clamp(max=1.0)
@@ -152,12 +63,9 @@ class Tabulated(Times):
 @lru_cache(maxsize=32)
 def _cells(times: Tabulated, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Edges of the cells in u, and the cells' probabilities by the midpoint rule."""
-    last = min(sde.tau_max, 20.0)
-    high, low = float(ou.log_snr(sde.tau_min)), float(ou.log_snr(last))
-    taus = [float(ou.tau_from_log_snr(high + (low - high) * i / times.bins)) for i in range(times.bins + 1)]
-    edges = [sde.u_min, *(float(sde.schedule.u(min(tau, sde.tau_max))) for tau in taus[1:-1]), 1.0]
+    ends = edges(sde, times.bins)
     mass = []
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in zip(ends, ends[1:], strict=False):
         mass.append(float(times.density(sde.marginal(0.5 * (a + b)).limit)) * (b - a))
     total = math.fsum(mass)
     if not all(value > 0 for value in mass) or not math.isfinite(total):
@@ -165,7 +73,7 @@ def _cells(times: Tabulated, sde: SDE) -> tuple[tuple[float, ...], tuple[float, 
             f"the density {times} must be positive and finite on the clock, got a mass of {min(mass)!r}; use another "
             "weighting or a wider law."
         )
-    return tuple(edges), tuple((1.0 - times.even) * value / total + times.even / times.bins for value in mass)
+    return ends, tuple((1.0 - times.even) * value / total + times.even / times.bins for value in mass)
 
 
 @dataclass(frozen=True)
