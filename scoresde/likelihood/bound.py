@@ -1,0 +1,248 @@
+r"""What bounds -log p without an ODE? The evidence bound in continuous time: prior, diffusion and reconstruction.
+
+Every data point is noised by the kernel of the process, and the model is charged for the noise it cannot explain:
+$\tfrac12\int \|\hat\varepsilon - \varepsilon\|^2\,(-d\,\mathrm{logSNR})$. With the exact score, decoder and terminal
+density the bound is an equality at every single point.
+
+Two things can be bounded. **Levels** (or clean data with a decoder) are taken to be free of noise:
+
+$$-\log P(k) \le E\Big[\underbrace{KL(q(x_T|k)\,\|\,\pi)}_{prior} +
+\underbrace{\int\lambda\,\|\hat\varepsilon - \varepsilon\|^2\,du}_{diffusion}
+\underbrace{-\log p(k \mid x_{\tau_{min}})}_{reconstruction}\Big].$$
+
+**Floats** are taken, as by `log_prob`, to be draws of the law at $\tau_{min}$, already with its noise. The kernel then
+starts there, $x_\tau = a x + b\varepsilon$ with $a = e^{-(\tau - \tau_{min})}$, and as the entropies of its ends no
+longer cancel, each point of time is charged only for what its score adds:
+
+$$-\log p_{\tau_{min}}(x) \le E\Big[-\log\pi(x_T) + \int\lambda_b\Big(\big\|\tfrac b\sigma\hat\varepsilon -
+\varepsilon\big\|^2 - a^2 d\Big)du\Big], \qquad \lambda_b = \frac{d\tau/du}{b^2}.$$
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde._tensor import Noise
+from scoresde.likelihood.decoder import Decoder, Kernel
+from scoresde.likelihood.dequantize import Dequantization
+from scoresde.likelihood.evidence import Bound, Start, check_count, run
+from scoresde.likelihood.ode import Density
+from scoresde.likelihood.profile import Profile
+from scoresde.model import Model, event_size, refuse_unknown
+from scoresde.sde import SDE, Marginal
+from scoresde.times import Importance, Knots, Times
+from scoresde.weighting import ELBO
+
+__all__ = ["continuous_bound", "diffusion", "prior_cost"]
+
+
+def diffusion(
+    model: Model,
+    x: Tensor,
+    m: Marginal,
+    eps: Tensor,
+    *,
+    given: float = 0.0,
+    profile: Profile | None = None,
+    **cond: object,
+) -> Tensor:
+    r"""The diffusion term's integrand at one time and noise per sample, nats per unit of the clock.
+
+    $\lambda_b\,(\|\tfrac b\sigma\hat\varepsilon - \varepsilon\|^2 - c\,(\|\varepsilon\|^2 - d))$, less $\lambda_b a^2d$
+    if ``given`` > 0. Nothing is switched to eval mode and gradients flow: it may be trained with.
+
+    Args:
+        model: Trained or exact.
+        x: Data in x, ``(B, *D)``: clean, or the state at ``given``.
+        m: Times τ > ``given`` and the clock's rate dτ/du there, each ``(B,)``.
+        eps: Unit normal noise, as ``x``. Where ``given`` > 0 the variance grows like 1/(τ - given) towards the start;
+            that of the average over ±eps does not.
+        given: OU time at which ``x`` stands.
+        profile: Gives c, whose term has expectation 0. Without one c is 0, or what leaves a finite variance.
+        **cond: Passed to the network.
+
+    Returns:
+        ``(B,)`` float64.
+
+    Source: Kingma et al. 2021, eq. 17; for ``given`` > 0 Song et al. 2021 (Maximum likelihood training), theorem 3,
+    with $E\|\nabla\log q\|^2 = d/b^2$ in place of a draw.
+    """
+    since = m.tau - given
+    if given > 0:  # the clock's inverse rounds; so close to the start the integrand has reached its limit
+        since = t.clamp(since, 1e-9 * given)
+    size, b = event_size(x), ou.sigma(since)
+    state = t.combine(ou.alpha(since), x, b, eps)
+    error = t.combine(b / m.sigma, model(state, m.tau, **cond).eps, -1.0, eps)
+    total = t.sum_event(error * error)
+    kept = torch.as_tensor((b / m.sigma) ** 2)
+    free = _length_share(m, kept, profile).to(total) * (t.sum_event(eps * eps) - size)
+    end = size * torch.as_tensor(ou.alpha_bar(since)).to(total) if given > 0 else 0.0
+    return torch.as_tensor(ELBO()(Marginal(since, m.rate))).to(total) * (total - free - end)
+
+
+def _length_share(m: Marginal, kept: Tensor, profile: Profile | None) -> Tensor:
+    """c: the mean over directions of (1 - kept (1 - r))², r the share of the noise left unexplained along each."""
+    if profile is None:
+        return (1.0 - kept).square()
+    unexplained, control = profile.at(torch.as_tensor(m.log_snr))
+    return 1.0 - 2.0 * kept * (1.0 - unexplained) + kept.square() * (1.0 - 2.0 * unexplained + control)
+
+
+def prior_cost(
+    sde: SDE, x: Tensor, *, given: float = 0.0, density: Density | None = None, eps: Tensor | None = None
+) -> Tensor:
+    r"""The prior's term: $KL(q(x_T \mid x)\,\|\,\pi)$ for clean data, $-E\log\pi(x_T)$ for a state at ``given`` > 0.
+
+    Args:
+        sde: The process, whose prior is taken unless there is a ``density``.
+        x: As for `diffusion`.
+        given: OU time at which ``x`` stands.
+        density: log π instead, nats, ``(B, *D) -> (B,)``, of x itself at the end of the clock. How it differs from the
+            view's prior is evaluated at one draw.
+        eps: The draw's noise, as ``x``.
+
+    Returns:
+        ``(B,)`` float64, nats; in closed form without ``density``.
+    """
+    since, size = sde.tau_max - given, event_size(x)
+    a, b, std = float(ou.alpha(since)), float(ou.sigma(since)), sde.prior_std
+    entropy = 0.0 if given > 0 else size * (math.log(b) + 0.5 * math.log(2 * math.pi) + 0.5)
+    square = a * a * t.sum_event(x * x) + b * b * size
+    closed = 0.5 * square / std**2 + size * (math.log(std) + 0.5 * math.log(2 * math.pi)) - entropy
+    if density is None:
+        return closed
+    assert eps is not None
+    end = a * x + b * eps
+    out = density(end)
+    if out.shape != x.shape[:1]:
+        raise ValueError(f"prior_log_prob must return shape ({len(x)},), one per sample, got {tuple(out.shape)}.")
+    return closed + sde.prior_log_prob(end) - t.sum_event(out)
+
+
+def continuous_bound(
+    model: Model,
+    data: Tensor,
+    *,
+    decoder: Decoder | None = None,
+    dequantization: Dequantization | None = None,
+    evaluations: int = 64,
+    replicates: int = 4,
+    times: Times | None = None,
+    profile: Profile | None = None,
+    prior_log_prob: Density | None = None,
+    generator: torch.Generator | None = None,
+    seeds: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+    **cond: object,
+) -> Bound:
+    r"""The bound on -log p in continuous time, by stratified times of each sample's own; see the module for the terms.
+
+    A sample is noised ``evaluations / 2`` times, by pairs ±ε. Its times are ``replicates`` independent lattices, each
+    shifted at random, through the inverse of the density of times; their scatter is the standard error. Runs in eval
+    mode and without gradients, in float64 but for the network.
+
+    What is bounded:
+
+    - levels: -log P(k), with a decoder at ``tau_min`` (default `Kernel`), in nats and bits;
+    - levels with a ``dequantization``: the same by the density at ``tau_min`` of k + u, as `bits_per_dim` does by ODE;
+    - floats: -log p of the law at ``tau_min`` in the view's coordinates, the number that `log_prob` gives by ODE;
+    - floats with a decoder: -log p of the clean x_0 in model units. With `Kernel` and the exact score it equals
+      $E[-\log p_{\tau_{min}}(x_{\tau_{min}})] - d\log\alpha$: the law of data that carry noise σ/α.
+
+    Args:
+        model: Trained or exact.
+        data: Raw integer levels, or floats in model units, ``(B, *D)``.
+        decoder: See above.
+        dequantization: See above.
+        evaluations: Network calls per sample, without the decoder's: a multiple of twice the replicates.
+        replicates: Independent lattices; at least 2.
+        times: Density of the times; default that of the profile, or uniform in log-SNR, ``Importance(ELBO())``.
+        profile: From `measure_profile`: where to look and how to subtract the noise's length. Measure it on other
+            noise than this call's; it then changes the variance only.
+        prior_log_prob: Log-density, nats, ``(B, *D) -> (B,)``, of x itself (not of the view's) at the end of the clock;
+            default the view's prior.
+        generator: Source of times and noise; the global random state is then left alone.
+        seeds: One integer per sample instead: a sample's value then does not depend on its batch.
+        batch_size: Samples at once; default all.
+        progress: Shows a progress bar.
+        **cond: Passed to the network; tensors have one entry per sample.
+
+    Returns:
+        See `Bound`.
+
+    Raises:
+        TypeError: If a keyword is neither an option nor read by the network.
+        ValueError: If levels are given without a description with bins, lie outside their range, or a setting is out of
+            its domain.
+        RuntimeError: If the network returns NaN (names the samples).
+
+    Source: Kingma et al. 2021 (levels); Song et al. 2021, Maximum likelihood training (floats).
+    """
+    refuse_unknown(continuous_bound, model, cond)
+    check_count("replicates", replicates, 2)
+    check_count("evaluations", evaluations, 2 * replicates)
+    if evaluations % (2 * replicates):
+        raise ValueError(
+            f"evaluations must be a multiple of twice the replicates, {2 * replicates}, got {evaluations}."
+        )
+    times = times or (Importance(ELBO()) if profile is None else profile.times)
+    if not isinstance(times, Times) or isinstance(times, Knots):
+        raise TypeError(f"times must be a Times in continuous time, got {times!r}; e.g. Importance(ELBO()).")
+    levels = not data.is_floating_point()
+    start = Start.of(model, data, Kernel() if levels and decoder is dequantization is None else decoder, dequantization)
+    estimate = _Continuous(start, times, profile, evaluations // (2 * replicates), replicates, prior_log_prob)
+    terms = run(model, data, estimate, generator, seeds, batch_size, progress, cond)
+    each = torch.stack(list(terms.values())).sum(0)
+    stderr = each.std(0) / math.sqrt(replicates)
+    nfe = evaluations + (0 if start.decoder is None else replicates * start.decoder.calls)
+    means = {name: value.mean(0) for name, value in terms.items()}
+    return Bound(each.mean(0), means, stderr, nfe, event_size(data), levels)
+
+
+@dataclass(frozen=True, eq=False)
+class _Continuous:
+    """Everything about an estimate but the data; gives each term as ``(replicates, B)``."""
+
+    start: Start
+    times: Times
+    profile: Profile | None
+    points: int
+    replicates: int
+    density: Density | None
+
+    def __call__(
+        self, data: Tensor, noise: Noise, cond: dict[str, object], tell: Callable[[float], None]
+    ) -> dict[str, Tensor]:
+        n = self.replicates
+        found = [self._replicate(data, noise, cond, lambda done, i=i: tell((i + done) / n)) for i in range(n)]
+        return {name: torch.stack([terms[name] for terms in found]) for name in found[0]}
+
+    def _replicate(
+        self, data: Tensor, noise: Noise, cond: dict[str, object], tell: Callable[[float], None]
+    ) -> dict[str, Tensor]:
+        start, sde, model = self.start, self.start.model.sde, self.start.model
+        x, terms = start.place(data, noise)
+        eps = None if self.density is None else noise.normal(x)
+        terms["prior"] = prior_cost(sde, x, given=start.given, density=self.density, eps=eps)
+        if start.decoder is not None:
+            first = sde.perturb(x, sde.tau_min, noise.normal(x))
+            terms["reconstruction"] = start.decoder.cost(model, data if start.levels else x, first, sde.tau_min, cond)
+        shift = noise.uniform(torch.empty(len(x), dtype=x.dtype, device=x.device))
+        total = torch.zeros_like(terms["prior"])
+        for j in range(self.points):
+            draw = self.times.place((shift + j / self.points) % 1.0, sde)
+            m = Marginal(torch.as_tensor(sde.schedule._tau(draw.u)), sde.schedule._rate(draw.u))
+            eps, factor = noise.normal(x), torch.as_tensor(draw.correction).to(total) * (0.5 * (1.0 - sde.u_min))
+            for sign in (eps, -eps):
+                value = diffusion(model, x, m, sign, given=start.given, profile=self.profile, **cond)
+                total = total + factor / self.points * value
+            tell((j + 1) / self.points)
+        return {**terms, "diffusion": total}

@@ -1,0 +1,201 @@
+r"""What do data cost once the first noised state is known? $-\log p(data \mid x_\tau)$, the bound's last term.
+
+`Kernel` reads the forward kernel backwards, $p(k \mid x) \propto q(x \mid k)$; `Rounded` takes the model's own normal
+law of x_0 and gives a level the mass of its cell. A level's data point is the centre of its cell.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scoresde import _tensor as t
+from scoresde import ou
+from scoresde._tensor import Scalar
+from scoresde.data import Description
+from scoresde.model import Model, event_size
+from scoresde.parameterization import Prediction
+from scoresde.sampler import OptimalVariance
+from scoresde.sampler.ddpm import _learned_std
+from scoresde.sde import posterior_coefficients
+from scoresde.spec import nearest
+
+__all__ = ["Decoder", "Kernel", "Rounded", "check_rev_var", "log_normal_mass", "normal_cost", "reverse_variance"]
+
+_HELD = 1 << 22  # numbers of the table (element, level) that are held at once
+_KNOWN = ("beta", "beta_tilde", "learned")
+
+
+class Decoder(ABC):
+    """A law of the data given the state at one time."""
+
+    @abstractmethod
+    def cost(self, model: Model, data: Tensor, x: Tensor, tau: float, cond: dict[str, object]) -> Tensor:
+        """What the data cost.
+
+        Args:
+            model: Carries the data's description.
+            data: Integer levels, or continuous data in model units, ``(B, *D)``.
+            x: State at ``tau`` as drawn from the forward kernel, ``(B, *D)``.
+            tau: OU time.
+            cond: Passed to the network.
+
+        Returns:
+            -log P(levels | x), or -log p(x_0 | x) of continuous data, nats, ``(B,)`` float64.
+        """
+
+    @property
+    @abstractmethod
+    def calls(self) -> int:
+        """Network calls in one evaluation."""
+
+
+@dataclass(frozen=True)
+class Kernel(Decoder):
+    r"""The kernel read backwards: $p(k \mid x) = \mathrm{softmax}_k(-\tfrac12 SNR\,(x/\alpha - centre_k)^2)$.
+
+    Asks nothing of the model. For continuous data it is the density $N(x_0;\ x/\alpha,\ \sigma^2/\alpha^2)$, whose
+    cost is not drawn but its average over the kernel, $\tfrac d2\log(2\pi e/SNR)$.
+
+    Source: Kingma et al. 2021 (Variational diffusion models), section 3.2.
+    """
+
+    def cost(self, model: Model, data: Tensor, x: Tensor, tau: float, cond: dict[str, object]) -> Tensor:
+        """See the base class; the softmax runs over all bins."""
+        snr = math.exp(ou.log_snr(tau))
+        if data.is_floating_point():
+            cost = 0.5 * event_size(data) * (math.log(2 * math.pi) + 1.0 - ou.log_snr(tau))
+            return torch.full((len(data),), cost, dtype=torch.float64, device=data.device)
+        about = _quantised(model)
+        width = _cell_width(about, x)
+        off = (x / ou.alpha(tau) - about.to_model(data.to(x) + 0.5)) / width  # from the level's centre, in cells
+        sharp, bins = (0.5 * snr * width * width).expand_as(x), torch.arange(_bins(about), dtype=x.dtype).to(x.device)
+        rows = [v.flatten().split(max(1, _HELD // len(bins))) for v in (off, sharp, data.to(x))]
+        parts = []
+        for o, h, k in zip(*rows, strict=True):
+            away = bins - k.unsqueeze(1)
+            parts.append(torch.logsumexp(h.unsqueeze(1) * away * (2.0 * o.unsqueeze(1) - away), 1))
+        return t.sum_event(torch.cat(parts).reshape(x.shape))
+
+    @property
+    def calls(self) -> int:
+        """None."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Rounded(Decoder):
+    r"""The reverse step to τ = 0, $N(\hat x_0,\ rev\_var)$, rounded to the cell it falls into.
+
+    The outermost cells are open to infinity. For continuous data it is the normal law's density.
+
+    Args:
+        rev_var: Its variance: a number, ``"beta"`` ($1 - e^{-2\tau}$), an `OptimalVariance`, or ``"learned"``.
+        least: Stands for β̃, which is 0 in this step, where the variance is learned.
+
+    Raises:
+        ValueError: If ``rev_var`` is none of these or not positive.
+
+    Source: Ho, Jain & Abbeel 2020, eq. 13.
+    """
+
+    rev_var: float | str | OptimalVariance = "beta"
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rev_var, (int, float)):
+            if not 0 < self.rev_var < math.inf:
+                raise ValueError(f"rev_var must be positive and finite, got {self.rev_var!r}; or take 'beta'.")
+            return
+        check_rev_var(self.rev_var)
+        if self.rev_var in ("beta_tilde", "learned") and not self.least > 0:
+            raise ValueError(
+                f"rev_var={self.rev_var!r} has variance 0 in the step to the data; pass least=, the next step's."
+            )
+
+    def cost(self, model: Model, data: Tensor, x: Tensor, tau: float, cond: dict[str, object]) -> Tensor:
+        """See the base class."""
+        prediction = model(x, tau, **cond)
+        variance = self.rev_var
+        if not isinstance(variance, (int, float)):
+            variance = reverse_variance(prediction, tau, 0.0, variance, self.least)
+        if data.is_floating_point():
+            return normal_cost(data, prediction.x0, variance)
+        about = _quantised(model)
+        half = 0.5 * _cell_width(about, x)
+        off, std = about.to_model(data.to(x) + 0.5) - prediction.x0, torch.sqrt(torch.as_tensor(variance).to(x))
+        low = torch.where(data == 0, -math.inf, (off - half) / std)
+        high = torch.where(data == _bins(about) - 1, math.inf, (off + half) / std)
+        return -t.sum_event(log_normal_mass(low, high))
+
+    @property
+    def calls(self) -> int:
+        """One, for x̂_0."""
+        return 1
+
+
+def normal_cost(x: Tensor, mean: Tensor, variance: Scalar) -> Tensor:
+    """-log N(x; mean, variance) summed over the event, nats, ``(B,)`` float64; the variance a number or as ``x``."""
+    spread = torch.as_tensor(variance, dtype=x.dtype, device=x.device)
+    return 0.5 * t.sum_event((x - mean).square() / spread + torch.log(2 * math.pi * spread))
+
+
+def log_normal_mass(low: Tensor, high: Tensor) -> Tensor:
+    """log(Φ(high) - Φ(low)), ``low < high``, to full relative precision also far out in either tail."""
+    mirrored = low + high > 0  # into the lower tail, where Φ is small and known exactly
+    low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
+    above, below = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+    return above + torch.log(-torch.expm1(below - above))
+
+
+def check_rev_var(rev_var: object) -> None:
+    """Refuses what is no variance of a reverse step; see `scoresde.sampler.DDPM`.
+
+    Raises:
+        ValueError: Names the nearest.
+    """
+    if not isinstance(rev_var, OptimalVariance) and rev_var not in _KNOWN:
+        raise ValueError(f"no rev_var is named {rev_var!r}; {nearest(str(rev_var), _KNOWN)}")
+
+
+def reverse_variance(
+    prediction: Prediction, tau: float, s: float, rev_var: str | OptimalVariance, least: float = 0.0
+) -> Scalar:
+    """Variance of the reverse step from ``tau`` to ``s``, as `scoresde.sampler.DDPM` has it.
+
+    Args:
+        prediction: The model's at ``tau``; its ``mix`` is read where the variance is learned.
+        tau, s: OU times with ``0 <= s < tau``.
+        rev_var: ``"beta"``, ``"beta_tilde"``, ``"learned"`` or an `OptimalVariance`.
+        least: Stands for β̃ where that is 0, in the step to s = 0.
+
+    Returns:
+        A number, or ``(B, *D)`` where it is learned.
+    """
+    on_x0, _, tilde = posterior_coefficients(tau, s)
+    if isinstance(rev_var, OptimalVariance):
+        return tilde + on_x0 * on_x0 * rev_var.posterior_variance(tau)
+    beta, tilde = ou.beta(tau, s), tilde if s > 0 else least
+    if rev_var == "learned":
+        return _learned_std(prediction, beta, tilde).square()
+    return beta if rev_var == "beta" else tilde
+
+
+def _quantised(model: Model) -> Description:
+    assert model.data is not None
+    return model.data
+
+
+def _bins(about: Description) -> int:
+    assert about.bins is not None
+    return about.bins
+
+
+def _cell_width(about: Description, like: Tensor) -> Tensor:
+    """A cell's width in model units, ``(1, *D)``."""
+    zero = torch.zeros((1, *about.shape), dtype=like.dtype, device=like.device)
+    return about.to_model(zero + 1.0) - about.to_model(zero)
