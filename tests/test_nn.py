@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import scoresde.nn
 from scoresde import spec
-from scoresde.nn import MLP, FourierInput, LabelEmbedding, LogSNREmbedding, Pointwise, UNet
-from scoresde.nn.unet import _Attention
+from scoresde.nn import MLP, DiT, FourierInput, LabelEmbedding, LogSNREmbedding, Pointwise, UNet
+from scoresde.nn._attention import GridAttention
 
 FOURIER = FourierInput(base=1.0)
 DAMPED = FourierInput(base=1.0, damped=True)
@@ -31,6 +31,15 @@ NETS = {
     "unet of odd size": lambda **s: UNet((3, 9, 11), **{**SMALL, "multipliers": (1, 2, 1), "fourier": FOURIER, **s}),
     "pointwise head": lambda **s: Pointwise(MLP((2, 3), width=16, depth=1, outputs=4, **s), DAMPED, width=8),
     "pointwise head on a unet": lambda **s: Pointwise(UNet((1, 8, 8), **{**SMALL, "outputs": 3, **s}), DAMPED, width=8),
+    "unet of series": lambda **s: UNet((2, 11), **{**SMALL, "multipliers": (1, 2, 2), **s}),
+    "unet of volumes": lambda **s: UNet((1, 3, 4, 5), **{**SMALL, "attention": (0,), "head_width": 4, **s}),
+    "unet that resamples in blocks": lambda **s: UNet((1, 7, 5), **{**SMALL, "resample_in_blocks": True, **s}),
+    "dit": lambda **s: DiT((2, 8, 8), 2, width=16, depth=2, heads=2, **s),
+    "dit of series of odd length": lambda **s: DiT((1, 7), 3, width=16, depth=1, heads=2, fourier=FOURIER, **s),
+    "dit of volumes": lambda **s: DiT((1, 3, 4, 5), 2, width=24, depth=1, heads=2, **s),
+    "pointwise head on a dit": lambda **s: Pointwise(
+        DiT((2, 5, 4), 2, 16, 1, 2, **{"outputs": 3, **s}), DAMPED, width=8
+    ),
     "unet without attention": lambda **s: UNet((2, 8, 9), **{**SMALL, "attention": (), "blocks": 2, **s}),
 }
 Net = TypeVar("Net", bound=nn.Module)
@@ -46,7 +55,9 @@ def trained(net: Net, dtype: torch.dtype = torch.float64) -> Net:
     return net.to(dtype).eval()
 
 
-def batch(net: MLP | UNet | Pointwise, size: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def batch(
+    net: MLP | UNet | DiT | Pointwise, size: int = 4, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     return torch.randn(size, *(net.event_shape or ()), dtype=dtype), torch.linspace(-6.0, 12.0, size, dtype=dtype)
 
 
@@ -234,10 +245,11 @@ def test_a_unet_takes_any_size_from_eight_on(size, multipliers):
 
 
 def test_attention_is_multi_head_attention_over_the_pixels():
-    ours = trained(_Attention(8, heads=2, groups=2))
+    ours = trained(GridAttention(8, heads=2, groups=2))
     oracle = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64).eval()
-    names = {"in_proj_weight": ours.enter.weight, "in_proj_bias": ours.enter.bias}
-    names |= {"out_proj.weight": ours.leave.weight, "out_proj.bias": ours.leave.bias}
+    inner = ours.attention
+    names = {"in_proj_weight": inner.enter.weight, "in_proj_bias": inner.enter.bias}
+    names |= {"out_proj.weight": inner.leave.weight, "out_proj.bias": inner.leave.bias}
     h = torch.randn(3, 8, 4, 5, dtype=torch.float64)
     tokens = ours.norm(h).flatten(2).mT
     read, _ = functional_call(oracle, names, (tokens, tokens, tokens))
@@ -372,19 +384,19 @@ def test_inputs_of_the_wrong_kind_are_refused():
         (lambda: FourierInput(1.0, ()), ValueError, r"octaves must be one or more whole numbers, got \(\)"),
         (lambda: LogSNREmbedding(periods=0), ValueError, r"periods must be a whole number > 0"),
         (
-            lambda: UNet((1, 7, 8)),
+            lambda: UNet((1, 2, 2, 2, 2)),
             ValueError,
-            r"event_shape must be \(channels, height >= 8, .*got \(1, 7, 8\); use MLP",
+            r"event_shape must be \(channels, one to three sizes\), got \(1, 2, 2, 2, 2\); use MLP",
         ),
-        (lambda: UNet((64,)), ValueError, r"event_shape must be \(channels, height >= 8, .*got \(64,\); use MLP"),
+        (lambda: UNet((64,)), ValueError, r"event_shape must be \(channels, one to .*got \(64,\); use MLP"),
         (lambda: UNet((1, 8, 8), multipliers=()), ValueError, r"multipliers must name at least one level"),
         (
-            lambda: UNet((1, 8, 8), channels=12),
+            lambda: UNet((1, 8, 8), channels=12, groups=8),
             ValueError,
             r"channels must be a multiple of groups and larger, got chan",
         ),
         (
-            lambda: UNet((1, 8, 8), channels=8),
+            lambda: UNet((1, 8, 8), channels=8, groups=8),
             ValueError,
             r"channels must be a multiple of groups and larger, got chan",
         ),

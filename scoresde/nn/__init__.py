@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from scoresde.nn.dit import DiT
 from scoresde.nn.embeddings import Conditioning, FourierInput, LabelEmbedding, LogSNREmbedding
 from scoresde.nn.mlp import MLP
 from scoresde.nn.pointwise import Pointwise
 from scoresde.nn.unet import UNet
 
-__all__ = ["MLP", "Conditioning", "FourierInput", "LabelEmbedding", "LogSNREmbedding", "Pointwise", "UNet"]
+__all__ = ["MLP", "DiT", "Conditioning", "FourierInput", "LabelEmbedding", "LogSNREmbedding", "Pointwise", "UNet"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -14,3 +19,23 @@ def zeroed(layer: Layer) -> Layer:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+def full_precision(like: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Inside it, layers keep the precision of their weights although autocast may be on outside."""
+    device = like.device.type
+    if not torch.amp.is_autocast_available(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+def derivable(h: Tensor) -> Tensor:
+    """The same values; channels first in memory if forward derivatives are being taken, which group norm then wants."""
+    return h if forward_ad.unpack_dual(h).tangent is None else h.contiguous()
+
+
+def recomputed(block: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """``block(*inputs)``, whose inner values are not kept for the backward pass but computed again, dropout too."""
+    out = checkpoint(block, *inputs, use_reentrant=False)
+    assert isinstance(out, Tensor)
+    return out

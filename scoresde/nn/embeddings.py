@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scoresde.nn._checks import check_label, check_positive, check_range
+from scoresde.nn._layers import full_precision
 
 __all__ = ["Conditioning", "FourierInput", "LabelEmbedding", "LogSNREmbedding"]
 
@@ -222,7 +223,7 @@ class Conditioning(nn.Module):
             cond: Labels of shape ``(B,)``. None means the null label, where there is one.
 
         Returns:
-            Shape ``(B, width)`` in the weights' dtype.
+            Shape ``(B, width)`` in the weights' dtype, also under autocast: a noise level is never rounded to bfloat16.
 
         Raises:
             ValueError, TypeError: If ``cond`` is given to a network without classes, missing from one without a null
@@ -231,5 +232,6 @@ class Conditioning(nn.Module):
         if cond is None and self.null_label is not None:
             cond = torch.full(log_snr.shape, self.null_label, dtype=torch.long, device=log_snr.device)
         check_label(cond, self.num_classes, len(log_snr))
-        embedding = self.noise(log_snr)
-        return F.silu(embedding if self.label is None else embedding + self.label(cond))
+        with full_precision(log_snr):
+            embedding = self.noise(log_snr)
+            return F.silu(embedding if self.label is None else embedding + self.label(cond))
