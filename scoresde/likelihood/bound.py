@@ -113,7 +113,7 @@ def prior_cost(
     """
     since, size = sde.tau_max - given, event_size(x)
     a, b, std = float(ou.alpha(since)), float(ou.sigma(since)), sde.prior_std
-    entropy = 0.0 if given > 0 else size * (math.log(b) + 0.5 * math.log(2 * math.pi) + 0.5)
+    entropy = 0.0 if given > 0 else normal_entropy(size, b)
     square = a * a * t.sum_event(x * x) + b * b * size
     closed = 0.5 * square / std**2 + size * (math.log(std) + 0.5 * math.log(2 * math.pi)) - entropy
     if density is None:
@@ -124,6 +124,11 @@ def prior_cost(
     if out.shape != x.shape[:1]:
         raise ValueError(f"prior_log_prob must return shape ({len(x)},), one per sample, got {tuple(out.shape)}.")
     return closed + sde.prior_log_prob(end) - t.sum_event(out)
+
+
+def normal_entropy(size: int, std: float) -> float:
+    """Entropy of ``size`` independent normal numbers, nats."""
+    return size * (math.log(std) + 0.5 * math.log(2 * math.pi) + 0.5)
 
 
 def continuous_bound(

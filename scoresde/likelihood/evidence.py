@@ -198,7 +198,10 @@ def run(
 
             parts.append(estimate(data[rows], noise, given, tell))
     terms = {name: torch.cat([part[name] for part in parts], -1) for name in parts[0]}
-    bad = ~torch.stack([torch.isfinite(value.flatten(0, -2)).all(0) for value in terms.values()]).all(0)
+    bad = torch.zeros(len(data), dtype=torch.bool)
+    for name, value in terms.items():
+        if name != "variance":  # NaN is an unknown one
+            bad |= ~torch.isfinite(value.reshape(-1, len(data))).all(0).cpu()
     if bool(bad.any()):
         shown = ", ".join(map(str, bad.nonzero().flatten()[:8].tolist()))
         raise RuntimeError(
