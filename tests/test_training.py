@@ -32,9 +32,10 @@ from scoresde.parameterization import X0
 from scoresde.sde import VPSDE
 from scoresde.times import Importance
 from scoresde.training import Every, Training, loss_by_log_snr, train
+from scoresde.training.averages import Average
 from scoresde.training.batches import Batches
-from scoresde.training.loop import _accelerate, _own_randomness
-from scoresde.training.update import Average, Run
+from scoresde.training.processes import accelerated, own_randomness
+from scoresde.training.update import Run
 from scoresde.weighting import ELBO, P2, SNR, Custom, Likelihood, MinSNR, Simple, Weighting
 
 CPU = torch.device("cpu")
@@ -70,7 +71,7 @@ def stop_at(step: int) -> Every:
 
 @pytest.fixture
 def accelerator() -> Iterator[Accelerator]:
-    with _accelerate("no", CPU) as accelerator, _own_randomness(CPU):
+    with accelerated("no", CPU) as accelerator, own_randomness(CPU):
         yield accelerator
 
 

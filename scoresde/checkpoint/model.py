@@ -20,6 +20,7 @@ import scoresde.parameterization
 import scoresde.schedule
 import scoresde.sde
 from scoresde import spec
+from scoresde.checkpoint.averages import reconstruct
 from scoresde.checkpoint.reading import Checkpoint, load
 from scoresde.checkpoint.state import load_into
 from scoresde.checkpoint.writing import save
@@ -28,7 +29,7 @@ from scoresde.model import ScoreModel
 from scoresde.parameterization import Parameterization
 from scoresde.sde import SDE
 
-__all__ = ["load_model", "require_same", "save_model"]
+__all__ = ["load_model", "model_settings", "require_same", "save_model"]
 
 
 def save_model(
@@ -72,7 +73,7 @@ def save_model(
     taken = ({"model", "ema"} & set(tensors or {})) | ({"model"} & set(meta or {}))
     if taken:
         raise ValueError(f"the names of more tensors and metadata must be free, got {sorted(taken)}; rename them.")
-    return save(run, {**groups, **(tensors or {})}, {**(meta or {}), "model": _settings(model)}, keep=keep)
+    return save(run, {**groups, **(tensors or {})}, {**(meta or {}), "model": model_settings(model)}, keep=keep)
 
 
 def load_model(
@@ -81,6 +82,7 @@ def load_model(
     net: nn.Module | None = None,
     known: Mapping[str, type] | None = None,
     raw: bool = False,
+    average: float | None = None,
     parameterization: Parameterization | None = None,
     sde: SDE | None = None,
     data: Description | None = None,
@@ -93,6 +95,8 @@ def load_model(
         known: Classes of yours that the settings may name, e.g. `{"MyNet": MyNet}`, beside this package's own. Nothing
             else is ever called.
         raw: The weights as trained instead of the averaged ones.
+        average: Relative length, in (0, 0.2887], of the average to take instead, of a run that kept averages
+            (``Training(lengths=…)``); one that was not kept is combined from its snapshots (`reconstruct`).
         parameterization, sde, data: What you rely on; refused where the model was saved with another.
 
     Returns:
@@ -108,7 +112,11 @@ def load_model(
     asked = {"parameterization": parameterization, "sde": sde, "data": data}
     settings = _stored(checkpoint)
     _refuse(checkpoint, {k: spec.to_text(v) for k, v in asked.items() if v is not None})
+    if raw and average is not None:
+        raise ValueError(f"weights are taken raw or averaged, got raw=True and average={average}; leave one out.")
     weights = checkpoint.tensors["ema" if "ema" in checkpoint.tensors and not raw else "model"]
+    if average is not None:
+        weights = {**checkpoint.tensors["model"], **reconstruct(checkpoint, average)}
     classes = {**_known_classes(), **(known or {})}
     if net is None:
         net = _build(settings, classes)
@@ -136,10 +144,18 @@ def require_same(checkpoint: Checkpoint, model: ScoreModel) -> None:
     Raises:
         ValueError: If a setting differs; names it with both values.
     """
-    _refuse(checkpoint, {k: v for k, v in _settings(model).items() if v is not None})
+    _refuse(checkpoint, {k: v for k, v in model_settings(model).items() if v is not None})
 
 
-def _settings(model: ScoreModel) -> dict[str, str | None]:
+def model_settings(model: ScoreModel) -> dict[str, str | None]:
+    """The texts of a model's parts, from which it is rebuilt; ``net`` is None for a network without a text form.
+
+    Args:
+        model: Whose process, parameterization and data have a text form.
+
+    Raises:
+        TypeError: If they have none.
+    """
     try:
         net = spec.to_text(model.net)
     except TypeError:  # a network of the user's own that is no dataclass: its class is named, its object handed back

@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows has no advisory locks of this kind: there two writers are not noticed
     fcntl = None
 
-__all__ = ["only_writer", "save"]
+__all__ = ["only_writer", "save", "write_text", "write_whole"]
 
 
 def save(
@@ -76,12 +76,64 @@ def save(
             _sync(run)
             _prune(run, target, keep)
     except (OSError, SafetensorError) as error:
-        code = (error.errno,) if isinstance(error, OSError) and error.errno is not None else ()
-        raise OSError(
-            *code, f"a checkpoint must be writable below {run}, got: {error}; free or choose another place. "
-            "Earlier checkpoints are as they were."
-        ) from error  # fmt: skip
+        raise _not_writable(run, error) from error
     return target
+
+
+def write_whole(
+    folder: str | os.PathLike[str], tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]
+) -> Path:
+    """Writes a directory as `save` does, under a name of the caller's: complete or not there at all.
+
+    Args:
+        folder: Its path; what is there already is replaced. Nobody else may write beside it.
+        tensors, meta: See `save`.
+
+    Returns:
+        The directory, on the disk.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    folder = Path(folder)
+    aside = folder.with_name(f".saving-{folder.name}")
+    _check_json(dict(meta), "meta")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for gone in (aside, folder):
+            if gone.exists():
+                shutil.rmtree(gone)
+        _write_aside(aside, tensors, meta)
+        aside.rename(folder)
+        _sync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        raise _not_writable(folder.parent, error) from error
+    return folder
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file: whole under its name, on the disk, or as it was.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        _sync(aside)
+        aside.replace(path)
+    except OSError as error:
+        raise _not_writable(path.parent, error) from error
+
+
+def _not_writable(place: Path, error: Exception) -> OSError:
+    code = (error.errno,) if isinstance(error, OSError) and error.errno is not None else ()
+    return OSError(
+        *code,
+        f"a checkpoint must be writable below {place}, got: {error}; free or choose another place. "
+        "Earlier checkpoints are as they were.",
+    )
 
 
 @contextmanager

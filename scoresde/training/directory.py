@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scoresde import checkpoint, spec
-from scoresde.training.update import Run, Tally
+from scoresde.training.processes import together
+from scoresde.training.record import write_config
+from scoresde.training.tally import Tally
+from scoresde.training.update import Run
 
 __all__ = ["RunDirectory", "differences"]
 
 
 class RunDirectory:
-    """The checkpoints of one run; with path None it does nothing.
+    """The checkpoints and snapshots of one run; with path None it does nothing.
+
+    Every process calls; the main one writes, and all read: several nodes must share the directory.
 
     Args:
         path: The directory.
         run: Whose state is kept there.
         keep: How many checkpoints stay.
+        about: What else ``config.json`` shall say.
 
     Attributes:
         latest: The newest checkpoint.
@@ -32,63 +37,97 @@ class RunDirectory:
         TypeError: If a setting has no text form, such as a weighting that is a function.
     """
 
-    def __init__(self, path: str | Path | None, run: Run, keep: int) -> None:
+    def __init__(self, path: str | Path | None, run: Run, keep: int, about: Mapping[str, Any]) -> None:
         self.path = None if path is None else Path(path)
         self.latest: Path | None = None
-        self._run, self._keep = run, keep
+        self._run, self._keep, self._about = run, keep, about
         self._made_by = {} if path is None else _made_by(run)
 
     @contextmanager
     def held(self, resume: bool) -> Iterator[None]:
-        """Takes the directory for this process's run, and begins or resumes it.
+        """Takes the directory for this run, and begins or resumes it.
 
         Raises:
             FileNotFoundError: If there is nothing to resume.
             FileExistsError: If there is something where a run shall begin.
             ValueError: If what is there was made by another run.
             OSError: If it cannot be written.
-            RuntimeError: If another process holds it, or all of its checkpoints are damaged.
+            RuntimeError: If another run holds it, or all of its checkpoints are damaged.
         """
         if self.path is None:
             yield
             return
+        with ExitStack() as held:
+            with together(self._run.accelerator):
+                self._take(held, resume)
+            if resume:
+                with together(self._run.accelerator):
+                    self._restore(checkpoint.load(checkpoint.latest(self.path)))
+                with together(self._run.accelerator):
+                    self._tidy()
+            else:
+                self.save()
+            yield
+
+    def save(self) -> None:
+        """Writes the run's state as the next checkpoint."""
+        run = self._run
+        if self.path is None:
+            return
+        tallies = run.tallies()
+        with together(run.accelerator):
+            if run.accelerator.is_main_process:
+                self._write(self.path, tallies)
+
+    def snapshot(self) -> None:
+        """Stores the averages of ``settings.lengths``."""
+        run = self._run
+        if self.path is None or not run.lengths:
+            return
+        with together(run.accelerator):
+            if run.accelerator.is_main_process:
+                nets = [average.net for average in run.lengths]
+                checkpoint.save_snapshot(self.path, run.step, run.settings.lengths, nets)
+
+    def _take(self, held: ExitStack, resume: bool) -> None:
+        assert self.path is not None
+        if not self._run.accelerator.is_main_process:
+            return
         if resume:
-            self._restore(checkpoint.load(checkpoint.latest(self.path)))
+            checkpoint.latest(self.path)  # nothing is made where there is nothing to resume
         elif next(self.path.glob("checkpoint-*"), None) is not None:
             raise FileExistsError(
                 f"a run begins in a directory without checkpoints, {self.path} holds some; pass resume=True to go on "
                 "with that run, or another run_dir."
             )
-        self._run.accelerator.wait_for_everyone()
-        if not self._run.accelerator.is_main_process:
-            yield
-            return
         self._make()
-        with checkpoint.only_writer(self.path):
-            if not resume:
-                self.save()
-            yield
+        held.enter_context(checkpoint.only_writer(self.path))
+        if not resume:
+            write_config(self.path, {"model": checkpoint.model_settings(self._run.model), **self._made_by}, self._about)
 
-    def save(self) -> None:
-        """Writes the run's state as the next checkpoint, if this is the main process."""
+    def _write(self, path: Path, tallies: list[Tally]) -> None:
         run = self._run
-        if self.path is None or not run.accelerator.is_main_process:
-            return
         tensors, text = checkpoint.optimizer_state(run.optimizer)
+        groups = {"optimizer": tensors, **({"times": run.learning.state} if run.learning.state else {})}
+        groups |= {f"average_{i}": checkpoint.weights_of(average.net) for i, average in enumerate(run.lengths)}
         scaler = run.accelerator.scaler
         meta: dict[str, Any] = {
             "step": run.step,
             **self._made_by,
+            "lengths": list(run.settings.lengths),
             "optimizer": text,
             "scaler": None if scaler is None else scaler.state_dict(),
-            "tally": dataclasses.asdict(run.look()),
+            "tallies": [tally.numbers for tally in tallies],
             "history": [list(point) for point in run.history],
             "torch": str(torch.__version__),
         }
         average = None if run.average is None else run.average.net
-        self.latest = checkpoint.save_model(
-            self.path, run.model, ema=average, tensors={"optimizer": tensors}, meta=meta, keep=self._keep
-        )
+        self.latest = checkpoint.save_model(path, run.model, ema=average, tensors=groups, meta=meta, keep=self._keep)
+
+    def _tidy(self) -> None:
+        assert self.path is not None
+        if self._run.accelerator.is_main_process:
+            checkpoint.discard_after(self.path, self._run.step)
 
     def _make(self) -> None:
         assert self.path is not None
@@ -117,21 +156,30 @@ class RunDirectory:
         checkpoint.load_into(run.model.net, found.tensors["model"])
         if run.average is not None:
             checkpoint.load_into(run.average.net, found.tensors["ema"])
+        for i, length in enumerate(run.lengths):
+            checkpoint.load_weights(length.net, found.tensors[f"average_{i}"])
+        run.learning.restore(found.tensors.get("times", {}))
         if run.accelerator.scaler is not None:
             run.accelerator.scaler.load_state_dict(meta["scaler"])
         run.step, run.history = meta["step"], [(int(step), float(loss)) for step, loss in meta["history"]]
-        run.tally = Tally(**meta["tally"])
+        tallies = [Tally.read(numbers) for numbers in meta["tallies"]]
+        here, n = run.accelerator.process_index, run.accelerator.num_processes
+        run.tally = tallies[here] if len(tallies) == n else Tally.joined(tallies)
         self.latest = found.path
 
 
 def differences(found: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """Which settings differ, with both values; a longer run at a constant learning rate is no other run.
+    """Which settings differ, with both values.
+
+    A longer run at a constant learning rate is no other run; nor is one whose shards are shared out otherwise among
+    processes and accumulated parts.
 
     Args:
         found: Metadata of a checkpoint.
         asked: Those that a checkpoint of the run would now have.
     """
     was, now = _fields(found["training"]), _fields(asked["training"])
+    was["accumulate"] = now["accumulate"]  # `shards` has it, times the processes
     if was.get("lr_end") == now.get("lr_end") == "1.0":
         was["steps"] = now["steps"]
     was |= {name: str(found.get(name)) for name in asked if name != "training"}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor
 
 from scoresde.data import Data
 from scoresde.model import ScoreModel, evaluating
 from scoresde.training.directory import RunDirectory
+from scoresde.training.processes import Stop, accelerated, own_randomness, together
 from scoresde.training.progress import Bar
+from scoresde.training.record import Record, check_trackers
 from scoresde.training.settings import Training
 from scoresde.training.update import Run
 
@@ -24,6 +24,7 @@ __all__ = ["Every", "Moment", "Trained", "train"]
 
 _LOOK = 20  # updates between two looks at what is summed on the device
 _POINTS = 500  # of the history, at most
+_SNAPSHOTS = 16  # of averages
 
 
 @dataclass(frozen=True)
@@ -85,27 +86,35 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     save_every: int = 1000,
+    snapshot_every: int | None = None,
     keep: int = 2,
     callbacks: Sequence[Every] = (),
+    trackers: Sequence[str] = (),
+    about: Mapping[str, Any] | None = None,
     progress: bool = False,
     device: str | torch.device | None = None,
 ) -> Trained:
     """Trains ``model`` in place, and returns it beside one with the averaged weights.
 
     Update k depends on the settings, the data and k alone: on the CPU a run that was stopped anywhere and resumed ends,
-    bit for bit, as the run that was not. Global random state is left as it was.
+    bit for bit, as the run that was not. Global random state is left as it was. With ``run_dir``, Ctrl-C and SIGTERM
+    save before they end the run. Under accelerate's launcher each process takes its share of every batch.
 
     Args:
         model: What to train; moved to the device that is used, and given the data's description if it has none.
         data: A data set (its train part; its labels go to a network with ``num_classes``), or events ``(N, *D)`` in the
             units of ``model.data`` if it has one, else in model units. Levels are dequantised anew in each update.
         settings: Of the run; default `Training()`.
-        run_dir: Where checkpoints go: at the start, every ``save_every`` updates and at the end. None saves nothing.
+        run_dir: Where checkpoints go: at the start, every ``save_every`` updates and at the end; with ``config.json``
+            and ``metrics.jsonl``. None saves nothing. Several nodes must share it.
         resume: Go on from the newest good checkpoint of ``run_dir``, which must be there. False refuses to begin where
             there is one.
         save_every: Updates between checkpoints.
+        snapshot_every: Updates between snapshots of the averages of ``settings.lengths``; default a 16th of the run.
         keep: How many checkpoints stay.
         callbacks: What to call while training; an exception in one ends it.
+        trackers: Names of accelerate's trackers that get the metrics too, such as "tensorboard".
+        about: What else ``config.json`` shall say, such as where the data came from; JSON.
         progress: Show a bar with loss and speed.
         device: Where to train in one process; None leaves device and processes to accelerate and its launcher.
 
@@ -119,6 +128,7 @@ def train(
         RuntimeError: If ``settings.patience`` gradients in a row were not finite (the checkpoint from before is kept);
             if another process trains in ``run_dir``; if every checkpoint in it is damaged.
         OSError: If ``run_dir`` cannot be written, which shows before the first update.
+        KeyboardInterrupt, SystemExit: After Ctrl-C and after SIGTERM.
     """
     if not isinstance(model, ScoreModel):
         raise TypeError(
@@ -126,80 +136,107 @@ def train(
         )
     if resume and run_dir is None:
         raise ValueError("resume=True needs the run to resume, got run_dir=None; pass its directory.")
-    _check_whole("save_every", save_every)
     settings = Training() if settings is None else settings
-    with _accelerate(settings.precision, device) as accelerator, _own_randomness(accelerator.device):
+    snapshot_every = max(1, settings.steps // _SNAPSHOTS) if snapshot_every is None else snapshot_every
+    for name, value in (("save_every", save_every), ("snapshot_every", snapshot_every)):
+        _check_whole(name, value)
+    check_trackers(tuple(trackers))
+    with (
+        accelerated(settings.precision, device, trackers, run_dir) as accelerator,
+        own_randomness(accelerator.device),
+    ):
         run = Run(model, data, settings, accelerator)
-        directory = RunDirectory(run_dir, run, keep)
-        with directory.held(resume):
+        directory = RunDirectory(run_dir, run, keep, about or {})
+        due = _Due(settings.steps, save_every, snapshot_every)
+        with directory.held(resume), Stop(accelerator, waiting=run_dir is not None) as stop:
+            record = Record(directory.path, accelerator, settings, run.step)
             try:
                 run.start()
-                _loop(run, directory, save_every, callbacks, progress and accelerator.is_main_process)
+                _loop(run, directory, record, due, callbacks, stop, progress and accelerator.is_main_process)
             finally:
+                record.close()
                 run.stop()
         accelerator.wait_for_everyone()
         return Trained(run.averaged, model, run.step, run.history, directory.latest)
 
 
-def _loop(run: Run, directory: RunDirectory, save_every: int, callbacks: Sequence[Every], progress: bool) -> None:
-    last = run.settings.steps
-    spacing = _LOOK * -(-last // (_POINTS * _LOOK)) if last else 1
-    with Bar(run.step, last, enabled=progress) as bar:
+@dataclass(frozen=True)
+class _Due:
+    """When what is done between updates; the last one is always the end."""
+
+    last: int
+    save_every: int
+    snapshot_every: int
+
+    def end(self, step: int) -> bool:
+        return step == self.last
+
+    def look(self, step: int) -> bool:
+        return step % _LOOK == 0 or self.end(step)
+
+    def note(self, step: int) -> bool:
+        spacing = _LOOK * -(-self.last // (_POINTS * _LOOK)) if self.last else 1
+        return step % spacing == 0 or self.end(step)
+
+    def save(self, step: int) -> bool:
+        return step % self.save_every == 0 or self.end(step)
+
+    def snapshot(self, step: int) -> bool:
+        return step % self.snapshot_every == 0 or self.end(step)
+
+
+def _loop(
+    run: Run,
+    directory: RunDirectory,
+    record: Record,
+    due: _Due,
+    callbacks: Sequence[Every],
+    stop: Stop,
+    progress: bool,
+) -> None:
+    with Bar(run.step, due.last, enabled=progress) as bar:
         shown = time.monotonic()
-        while run.step < last:
+        while run.step < due.last:
             before = run.step
             run.advance()
-            step, end = run.step, run.step == last
-            if step == before or step % _LOOK == 0 or end:
+            step = run.step
+            if step == before or due.look(step):
                 run.check(directory.latest)
             if progress and time.monotonic() - shown > 0.5:
                 bar.show(step, run.look().mean)
                 shown = time.monotonic()
             if step == before:  # an overflow in fp16: the step comes again
                 continue
-            _call(run, [c for c in callbacks if step % c.steps == 0 or end])
-            if step % spacing == 0 or end:
-                run.note()
-            if end or (step % save_every == 0 and not run.look().skipped):
+            _between(run, directory, record, due, callbacks)
+            if stop.agreed(due=due.look(step)) and not due.end(step):
                 directory.save()
+                stop.leave()
         bar.show(run.step, run.history[-1][1] if run.history else float("nan"))
 
 
+def _between(run: Run, directory: RunDirectory, record: Record, due: _Due, callbacks: Sequence[Every]) -> None:
+    """What is due after an update."""
+    step, end = run.step, due.end(run.step)
+    _call(run, [c for c in callbacks if step % c.steps == 0 or end])
+    if due.note(step):
+        tally = run.note()
+        record.add(step, {"loss": tally.mean, "norm": tally.norm, "lr": run.settings.lr_at(step)})
+    if due.snapshot(step):
+        directory.snapshot()
+    if due.save(step) and (end or not run.look().skipped):
+        directory.save()
+
+
 def _call(run: Run, callbacks: Sequence[Every]) -> None:
-    if callbacks and run.accelerator.is_main_process:
-        moment = Moment(run.step, run.look().mean, run.averaged, run.model)
-        for callback in callbacks:
-            with evaluating(run.averaged):
-                callback.call(moment)
-        run.model.train()
-
-
-@contextmanager
-def _accelerate(precision: str, device: str | torch.device | None) -> Iterator[Accelerator]:
-    """An accelerator for one run. accelerate keeps its state per process; what is found there is put back."""
-    states = [(s, dict(s._shared_state)) for s in (AcceleratorState, GradientState)]
-    for state, _ in states:
-        state._shared_state.clear()
-    try:
-        accelerator = Accelerator(mixed_precision=precision)
-        if device is not None:
-            accelerator.state.device = torch.device(device)  # pyright: ignore[reportAttributeAccessIssue]
-        if precision == "fp16" and accelerator.device.type == "cpu":
-            raise ValueError("fp16 needs a GPU, got the CPU; use precision='bf16' or 'no'.")
-        yield accelerator
-    finally:
-        for state, found in states:
-            state._shared_state.clear()
-            state._shared_state.update(found)
-
-
-@contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    """Global random state, on the CPU and the device, is as before afterwards."""
-    kind = device.type if device.type in ("cuda", "xpu") else "cuda"
-    devices = [device] if device.type == kind else []
-    with torch.random.fork_rng(devices, device_type=kind):
-        yield
+    if not callbacks:
+        return
+    with together(run.accelerator):
+        if run.accelerator.is_main_process:
+            moment = Moment(run.step, run.look().mean, run.averaged, run.model)
+            for callback in callbacks:
+                with evaluating(run.averaged):
+                    callback.call(moment)
+            run.model.train()
 
 
 def _check_whole(name: str, value: int) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from scoresde import spec
+from scoresde.checkpoint import power_of
 from scoresde.loss import Loss
 
 __all__ = ["Training"]
@@ -27,6 +28,9 @@ class Training:
         lr_end: What it falls to by the last step along half a cosine, as a fraction of ``lr``; 1 keeps it constant.
         max_norm: Longest gradient (Euclidean norm over all weights); longer ones are shortened to it. None: no limit.
         ema: Largest decay of the averaged weights, see `ema_at`; None keeps no average.
+        lengths: Relative lengths, in (0, 0.2887], of more averages that are kept at once: the standard deviation of
+            how they weigh the past, as a fraction of it (power functions of the step; 0.05 and 0.1 are usual). From
+            two of them and their snapshots an average of any length is had afterwards, ``load(run, average=0.07)``.
         precision: "no" (the weights' own), "bf16" or "fp16" (autocast; fp16 needs a GPU). Weights, schedule and loss
             stay in full precision.
         accumulate: Parts into which each process cuts its share of a batch, to save memory.
@@ -37,7 +41,7 @@ class Training:
     Raises:
         ValueError: If a setting is out of its range.
 
-    Source: AdamW by Loshchilov & Hutter 2019.
+    Source: AdamW by Loshchilov & Hutter 2019; averages by their length by Karras et al. 2024.
     """
 
     steps: int = 10_000
@@ -50,6 +54,7 @@ class Training:
     lr_end: float = 1.0
     max_norm: float | None = 1.0
     ema: float | None = 0.999
+    lengths: tuple[float, ...] = ()
     precision: str = "no"
     accumulate: int = 1
     label_dropout: float = 0.1
@@ -67,7 +72,10 @@ class Training:
             )
         if not isinstance(self.loss, Loss):
             raise TypeError(f"loss must be a Loss, got {self.loss!r}; write Loss(weighting=MinSNR()), say.")
-        object.__setattr__(self, "betas", tuple(self.betas))
+        for name in ("betas", "lengths"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for length in self.lengths:
+            power_of(length)
         self._check("lr must be positive and finite", "lr", 0 < self.lr < math.inf)
         self._check("betas must be two numbers in [0, 1)", "betas", _two(self.betas))
         self._check("weight_decay must be finite and not negative", "weight_decay", 0 <= self.weight_decay < math.inf)

@@ -8,72 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from scoresde import _tensor as t
+from scoresde.checkpoint import power_decay, power_of
 from scoresde.data import Data
 from scoresde.model import ScoreModel, event_size
+from scoresde.training.averages import Average
 from scoresde.training.batches import Batches
+from scoresde.training.learning import Learning
+from scoresde.training.processes import gathered
 from scoresde.training.settings import Training
+from scoresde.training.tally import Tally
 
-__all__ = ["Average", "Run", "Tally"]
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Updates since the last point of the history.
-
-    Attributes:
-        total: Sum of their losses per dimension.
-        count: How many are in it.
-        skipped: How many in a row were skipped, up to the last.
-    """
-
-    total: float = 0.0
-    count: float = 0
-    skipped: int = 0
-
-    def after(self, loss: float, norm: float) -> Tally:
-        """With one more update, which was skipped if its gradient's ``norm`` is not finite."""
-        if not math.isfinite(norm):
-            return replace(self, skipped=self.skipped + 1)
-        return Tally(self.total + loss, self.count + 1)
-
-    @property
-    def mean(self) -> float:
-        """Mean loss per dimension; NaN of none."""
-        return self.total / self.count if self.count else math.nan
-
-
-class Average:
-    """Averaged weights: a copy of the network that follows it; frozen and tied weights are, buffers are copied.
-
-    `AveragedModel.update_parameters` would wait for the device in each call, and take 20 times as long on small
-    networks; here torch's averaging function runs over lists that are made once.
-
-    Args:
-        net: What to average. The copy is in evaluation mode.
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        self.net: nn.Module = AveragedModel(net).module.eval()
-        self.follow(net)
-
-    def follow(self, net: nn.Module) -> None:
-        """Averages the weights of ``net`` from now on: to be called again when they were moved."""
-        self._weights = [p.detach() for p in self.net.parameters()], [p.detach() for p in net.parameters()]
-        self._buffers = list(zip(self.net.buffers(), net.buffers(), strict=True))
-
-    def update(self, decay: float) -> None:
-        """average = decay * average + (1 - decay) * weights."""
-        get_ema_multi_avg_fn(decay)(*self._weights, 0)
-        for own, new in self._buffers:
-            own.copy_(new)
+__all__ = ["Run"]
 
 
 class Run:
@@ -90,6 +42,8 @@ class Run:
         tally: What became of the updates, as of the last `look`.
         history: (step, mean loss per dimension since the point before).
         averaged: The model with the averaged weights, or the model itself where none are kept.
+        lengths: The averages of ``settings.lengths``.
+        learning: The loss, and what its times have learned.
 
     Raises:
         ValueError: If the data do not fit, or no weight requires a gradient.
@@ -105,6 +59,9 @@ class Run:
         model.to(accelerator.device)
         self.average = None if settings.ema is None else Average(model.net)
         self.averaged = model if self.average is None else _with_net(model, self.average.net)
+        self.lengths = [Average(model.net) for _ in settings.lengths]
+        self._powers = [power_of(length) for length in settings.lengths]
+        self.learning = Learning(settings.loss, model.sde, accelerator)
         self.optimizer = torch.optim.AdamW(
             self.weights, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True
         )
@@ -120,8 +77,15 @@ class Run:
         self.optimizer.zero_grad()
         if self.accelerator.num_processes > 1:
             self._working = _with_net(self.model, self.accelerator.prepare_model(self.model.net))
-        if self.average is not None:
-            self.average.follow(self.model.net)
+        for average in self.averages:
+            average.follow(self.model.net)
+            if self.step == 0:  # processes that began with other weights have those of the main one now
+                average.copy()
+
+    @property
+    def averages(self) -> list[Average]:
+        """All that are kept, the one of ``settings.ema`` first."""
+        return [*([] if self.average is None else [self.average]), *self.lengths]
 
     def stop(self) -> None:
         """Evaluation mode, and the network as it was given."""
@@ -148,11 +112,17 @@ class Run:
             self.optimizer.found_inf = (~good).float()  # pyright: ignore[reportAttributeAccessIssue]
             self.optimizer.step()
         self.optimizer.zero_grad()
-        self._unread.append(torch.stack([loss, norm]))
+        self._unread.append(torch.stack([loss, norm.to(loss)]))
+        self.learning.move(good)
         if scaler is None or bool(good):
-            if self.average is not None:
-                self.average.update(settings.ema_at(self.step))
+            self._follow()
             self.step += 1
+
+    def _follow(self) -> None:
+        if self.average is not None:
+            self.average.update(self.settings.ema_at(self.step))
+        for average, power in zip(self.lengths, self._powers, strict=True):
+            average.update(power_decay(power, self.step))
 
     def _gradient(self) -> Tensor:
         """Accumulates the gradient of the mean loss over this process's shards of the step; returns that loss."""
@@ -163,10 +133,10 @@ class Run:
             last = part == settings.accumulate - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self._working.net):
                 with contextlib.nullcontext() if settings.precision == "no" else accelerator.autocast():
-                    each = settings.loss(self._working, x0, **cond)
+                    each = self.learning.each(self._working, x0, **cond)
                 loss = each.mean() / (event_size(x0) * settings.accumulate)
                 (loss if accelerator.scaler is None else accelerator.scaler.scale(loss)).backward()
-            losses.append(loss.detach().float())
+            losses.append(loss.detach().to(t.wide(x0.device)))
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def look(self) -> Tally:
@@ -195,15 +165,16 @@ class Run:
                 "Lower lr, raise warmup, or look at the network and the loss's weighting."
             )
 
-    def note(self) -> None:
+    def tallies(self) -> list[Tally]:
+        """The tally of every process; all must ask."""
+        return [Tally.read(numbers) for numbers in gathered(self.accelerator, self.look().numbers)]
+
+    def note(self) -> Tally:
         """Adds a point to the history, over all processes, which must all do so, and begins the next mean."""
-        tally = self.look()
-        if self.accelerator.num_processes > 1:
-            sums = torch.tensor([tally.total, tally.count], dtype=torch.float32, device=self.accelerator.device)
-            total, count = torch.as_tensor(self.accelerator.reduce(sums, "sum")).tolist()
-            tally = Tally(total, count)
+        tally = Tally.joined(self.tallies())
         self.history.append((self.step, tally.mean))
-        self.tally = replace(self.tally, total=0.0, count=0)
+        self.tally = Tally(skipped=self.tally.skipped)
+        return tally
 
 
 def _with_net(model: ScoreModel, net: nn.Module) -> ScoreModel:
