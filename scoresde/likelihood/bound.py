@@ -20,115 +20,25 @@ $$-\log p_{\tau_{min}}(x) \le E\Big[-\log\pi(x_T) + \int\lambda_b\Big(\big\|\tfr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from scoresde import _tensor as t
-from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.likelihood.decoder import Decoder, Kernel
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.likelihood.evidence import Bound, Start, check_count, run
+from scoresde.likelihood.evidence import Bound, Start, check_count, mean_variance, run
 from scoresde.likelihood.ode import Density
 from scoresde.likelihood.profile import Profile
+from scoresde.likelihood.terms import diffusion, prior_cost
 from scoresde.model import Model, event_size, refuse_unknown
-from scoresde.sde import SDE, Marginal
+from scoresde.sde import Marginal
 from scoresde.times import Importance, Knots, Times
 from scoresde.weighting import ELBO
 
-__all__ = ["continuous_bound", "diffusion", "prior_cost"]
-
-
-def diffusion(
-    model: Model,
-    x: Tensor,
-    m: Marginal,
-    eps: Tensor,
-    *,
-    given: float = 0.0,
-    profile: Profile | None = None,
-    **cond: object,
-) -> Tensor:
-    r"""The diffusion term's integrand at one time and noise per sample, nats per unit of the clock.
-
-    $\lambda_b\,(\|\tfrac b\sigma\hat\varepsilon - \varepsilon\|^2 - c\,(\|\varepsilon\|^2 - d))$, less $\lambda_b a^2d$
-    if ``given`` > 0. Nothing is switched to eval mode and gradients flow: it may be trained with.
-
-    Args:
-        model: Trained or exact.
-        x: Data in x, ``(B, *D)``: clean, or the state at ``given``.
-        m: Times τ > ``given`` and the clock's rate dτ/du there, each ``(B,)``.
-        eps: Unit normal noise, as ``x``. Where ``given`` > 0 the variance grows like 1/(τ - given) towards the start;
-            that of the average over ±eps does not.
-        given: OU time at which ``x`` stands.
-        profile: Gives c, whose term has expectation 0. Without one c is 0, or what leaves a finite variance.
-        **cond: Passed to the network.
-
-    Returns:
-        ``(B,)`` float64.
-
-    Source: Kingma et al. 2021, eq. 17; for ``given`` > 0 Song et al. 2021 (Maximum likelihood training), theorem 3,
-    with $E\|\nabla\log q\|^2 = d/b^2$ in place of a draw.
-    """
-    since = m.tau - given
-    if given > 0:  # the clock's inverse rounds; so close to the start the integrand has reached its limit
-        since = t.clamp(since, 1e-9 * given)
-    size, b = event_size(x), ou.sigma(since)
-    state = t.combine(ou.alpha(since), x, b, eps)
-    error = t.combine(b / m.sigma, model(state, m.tau, **cond).eps, -1.0, eps)
-    total = t.sum_event(error * error)
-    kept = torch.as_tensor((b / m.sigma) ** 2)
-    free = _length_share(m, kept, profile).to(total) * (t.sum_event(eps * eps) - size)
-    end = size * torch.as_tensor(ou.alpha_bar(since)).to(total) if given > 0 else 0.0
-    return torch.as_tensor(ELBO()(Marginal(since, m.rate))).to(total) * (total - free - end)
-
-
-def _length_share(m: Marginal, kept: Tensor, profile: Profile | None) -> Tensor:
-    """c: the mean over directions of (1 - kept (1 - r))², r the share of the noise left unexplained along each."""
-    if profile is None:
-        return (1.0 - kept).square()
-    unexplained, control = profile.at(torch.as_tensor(m.log_snr))
-    return 1.0 - 2.0 * kept * (1.0 - unexplained) + kept.square() * (1.0 - 2.0 * unexplained + control)
-
-
-def prior_cost(
-    sde: SDE, x: Tensor, *, given: float = 0.0, density: Density | None = None, eps: Tensor | None = None
-) -> Tensor:
-    r"""The prior's term: $KL(q(x_T \mid x)\,\|\,\pi)$ for clean data, $-E\log\pi(x_T)$ for a state at ``given`` > 0.
-
-    Args:
-        sde: The process, whose prior is taken unless there is a ``density``.
-        x: As for `diffusion`.
-        given: OU time at which ``x`` stands.
-        density: log π instead, nats, ``(B, *D) -> (B,)``, of x itself at the end of the clock. How it differs from the
-            view's prior is evaluated at one draw.
-        eps: The draw's noise, as ``x``.
-
-    Returns:
-        ``(B,)`` float64, nats; in closed form without ``density``.
-    """
-    since, size = sde.tau_max - given, event_size(x)
-    a, b, std = float(ou.alpha(since)), float(ou.sigma(since)), sde.prior_std
-    entropy = 0.0 if given > 0 else normal_entropy(size, b)
-    square = a * a * t.sum_event(x * x) + b * b * size
-    closed = 0.5 * square / std**2 + size * (math.log(std) + 0.5 * math.log(2 * math.pi)) - entropy
-    if density is None:
-        return closed
-    assert eps is not None
-    end = a * x + b * eps
-    out = density(end)
-    if out.shape != x.shape[:1]:
-        raise ValueError(f"prior_log_prob must return shape ({len(x)},), one per sample, got {tuple(out.shape)}.")
-    return closed + sde.prior_log_prob(end) - t.sum_event(out)
-
-
-def normal_entropy(size: int, std: float) -> float:
-    """Entropy of ``size`` independent normal numbers, nats."""
-    return size * (math.log(std) + 0.5 * math.log(2 * math.pi) + 0.5)
+__all__ = ["continuous_bound"]
 
 
 def continuous_bound(
@@ -206,10 +116,9 @@ def continuous_bound(
     estimate = _Continuous(start, times, profile, evaluations // (2 * replicates), replicates, prior_log_prob)
     terms = run(model, data, estimate, generator, seeds, batch_size, progress, cond)
     each = torch.stack(list(terms.values())).sum(0)
-    stderr = each.std(0) / math.sqrt(replicates)
     nfe = evaluations + (0 if start.decoder is None else replicates * start.decoder.calls)
     means = {name: value.mean(0) for name, value in terms.items()}
-    return Bound(each.mean(0), means, stderr, nfe, event_size(data), levels)
+    return Bound(each.mean(0), means, mean_variance(each).sqrt(), nfe, event_size(data), levels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,10 @@ from torch import Tensor
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Noise, Scalar
-from scoresde.likelihood.bound import normal_entropy, prior_cost
 from scoresde.likelihood.decoder import Decoder, Kernel, Rounded, check_rev_var, normal_cost
 from scoresde.likelihood.evidence import Start
 from scoresde.likelihood.ode import Density
+from scoresde.likelihood.terms import normal_entropy, prior_cost
 from scoresde.model import Model, event_size
 from scoresde.parameterization import Prediction
 from scoresde.sampler import Grid, OptimalVariance

@@ -18,7 +18,7 @@ from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.likelihood.chain import Chain
 from scoresde.likelihood.decoder import Decoder
-from scoresde.likelihood.evidence import Bound, check_count, run
+from scoresde.likelihood.evidence import Bound, check_count, mean_variance, run
 from scoresde.likelihood.ode import Density
 from scoresde.likelihood.profile import Profile
 from scoresde.model import Model, event_size, refuse_unknown
@@ -180,7 +180,7 @@ class _Some:
         parts = [self._draw(data, noise, cond, mass, lambda done, i=i: tell((i + done) / n)) for i in range(n)]
         stacked = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
         totals = torch.stack([value for name, value in stacked.items() if name != "per_step"]).sum(0)
-        return {name: value.mean(0) for name, value in stacked.items()} | {"variance": totals.var(0) / n}
+        return {name: value.mean(0) for name, value in stacked.items()} | {"variance": mean_variance(totals)}
 
     def _draw(
         self, data: Tensor, noise: Noise, cond: dict[str, object], mass: Tensor, tell: Callable[[float], None]

@@ -16,7 +16,7 @@ from scoresde.likelihood.dequantize import Dequantization
 from scoresde.likelihood.ode import bar, batches, evaluated
 from scoresde.model import Model, event_size
 
-__all__ = ["Bound", "Start", "check_count", "run"]
+__all__ = ["Bound", "Start", "check_count", "check_levels", "mean_variance", "run"]
 
 Terms = dict[str, Tensor]
 Estimate = Callable[[Tensor, Noise, dict[str, object], Callable[[float], None]], Terms]
@@ -163,6 +163,12 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
 
 
+def mean_variance(values: Tensor) -> Tensor:
+    """Variance of the mean of n independent estimates, ``(n, B)`` with n > 1, as their scatter shows it, ``(B,)``."""
+    n = len(values)
+    return (values - values.mean(0)).square().sum(0) / (n * (n - 1))
+
+
 def run(
     model: Model,
     data: Tensor,
@@ -201,7 +207,7 @@ def run(
     bad = torch.zeros(len(data), dtype=torch.bool)
     for name, value in terms.items():
         if name != "variance":  # NaN is an unknown one
-            bad |= ~torch.isfinite(value.reshape(-1, len(data))).all(0).cpu()
+            bad |= ~torch.isfinite(value if value.ndim == 1 else value.sum(0)).cpu()
     if bool(bad.any()):
         shown = ", ".join(map(str, bad.nonzero().flatten()[:8].tolist()))
         raise RuntimeError(

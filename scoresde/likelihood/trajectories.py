@@ -16,11 +16,11 @@ from torch import Tensor
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Noise
-from scoresde.likelihood.bound import normal_entropy
 from scoresde.likelihood.chain import Chain
 from scoresde.likelihood.decoder import Decoder, normal_cost
 from scoresde.likelihood.evidence import Bound, check_count, run
 from scoresde.likelihood.ode import Density
+from scoresde.likelihood.terms import end_log_prob, normal_entropy
 from scoresde.model import Model, event_size, refuse_unknown
 from scoresde.sampler import Grid, OptimalVariance, UniformLogSNR
 from scoresde.sampler.grid import Chain as ChainGrid
@@ -127,5 +127,5 @@ class _Weighted:
         end = t.combine(ou.alpha(since), x, ou.sigma(since), eps)
         size = event_size(x)
         log_q = 0.5 * (size - t.sum_event(eps * eps)) - normal_entropy(size, ou.sigma(since))
-        log_prior = sde.prior_log_prob(end) if chain.density is None else t.sum_event(chain.density(end))
+        log_prior = sde.prior_log_prob(end) if chain.density is None else end_log_prob(chain.density, end)
         return end, log_q - log_prior

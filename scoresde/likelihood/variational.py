@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from scoresde import _tensor as t
 from scoresde._tensor import Noise
 from scoresde.data import Description
-from scoresde.likelihood.bound import diffusion, prior_cost
 from scoresde.likelihood.dequantize import Dequantization
 from scoresde.likelihood.evidence import check_count, check_levels
 from scoresde.likelihood.profile import Profile
+from scoresde.likelihood.terms import diffusion, prior_cost
 from scoresde.model import Model, evaluating
 from scoresde.sde import Marginal
 from scoresde.times import Importance
