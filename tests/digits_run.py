@@ -1,0 +1,84 @@
+"""A short real run on digits, as a program: what the tests of resuming and of several processes start and kill.
+
+python tests/digits_run.py OUT [--resume] [--steps 60] …
+python -m accelerate.commands.launch --cpu --num_processes 2 tests/digits_run.py OUT
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from multiprocessing.synchronize import Event
+
+import torch
+import torch._dynamo  # what an optimiser would import in its first step
+
+from scoresde.data import load
+from scoresde.loss import Loss
+from scoresde.model import ScoreModel
+from scoresde.nn import MLP
+from scoresde.sde import VPSDE
+from scoresde.times import Moments
+from scoresde.training import Every, Moment, Training, train
+from scoresde.weighting import ELBO
+
+DIGITS = load("digits")  # once, also for all that a server of processes forks
+
+
+def model(dtype: torch.dtype = torch.float32, seed: int = 1) -> ScoreModel:
+    """Classes with a null label, dropout, an output layer that is not zero; the same at every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = MLP((1, 8, 8), width=48, depth=1, embedding_width=16, dropout=0.2, num_classes=10, null_class=True)
+        torch.nn.init.normal_(net.leave.weight, std=0.1)
+    return ScoreModel(net.to(dtype), VPSDE())
+
+
+def settings(steps: int, accumulate: int) -> Training:
+    """All that has a state is on: averages of several lengths, label dropout, times that follow the loss."""
+    loss = Loss(ELBO(), Moments(bins=8, memory=4))
+    return Training(
+        steps, 48, loss, lr=3e-3, warmup=10, ema=0.98, lengths=(0.05, 0.1), accumulate=accumulate, label_dropout=0.3
+    )
+
+
+def run(*words: str, ready: Event | None = None) -> None:
+    """Trains as the words say, those of the command line; sets ``ready`` when all is prepared."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--double", action="store_true")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--save-every", type=int, default=3)
+    parser.add_argument("--pause", type=float, default=0.0, help="Seconds to wait after each update.")
+    parser.add_argument("--seed", type=int, default=1, help="Of the initial weights.")
+    parser.add_argument("--die", type=int, default=0, help="Update after which a callback fails.")
+    asked = parser.parse_args(words)
+    torch.set_num_threads(1)
+
+    def pause(moment: Moment) -> None:
+        if moment.step == asked.die:
+            raise ValueError("a callback must not fail, this one did.")
+        time.sleep(asked.pause)
+
+    dtype = torch.float64 if asked.double else torch.float32
+    callbacks = [Every(1, pause)] if asked.pause or asked.die else []
+    begun = model(dtype, asked.seed)
+    if ready is not None:
+        ready.set()
+    train(
+        begun,
+        DIGITS,
+        settings(asked.steps, asked.accumulate),
+        run_dir=asked.out,
+        resume=asked.resume,
+        save_every=asked.save_every,
+        snapshot_every=7,
+        callbacks=callbacks,
+    )
+
+
+if __name__ == "__main__":
+    run(*sys.argv[1:])
