@@ -14,11 +14,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from scoresde import _tensor as t
+from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.model import Model
+from scoresde.parameterization import Prediction
 from scoresde.sde import SDE, Marginal
 from scoresde.times import Draw, Times, Uniform
-from scoresde.weighting import Simple, Weighting
+from scoresde.weighting import ChainBound, Simple, Weighting
 
 __all__ = ["Loss"]
 
@@ -29,15 +31,26 @@ class Loss:
 
     The squares are summed over the event.
 
+    A learned reverse variance has a term of its own, ``hybrid`` times the chain's bound from its second step on, in
+    nats, in which the mean is held fixed, so that it moves the variance alone: with $m$ the prediction's ``mix`` and
+    $g = \log\beta - \log\tilde\beta$, the KL of a step is
+    $\sum \tfrac12(m g + e^{-m g} - 1) + e^{-m g}\,\lambda_{\tilde\beta}(\hat\varepsilon - \varepsilon)^2$.
+
     Args:
         weighting: λ.
         times: How u is drawn; c is its correction.
+        hybrid: Weight of the bound that trains a learned variance; Nichol & Dhariwal have 0.001 (of bits, where ours
+            are nats). 0 leaves the variance untrained.
 
-    Source: Vincent 2011; Ho, Jain & Abbeel 2020; Song et al. 2021.
+    Raises:
+        ValueError: If ``hybrid`` is negative, or times are not those of a chain.
+
+    Source: Vincent 2011; Ho, Jain & Abbeel 2020; Song et al. 2021; Nichol & Dhariwal 2021, section 3.1 (hybrid).
     """
 
     weighting: Weighting = Simple()
     times: Times = Uniform()
+    hybrid: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value, kind in (("weighting", self.weighting, Weighting), ("times", self.times, Times)):
@@ -45,6 +58,13 @@ class Loss:
                 raise TypeError(
                     f"{name} must be a {kind.__name__}, got {value!r}; pass an object, not its class or name."
                 )
+        if not 0 <= self.hybrid < float("inf"):
+            raise ValueError(f"hybrid must be finite and not negative, got {self.hybrid!r}; 0.001 is usual.")
+        if self.hybrid and self.times.chain is None:
+            raise ValueError(
+                f"a learned variance is that of a chain's steps, got times={self.times}; draw times by Knots(steps) or "
+                "KnotMoments(Knots(steps))."
+            )
 
     def __call__(self, model: Model, x0: Tensor, generator: torch.Generator | None = None, **cond: object) -> Tensor:
         """The loss of each sample.
@@ -77,7 +97,38 @@ class Loss:
         weight = _weigh(self.weighting, m, draw.u)
         factor = prediction.parameterization.eps_factor(m.limit.tau)
         error = (prediction.out - target).flatten(1) if x0.ndim > 1 else (prediction.out - target).unsqueeze(1)
-        return draw.correction * weight * (factor * factor) * error.square().sum(1, dtype=t.wide(x0.device))
+        wide = t.wide(x0.device)
+        each = weight * (factor * factor) * error.square().sum(1, dtype=wide)
+        if self.hybrid and self.times.chain is not None:
+            bound = _variance_bound(prediction, m, factor, error.detach().reshape(x0.shape))
+            each = each + self.hybrid * self.times.chain.count * bound.flatten(1).sum(1, dtype=wide)
+        return draw.correction * each
+
+
+def _variance_bound(prediction: Prediction, m: Marginal, factor: t.Scalar, error: Tensor) -> Tensor:
+    """A step's KL by element, ``(B, *D)``, as a function of the variance alone; 0 in the chain's first step.
+
+    Args:
+        prediction: With ``mix``.
+        m: The steps.
+        factor: The error in eps per ``error``, which is that of the output, ``(B, *D)``.
+
+    Raises:
+        ValueError: If the model returns no ``mix``, or the times are no steps.
+    """
+    if prediction.mix is None or m.s is None:
+        raise ValueError(
+            "the hybrid loss trains a learned variance at a chain's steps, got a prediction without mix, or a draw "
+            "without s; build the model with ScoreModel(…, learned_variance=True), or take hybrid=0."
+        )
+    first = m.s == 0  # whose term is a decoder's
+    m = Marginal(m.tau, m.rate, t.where(first, 0.5 * m.tau, m.s)).limit
+    assert m.s is not None
+    gap = t.log(ou.beta(m.tau, 0.0)) - t.log(ou.beta(m.s, 0.0))  # log β - log β̃
+    on = t.where(first, 0.0 * gap, 1.0 + 0.0 * gap)
+    shrunk = prediction.mix * t.expand(gap, error)
+    square = t.expand(ChainBound("beta_tilde")(m) * factor * factor, error) * error.square()
+    return t.expand(on, error) * (0.5 * (shrunk + torch.expm1(-shrunk)) + torch.exp(-shrunk) * square)
 
 
 def _weigh(weighting: Weighting, m: Marginal, u: Tensor) -> Tensor:
