@@ -23,9 +23,23 @@ from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
 from scoresde.parameterization import X0, Eps, Mean, Parameterization, Prediction, Score, V, Velocity
 from scoresde.schedule import Cosine, FromBetas, Linear, LinearBetas, LogLinear
-from scoresde.sde import SDE, VE, VPSDE, Flow, Marginal, SubVP
+from scoresde.sde import SDE, VE, VPSDE, Flow, Marginal, SubVP, posterior_coefficients
 from scoresde.times import Draw, Importance, Knots, LogNormal, Stratified, Times, Uniform
-from scoresde.weighting import EDM, ELBO, P2, SNR, ChainBound, Custom, MinSNR, Regression, Simple, Weighting
+from scoresde.weighting import (
+    EDM,
+    ELBO,
+    P2,
+    SNR,
+    ChainBound,
+    Custom,
+    MinSNR,
+    Regression,
+    Row,
+    Simple,
+    Weighting,
+    canonical,
+    rows,
+)
 
 D = torch.float64
 NEEDS: dict[type, tuple[Any, ...]] = {
@@ -530,3 +544,150 @@ def test_no_float64_tensor_is_made_on_a_device_without_float64(monkeypatch):
     with _Float64("meta") as control:  # the watch does see one
         torch.zeros(2, device="meta").to(D)
     assert control.found
+
+
+# --- a learned variance ----------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Mixing(Model):
+    """The exact score of unit normal data, shifted, with a given mix."""
+
+    mix: Tensor
+    shift: Tensor
+    sde: SDE
+
+    def __post_init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
+        sigma = _wide(ou.sigma(tau)).reshape(-1, 1)
+        return Prediction(x, tau, sigma * x + self.shift, Eps(), self.mix.expand(x.shape))
+
+
+def test_the_hybrid_loss_adds_the_chains_bound_of_the_reverse_normal_step_by_step():
+    sde, (x0, eps) = VPSDE(LinearBetas()), _batch(5)
+    k = torch.tensor([2, 3, 50, 700, 1000])
+    draw = Knots(1000).at(k.to(D), sde)
+    model = Mixing(torch.tensor(0.3, dtype=D), torch.tensor(0.2, dtype=D), sde)
+    loss = Loss(Simple(), Knots(1000, first=2), hybrid=0.01)
+    added = (loss.at(model, x0, draw, eps) - Loss().at(model, x0, draw, eps)) / 0.01 / 999
+    # torch's KL of q(x_s | x, x0) from a normal about DDPM's mean, eq. 11, all from DDPM's own betas
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=D)
+    bars = torch.cumprod(1 - betas, 0)
+    beta, bar, before = betas[k - 1, None], bars[k - 1, None], bars[k - 2, None]
+    x = bar.sqrt() * x0 + (1 - bar).sqrt() * eps
+    eps_hat = (1 - bar).sqrt() * x + 0.2
+    mean = (x - beta / (1 - bar).sqrt() * eps_hat) / (1 - beta).sqrt()
+    true = before.sqrt() * beta / (1 - bar) * x0 + (1 - beta).sqrt() * (1 - before) / (1 - bar) * x
+    tilde = beta * (1 - before) / (1 - bar)
+    std = (0.5 * (0.3 * beta.log() + 0.7 * tilde.log())).exp()
+    normal = torch.distributions.Normal
+    kl = torch.distributions.kl_divergence(normal(true, tilde.sqrt()), normal(mean, std)).sum(1)
+    assert torch.allclose(added, kl, rtol=1e-7)
+
+
+def test_the_bound_moves_the_variance_alone_and_the_first_step_not_at_all():
+    sde, (x0, eps) = VPSDE(LinearBetas()), _batch(3)
+    mix, shift = (torch.tensor(v, dtype=D, requires_grad=True) for v in (0.3, 0.2))
+    model = Mixing(mix, shift, sde)
+    for first, moved in ((1.0, False), (2.0, True)):
+        draw = Knots(1000).at(torch.full((3,), first, dtype=D), sde)
+        gradients = {}
+        for hybrid in (0.0, 0.01):
+            total = Loss(Simple(), Knots(1000), hybrid).at(model, x0, draw, eps).sum()
+            gradients[hybrid] = torch.autograd.grad(total, (mix, shift), allow_unused=True, materialize_grads=True)
+        assert torch.equal(gradients[0.0][1], gradients[0.01][1])
+        assert gradients[0.0][0] == 0
+        assert bool(gradients[0.01][0] != 0) == moved
+
+
+def test_trained_by_the_hybrid_loss_the_variance_becomes_the_optimal_one_between_its_bounds():
+    # for exact Gaussian scores the best reverse variance is β̃ + on_x0² Var(x0 | x), in closed form
+    sde, variance, k = VPSDE(LinearBetas()), 0.25, 300
+    tau, s = (float(sde.schedule.tau(i / 1000)) for i in (k, k - 1))
+    exact = Gaussian(torch.zeros(1, dtype=D), variance, sde)
+    n = 400_000
+    generator = torch.Generator().manual_seed(1)
+    x0, eps = exact.sample(n, generator=generator), torch.randn(n, 1, generator=generator, dtype=D)
+    draw = Knots(1000).at(torch.full((n,), float(k), dtype=D), sde)
+
+    class Learnt(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sde, self.mix = sde, nn.Parameter(torch.tensor(0.5, dtype=D))
+
+        def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
+            known = exact.predict(x, tau)
+            return Prediction(x, tau, known.eps, Eps(), self.mix.expand(x.shape))
+
+    model = Learnt()
+    loss = Loss(Simple(), Knots(1000), hybrid=1.0)
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=30, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss.at(model, x0, draw, eps).mean() / 999
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    on_x0, _, tilde = posterior_coefficients(tau, s)
+    alpha, noise = float(ou.alpha_bar(tau)), float(ou.beta(tau, 0.0))
+    left = variance * noise / (alpha * variance + noise)  # Var(x0 | x)
+    best = float(tilde) + float(on_x0) ** 2 * left
+    mix = model.mix.item()
+    reached = math.exp(mix * math.log(float(ou.beta(tau, s))) + (1 - mix) * math.log(float(tilde)))
+    assert abs(reached - best) < 4 * math.sqrt(2 / n) * (best - float(tilde))  # the mean of n squares of a normal
+    assert 0 < model.mix.item() < 1
+
+
+def test_a_learned_variance_needs_a_chain_and_a_model_that_returns_one():
+    with pytest.raises(ValueError, match=r"that of a chain's steps, got times=Uniform\(\); draw times by Knots"):
+        Loss(hybrid=0.001)
+    with pytest.raises(ValueError, match="hybrid must be finite and not negative, got -1"):
+        Loss(times=Knots(10), hybrid=-1)
+    with pytest.raises(ValueError, match=r"got a prediction without mix.*learned_variance=True"):
+        Loss(times=Knots(1000), hybrid=0.001)(_linear(), torch.zeros(2, 3))
+
+
+# --- one canonical weight, one gradient ------------------------------------------------------------------------------
+
+
+def _groups() -> list[list[Row]]:
+    """The rows of the literature's table, together where their canonical weight is the same."""
+    groups: list[tuple[list[float], list[Row]]] = []
+    for row in rows():
+        _, weighting, schedule, parameterization, density = row
+        weight = canonical(weighting, schedule, parameterization=parameterization, density=density)
+        values = [float(weight(level)) for level in (-5.0, -2.0, 0.5, 3.0, 6.0)]
+        for known, members in groups:
+            if all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(values, known)):
+                members.append(row)
+                break
+        else:
+            groups.append((values, [row]))
+    return [members for _, members in groups if len(members) > 1]
+
+
+@pytest.mark.parametrize("members", _groups(), ids=lambda members: members[0][0])
+def test_two_spellings_of_one_canonical_weight_give_one_gradient(members):
+    # the expectation over u by quadrature in log-SNR: each row on its own clock, density and target
+    levels = torch.linspace(8.0, -6.0, 30, dtype=D)
+    generator = torch.Generator().manual_seed(3)
+    x0, eps = torch.randn(2, 30, 3, generator=generator, dtype=D)
+    net = _linear().double().net
+    gradients = []
+    for _, weighting, schedule, parameterization, density in members:
+        sde = VPSDE(schedule, tau_min=max(1e-6, 1.01 * schedule.tau_start))
+        tau = _wide(ou.tau_from_log_snr(levels))
+        u = _wide(schedule.u(tau))
+        m = sde.marginal(u)
+        per_u = 0.5 / _wide(ELBO()(m))  # du per unit of log-SNR
+        p = 1.0 if density is None else _wide(density(m))
+        on = Custom(lambda m, w=weighting, q=parameterization: w(m) * Regression(q)(m))
+        model = ScoreModel(net, sde, V())
+        each = Loss(on).at(model, x0, Draw(u, None, per_u * p), eps)
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(each.sum(), list(net.parameters()))]))
+    for gradient, row in zip(gradients[1:], members[1:]):
+        assert torch.allclose(gradient, gradients[0], rtol=1e-6, atol=1e-9 * float(gradients[0].abs().max())), row[0]
