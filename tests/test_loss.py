@@ -607,7 +607,7 @@ def test_trained_by_the_hybrid_loss_the_variance_becomes_the_optimal_one_between
     sde, variance, k = VPSDE(LinearBetas()), 0.25, 300
     tau, s = (float(sde.schedule.tau(i / 1000)) for i in (k, k - 1))
     exact = Gaussian(torch.zeros(1, dtype=D), variance, sde)
-    n = 400_000
+    n = 50_000
     generator = torch.Generator().manual_seed(1)
     x0, eps = exact.sample(n, generator=generator), torch.randn(n, 1, generator=generator, dtype=D)
     draw = Knots(1000).at(torch.full((n,), float(k), dtype=D), sde)
@@ -623,7 +623,9 @@ def test_trained_by_the_hybrid_loss_the_variance_becomes_the_optimal_one_between
 
     model = Learnt()
     loss = Loss(Simple(), Knots(1000), hybrid=1.0)
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=30, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), tolerance_grad=1e-12, tolerance_change=0.0, max_iter=10, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
