@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -304,6 +304,27 @@ def test_no_times_change_the_bound_and_its_standard_error_is_honest(times: Times
     assert torch.allclose(out.nats, sum(out.terms.values(), torch.zeros(())))
 
 
+@dataclass(frozen=True)
+class Recorded(Times):
+    """Uniform times that keep the numbers they were placed by."""
+
+    bases: list[Tensor] = field(default_factory=list, hash=False)
+
+    def draw(self, base: Tensor, sde: SDE) -> Draw:
+        self.bases.append(base)
+        return UniformTimes().draw(base, sde)
+
+
+def test_every_sample_has_lattices_of_its_own_each_shifted_at_random(generator) -> None:
+    times = Recorded()
+    continuous_bound(gaussian(), torch.zeros(3, 1), times=times, evaluations=40, replicates=4, generator=generator)
+    bases = torch.stack(times.bases).reshape(4, 5, 3)
+    gaps = bases.sort(1).values.diff(dim=1)
+    assert torch.allclose(gaps, torch.full_like(gaps, 0.2))
+    shifts = bases.amin(1).flatten().sort().values
+    assert shifts.diff().min() > 1e-6
+
+
 def test_a_profile_cuts_the_standard_error_and_leaves_the_expectation(generator) -> None:
     model = GaussianMixture.ring()
     profile = measure_profile(model, model.sample(200, 0.0, generator), generator=generator)
@@ -512,13 +533,14 @@ def test_the_normal_mass_keeps_its_digits_far_out_in_both_tails() -> None:
 # --- levels and bits --------------------------------------------------------------------------------------------------
 
 
-def test_levels_get_bits_by_their_own_bins_and_floats_none(generator) -> None:
+@pytest.mark.parametrize("decode_at", [None, 0.2])
+def test_levels_get_bits_by_their_own_bins_and_floats_none(decode_at: float | None, generator) -> None:
     weights = (0.1, 0.25, 0.05, 0.6)
     model = levels_model(weights)
     levels = torch.arange(4).repeat(200)[:, None]
-    out = continuous_bound(
-        model, levels, decoder=Posterior(weights), prior_log_prob=terminal(model), generator=generator, replicates=8
-    )
+    options: dict[str, Any] = {"prior_log_prob": terminal(model), "replicates": 8, "generator": generator}
+    options["profile"] = None if decode_at is None else measure_profile(model, model.sample(100), generator=generator)
+    out = continuous_bound(model, levels, decoder=Posterior(weights), decode_at=decode_at, **options)
     mean, error, stated = scatter(out, -torch.tensor(weights, dtype=D).log().repeat(200))
     assert abs(mean) < 3.5
     assert error == pytest.approx(stated, rel=0.2)
@@ -712,6 +734,8 @@ def test_settings_out_of_their_domain_are_refused() -> None:
         continuous_bound(model, x, times="Uniform")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="places levels in their cells, got data of torch.float32"):
         continuous_bound(model, x, dequantization=Uniform())
+    with pytest.raises(ValueError, match="decode_at=0.1 needs a decoder, got none"):
+        continuous_bound(model, x, decode_at=0.1)
     with pytest.raises(ValueError, match="terms must be a multiple of the replicates, 4, got 6"):
         discrete_bound(model, x, 10, terms=6)
     with pytest.raises(ValueError, match="no rev_var is named 'betas'; did you mean beta"):

@@ -1,8 +1,9 @@
 r"""Where along the clock is a bound hard to estimate? The noise error's mean and spread, measured once on some data.
 
 With $f = \tfrac12(\|\hat\varepsilon_+ - \varepsilon\|^2 + \|\hat\varepsilon_- + \varepsilon\|^2)$ from a pair of noises
-±ε, the spread of $f - c\,(\|\varepsilon\|^2 - d)$ over ε says how densely to draw times, and the regression's c how
-much of f is only the length of ε. Any density and any c leave a bound's expectation as it is.
+±ε, the spread of $f - c\,(\|\varepsilon\|^2 - d)$ over ε says how densely to draw times, the regression's c how much
+of f is only the length of ε, and the mean of f what may be integrated beforehand, so that only the difference is drawn.
+None of the three changes a bound's expectation.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +19,9 @@ from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.model import Model, evaluating, event_size
+from scoresde.sde import SDE, Marginal
 from scoresde.times import Measured
+from scoresde.weighting import ELBO
 
 __all__ = ["Profile", "measure_profile"]
 
@@ -60,6 +64,24 @@ class Profile:
             column = torch.tensor(values, dtype=log_snr.dtype, device=log_snr.device)
             found.append(column[left] + share * (column[right] - column[left]))
         return found[0], found[1]
+
+    def mean(self, m: Marginal, size: int, given: float) -> Tensor:
+        r"""What the diffusion term's integrand is on average, $\lambda\,d\,(r - \alpha^2[given > 0])$, as ``m.tau``.
+
+        r is ``unexplained``, and 0 outside of the points. For an exact model and data of its own law this is exact.
+        """
+        log_snr = torch.as_tensor(m.log_snr)
+        inside = (log_snr >= self.log_snr[0]) & (log_snr <= self.log_snr[-1])
+        r = torch.where(inside, self.at(log_snr)[0], 0.0)
+        return torch.as_tensor(ELBO()(m)) * size * (r - torch.as_tensor(ou.alpha_bar(m.tau)) * (given > 0))
+
+    def integral(self, sde: SDE, size: int, given: float) -> float:
+        """`mean`, integrated over the clock from ``tau_min``; exact, nats."""
+        low, high = float(ou.log_snr(sde.tau_max)), float(ou.log_snr(sde.tau_min))
+        points = np.clip(self.log_snr, low, high)
+        r = np.interp(points, self.log_snr, self.unexplained)
+        area = 0.25 * float(((r[1:] + r[:-1]) * np.diff(points)).sum())
+        return size * (area - (math.log(ou.sigma(sde.tau_max) / ou.sigma(sde.tau_min)) if given > 0 else 0.0))
 
 
 def measure_profile(
