@@ -3,9 +3,11 @@ r"""How is an average of any length had after training? From a few stored ones, 
 A power-function average after update T weighs the weights after update k by
 $\left(k^{\gamma+1} - (k-1)^{\gamma+1}\right)/T^{\gamma+1}$: the profile $p(t) = (\gamma + 1)\,t^\gamma/T^{\gamma+1}$ on
 $[0, T]$, so its length, the standard deviation of p, is the same fraction of T at all times. A profile that was not
-kept is near to a combination of those that were; its coefficients make $\int (p - \sum_i x_i p_i)^2 dt$ least.
+kept is near to a combination of those that were; its coefficients, of sum 1, make $\int (p - \sum_i x_i p_i)^2 dt$
+least.
 
-Source: Karras et al. 2024 (Analyzing and improving the training dynamics of diffusion models), section 3, appendix C.
+Source: Karras et al. 2024 (Analyzing and improving the training dynamics of diffusion models), section 3, appendix C
+(there without the condition on the sum).
 """
 
 from __future__ import annotations
@@ -93,15 +95,20 @@ def coefficients(stored: Sequence[Profile], wanted: Profile) -> list[float]:
         wanted: What is asked for.
 
     Returns:
-        One coefficient each; they need not be positive, and sum to nearly 1.
+        One coefficient each; they need not be positive, and sum to 1, so that what did not move is kept as it is.
     """
     if wanted in stored:
         return [float(i == stored.index(wanted)) for i in range(len(stored))]
-    unit = [math.sqrt(p.inner(p)) for p in stored]
-    own = np.array([[p.inner(q) / (a * b) for q, b in zip(stored, unit)] for p, a in zip(stored, unit)])
-    other = np.array([p.inner(wanted) / a for p, a in zip(stored, unit)])
-    found = np.linalg.lstsq(own, other, rcond=1e-13)[0]
-    return [float(x / a) for x, a in zip(found, unit)]
+    own = np.array([[p.inner(q) for q in stored] for p in stored])
+    other = np.array([p.inner(wanted) for p in stored])
+    base = int(np.argmin(own.diagonal() - 2.0 * other))  # the nearest; the rest are differences from it
+    gram = own - own[:, [base]] - own[[base], :] + own[base, base]
+    right = other - other[base] - own[:, base] + own[base, base]
+    unit = np.sqrt(np.maximum(gram.diagonal(), 1e-300))
+    found = np.linalg.lstsq(gram / unit / unit[:, None], right / unit, rcond=1e-13)[0] / unit
+    found[base] = 0.0
+    found[base] = 1.0 - found.sum()
+    return [float(x) for x in found]
 
 
 def save_snapshot(run: str | os.PathLike[str], step: int, lengths: Sequence[float], nets: Sequence[nn.Module]) -> Path:
