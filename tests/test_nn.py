@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call, jvp, vmap
+from torch.func import jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import scoresde.nn
 from scoresde import spec
 from scoresde.nn import MLP, DiT, FourierInput, LabelEmbedding, LogSNREmbedding, Pointwise, UNet
-from scoresde.nn._attention import GridAttention
 
 FOURIER = FourierInput(base=1.0)
 DAMPED = FourierInput(base=1.0, damped=True)
@@ -222,40 +221,6 @@ def test_the_fields_rebuild_the_network(build):
     assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize("settings", [{}, {"fourier": FOURIER}])
-def test_channels_last_changes_no_value(settings):
-    net = trained(UNet((2, 9, 10), **SMALL, **settings))
-    x, log_snr = batch(net)
-    out = net(x, log_snr)
-    net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in its stub)
-    last = net(x.to(memory_format=torch.channels_last), log_snr)
-    torch.testing.assert_close(last, out, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("size", [(8, 8), (8, 13), (9, 8), (15, 17), (28, 28)])
-@pytest.mark.parametrize("multipliers", [(1,), (1, 2, 2), (1, 1, 1, 1, 2)])
-def test_a_unet_takes_any_size_from_eight_on(size, multipliers):
-    net = trained(UNet((1, *size), 8, multipliers, blocks=1, attention=(), groups=4), torch.float32)
-    x, log_snr = batch(net, 1, torch.float32)
-    x.requires_grad_()
-    out = net(x, log_snr)
-    (gradient,) = torch.autograd.grad(out.square().sum(), x)
-    assert out.shape == x.shape
-    assert gradient.abs().min() > 0
-
-
-def test_attention_is_multi_head_attention_over_the_pixels():
-    ours = trained(GridAttention(8, heads=2, groups=2))
-    oracle = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64).eval()
-    inner = ours.attention
-    names = {"in_proj_weight": inner.enter.weight, "in_proj_bias": inner.enter.bias}
-    names |= {"out_proj.weight": inner.leave.weight, "out_proj.bias": inner.leave.bias}
-    h = torch.randn(3, 8, 4, 5, dtype=torch.float64)
-    tokens = ours.norm(h).flatten(2).mT
-    read, _ = functional_call(oracle, names, (tokens, tokens, tokens))
-    torch.testing.assert_close(ours(h), h + read.mT.reshape(h.shape), rtol=1e-10, atol=1e-12)
-
-
 def test_log_snr_features_have_geometric_periods_and_tell_all_levels_apart():
     embedding = LogSNREmbedding(4, (-10.0, 6.0), periods=5, shortest_period=2.0).double()
     log_snr = torch.linspace(-10, 6, 50, dtype=torch.float64)
@@ -383,26 +348,6 @@ def test_inputs_of_the_wrong_kind_are_refused():
         (lambda: FourierInput(0.0), ValueError, r"base must be a finite number > 0, got 0.0"),
         (lambda: FourierInput(1.0, ()), ValueError, r"octaves must be one or more whole numbers, got \(\)"),
         (lambda: LogSNREmbedding(periods=0), ValueError, r"periods must be a whole number > 0"),
-        (
-            lambda: UNet((1, 2, 2, 2, 2)),
-            ValueError,
-            r"event_shape must be \(channels, one to three sizes\), got \(1, 2, 2, 2, 2\); use MLP",
-        ),
-        (lambda: UNet((64,)), ValueError, r"event_shape must be \(channels, one to .*got \(64,\); use MLP"),
-        (lambda: UNet((1, 8, 8), multipliers=()), ValueError, r"multipliers must name at least one level"),
-        (
-            lambda: UNet((1, 8, 8), channels=12, groups=8),
-            ValueError,
-            r"channels must be a multiple of groups and larger, got chan",
-        ),
-        (
-            lambda: UNet((1, 8, 8), channels=8, groups=8),
-            ValueError,
-            r"channels must be a multiple of groups and larger, got chan",
-        ),
-        (lambda: UNet((1, 8, 8), attention=(3,)), ValueError, r"attention must name levels 0 \.\.\. 2, got 3"),
-        (lambda: UNet((1, 8, 8), attention=(-1,)), ValueError, r"attention must name levels 0 \.\.\. 2, got -1"),
-        (lambda: UNet((1, 8, 8), heads=3), ValueError, r"heads must divide .* got heads=3 and width 64 at level 2"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(build, error, match):

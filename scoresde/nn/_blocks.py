@@ -16,12 +16,12 @@ from scoresde.nn._layers import derivable, zeroed
 Size = tuple[int, ...]
 
 
-def convolution(axes: int, arrive: int, width: int, reach: int = 3, stride: int = 1) -> nn.Module:
-    """Convolution over 1, 2 or 3 axes that keeps the grid, or shrinks it to ceil(size / ``stride``)."""
+def convolution(axes: int, arrive: int, width: int, stride: int = 1) -> nn.Module:
+    """Convolution of reach 3 over 1, 2 or 3 axes that keeps the grid, or shrinks it to ceil(size / ``stride``)."""
     if axes == 1:
-        layer = nn.Conv2d(arrive, width, (1, reach), (1, stride), (0, reach // 2))
+        layer = nn.Conv2d(arrive, width, (1, 3), (1, stride), (0, 1))
     else:
-        layer = (nn.Conv2d if axes == 2 else nn.Conv3d)(arrive, width, reach, stride, reach // 2)
+        layer = (nn.Conv2d if axes == 2 else nn.Conv3d)(arrive, width, 3, stride, 1)
     layout = torch.channels_last_3d if axes == 3 else torch.channels_last
     layer.weight = nn.Parameter(layer.weight.detach().contiguous(memory_format=layout))
     return layer
@@ -42,6 +42,17 @@ def resized(h: Tensor, size: Size) -> Tensor:
     reach = [2 if new < old else 1 for new, old in zip(size, here)]
     pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
     return pool(h, reach, ceil_mode=True, count_include_pad=False)
+
+
+class Across(nn.Module):
+    """The same layer at each place, from channels to channels: a convolution of reach 1, as a product of matrices."""
+
+    def __init__(self, arrive: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(arrive, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.linear(h.movedim(1, -1)).movedim(-1, 1)
 
 
 class Shrink(nn.Module):
@@ -82,7 +93,7 @@ class Block(nn.Module):
         self.adaptive = nn.GroupNorm(groups, width, affine=False)
         self.drop = nn.Dropout(dropout)
         self.leave = zeroed(convolution(axes, width, width))
-        self.shortcut = nn.Identity() if arrive == width else convolution(axes, arrive, width, reach=1)
+        self.shortcut = nn.Identity() if arrive == width else Across(arrive, width)
         self.attention = GridAttention(width, heads, groups) if heads else nn.Identity()
 
     def forward(self, h: Tensor, embedding: Tensor, size: Size | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor  # has no public name
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
@@ -30,8 +31,11 @@ def full_precision(like: Tensor) -> contextlib.AbstractContextManager[object]:
 
 
 def derivable(h: Tensor) -> Tensor:
-    """The same values; channels first in memory if forward derivatives are being taken, which group norm then wants."""
-    return h if forward_ad.unpack_dual(h).tangent is None else h.contiguous()
+    """The same values; channels first in memory under vmap and forward derivatives, where group norm wants them so."""
+    if torch.compiler.is_compiling():
+        return h
+    wrapped = is_functorch_wrapped_tensor(h) or forward_ad.unpack_dual(h).tangent is not None
+    return h.contiguous() if wrapped else h
 
 
 def recomputed(block: Callable[..., Tensor], *inputs: object) -> Tensor:
