@@ -7,6 +7,7 @@ python -m accelerate.commands.launch --cpu --num_processes 2 tests/digits_run.py
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from multiprocessing.synchronize import Event
@@ -53,7 +54,6 @@ def run(*words: str, ready: Event | None = None) -> None:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=3)
     parser.add_argument("--pause", type=float, default=0.0, help="Seconds to wait after each update.")
-    parser.add_argument("--seed", type=int, default=1, help="Of the initial weights.")
     parser.add_argument("--die", type=int, default=0, help="Update after which a callback fails.")
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def run(*words: str, ready: Event | None = None) -> None:
 
     dtype = torch.float64 if asked.double else torch.float32
     callbacks = [Every(1, pause)] if asked.pause or asked.die else []
-    begun = model(dtype, asked.seed)
+    begun = model(dtype, 1 + int(os.environ.get("RANK", "0")))  # the main process's weights are all processes'
     if ready is not None:
         ready.set()
     train(

@@ -97,10 +97,10 @@ def killed_again_and_again(started: Callable[..., Process], path: Path, kills: i
     return reached, in_saves
 
 
-def until_begun(path: Path) -> None:
-    """Waits for the first checkpoint."""
+def until_begun(path: Path, after: str = "") -> None:
+    """Waits for the first checkpoint, or for one whose name comes ``after`` another's."""
     for _ in range(6000):
-        if any(path.glob("checkpoint-*")):
+        if any(folder.name > after for folder in path.glob("checkpoint-*")):
             return
         time.sleep(0.01)
     pytest.fail("the run did not begin within a minute")
