@@ -21,7 +21,7 @@ from torch import Tensor
 
 from scoresde.analytic import GaussianMixture
 from scoresde.data import Data, load
-from scoresde.likelihood import Exact, Hutchinson, Trace, log_prob
+from scoresde.likelihood import Adaptive, Exact, Hutchinson, Trace, log_prob
 from scoresde.schedule import Cosine
 from scoresde.sde import VPSDE
 
@@ -41,7 +41,7 @@ def tolerance_curve(model: GaussianMixture, x: Tensor, tolerances: tuple[float, 
     """Network calls and mean |error| in nats, with the exact trace, as the solver's tolerance is tightened."""
     truth, calls, errors = model.log_prob(x, model.sde.tau_min), [], []
     for tol in tolerances:
-        found = log_prob(model, x, trace=Exact(), rtol=tol, atol=tol)
+        found = log_prob(model, x, trace=Exact(), solver=Adaptive(tol))
         calls.append(found.nfe)
         errors.append(float((found.log_prob - truth).abs().mean()))
         print(f"  tolerance {tol:7.0e}: {found.nfe:5d} calls, mean |error| {errors[-1]:.2e} nats")
@@ -52,7 +52,7 @@ def probe_curve(model: GaussianMixture, x: Tensor, kind: str, probes: int) -> tu
     """Root mean square error in nats of the mean over 1, 2, 4 … probes, all from one integration."""
     truth = model.log_prob(x, model.sde.tau_min)
     trace: Trace = Hutchinson(probes, kind)
-    found = log_prob(model, x, trace=trace, rtol=1e-5, atol=1e-5, generator=torch.Generator().manual_seed(0))
+    found = log_prob(model, x, trace=trace, generator=torch.Generator().manual_seed(0))
     counts = [2**i for i in range(probes.bit_length()) if 2**i <= probes]
     errors = []
     for count in counts:
@@ -67,7 +67,7 @@ def draw_ring(ax: Axes, model: GaussianMixture, size: int) -> None:
     """Log-density of the ring on a grid, by the ODE."""
     side = torch.linspace(-2.2, 2.2, size, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(-1, 2)
-    found = log_prob(model, grid, trace=Exact(), rtol=1e-6, atol=1e-6).log_prob
+    found = log_prob(model, grid, trace=Exact()).log_prob
     gap = float((found - model.log_prob(grid, model.sde.tau_min)).abs().max())
     shown = found.reshape(size, size).clamp(min=-12)
     image = ax.imshow(shown, origin="lower", extent=(-2.2, 2.2, -2.2, 2.2), cmap="cividis")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from scoresde.compare import recipe_for
 from scoresde.data import Data, load
-from scoresde.likelihood import Hutchinson, bits_per_dim
+from scoresde.likelihood import Adaptive, Hutchinson, bits_per_dim
 from scoresde.model import Model
 from scoresde.schedule import Schedule
 from scoresde.training import loss_by_log_snr, train
@@ -43,7 +43,7 @@ def train_with(weighting: Weighting, data: Data, steps: int, seed: int) -> Model
 def score(model: Model, data: Data, events: int, levels: int, tol: float) -> tuple[float, float, Tensor, Tensor]:
     """Bits per dimension with its standard error, and the error in eps at each log-SNR; draws are the same for all."""
     generator = torch.Generator().manual_seed(0)
-    bits = bits_per_dim(model, data.test[:events], trace=Hutchinson(1), rtol=tol, atol=tol, generator=generator)
+    bits = bits_per_dim(model, data.test[:events], trace=Hutchinson(2), solver=Adaptive(tol), generator=generator)
     x = data.description.to_model(data.description.dequantise(data.test, torch.Generator().manual_seed(0)))
     found = loss_by_log_snr(model, x, levels, repeats=2, generator=torch.Generator().manual_seed(0))
     return bits.mean, bits.stderr, found.log_snr, found.loss

@@ -342,6 +342,35 @@ class Noise:
         """Signs ±1 of the shape, type and device of ``like``, shape ``(B, *D)``."""
         return torch.where(self.uniform(like) < 0.5, -1.0, 1.0).to(like.dtype)
 
+    def ragged(self, counts: Sequence[int], like: Tensor, law: str = "rademacher") -> Tensor:
+        """For each sample a number of draws of its own, one sample after the other.
+
+        Args:
+            counts: How many for each of the B samples.
+            like: Shape, type and device of one draw, ``(*D)``.
+            law: ``"rademacher"`` (signs) or ``"normal"``.
+
+        Returns:
+            ``(sum(counts), *D)``.
+        """
+        function = torch.randn if law == "normal" else torch.rand
+        if self._seeds is None:
+            out = self._draw(function, like.new_empty((sum(counts), *like.shape)))
+        else:
+            sources = self._own(like, len(counts))
+            kind = {"dtype": like.dtype, "device": like.device}
+            out = torch.cat([function((n, *like.shape), generator=g, **kind) for n, g in zip(counts, sources)])
+        return out if law == "normal" else torch.where(out < 0.5, -1.0, 1.0).to(like.dtype)
+
+    def _own(self, like: Tensor, count: int) -> list[torch.Generator]:
+        """The samples' own generators."""
+        assert self._seeds is not None
+        if len(self._seeds) != count:
+            raise ValueError(f"seeds must have one entry per sample: {count} samples, got {len(self._seeds)} seeds.")
+        if not self._sources:
+            self._sources = [torch.Generator(like.device).manual_seed(seed) for seed in self._seeds]
+        return self._sources
+
     def _draw(self, function: Callable[..., Tensor], like: Tensor) -> Tensor:
         if self._seeds is None:
             source = self._generator
@@ -350,13 +379,7 @@ class Noise:
             return out.to(like.device, non_blocking=True)
         if like.device.type == "meta":
             return torch.empty_like(like)
-        if len(self._seeds) != len(like):
-            raise ValueError(
-                f"seeds must have one entry per sample: {len(like)} samples, got {len(self._seeds)} seeds."
-            )
-        if not self._sources:
-            self._sources = [torch.Generator(like.device).manual_seed(seed) for seed in self._seeds]
         out = torch.empty_like(like)
-        for row, source in zip(out, self._sources, strict=True):
+        for row, source in zip(out, self._own(like, len(like)), strict=True):
             row.copy_(function(row.shape, generator=source, dtype=like.dtype, device=like.device))
         return out

@@ -20,7 +20,7 @@ def likelihood(
     limit: int = typer.Option(None, "--limit", help="Only the first so many."),
     trace: str = typer.Option(None, "--trace", help='"Exact()" or "Hutchinson(probes=8)"; default by dimension.'),
     draws: int = typer.Option(1, "--draws", help="Dequantisation draws per event, for levels."),
-    tolerance: float = typer.Option(1e-4, "--tolerance", help="Of the ODE solver, relative and absolute."),
+    tolerance: float = typer.Option(0.1, "--tolerance", help="Of a step of the path, in units of the noise's scale."),
     seed: int = typer.Option(0, "--seed", help="Of dequantisation and trace probes."),
     batch_size: int = typer.Option(512, "--batch-size", help="Events at once."),
     out: Path = typer.Option(None, "--out", help="A .csv with one line per event."),
@@ -54,7 +54,7 @@ def likelihood(
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
     chosen = default_trace(model.data.dims) if trace is None else parse(trace, Trace)
-    how = Scoring(chosen, tolerance, tolerance, limit, batch_size, seed, draws)
+    how = Scoring(chosen, tolerance, limit, batch_size, seed, draws)
     if part not in ("test", "train"):
         raise ValueError(f"no part of the data is named {part!r}; {nearest(part, ('test', 'train'))}")
     loaded = load_data(model.data.name if data is None else data, bins, test_fraction, split_seed)

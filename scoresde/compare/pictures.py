@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde import ou
-from scoresde.likelihood import log_prob
+from scoresde.likelihood import Adaptive, log_prob
 from scoresde.model import Model
 from scoresde.sampler import Sampler, sample
 from scoresde.sde import SDE
@@ -79,7 +79,7 @@ def density(model: Model, around: Tensor, size: int = 48) -> dict[str, np.ndarra
     axes = [torch.linspace(float(m) - half, float(m) + half, size) for m in middle]
     grid = torch.stack(torch.meshgrid(axes[1], axes[0], indexing="ij")[::-1], -1).reshape(-1, 2)
     device = next(iter([*model.parameters(), *model.buffers()])).device
-    found = log_prob(model, grid.to(device), rtol=1e-3, atol=1e-3).log_prob.cpu().reshape(size, size)
+    found = log_prob(model, grid.to(device), solver=Adaptive(0.1)).log_prob.cpu().reshape(size, size)
     mass = float(found.exp().sum()) * (2 * half / (size - 1)) ** 2
     extent = [float(axes[0][0]), float(axes[0][-1]), float(axes[1][0]), float(axes[1][-1])]
     return {"extent": np.asarray(extent), "log_prob": found.float().numpy(), "mass": np.asarray(mass)}

@@ -57,7 +57,7 @@ def shorter(recipe: Recipe, plan: Comparison, keep_samplers: bool = False) -> tu
         keep_samplers: Leave the samplers as they are.
     """
     short = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
-    scoring = replace(plan.scoring, limit=24, rtol=1e-2, atol=1e-2)
+    scoring = replace(plan.scoring, limit=24, tol=1.0)
     plan = replace(plan, n=plan.n or 60, scoring=scoring, samplers=plan.samplers if keep_samplers else short)
     settings = replace(recipe.training, steps=min(recipe.training.steps, 60), warmup=10)
     return replace(recipe, training=settings), plan

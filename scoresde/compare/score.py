@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde import ou
-from scoresde.likelihood import Hutchinson, Trace, bits_per_dim, log_prob
+from scoresde.likelihood import Adaptive, Hutchinson, Trace, bits_per_dim, log_prob
 from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 from scoresde.training import loss_by_log_snr
@@ -26,7 +26,7 @@ class Scoring:
     Attributes:
         trace: Of the divergence; None is exact up to 16 dimensions, else 2 random probes, whose noise the mean
             over many events takes out.
-        rtol, atol: The ODE solver's tolerances, for x and for nats per dimension.
+        tol: Of the path (see `scoresde.likelihood.Adaptive`).
         limit: Most held-out events that are scored; None is all.
         batch_size: Events at once.
         seed: Of dequantisation and probes.
@@ -34,8 +34,7 @@ class Scoring:
     """
 
     trace: Trace | None = None
-    rtol: float = 1e-4
-    atol: float = 1e-4
+    tol: float = 0.1
     limit: int | None = 1000
     batch_size: int = 512
     seed: int = 0
@@ -66,7 +65,7 @@ def each_score(
     assert about is not None
     y = events[: how.limit].to(device)
     trace = how.trace if how.trace is not None or about.dims <= 16 else Hutchinson(probes=2)
-    settings: dict[str, Any] = {"trace": trace, "rtol": how.rtol, "atol": how.atol, "batch_size": how.batch_size}
+    settings: dict[str, Any] = {"trace": trace, "solver": Adaptive(how.tol), "batch_size": how.batch_size}
     settings |= {"generator": torch.Generator(device).manual_seed(how.seed), "progress": progress}
     if about.bins is not None:
         found = bits_per_dim(model, y, draws=how.draws, **settings)
@@ -84,7 +83,7 @@ def each_score(
             "stderr": float(values.std()) / math.sqrt(count) if count > 1 else math.nan,
             "probe_stderr": float(probes.square().sum().sqrt()) / count,
             "events": count,
-            "nfe": nfe,
+            "nfe": int(nfe.max()) if count else 0,
         },
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from scoresde._tensor import Noise
 from scoresde.data import Description
+from scoresde.likelihood.budget import Budget, LogProb, concatenate
 from scoresde.likelihood.dequantize import Dequantization, Uniform
-from scoresde.likelihood.flow import Solver
-from scoresde.likelihood.ode import Density, Observe, Scorer, bar, batches, evaluated, part_of
+from scoresde.likelihood.ode import Density, Observe, Scorer, bar, evaluated, part_of
+from scoresde.likelihood.path import Adaptive, Solver
 from scoresde.likelihood.trace import Trace
 from scoresde.model import Model, refuse_unknown
 
@@ -33,7 +34,9 @@ class BitsPerDim:
         nats: ``(B,)`` float64, the same in nats per sample: a bound on -log P(levels).
         per_draw: ``(draws, B)`` float64, bits per dimension by each draw alone.
         probe_stderr: ``(B,)`` float64, standard error of ``bits`` over the trace's probes (0: exact, NaN: unknown).
-        nfe: Evaluations of the network that a sample saw in one draw, the most over batches and draws.
+        budget: Errors of the log-densities, nats; the means over the draws, but for ``trace``, which is the mean's.
+        status: ``(B,)`` int64, the worst `Status` over the draws.
+        nfe: ``(B,)`` int64, evaluations of the network in all draws.
         dims: Number of values in one sample.
     """
 
@@ -41,8 +44,19 @@ class BitsPerDim:
     nats: Tensor
     per_draw: Tensor
     probe_stderr: Tensor
-    nfe: int
+    budget: Budget
+    status: Tensor
+    nfe: Tensor
     dims: int
+
+    @property
+    def dequantization(self) -> Tensor:
+        """What the K-sample bound gains on the mean over the draws, nats, ``(B,)``; NaN (unknown) for one draw.
+
+        A lower bound on what the dequantisation costs.
+        """
+        gap = (self.bits - self.importance_weighted) * self.dims * math.log(2)
+        return gap if len(self.per_draw) > 1 else torch.full_like(gap, math.nan)
 
     @property
     def mean(self) -> float:
@@ -80,14 +94,13 @@ def bits_per_dim(
     draws: int = 1,
     dequantization: Dequantization | None = None,
     trace: Trace | None = None,
-    method: str = "dopri5",
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 10_000,
+    solver: Solver | None = None,
+    nodes: int = 40,
     prior_log_prob: Density | None = None,
     generator: torch.Generator | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int | None = None,
+    strict: bool = False,
     progress: bool = False,
     **cond: object,
 ) -> BitsPerDim:
@@ -101,7 +114,7 @@ def bits_per_dim(
         levels: Raw integer levels 0 ... bins - 1 in data units, ``(B, *D)``.
         draws: Dequantisation draws per sample.
         dequantization: Law of u; default `Uniform`.
-        trace, method, rtol, atol, max_nfe, prior_log_prob, batch_size, progress: As for `log_prob`.
+        trace, solver, nodes, prior_log_prob, batch_size, strict, progress: As for `log_prob`.
         generator: Source of draws and probes.
         seeds: One integer per sample instead.
         **cond: Passed to the network; tensors have one entry per sample.
@@ -119,21 +132,18 @@ def bits_per_dim(
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws must be a positive integer, got {draws!r}.")
     law = Uniform() if dequantization is None else dequantization
-    scorer = Scorer(model, trace, Solver(method, rtol, atol, max_nfe), prior_log_prob, cond)
-    scorer.check(description.centre(levels), seeds)
-    bits, errors, nfe, n = [], [], 0, max(len(levels), 1)
+    scorer = Scorer(model, trace, solver or Adaptive(), nodes, prior_log_prob, cond, batch_size, strict)
+    centres = description.centre(levels)
+    scorer.check(centres, seeds)
+    parts, n = [], max(len(levels), 1)
     with evaluated(model), bar(progress) as observe:
-        for rows in batches(len(levels), batch_size) or [slice(0, 0)]:
+        for rows in scorer.batches(centres) or [slice(0, 0)]:
             noise = Noise(generator, None if seeds is None else seeds[rows])
             length = (rows.stop - rows.start) / n / draws
             watches = [part_of(observe, rows.start / n + j * length, length) for j in range(draws)]
             scored = [_score_draw(scorer, levels[rows], law, description, noise, rows, watch) for watch in watches]
-            bits.append(torch.stack([bits for bits, _, _ in scored]))
-            errors.append(torch.stack([error for _, error, _ in scored]).square().sum(0).sqrt() / draws)
-            nfe = max(nfe, *(calls for _, _, calls in scored))
-    nat, per_draw = description.dims * math.log(2), torch.cat(bits, 1)
-    mean = per_draw.mean(0)
-    return BitsPerDim(mean, nat * mean, per_draw, torch.cat(errors) / nat, nfe, description.dims)
+            parts.append(_average(scored, description))
+    return _join(parts)
 
 
 def _score_draw(
@@ -144,11 +154,47 @@ def _score_draw(
     noise: Noise,
     rows: slice,
     observe: Observe | None,
-) -> tuple[Tensor, Tensor, int]:
-    """Bits per dimension of one draw, ``(B,)``, the trace's standard error in nats, ``(B,)``, and evaluations."""
+) -> LogProb:
+    """One draw: log p(y) - log q(u | k) in the place of log p."""
     y, log_q = law.draw(levels, noise)
     scored = scorer(description.to_model(y), noise, rows, observe)
-    return description.bits_per_dim(scored.log_prob - log_q), scored.stderr, scored.nfe
+    return replace(scored, log_prob=scored.log_prob - log_q)
+
+
+def _average(draws: list[LogProb], description: Description) -> BitsPerDim:
+    """Of one batch."""
+    nat = description.dims * math.log(2)
+    per_draw = torch.stack([description.bits_per_dim(draw.log_prob) for draw in draws])
+    terms = {
+        field.name: torch.stack([getattr(draw.budget, field.name) for draw in draws]).mean(0)
+        for field in fields(Budget)
+    }
+    terms["trace"] = torch.stack([draw.stderr for draw in draws]).square().sum(0).sqrt() / len(draws)
+    bits = per_draw.mean(0)
+    return BitsPerDim(
+        bits,
+        nat * bits,
+        per_draw,
+        terms["trace"] / nat,
+        Budget(**terms),
+        torch.stack([draw.status for draw in draws]).amax(0),
+        torch.stack([draw.nfe for draw in draws]).sum(0),
+        description.dims,
+    )
+
+
+def _join(parts: list[BitsPerDim]) -> BitsPerDim:
+    """The batches' results as one."""
+    return BitsPerDim(
+        torch.cat([part.bits for part in parts]),
+        torch.cat([part.nats for part in parts]),
+        torch.cat([part.per_draw for part in parts], 1),
+        torch.cat([part.probe_stderr for part in parts]),
+        concatenate([part.budget for part in parts]),
+        torch.cat([part.status for part in parts]),
+        torch.cat([part.nfe for part in parts]),
+        parts[0].dims,
+    )
 
 
 def _described(model: Model, levels: Tensor) -> Description:

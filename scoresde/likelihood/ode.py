@@ -1,7 +1,10 @@
-r"""What is log p under a model? By the ODE, $\log p(x) = \log p_{prior}(z) + \int \nabla\cdot v\,d\phi$.
+r"""What is log p under a model? $\log p(x) = \log p_{prior}(z) + \int(\nabla\cdot v - \delta\cdot s)\,d\phi$, by ODE.
 
 In the angle φ, $\cos\phi = e^{-\tau}$, the flow is $dx/d\phi = v$ and along it $d\log p/d\phi = -\nabla\cdot v$. Both
-vanish for standard-normal data: what is integrated is only how the data differ from noise.
+vanish for standard-normal data: what is integrated is only how the data differ from noise. Path and integral are solved
+apart: the path by forward calls alone, the integral at nodes along it. A path that was solved loosely has the defect
+$\delta = \dot x - v$; along it $d\log p/d\phi = -\nabla\cdot v + \delta\cdot s$, and s is known. So the value does not
+inherit the path's error where s is the score of the density that the flow carries, and a small part of it otherwise.
 """
 
 from __future__ import annotations
@@ -9,44 +12,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from scoresde import _tensor as t
+from scoresde import ou
 from scoresde._tensor import Noise
-from scoresde.likelihood.flow import Flow, Solver
-from scoresde.likelihood.trace import Trace, choose_forms, default_trace, standard_error
+from scoresde.likelihood.budget import Budget, LogProb, join
+from scoresde.likelihood.flow import Flow
+from scoresde.likelihood.jacobian import Jacobian
+from scoresde.likelihood.nodes import Nodes, place, remainder, score
+from scoresde.likelihood.path import Adaptive, Path, Solution, Solver, Status
+from scoresde.likelihood.trace import Divergence, Trace, default_trace
 from scoresde.model import Model, evaluating, event_size, refuse_unknown
 
-__all__ = ["LogProb", "log_prob"]
+__all__ = ["log_prob"]
 
 Density = Callable[[Tensor], Tensor]
 Observe = Callable[[float], None]
 
-
-@dataclass(frozen=True, eq=False)
-class LogProb:
-    """Log-densities, where the data went, and what it cost.
-
-    Attributes:
-        log_prob: ``(B,)`` float64, nats, of the law at ``tau_min``, in the view's coordinates: mean of ``per_probe``.
-        latent: The state at the end of the clock, view's coordinates, ``(B, *D)``; ``sample(..., ODE(), init=latent)``
-            leads back to the data.
-        nfe: Evaluations of the network that a sample saw (the most over the batches), without the few with which one
-            sample tests its derivative.
-        products: Jacobian products that a sample saw.
-        stderr: ``(B,)`` float64, standard error over the probes: 0 for an exact trace, NaN (unknown) for one probe.
-        per_probe: ``(Q, B)`` float64, log-density by each probe alone; Q = 1 for an exact trace.
-    """
-
-    log_prob: Tensor
-    latent: Tensor
-    nfe: int
-    products: int
-    stderr: Tensor
-    per_probe: Tensor
+_HELD = 1 << 16  # values of x that go through the network together where products are computed
+_KEPT = 1 << 22  # values of x at the nodes of one batch
+_PATH = 0.3  # the path's share of a progress bar
 
 
 def log_prob(
@@ -54,35 +44,35 @@ def log_prob(
     x: Tensor,
     *,
     trace: Trace | None = None,
-    method: str = "dopri5",
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 10_000,
+    solver: Solver | None = None,
+    nodes: int = 40,
     prior_log_prob: Density | None = None,
     generator: torch.Generator | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int | None = None,
+    strict: bool = False,
     progress: bool = False,
     **cond: object,
 ) -> LogProb:
-    r"""$\log\tilde p(x) = \log p_{prior}(z) + \int \nabla\cdot v\,d\phi - d\log c$, of the law at ``tau_min``.
+    r"""Log-density by the probability-flow ODE, of the law at ``tau_min``, in the view's coordinates.
 
+    $\log\tilde p(x) = \log p_{prior}(z) + \int(\nabla\cdot v - \delta\cdot s)\,d\phi - d\log c$; δ is the path's defect.
     Not of the law at 0: data are scored as if they carried that much noise. Runs in eval mode and without gradients, in
-    float64 but for the network. Probes are drawn once and kept along the path. The batch shares the solver's steps; see
-    `scoresde.likelihood.flow.Solver` for what that means for one sample.
+    float64 but for the network. With `Adaptive` and ``seeds`` a sample's value does not depend on its neighbours.
 
     Args:
         model: Trained or exact.
         x: Data in the view's coordinates at ``tau_min`` (model units), ``(B, *D)``.
-        trace: `Exact` or `Hutchinson`; default exact up to 16 dimensions, else 8 probes.
-        method: torchdiffeq's ``"dopri5"``, ``"bosh3"``, ``"dopri8"`` or ``"adaptive_heun"``.
-        rtol, atol: Tolerances of a step, for x and for log p in nats per dimension.
-        max_nfe: Evaluations, per batch, before it gives up.
+        trace: `Exact` or `Hutchinson`; default exact up to 16 dimensions.
+        solver: Of the path; default `Adaptive`, each sample with its own steps. `TorchDiffEq` shares them.
+        nodes: Where the divergence is looked at, per sample.
         prior_log_prob: Log-density, nats, ``(B, *D) -> (B,)``, of x itself (not of the view's) at the end of the clock;
             default the view's prior.
         generator: Source of the probes; the global random state is then left alone.
         seeds: One integer per sample instead: a sample's probes then do not depend on its batch.
-        batch_size: Samples at once; default all.
+        batch_size: Most samples at once, and most places at which products are computed together; default by the size
+            of an event.
+        strict: Raise where a sample does not arrive, instead of a status and NaN.
         progress: Shows a progress bar.
         **cond: Passed to the network; tensors have one entry per sample, ``(B, ...)``.
 
@@ -92,17 +82,17 @@ def log_prob(
     Raises:
         TypeError: If ``x`` is not floating, or a keyword is neither an option nor read by the network.
         ValueError: If ``x`` is not finite (names the index), a shape does not fit, or a setting is out of its domain.
-        RuntimeError: If the network is not differentiable in x, returns NaN (names τ and the samples), or the solver
-            does not arrive.
+        RuntimeError: If the network is not differentiable in x or returns NaN (names τ and the samples); with
+            ``strict``, if a sample does not arrive.
 
-    Source: Chen et al. 2018; Song et al. 2021, appendix D.2; here in the angle.
+    Source: Chen et al. 2018; Song et al. 2021, appendix D.2; here in the angle, with the path's defect accounted for.
     """
     refuse_unknown(log_prob, model, cond)
-    scorer = Scorer(model, trace, Solver(method, rtol, atol, max_nfe), prior_log_prob, cond)
+    scorer = Scorer(model, trace, solver or Adaptive(), nodes, prior_log_prob, cond, batch_size, strict)
     scorer.check(x, seeds)
     parts = []
     with evaluated(model), bar(progress) as observe:
-        for rows in batches(len(x), batch_size):
+        for rows in scorer.batches(x):
             noise = Noise(generator, None if seeds is None else seeds[rows])
             parts.append(scorer(x[rows], noise, rows, part_of(observe, rows.start / len(x), len(x[rows]) / len(x))))
     return join(parts or [scorer(x, Noise(generator, seeds), slice(0, 0))])
@@ -115,14 +105,21 @@ class Scorer:
     model: Model
     trace: Trace | None
     solver: Solver
+    nodes: int
     prior_log_prob: Density | None
     cond: dict[str, object]
+    batch_size: int | None = None
+    strict: bool = False
 
     def check(self, x: Tensor, seeds: Sequence[int] | None) -> None:
         """Refuses data, seeds or conditioning that do not fit; see `log_prob`."""
         shape = self.model.event_shape
         if self.trace is not None and not isinstance(self.trace, Trace):
             raise TypeError(f"trace must be a Trace, got {self.trace!r}; pass an object such as Hutchinson(probes=8).")
+        if not isinstance(self.solver, Solver):
+            raise TypeError(f"solver must be a Solver, got {self.solver!r}; pass an object such as Adaptive(tol=0.01).")
+        if isinstance(self.nodes, bool) or not isinstance(self.nodes, int) or self.nodes < 8:
+            raise ValueError(f"nodes must be an integer >= 8, got {self.nodes!r}; 40 suit most laws.")
         if not x.is_floating_point():
             raise TypeError(f"x must be a floating tensor, got {x.dtype}; levels are scored by bits_per_dim.")
         if x.ndim == 0 or (shape is not None and x.shape[1:] != shape):
@@ -134,42 +131,77 @@ class Scorer:
             if value is not None and len(value) != len(x):
                 raise ValueError(f"{name} must have one entry per sample, {len(x)}, got {len(value)}.")
 
+    def batches(self, x: Tensor) -> list[slice]:
+        """Rows that are scored together."""
+        size = self.batch_size
+        return batches(len(x), max(1, _KEPT // (self.nodes * max(event_size(x), 1))) if size is None else size)
+
     def __call__(self, x: Tensor, noise: Noise, rows: slice, observe: Observe | None = None) -> LogProb:
         """One batch, which is ``rows`` of the whole; inside `evaluated`."""
-        sde, size = self.model.sde, event_size(x)
-        trace = default_trace(size) if self.trace is None else self.trace
-        state = x.detach().to(t.wide(x.device)) / float(sde.scale(sde.tau_min))
-        directions = trace.directions(state, noise)
-        gathered = trace.estimates(directions.new_zeros(directions.shape[:2]))
-        nfe = 0
-        if len(x):
-            flow = self._flow(state, trace, directions, rows)
-            state, gathered = self.solver.solve(flow, state, observe)
-            nfe = flow.nfe
-        inside = self._prior(state) - size * math.log(float(sde.scale(sde.tau_min)))
-        per_probe = t.sum_event(gathered.unsqueeze(2).flatten(0, 1)).reshape(gathered.shape) + inside
-        latent = state * float(sde.scale(min(sde.tau_max, 300.0)))  # an infinite clock has reached its limit there
+        state = x.detach().to(t.wide(x.device)) / float(self.model.sde.scale(self.model.sde.tau_min))
+        flow = Flow(self.model, self.cond, rows, tuple(x.shape[1:]))
+        flat = state.reshape(len(x), flow.size)
+        with flow.naming():
+            if not len(x):
+                solution = Solution(_Still(flat), flat, flat.new_zeros(0), *(torch.zeros(0, dtype=torch.int64),) * 2)
+            else:
+                solution = self.solver.solve(flow, flat, flow.low, flow.high, part_of(observe, 0.0, _PATH))
+            value = self.along(flow, solution, flat, solution.end, noise, part_of(observe, _PATH, 1 - _PATH))
+        return replace(value, latent=value.latent.to(torch.promote_types(x.dtype, torch.float32)))
+
+    def along(
+        self, flow: Flow, solution: Solution, data: Tensor, z: Tensor, noise: Noise, observe: Observe | None = None
+    ) -> LogProb:
+        """The log-densities of ``data`` by paths between it and ``z``, ``(B, d)`` both, solved either way."""
+        trace = default_trace(flow.size) if self.trace is None else self.trace
+        held = max(1, _HELD // flow.size) if self.batch_size is None else self.batch_size
+        placed = place(solution.path, (data, z), flow.low, flow.high, self.nodes)
+        told = None if observe is None else _counting(observe, placed.phi.numel())
+        jacobian = Jacobian(placed, flow, flow.forms(trace.mode, data), held, told)
+        divergence = trace.divergence(jacobian, noise)
+        arrived = solution.status == Status.ARRIVED
+        jacobian.refuse_values(divergence.value, arrived)
+        if self.strict and not bool(arrived.all()):
+            raise RuntimeError(_not_arrived(solution, flow.rows.start))
+        s = score(placed, jacobian.v)
+        defect = ((placed.slope - jacobian.v) * s).sum(2)
+        parts = _Parts(divergence, defect, (s * jacobian.v).sum(2))
+        return self._result(flow, solution, jacobian, parts, data, z)
+
+    def _result(
+        self, flow: Flow, solution: Solution, jacobian: Jacobian, parts: _Parts, data: Tensor, z: Tensor
+    ) -> LogProb:
+        sde, placed = self.model.sde, jacobian.nodes
+        value = self._prior(z.reshape(-1, *flow.shape)) - flow.size * math.log(float(sde.scale(sde.tau_min)))
+        value = value + t.sum_event(placed.weights * (parts.divergence.value - parts.defect))
+        stderr, dof = (t.sum_event(part) for part in parts.divergence.spread(placed.weights))
+        tau = torch.as_tensor(ou.tau_from_angle(solution.phi))
+        end = tau if solution.end is z else torch.full_like(tau, sde.tau_max)
+        scale = t.expand(torch.as_tensor(sde.scale(end.clamp(max=300.0))), z)  # an infinite clock is at its limit there
         return LogProb(
-            per_probe.mean(0),
-            latent.to(torch.promote_types(x.dtype, torch.float32)),
-            nfe,
-            nfe * len(directions),
-            torch.zeros_like(inside) if trace.exact else standard_error(per_probe),
-            per_probe,
+            torch.where((solution.status == Status.ARRIVED).to(value.device), value, math.nan),
+            stderr,
+            dof,
+            self._budget(parts, placed, stderr, data),
+            solution.status,
+            (z * scale).reshape(-1, *flow.shape),
+            t.sum_event(tau),
+            solution.nfe + jacobian.calls.sum(1),
+            jacobian.products.sum(1),
         )
 
-    def _flow(self, x: Tensor, trace: Trace, directions: Tensor, rows: slice) -> Flow:
-        model, tau = self.model, self.model.sde.tau_min
-        cond = {name: _rows_of(value, rows, x.device) for name, value in self.cond.items()}
-        one = {name: _rows_of(value, slice(0, 1), x.device) for name, value in cond.items()}
-        forms = choose_forms(
-            trace,
-            lambda x: model(x, tau, **one).out,
-            lambda x: model(x, tau, **one).v,
-            x[:1],
-            reverse=not any(held.is_inference() for held in [*model.parameters(), *model.buffers()]),
+    def _budget(self, parts: _Parts, placed: Nodes, stderr: Tensor, data: Tensor) -> Budget:
+        exact = not bool((parts.divergence.variance != 0).any())
+        seen = parts.divergence.value if exact else parts.smooth
+        low = self.model.sde.tau_min
+        change = (parts.divergence.value + parts.smooth)[:, 0] * (low * float(ou.alpha(low) / ou.sigma(low)))
+        return Budget(
+            stderr,
+            t.sum_event(placed.weights * parts.defect).abs(),
+            t.sum_event(remainder(placed, seen - parts.defect)),
+            t.sum_event(torch.zeros_like(change)) if self.prior_log_prob is not None else _mismatch(self.model, data),
+            t.sum_event(change).abs(),
         )
-        return Flow(model, cond, trace, directions, forms, self.solver.max_nfe, rows.start)
 
     def _prior(self, z: Tensor) -> Tensor:
         if self.prior_log_prob is None:
@@ -180,12 +212,54 @@ class Scorer:
         return t.sum_event(out)
 
 
-def _rows_of(value: object, rows: slice, device: torch.device) -> object:
-    """A conditioning tensor's part for some samples, usable by autograd also if it was made under inference_mode."""
-    if not isinstance(value, Tensor):
-        return value
-    value = (value[rows] if value.ndim else value).to(device)
-    return value.clone() if value.is_inference() else value
+class _Parts(NamedTuple):
+    r"""What is integrated, at the nodes: the divergence, the defect's $\delta\cdot s$, and $s\cdot v$."""
+
+    divergence: Divergence
+    defect: Tensor
+    smooth: Tensor
+
+
+class _Still(Path):
+    """The path of no sample."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def at(self, phi: Tensor) -> Tensor:
+        """Nothing."""
+        return self.x.new_empty((*phi.shape, self.x.shape[1]))
+
+
+def _mismatch(model: Model, x: Tensor) -> Tensor:
+    r"""$KL(N(\alpha x, \sigma^2) \,\|\, prior)$ at the end of the clock, nats, ``(B,)``."""
+    sde, dims = model.sde, x.shape[1]
+    alpha, ratio = float(ou.alpha(sde.tau_max)), float(ou.sigma(sde.tau_max)) / sde.prior_std
+    spread = 0.5 * dims * (ratio**2 - 1.0) - dims * math.log(ratio)
+    return 0.5 * (alpha / sde.prior_std) ** 2 * t.sum_event(x * x) + spread
+
+
+def _not_arrived(solution: Solution, first: int) -> str:
+    lost = (solution.status != Status.ARRIVED).nonzero().flatten()
+    shown = ", ".join(str(int(row) + first) for row in lost[:8]) + (" …" if len(lost) > 8 else "")
+    row = int(lost[0])
+    status, tau = Status(int(solution.status[row])).name, float(ou.tau_from_angle(solution.phi[row].cpu()))
+    return (
+        f"every sample must arrive (strict=True), but [{shown}] did not: {status} at tau = {tau:.4g} after "
+        f"{int(solution.nfe[row])} evaluations; loosen the tolerance, raise max_nfe, or set strict=False."
+    )
+
+
+def _counting(observe: Observe, places: int) -> Callable[[int], None]:
+    """Turns numbers of places into the share done; what comes on top of one visit each is not counted."""
+    done = 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        observe(min(1.0, done / places))
+
+    return told
 
 
 @contextmanager
@@ -223,15 +297,3 @@ def batches(n: int, batch_size: int | None) -> list[slice]:
         raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
     size = max(n, 1) if batch_size is None else int(batch_size)
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
-
-
-def join(parts: list[LogProb]) -> LogProb:
-    """The batches' results as one."""
-    return LogProb(
-        torch.cat([part.log_prob for part in parts]),
-        torch.cat([part.latent for part in parts]),
-        max(part.nfe for part in parts),
-        max(part.products for part in parts),
-        torch.cat([part.stderr for part in parts]),
-        torch.cat([part.per_probe for part in parts], 1),
-    )

@@ -1,38 +1,55 @@
-r"""What is the divergence of the velocity? $\sum_i e_i^\top J e_i$, $J = \partial v/\partial x$ (or a mean over e).
+r"""What is the divergence of the velocity at the nodes of a path? $\sum_i e_i^\top J e_i$, or a mean over random e.
 
-A `Trace` says along which directions e the Jacobian is probed and how the quadratic forms combine. One
-evaluation of the network serves all directions, by reverse or by forward mode.
+Each node has probes of its own, so their errors are independent, and their number follows what they add to the variance
+of log p.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn import functional as F
 
 from scoresde._tensor import Noise
-from scoresde.model import event_size
+from scoresde.likelihood.jacobian import Jacobian
 from scoresde.spec import nearest
 
-__all__ = ["Exact", "Function", "Hutchinson", "QuadraticForms", "Trace"]
+__all__ = ["Divergence", "Exact", "Hutchinson", "Trace", "default_trace"]
 
-Function = Callable[[Tensor], Tensor]
-"""The network's output, or the velocity, as a function of the state: ``(B, *D)`` to ``(B, *D)``."""
+KINDS = ("rademacher", "orthogonal", "gaussian")
 
-QuadraticForms = Callable[[Function, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""``(velocity, x, directions)`` to v, ``(B, *D)``, and $e^\\top J e$, ``(P, B)``."""
 
-_HELD = 1 << 21  # values of x that the products computed together may hold; the network's own width comes on top
+class Divergence(NamedTuple):
+    """The divergence of v at the nodes.
+
+    Attributes:
+        value: ``(B, N)``.
+        variance: Of ``value``, ``(B, N)``; 0: exact, NaN: unknown.
+        dof: Degrees of freedom of ``variance``, ``(B, N)``.
+    """
+
+    value: Tensor
+    variance: Tensor
+    dof: Tensor
+
+    def spread(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Standard error of $\sum_i w_i value_i$ and its degrees of freedom, ``(B,)`` both.
+
+        Source: Welch 1947, with the bias of the squared variances taken out.
+        """
+        parts = weights.square() * self.variance
+        total = parts.sum(1)
+        dof = total.square() / (parts.square() / (self.dof + 2.0)).sum(1).clamp(min=1e-300)
+        return total.sqrt(), torch.where(total > 0, dof.clamp(min=1.0), math.inf)
 
 
 class Trace(ABC):
-    """Which directions probe the Jacobian, and how many independent estimates of the divergence they make.
+    """How the divergence is found at the nodes.
 
     Attributes:
         mode: ``"reverse"``: one reverse pass per direction, down to x only; holds the network's graph, as training.
@@ -43,33 +60,21 @@ class Trace(ABC):
     mode: str
 
     @abstractmethod
-    def directions(self, x: Tensor, noise: Noise) -> Tensor:
-        """Directions e, fixed along the path.
+    def divergence(self, jacobian: Jacobian, noise: Noise) -> Divergence:
+        """At all nodes; each is asked at least once.
 
         Args:
-            x: The batch, ``(B, *D)``.
+            jacobian: Answers with forms.
             noise: Source of random directions.
-
-        Returns:
-            ``(P, B, *D)`` of the type of ``x``: P Jacobian products per evaluation.
 
         Raises:
             ValueError: If the event is too large for this trace.
         """
 
-    @abstractmethod
-    def estimates(self, forms: Tensor) -> Tensor:
-        r"""From the forms $e^\top J e$, ``(P, B)``, to independent estimates of the divergence, ``(Q, B)``."""
-
-    @property
-    @abstractmethod
-    def exact(self) -> bool:
-        """Whether the estimate, then a single one, has no error."""
-
 
 @dataclass(frozen=True)
 class Exact(Trace):
-    """The divergence itself: as many products per evaluation as the event has elements.
+    """The divergence itself: as many products per node as the event has elements.
 
     Args:
         limit: Largest event size that is not refused.
@@ -86,77 +91,160 @@ class Exact(Trace):
         _check_mode(self.mode)
         _check_count("limit", self.limit)
 
-    def directions(self, x: Tensor, noise: Noise) -> Tensor:
-        """The unit vectors, ``(d, B, *D)``; no random number is drawn."""
-        size = event_size(x)
+    def divergence(self, jacobian: Jacobian, noise: Noise) -> Divergence:
+        """The sum over the unit vectors; no random number is drawn."""
+        x = jacobian.nodes.x
+        rows, count, size = x.shape
         if size > self.limit:
             raise ValueError(
-                f"an exact trace costs one Jacobian product per dimension at every evaluation, here {size}, and is "
-                f"refused above limit={self.limit}; use Hutchinson(probes=8), or Exact(limit={size}) if you can wait."
+                f"an exact trace costs one Jacobian product per dimension at every node, here {size}, and is "
+                f"refused above limit={self.limit}; use Hutchinson(probes=4), or Exact(limit={size}) if you can wait."
             )
-        basis = torch.eye(size, dtype=x.dtype, device=x.device)
-        return basis.reshape(size, 1, *x.shape[1:]).expand(size, *x.shape)
-
-    def estimates(self, forms: Tensor) -> Tensor:
-        """Their sum, ``(1, B)``."""
-        return forms.sum(0, keepdim=True)
-
-    @property
-    def exact(self) -> bool:
-        """True."""
-        return True
+        basis = torch.eye(size, dtype=x.dtype, device=x.device).unsqueeze(1)
+        places = torch.arange(rows * count, device=x.device)
+        value = jacobian.at(places, basis.expand(size, len(places), size)).sum(0).reshape(rows, count)
+        return Divergence(value, torch.zeros_like(value), torch.full_like(value, math.inf))
 
 
 @dataclass(frozen=True)
 class Hutchinson(Trace):
-    r"""The mean of $e^\top J e$ over random e with $E[e\,e^\top] = I$: unbiased, one independent estimate per probe.
+    r"""The mean of $e^\top J e$ over random e with $E[e\,e^\top] = I$: unbiased, with a standard error.
+
+    Every node begins with a group of two probes. What is left of ``probes`` per node, or whatever ``stderr`` asks for,
+    goes where it lowers the variance of log p most.
 
     Args:
-        probes: Products per evaluation; two or more give a standard error.
-        kind: ``"rademacher"`` (signs: only what lies off J's diagonal adds variance) or ``"gaussian"``.
+        probes: Products per node, on average; a multiple of 2. One alone has no standard error.
+        kind: ``"rademacher"`` (signs: only what lies off J's diagonal adds variance), ``"orthogonal"`` (directions of a
+            random rotation, at right angles within a group, which is then as large as ``probes``: as many as there are
+            dimensions are exact) or ``"gaussian"``.
+        stderr: Standard error of log p, nats, for which more probes are drawn, or None.
+        max_products: Most Jacobian products per sample that ``stderr`` may take.
         mode: See `Trace`.
 
     Raises:
-        ValueError: If ``probes`` is not a positive integer or ``kind`` is unknown.
+        ValueError: If a setting is out of its domain.
 
-    Source: Hutchinson 1990; Grathwohl et al. 2019 (FFJORD), who fix e along the path, as is done here.
+    Source: Hutchinson 1990; in a flow, Grathwohl et al. 2019 (FFJORD), there with one e for all the path. Allocation:
+    Neyman 1934.
     """
 
     probes: int = 4
     kind: str = "rademacher"
+    stderr: float | None = None
+    max_products: int = 20_000
     mode: str = "reverse"
 
     def __post_init__(self) -> None:
         _check_mode(self.mode)
         _check_count("probes", self.probes)
-        if self.kind not in ("rademacher", "gaussian"):
-            raise ValueError(f"no kind is named {self.kind!r}; {nearest(str(self.kind), ('rademacher', 'gaussian'))}")
+        _check_count("max_products", self.max_products)
+        if self.kind not in KINDS:
+            raise ValueError(f"no kind is named {self.kind!r}; {nearest(str(self.kind), KINDS)}")
+        if self.kind != "orthogonal" and self.probes > 1 and self.probes % 2:
+            raise ValueError(f"probes come in pairs, got {self.probes}; give an even number (or 1, without an error).")
+        if self.stderr is not None and not 0 < self.stderr < math.inf:
+            raise ValueError(f"stderr must be positive and finite, nats, got {self.stderr!r}; or None.")
+        if self.stderr is not None and self.probes == 1:
+            raise ValueError("a standard error needs two probes per node, got probes=1; use probes=2.")
 
-    def directions(self, x: Tensor, noise: Noise) -> Tensor:
-        """Signs or normal numbers, ``(probes, B, *D)``."""
-        draw = noise.rademacher if self.kind == "rademacher" else noise.normal
-        return torch.stack([draw(x) for _ in range(self.probes)])
+    def divergence(self, jacobian: Jacobian, noise: Noise) -> Divergence:
+        """A group at every node, and more where it helps."""
+        found = _Groups(self, jacobian, noise)
+        nodes = jacobian.nodes
+        found.draw(torch.ones_like(nodes.phi, dtype=torch.int64))
+        if found.spare:
+            spare = torch.full_like(nodes.phi[:, 0], found.spare * nodes.phi.shape[1])
+            found.draw(_share(found.weight(), found.groups, spare))
+        for _ in range(_ROUNDS if self.stderr is not None else 0):
+            more = found.wanted()
+            if not bool(more.any()):
+                break
+            found.draw(_share(found.weight(), found.groups, more))
+        return found.divergence()
 
-    def estimates(self, forms: Tensor) -> Tensor:
-        """As they are: each probe is an estimate."""
-        return forms
 
-    @property
-    def exact(self) -> bool:
-        """False."""
-        return False
+_ROUNDS = 12  # at most fourfold each
+
+
+class _Groups:
+    """Groups of probes drawn so far, and their forms' first two moments at each node."""
+
+    def __init__(self, trace: Hutchinson, jacobian: Jacobian, noise: Noise) -> None:
+        self.trace, self.jacobian, self.noise = trace, jacobian, noise
+        nodes = jacobian.nodes
+        self.dims = nodes.x.shape[2]
+        self.size = min(trace.probes, 2)
+        if trace.kind == "orthogonal":
+            self.size = min(trace.probes, self.dims)
+        exact = trace.kind == "orthogonal" and self.size == self.dims
+        self.spare = 0 if exact else trace.probes // self.size - 1
+        self.groups = torch.zeros_like(nodes.phi, dtype=torch.int64)
+        self.total, self.squares = torch.zeros_like(nodes.phi), torch.zeros_like(nodes.phi)
+
+    def draw(self, groups: Tensor) -> None:
+        """That many more groups at each node, ``(B, N)``."""
+        nodes, size = self.jacobian.nodes, self.size
+        places = torch.arange(groups.numel(), device=groups.device).repeat_interleave(groups.reshape(-1))
+        if not len(places):
+            return
+        law = "rademacher" if self.trace.kind == "rademacher" else "normal"
+        counts = (groups.sum(1) * size).tolist()
+        e = self.noise.ragged(counts, nodes.x[:1, 0].new_empty(self.dims), law).reshape(len(places), size, self.dims)
+        if self.trace.kind == "orthogonal":
+            e = torch.linalg.qr(e.mT)[0].mT * math.sqrt(self.dims)
+        forms = self.jacobian.at(places, e.transpose(0, 1))
+        spread = forms.var(0) if size > 1 else torch.full_like(forms[0], math.nan)
+        self.groups += groups
+        self.total.view(-1).index_add_(0, places, forms.mean(0))
+        self.squares.view(-1).index_add_(0, places, spread)
+
+    def _form_variance(self) -> Tensor:
+        """Of one form, less what orthogonality takes away, ``(B, N)``."""
+        kept = 1.0 - self.size / self.dims if self.trace.kind == "orthogonal" else 1.0
+        return kept * self.squares / self.groups
+
+    def divergence(self) -> Divergence:
+        """What is known so far."""
+        dof = (self.groups * max(self.size - 1, 1)).to(self.total)
+        return Divergence(self.total / self.groups, self._form_variance() / (self.size * self.groups), dof)
+
+    def weight(self) -> Tensor:
+        """What a node adds to the standard deviation of log p, smoothed over its neighbours, ``(B, N)``."""
+        parts = self.jacobian.nodes.weights.square() * self._form_variance()
+        return F.avg_pool1d(parts.unsqueeze(1), 5, 1, 2, count_include_pad=False).squeeze(1).sqrt()
+
+    def wanted(self) -> Tensor:
+        """Groups that each sample still needs, ``(B,)``: for its standard error, within its products."""
+        assert self.trace.stderr is not None
+        error = self.divergence().spread(self.jacobian.nodes.weights)[0]
+        spent = self.groups.sum(1)
+        target = self.weight().sum(1).square() / (self.size * self.trace.stderr**2)
+        more = torch.minimum((1.05 * target).ceil() - spent, 3.0 * spent).clamp(min=4.0)
+        room = self.trace.max_products // self.size - spent
+        return torch.where(error > self.trace.stderr, torch.minimum(more, room.to(more)).clamp(min=0.0), 0.0)
+
+
+def _share(weight: Tensor, groups: Tensor, more: Tensor) -> Tensor:
+    """Shares ``more`` groups, ``(B,)``, so that all groups are as the weights, ``(B, N)``, as nearly as can be."""
+    weight = weight.clamp(min=1e-300)
+    total = groups.sum(1) + more
+    open_ = torch.ones_like(groups, dtype=torch.bool)
+    aim = groups.to(weight)
+    for _ in range(4):  # a node with more than its share is left out, and the others share the rest
+        kept = torch.where(open_, weight, 0.0)
+        rest = total - torch.where(open_, 0, groups).sum(1)
+        aim = rest.unsqueeze(1) * kept / kept.sum(1, keepdim=True).clamp(min=1e-300)
+        open_ = open_ & (aim >= groups)
+    extra = torch.where(open_, aim - groups, 0.0).clamp(min=0.0)
+    extra = extra * (more / extra.sum(1).clamp(min=1e-300)).unsqueeze(1)
+    filled = extra.cumsum(1).round()
+    return torch.diff(filled, dim=1, prepend=torch.zeros_like(filled[:, :1])).clamp(min=0.0).to(torch.int64)
 
 
 def default_trace(size: int) -> Trace:
-    """`Exact` up to 16 dimensions, where it costs twice the products at most, else `Hutchinson` with 8 probes."""
-    return Exact() if size <= 16 else Hutchinson(probes=8)
-
-
-def standard_error(estimates: Tensor) -> Tensor:
-    """Of their mean, ``(Q, B)`` to ``(B,)``; NaN, that is unknown, from one estimate."""
-    if len(estimates) < 2 or estimates.numel() == 0:
-        return torch.full_like(estimates[0], math.nan)
-    return estimates.std(0) / math.sqrt(len(estimates))
+    """`Exact` up to 16 dimensions, else `Hutchinson`."""
+    return Exact() if size <= 16 else Hutchinson()
 
 
 def _check_mode(mode: str) -> None:
@@ -167,74 +255,3 @@ def _check_mode(mode: str) -> None:
 def _check_count(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}; a trace takes at least one product.")
-
-
-def reverse_forms(velocity: Function, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """See `QuadraticForms`: one evaluation, and one reverse pass down to x per direction."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        v = velocity(x)
-        products = (torch.autograd.grad(v, x, e, retain_graph=True)[0] for e in directions)
-        forms = [(e * product).reshape(len(x), -1).sum(1) for e, product in zip(directions, products, strict=True)]
-    return v.detach(), torch.stack(forms)
-
-
-def forward_forms(velocity: Function, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """See `QuadraticForms`: forward-mode products, batched over directions in portions of bounded size."""
-    v, forms = x, []
-    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):  # the attention that has forward-mode products
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, when it first loads its formulas
-        for part in directions.split(max(1, _HELD // max(x.numel(), 1))):
-            copies, products = torch.func.vmap(lambda e: torch.func.jvp(velocity, (x,), (e,), strict=True)[:2])(part)
-            v = copies[0]  # x is the same along the batched axis, and so is v
-            forms.append((part * products).reshape(len(part), len(x), -1).sum(2))
-    return v, torch.cat(forms)
-
-
-def choose_forms(trace: Trace, output: Function, velocity: Function, x: Tensor, reverse: bool) -> QuadraticForms:
-    """Tries the network on one sample: refuses one without a derivative, and finds out which products it supports.
-
-    Args:
-        trace: States the mode that is wanted.
-        output: The network's output; v may depend on x also without it.
-        velocity: v.
-        x: One sample, ``(1, *D)``.
-        reverse: Whether reverse mode can be asked: not of weights made under inference_mode.
-
-    Returns:
-        `reverse_forms` or `forward_forms`. Reverse with a warning where an operation knows no forward mode.
-
-    Raises:
-        RuntimeError: If no derivative in x reaches the output.
-    """
-    if reverse and not _has_gradient(output, x):
-        raise RuntimeError(_NO_DERIVATIVE)
-    if reverse and trace.mode == "reverse":
-        return reverse_forms
-    try:
-        forward_forms(output, x, torch.ones_like(x).unsqueeze(0))
-        forward_forms(velocity, x, torch.ones_like(x).unsqueeze(0))
-    except (RuntimeError, NotImplementedError) as error:
-        if not reverse:
-            raise RuntimeError(f"{_NO_DERIVATIVE} Forward mode says: {error}") from error
-        reason = str(error).splitlines()[0]
-        warnings.warn(
-            f"no forward-mode products through this network ({reason}); using mode='reverse'.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return reverse_forms
-    return forward_forms
-
-
-_NO_DERIVATIVE = (
-    "a likelihood needs a network that is differentiable in x, but no derivative reaches its output; "
-    "look for detach(), no_grad(), .data or NumPy inside it."
-)
-
-
-def _has_gradient(output: Function, x: Tensor) -> bool:
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        out = output(x)
-        return out.requires_grad and torch.autograd.grad(out.sum(), x, allow_unused=True)[0] is not None

@@ -1,0 +1,174 @@
+r"""Where along a path is an integrand looked at? At Lobatto's nodes in z, $\phi = \kappa\sinh z$, κ chosen per sample.
+
+A large κ spreads the nodes over φ, for smooth laws; a small one over log φ, for laws that are nearly singular. Which of
+them suits is seen without a network call: on the path itself, in how fast the Legendre coefficients of
+$s\cdot\dot x$ fall, which has the smoothness of the divergence (and, over the law, its mean but for the sign).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.polynomial import legendre
+from torch import Tensor
+
+from scoresde import ou
+from scoresde.likelihood.path import Path
+
+__all__ = ["Nodes", "Rule", "lobatto", "place", "remainder", "score"]
+
+_KAPPAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0)
+_NARROW = (0.03, 0.1, 0.3)
+_TAIL = 8  # Legendre coefficients that are looked at
+
+
+class Rule(NamedTuple):
+    """A quadrature on [-1, 1] that has both ends among its nodes, exact for polynomials of degree 2n - 3.
+
+    Attributes:
+        points, weights: ``(n,)`` float64.
+        derivative: Values at the points to those of the interpolating polynomial's slope, ``(n, n)``.
+        coefficients: Values at the points to Legendre coefficients, ``(n, n)``.
+    """
+
+    points: Tensor
+    weights: Tensor
+    derivative: Tensor
+    coefficients: Tensor
+
+
+@lru_cache(maxsize=16)
+def lobatto(count: int) -> Rule:
+    """The Gauss–Lobatto–Legendre rule with ``count`` >= 2 nodes.
+
+    Source: Abramowitz & Stegun 25.4.32; derivatives by barycentric weights, Berrut & Trefethen 2004, section 9.3.
+    """
+    top = legendre.Legendre.basis(count - 1)
+    x = np.concatenate([[-1.0], np.sort(top.deriv().roots().real), [1.0]])
+    gaps = x[:, None] - x[None, :] + np.eye(count)
+    scale = np.log(np.abs(gaps)).sum(1)
+    sign = np.prod(np.sign(gaps), 1)
+    slopes = sign[:, None] * sign[None, :] * np.exp(scale[:, None] - scale[None, :]) / gaps
+    np.fill_diagonal(slopes, 0.0)
+    np.fill_diagonal(slopes, -slopes.sum(1))
+    weights = 2.0 / (count * (count - 1) * top(x) ** 2)
+    coefficients = np.linalg.inv(legendre.legvander(x, count - 1))
+    return Rule(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (x, weights, slopes, coefficients)))
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    r"""A path at its nodes; $\int f\,d\phi \approx \sum_i w_i f(\phi_i)$, always from the data's end to the prior's.
+
+    Attributes:
+        phi: Angles, ``(B, N)``, increasing.
+        weights: Nats per unit of the integrand, ``(B, N)``.
+        x: States, ``(B, N, d)``.
+        slope: dx/dφ of the polynomial through the states, ``(B, N, d)``.
+        rule: The rule on [-1, 1].
+    """
+
+    phi: Tensor
+    weights: Tensor
+    x: Tensor
+    slope: Tensor
+    rule: Rule
+
+    @property
+    def tau(self) -> Tensor:
+        """OU times, ``(B, N)``."""
+        return torch.as_tensor(ou.tau_from_angle(self.phi))
+
+
+def place(path: Path, ends: tuple[Tensor, Tensor], low: float, high: float, count: int) -> Nodes:
+    """Chooses the nodes of each sample.
+
+    Args:
+        path: Where the samples were.
+        ends: The states at ``low`` and ``high``, ``(B, d)`` each: they are nodes themselves.
+        low, high: Angles, ``low < high``.
+        count: Number of nodes.
+
+    Returns:
+        See `Nodes`. For given ends it depends on the sample's own path only.
+    """
+    rule = Rule(*(part.to(ends[0]) for part in lobatto(count)))
+    origin = ends[0].new_zeros(len(ends[0]), 1)
+    best = _best(None, [_nodes(path, ends, low, high, kappa, origin, rule) for kappa in _KAPPAS])
+    return _best(best, [_nodes(path, ends, low, high, kappa, _turn(best), rule) for kappa in _NARROW])
+
+
+def _best(first: Nodes | None, others: list[Nodes]) -> Nodes:
+    """Of each sample the nodes whose tail is least."""
+    best = others[0] if first is None else first
+    least = _tail(best)
+    for nodes in others:
+        tail = _tail(nodes)
+        better = tail < least
+        least = torch.where(better, tail, least)
+        best = Nodes(
+            torch.where(better[:, None], nodes.phi, best.phi),
+            torch.where(better[:, None], nodes.weights, best.weights),
+            torch.where(better[:, None, None], nodes.x, best.x),
+            torch.where(better[:, None, None], nodes.slope, best.slope),
+            best.rule,
+        )
+    return best
+
+
+def _turn(nodes: Nodes) -> Tensor:
+    r"""The angle of the node between which and the next $\dot x$ changes fastest, ``(B, 1)``."""
+    change = nodes.slope.diff(dim=1).square().sum(2) / nodes.phi.diff(dim=1)
+    return nodes.phi.gather(1, change.argmax(1, keepdim=True)) if len(change) else nodes.phi[:, :1]
+
+
+def _nodes(
+    path: Path, ends: tuple[Tensor, Tensor], low: float, high: float, kappa: float, origin: Tensor, rule: Rule
+) -> Nodes:
+    r"""$\phi = origin + \kappa\sinh z$."""
+    start, stop = torch.asinh((low - origin) / kappa), torch.asinh((high - origin) / kappa)
+    half = 0.5 * (stop - start)
+    z = 0.5 * (start + stop) + half * rule.points
+    phi = (origin + kappa * torch.sinh(z)).clamp(low, high)
+    phi[:, 0], phi[:, -1] = low, high
+    rate = half * kappa * torch.cosh(z)
+    x = path.at(phi)
+    x[:, 0], x[:, -1] = ends
+    slope = torch.einsum("ij,bjd->bid", rule.derivative, x) / rate.unsqueeze(2)
+    return Nodes(phi, rate * rule.weights, x, slope, rule)
+
+
+def score(nodes: Nodes, v: Tensor) -> Tensor:
+    r"""$s = -x - v\cot\phi$ at the nodes, ``(B, N, d)``."""
+    return -nodes.x - v / torch.tan(nodes.phi).unsqueeze(2)
+
+
+def _tail(nodes: Nodes) -> Tensor:
+    r"""Size of the last Legendre coefficients of $s\cdot\dot x$ in z, ``(B,)``."""
+    values = (score(nodes, nodes.slope) * nodes.slope).sum(2) * nodes.weights / nodes.rule.weights
+    return (values @ nodes.rule.coefficients[-_TAIL:].T).square().mean(1).sqrt()
+
+
+def remainder(nodes: Nodes, values: Tensor) -> Tensor:
+    r"""An estimate of the quadrature's error, nats, ``(B,)``, from how the integrand's Legendre coefficients fall.
+
+    What the last of n known coefficients see is taken for roughness, independent from node to node; it would move the
+    sum by $\sqrt{\sum w_i^2}$ times its size. But Lobatto's rule errs only by the coefficients from 2n - 2 on: from
+    the middle of those known to the last they fall by a factor r, so beyond, over twice that way, by r² more.
+
+    Args:
+        nodes: The nodes.
+        values: The integrand at them, ``(B, N)``.
+    """
+    scaled = values * nodes.weights / nodes.rule.weights
+    power = (scaled @ nodes.rule.coefficients.T).square()
+    count = power.shape[1]
+    width = max(1, min(_TAIL, count // 4))
+    start = (count - width) // 2
+    middle, last = power[:, start : start + width].mean(1), power[:, -width:].mean(1)
+    ratio = (last / middle.clamp(min=1e-300)).clamp(max=1.0)
+    return nodes.rule.weights.square().sum().sqrt() * last.sqrt() * ratio
