@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from scoresde.cli import options
 
+if TYPE_CHECKING:
+    from scoresde.compare import Recipe
+    from scoresde.data import Data, Description
+    from scoresde.model import ScoreModel
+    from scoresde.training import Every
+
 __all__ = ["train"]
+
+_LOSS, _RUN = "Loss and averages", "Run"
 
 
 def train(
-    data: str = options.DATA,
-    out: Path = typer.Option(..., "--out", help="Directory for the checkpoints.", show_default=False),
-    weighting: str = typer.Option(None, "--weighting", help='λ of the loss, e.g. "ELBO()", "MinSNR(gamma=5)".'),
+    data: str = typer.Option(None, "--data", help=options.DATA.help, rich_help_panel="Data"),
+    out: Path = typer.Option(..., "--out", help="Directory for the run.", show_default=False),
+    config: Path = typer.Option(None, "--config", help="Repeat the run of this config.json (or run directory)."),
     steps: int = typer.Option(None, "--steps", help="Updates of the weights."),
-    batch_size: int = typer.Option(None, "--batch-size", help="Events per update."),
+    batch_size: int = typer.Option(None, "--batch-size", help="Events per update, of all processes together."),
     lr: float = typer.Option(None, "--lr", help="Largest learning rate."),
-    seed: int = typer.Option(0, "--seed", help="Of initial weights, data order and noise."),
+    seed: int = typer.Option(None, "--seed", help="Of initial weights, data order and noise; default 0."),
     precision: str = typer.Option(None, "--precision", help="no, bf16 or fp16 (a GPU)."),
-    resume: bool = typer.Option(False, "--resume", help="Go on with the run that is in --out."),
-    save_every: int = typer.Option(1000, "--save-every", help="Updates between checkpoints."),
+    accumulate: int = typer.Option(None, "--accumulate", help="Parts of each batch, one after another: less memory."),
+    weighting: str = typer.Option(
+        None, "--weighting", help='λ of the loss, e.g. "ELBO()", "MinSNR(gamma=5)".', rich_help_panel=_LOSS
+    ),
+    hybrid: float = typer.Option(
+        None,
+        "--hybrid",
+        help='Learn the reverse variance, with this weight (0.001); needs --times "Knots()" and two outputs.',
+        rich_help_panel=_LOSS,
+    ),
+    ema: float = typer.Option(None, "--ema", help="Decay of the averaged weights.", rich_help_panel=_LOSS),
+    lengths: str = typer.Option(
+        None, "--lengths", help='More averages by relative length, e.g. "0.05,0.1".', rich_help_panel=_LOSS
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the run that is in --out.", rich_help_panel=_RUN),
+    save_every: int = typer.Option(1000, "--save-every", help="Updates between checkpoints.", rich_help_panel=_RUN),
+    watch_every: int = typer.Option(
+        1000, "--watch-every", help="Updates between samples and losses by log-SNR; 0: none.", rich_help_panel=_RUN
+    ),
+    track: str = typer.Option(
+        None, "--track", help="Send metrics to these too, e.g. tensorboard.", rich_help_panel=_RUN
+    ),
     network: str = options.NETWORK,
     schedule: str = options.SCHEDULE,
     process: str = options.PROCESS,
@@ -35,7 +65,7 @@ def train(
 ) -> None:
     """Train a model.
 
-    What is left out is chosen to suit the data's shape; `scoresde info` lists what there is.
+    What is left out is chosen to suit the data's shape; `scoresde info` lists what there is. Ctrl-C saves.
 
     For example:
 
@@ -46,40 +76,100 @@ def train(
         scoresde train --data faces.npy --bins 256 --network "UNet(channels=64)" --out runs/faces
 
         scoresde train --data digits --out runs/digits --resume
+
+        scoresde train --config runs/digits --out runs/again
+
+        accelerate launch --multi_gpu --num_processes 8 -m scoresde train --data faces.npy --out runs/faces
     """
     from scoresde.cli import show
+    from scoresde.cli.config import read_config
     from scoresde.cli.objects import chosen_device, load_data
-    from scoresde.cli.recipes import chosen
     from scoresde.training import train as run
 
     where = chosen_device(device)
-    loaded = load_data(data, bins, test_fraction, split_seed)
-    recipe = chosen(
-        loaded.description,
-        network=network,
-        schedule=schedule,
-        process=process,
-        parameterization=parameterization,
-        weighting=weighting,
-        times=times,
-        steps=steps,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        precision=precision,
-    )
-    model = recipe.build(loaded.description, seed)
-    show.settings({"data": show.about(loaded), **show.recipe(recipe), "out": str(out)})
-    settings = recipe.training
+    old = None if config is None else read_config(config)
+    about = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed}
+    about = about if old is None else {**old["about"], **({} if data is None else {"data": data})}
+    if about["data"] is None:
+        raise ValueError("what to train on must be named, got neither --data nor --config; try --data digits.")
+    loaded = load_data(about["data"], about["bins"], about["test_fraction"], about["split_seed"])
+    texts: dict[str, str | None] = {"network": network, "schedule": schedule, "process": process}
+    texts |= {"parameterization": parameterization, "weighting": weighting, "times": times}
+    numbers = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "precision": precision}
+    numbers |= {"accumulate": accumulate, "ema": ema, "lengths": _floats(lengths)}
+    recipe = _recipe(loaded.description, old, texts, numbers, hybrid)
+    model = _model(recipe, loaded.description)
+    main = os.environ.get("RANK", "0") == "0"  # of the launcher's processes the one that speaks
+    if main:
+        show.settings({"data": show.about(loaded), **show.recipe(recipe), "out": str(out)})
     trained = run(
         model,
         loaded,
-        settings,
+        recipe.training,
         run_dir=out,
         resume=resume,
         save_every=save_every,
+        callbacks=_watch(out, loaded, watch_every),
+        trackers=[] if track is None else [name.strip() for name in track.split(",")],
+        about=about,
         progress=not quiet,
         device=where,
     )
     loss = f"loss {trained.history[-1][1]:.4f}" if trained.history else "no update was due"
+    if not main:
+        return
     show.done(f"{trained.step} updates, {loss}; saved in {trained.checkpoint}", f"scoresde sample {out} --out grid.png")
+
+
+def _recipe(
+    description: Description,
+    old: dict[str, Any] | None,
+    texts: dict[str, str | None],
+    numbers: dict[str, Any],
+    hybrid: float | None,
+) -> Recipe:
+    """The data's recipe, or a recorded one, with what was asked for."""
+    from dataclasses import replace
+
+    from scoresde.cli.config import recorded
+    from scoresde.cli.recipes import chosen
+
+    if old is None:
+        recipe = chosen(description, **texts, **numbers)
+    else:
+        given = [f"--{name}" for name, text in texts.items() if text is not None]
+        if given:
+            raise ValueError(f"--config says what the model is, got {', '.join(given)} too; leave one of them out.")
+        recipe = recorded(old)
+        asked = {name: value for name, value in numbers.items() if value is not None}
+        recipe = replace(recipe, training=replace(recipe.training, **asked))
+    if hybrid is None:
+        return recipe
+    loss = replace(recipe.training.loss, hybrid=hybrid)
+    return replace(recipe, training=replace(recipe.training, loss=loss))
+
+
+def _model(recipe: Recipe, description: Description) -> ScoreModel:
+    from scoresde.model import ScoreModel
+
+    model = recipe.build(description, recipe.training.seed)
+    learned = recipe.training.loss.hybrid > 0
+    return ScoreModel(model.net, model.sde, model.parameterization, model.event_shape, model.data, learned)
+
+
+def _watch(out: Path, data: Data, every: int) -> list[Every]:
+    from scoresde.report.tiles import is_picture, save_picture
+    from scoresde.training import Every, Watch
+
+    if every == 0:
+        return []
+    pictures = is_picture(data.description.shape)
+    show = (lambda path, x, about: save_picture(path.with_suffix(".png"), x, about)) if pictures else None
+    return [Every(every, Watch(out, data, show=show))]
+
+
+def _floats(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f'--lengths are numbers with commas between, such as "0.05,0.1", got {text!r}.') from None

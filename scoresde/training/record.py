@@ -23,7 +23,7 @@ from scoresde import checkpoint
 from scoresde.spec import nearest
 from scoresde.training.settings import Training
 
-__all__ = ["CONFIG", "METRICS", "Record", "check_trackers", "write_config"]
+__all__ = ["CONFIG", "METRICS", "Record", "check_trackers", "lines_until", "write_config"]
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
@@ -74,7 +74,7 @@ class Record:
         self._accelerator, self._began = accelerator, time.monotonic()
         self._path = folder / METRICS if folder is not None and accelerator.is_main_process else None
         if self._path is not None and self._path.exists():
-            checkpoint.write_text(self._path, "".join(_lines_until(self._path, step)))
+            checkpoint.write_text(self._path, "".join(lines_until(self._path, step)))
         if accelerator.log_with:
             accelerator.init_trackers("scoresde", {k: _plain(v) for k, v in _fields(settings).items()})
 
@@ -94,7 +94,8 @@ class Record:
             tracker.finish()
 
 
-def _lines_until(path: Path, step: int) -> list[str]:
+def lines_until(path: Path, step: int) -> list[str]:
+    """The lines of JSON in a file that are whole and of no later ``step``."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line + "\n" for line in lines if _step(line) <= step]
 
