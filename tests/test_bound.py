@@ -93,7 +93,7 @@ def expected_prior(model: Any, x: Tensor, given: float, count: int) -> Tensor:
 # --- identities -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("profile", [None, Profile((-5.0, 5.0), (0.1, 0.8), (0.2, 0.7), (1.0, 1.0))], ids=["", "c"])
+@pytest.mark.parametrize("profile", [None, Profile((-5.0, 5.0), (0.1, 0.8), (0.2, 0.7), (1.0, 1.0))], ids=["plain", "profile"])
 @pytest.mark.parametrize(
     ("model", "count"),
     [(gaussian(), 20), (mixture(), 200), (gaussian(Flow()), 20), (mixture(SHORT), 200), (gaussian(VE()), 20)],
@@ -555,6 +555,14 @@ def test_levels_get_bits_by_their_own_bins_and_floats_none(decode_at: float | No
     mean, error, stated = scatter(out, -torch.tensor(weights, dtype=D).log().repeat(200))
     assert abs(mean) < 3.5
     assert error == pytest.approx(stated, rel=0.2)
+    eps, weight = normals(1, 300)
+    tau = decode_at or model.sde.tau_min
+    assert model.data is not None
+    for k in range(4):
+        x = model.data.to_model(torch.full((300, 1), k + 0.5, dtype=D))
+        cost = Posterior(weights).cost(model, torch.full((300, 1), k), model.sde.perturb(x, tau, eps), tau, {})
+        found = out.terms["reconstruction"][k::4]
+        assert found.mean().item() == pytest.approx((cost @ weight).item(), abs=4 * found.std().item() / math.sqrt(200))
     assert out.bits is not None
     assert torch.allclose(out.bits, out.nats / math.log(2))
     assert out.mean == pytest.approx(out.bits.mean().item())
@@ -764,8 +772,10 @@ def test_settings_out_of_their_domain_are_refused() -> None:
         importance_weighted_bound(model, x, 10, trajectories=True)
     with pytest.raises(ValueError, match="rev_var must be positive and finite, got 0"):
         Rounded(0.0)
-    with pytest.raises(ValueError, match="variance 0 in the step to the data; pass least="):
+    with pytest.raises(ValueError, match="variance 0 in the step to the data; pass the next step's as a number"):
         Rounded("beta_tilde")
+    with pytest.raises(ValueError, match="variance 0 in the step to the data; pass the next step's as least="):
+        Rounded("learned")
     with pytest.raises(ValueError, match="at least two samples, got 1"):
         measure_profile(model, x[:1])
     with pytest.raises(ValueError, match="points must be an integer of at least 2, got 1"):

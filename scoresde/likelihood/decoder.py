@@ -21,10 +21,9 @@ from scoresde.model import Model, event_size
 from scoresde.parameterization import Prediction
 from scoresde.sampler import OptimalVariance
 from scoresde.sampler.ddpm import _learned_std
-from scoresde.sde import posterior_coefficients
 from scoresde.spec import nearest
 
-__all__ = ["Decoder", "Kernel", "Rounded", "check_rev_var", "log_normal_mass", "normal_cost", "reverse_variance"]
+__all__ = ["Decoder", "Kernel", "Rounded", "check_rev_var", "log_normal_mass", "normal_cost"]
 
 _HELD = 1 << 22  # numbers of the table (element, level) that are held at once
 _KNOWN = ("beta", "beta_tilde", "learned")
@@ -112,9 +111,10 @@ class Rounded(Decoder):
                 raise ValueError(f"rev_var must be positive and finite, got {self.rev_var!r}; or take 'beta'.")
             return
         check_rev_var(self.rev_var)
-        if self.rev_var in ("beta_tilde", "learned") and not self.least > 0:
+        if self.rev_var == "beta_tilde" or (self.rev_var == "learned" and not self.least > 0):
+            remedy = "as a number" if self.rev_var == "beta_tilde" else "as least="
             raise ValueError(
-                f"rev_var={self.rev_var!r} has variance 0 in the step to the data; pass least=, the next step's."
+                f"rev_var={self.rev_var!r} has variance 0 in the step to the data; pass the next step's {remedy}."
             )
 
     def cost(self, model: Model, data: Tensor, x: Tensor, tau: float, cond: dict[str, object]) -> Tensor:
@@ -122,7 +122,7 @@ class Rounded(Decoder):
         prediction = model(x, tau, **cond)
         variance = self.rev_var
         if not isinstance(variance, (int, float)):
-            variance = reverse_variance(prediction, tau, 0.0, variance, self.least)
+            variance = _last_variance(prediction, tau, variance, self.least)
         if data.is_floating_point():
             return normal_cost(data, prediction.x0, variance)
         about = _quantised(model)
@@ -162,27 +162,14 @@ def check_rev_var(rev_var: object) -> None:
         raise ValueError(f"no rev_var is named {rev_var!r}; {nearest(str(rev_var), _KNOWN)}")
 
 
-def reverse_variance(
-    prediction: Prediction, tau: float, s: float, rev_var: str | OptimalVariance, least: float = 0.0
-) -> Scalar:
-    """Variance of the reverse step from ``tau`` to ``s``, as `scoresde.sampler.DDPM` has it.
-
-    Args:
-        prediction: The model's at ``tau``; its ``mix`` is read where the variance is learned.
-        tau, s: OU times with ``0 <= s < tau``.
-        rev_var: ``"beta"``, ``"beta_tilde"``, ``"learned"`` or an `OptimalVariance`.
-        least: Stands for β̃ where that is 0, in the step to s = 0.
-
-    Returns:
-        A number, or ``(B, *D)`` where it is learned.
-    """
-    on_x0, _, tilde = posterior_coefficients(tau, s)
+def _last_variance(prediction: Prediction, tau: float, rev_var: str | OptimalVariance, least: float) -> Scalar:
+    """Variance of the step from ``tau`` to 0, where that of the posterior, β̃, is 0 and ``least`` stands for it."""
     if isinstance(rev_var, OptimalVariance):
-        return tilde + on_x0 * on_x0 * rev_var.posterior_variance(tau)
-    beta, tilde = ou.beta(tau, s), tilde if s > 0 else least
+        return rev_var.posterior_variance(tau)
+    beta = ou.beta(tau, 0.0)
     if rev_var == "learned":
-        return _learned_std(prediction, beta, tilde).square()
-    return beta if rev_var == "beta" else tilde
+        return _learned_std(prediction, beta, least).square()
+    return beta
 
 
 def _quantised(model: Model) -> Description:
