@@ -62,7 +62,7 @@ class TruncatedNormal(Dequantization):
     Raises:
         ValueError: If it is not positive.
 
-    Source: Zheng et al. 2023 (Improved techniques for maximum likelihood estimation for diffusion ODEs), section 3.2.
+    Source: Zheng et al. 2023 (Improved techniques for maximum likelihood estimation for diffusion ODEs).
     """
 
     std: float | tuple[float, ...]
