@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import multiprocessing
 import statistics
 import sys
@@ -199,6 +199,9 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also ours compiled: needs a C++ compiler and minutes")
     parser.add_argument("--cpu", action="store_true", help="CPU time in place of wall time, for a machine in use")
     options = parser.parse_args()
+    if importlib.util.find_spec("denoising_diffusion_pytorch") is None:
+        print("nothing to compare with: denoising-diffusion-pytorch is not installed; see the head of this file.")
+        return
     torch.set_num_threads(options.threads)
     for size in options.sizes:
         table(size, options.batch, options.turns, options.threads, options.compile, options.cpu)
