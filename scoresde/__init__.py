@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from scoresde.checkpoint import save_model as save
     from scoresde.data import load as load_data
     from scoresde.guidance import Clipped, Thresholded
-    from scoresde.likelihood import Exact, Hutchinson, bits_per_dim, log_prob
+    from scoresde.likelihood import (
+        Adaptive,
+        Exact,
+        Hutchinson,
+        TorchDiffEq,
+        bits_per_dim,
+        continuous_bound,
+        differentiable_log_prob,
+        discrete_bound,
+        importance_weights,
+        log_prob,
+        sample_log_prob,
+    )
     from scoresde.loss import Loss
     from scoresde.model import Model, ScoreModel
     from scoresde.nn import MLP, Pointwise, UNet
@@ -37,7 +49,19 @@ _HOMES = {
     "checkpoint": ("load = load_model", "save = save_model"),
     "data": ("load_data = load",),
     "guidance": ("Clipped", "Thresholded"),
-    "likelihood": ("Exact", "Hutchinson", "bits_per_dim", "log_prob"),
+    "likelihood": (
+        "Adaptive",
+        "Exact",
+        "Hutchinson",
+        "TorchDiffEq",
+        "bits_per_dim",
+        "continuous_bound",
+        "differentiable_log_prob",
+        "discrete_bound",
+        "importance_weights",
+        "log_prob",
+        "sample_log_prob",
+    ),
     "loss": ("Loss",),
     "model": ("Model", "ScoreModel"),
     "nn": ("MLP", "Pointwise", "UNet"),
@@ -102,6 +126,13 @@ __all__ = [
     "sample",
     "save",
     "train",
+    "Adaptive",
+    "TorchDiffEq",
+    "continuous_bound",
+    "differentiable_log_prob",
+    "discrete_bound",
+    "importance_weights",
+    "sample_log_prob",
 ]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,15 +59,16 @@ class Flow:
 
     def __call__(self, rows: Tensor, phi: Tensor, x: Tensor) -> Tensor:
         """See `Velocity`."""
-        return self.model(x.reshape(-1, *self.shape), self.tau(phi), **self._cond(rows)).v.reshape(x.shape)
+        return self.model(x.reshape(-1, *self.shape), self.tau(phi), **self.part(rows)).v.reshape(x.shape)
 
-    def _cond(self, rows: Tensor) -> dict[str, object]:
+    def part(self, rows: Tensor) -> dict[str, Any]:
+        """The conditioning of some of the samples, ``(R,)``."""
         return {name: _rows_of(value, rows, self.rows.start) for name, value in self.cond.items()}
 
     def forms(self, mode: str, x: Tensor) -> QuadraticForms:
         """How Jacobian products are computed, tried on the first of the samples, ``(B, d)``."""
         first = torch.zeros(min(len(x), 1), dtype=torch.int64, device=x.device)
-        model, tau, cond = self.model, self.model.sde.tau_min, self._cond(first)
+        model, tau, cond = self.model, self.model.sde.tau_min, self.part(first)
 
         def output(x: Tensor) -> Tensor:
             return model(x.reshape(-1, *self.shape), tau, **cond).out.reshape(x.shape)

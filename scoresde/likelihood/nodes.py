@@ -158,7 +158,7 @@ def remainder(nodes: Nodes, values: Tensor) -> Tensor:
 
     What the last of n known coefficients see is taken for roughness, independent from node to node; it would move the
     sum by $\sqrt{\sum w_i^2}$ times its size. But Lobatto's rule errs only by the coefficients from 2n - 2 on: from
-    the middle of those known to the last they fall by a factor r, so beyond, over twice that way, by r² more.
+    the middle of those known to the last they fall by a factor r, and so at least once more until there.
 
     Args:
         nodes: The nodes.
@@ -170,5 +170,5 @@ def remainder(nodes: Nodes, values: Tensor) -> Tensor:
     width = max(1, min(_TAIL, count // 4))
     start = (count - width) // 2
     middle, last = power[:, start : start + width].mean(1), power[:, -width:].mean(1)
-    ratio = (last / middle.clamp(min=1e-300)).clamp(max=1.0)
+    ratio = (last / middle.clamp(min=1e-300)).clamp(max=1.0).sqrt()
     return nodes.rule.weights.square().sum().sqrt() * last.sqrt() * ratio

@@ -56,7 +56,7 @@ def log_prob(
 ) -> LogProb:
     r"""Log-density by the probability-flow ODE, of the law at ``tau_min``, in the view's coordinates.
 
-    $\log\tilde p(x) = \log p_{prior}(z) + \int(\nabla\cdot v - \delta\cdot s)\,d\phi - d\log c$; δ is the path's defect.
+    $\log\tilde p(x) = \log p_{prior}(z) + \int(\nabla\cdot v - \delta\cdot s)\,d\phi - d\log c$, δ the path's defect.
     Not of the law at 0: data are scored as if they carried that much noise. Runs in eval mode and without gradients, in
     float64 but for the network. With `Adaptive` and ``seeds`` a sample's value does not depend on its neighbours.
 
@@ -172,8 +172,9 @@ class Scorer:
         self, flow: Flow, solution: Solution, jacobian: Jacobian, parts: _Parts, data: Tensor, z: Tensor
     ) -> LogProb:
         sde, placed = self.model.sde, jacobian.nodes
-        value = self._prior(z.reshape(-1, *flow.shape)) - flow.size * math.log(float(sde.scale(sde.tau_min)))
-        value = value + t.sum_event(placed.weights * (parts.divergence.value - parts.defect))
+        value = self.inside(z.reshape(-1, *flow.shape)) + t.sum_event(
+            placed.weights * (parts.divergence.value - parts.defect)
+        )
         stderr, dof = (t.sum_event(part) for part in parts.divergence.spread(placed.weights))
         tau = torch.as_tensor(ou.tau_from_angle(solution.phi))
         end = tau if solution.end is z else torch.full_like(tau, sde.tau_max)
@@ -203,13 +204,15 @@ class Scorer:
             t.sum_event(change).abs(),
         )
 
-    def _prior(self, z: Tensor) -> Tensor:
+    def inside(self, z: Tensor) -> Tensor:
+        """What log p is but for the integral, nats, ``(B,)``: that of the end, ``(B, *D)``, and the view's scale."""
+        fixed = event_size(z) * math.log(float(self.model.sde.scale(self.model.sde.tau_min)))
         if self.prior_log_prob is None:
-            return self.model.sde.prior_log_prob(z)
+            return self.model.sde.prior_log_prob(z) - fixed
         out = self.prior_log_prob(z)
         if out.shape != z.shape[:1]:
             raise ValueError(f"prior_log_prob must return shape ({len(z)},), one per sample, got {tuple(out.shape)}.")
-        return t.sum_event(out)
+        return t.sum_event(out) - fixed
 
 
 class _Parts(NamedTuple):

@@ -210,9 +210,13 @@ class _Groups:
         return Divergence(self.total / self.groups, self._form_variance() / (self.size * self.groups), dof)
 
     def weight(self) -> Tensor:
-        """What a node adds to the standard deviation of log p, smoothed over its neighbours, ``(B, N)``."""
+        """What a node adds to the standard deviation of log p, ``(B, N)``.
+
+        A mean over a quarter of the nodes: by its own few probes a node would be judged, and then trusted, by accident.
+        """
         parts = self.jacobian.nodes.weights.square() * self._form_variance()
-        return F.avg_pool1d(parts.unsqueeze(1), 5, 1, 2, count_include_pad=False).squeeze(1).sqrt()
+        reach = max(2, parts.shape[1] // 8)
+        return F.avg_pool1d(parts.unsqueeze(1), 2 * reach + 1, 1, reach, count_include_pad=False).squeeze(1).sqrt()
 
     def wanted(self) -> Tensor:
         """Groups that each sample still needs, ``(B,)``: for its standard error, within its products."""
