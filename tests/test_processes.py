@@ -27,24 +27,27 @@ pytestmark = pytest.mark.slow
 STEPS = 50
 
 
-def command(processes: int, *words: str) -> list[str]:
-    """The launcher's command line; ``--multi_gpu`` is its word for several processes, also on the CPU."""
+PIECES = ("--use_fsdp", "--fsdp_version", "2")
+
+
+def command(processes: int, *words: str, how: tuple[str, ...]) -> list[str]:
+    """The launcher's command line."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *how, "--num_machines", "1"]
     options = ["--num_processes", str(processes), "--main_process_port", str(port), "--mixed_precision", "no"]
     program = Path(__file__).with_name("digits_run.py")
     return [*launch, *options, "--dynamo_backend", "no", str(program), *words]
 
 
 @contextmanager
-def launched(processes: int, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """The launcher, of which and of whose processes (each a session of its own) nothing is left afterwards."""
+def launched(processes: int, *words: str, how: tuple[str, ...] = ("--multi_gpu",)) -> Iterator[subprocess.Popen[str]]:
+    """The launcher (whose word for several processes is ``--multi_gpu``, also on the CPU); nothing of it is left."""
     here = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command(processes, *words), env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True
+        command(processes, *words, how=how), env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
         yield process
@@ -65,8 +68,8 @@ def kill(process: subprocess.Popen[str]) -> None:
         psutil.wait_procs(family, timeout=60)
 
 
-def finished(processes: int, *words: str) -> None:
-    with launched(processes, *words) as process:
+def finished(processes: int, *words: str, how: tuple[str, ...] = ("--multi_gpu",)) -> None:
+    with launched(processes, *words, how=how) as process:
         _, error = process.communicate(timeout=180)
         assert process.returncode == 0, error
 
@@ -108,6 +111,17 @@ def test_three_processes_give_the_loss_and_the_weights_of_one(tmp_path):
     gap = near(tmp_path / "one", tmp_path / "three")
     print(f"three processes and one, float64, {STEPS} updates: {gap:.1e}")
     assert gap < 1e-9
+
+
+def test_a_network_in_three_uneven_pieces_is_trained_saved_and_resumed_as_a_whole_one(tmp_path):
+    words = (str(tmp_path / "pieces"), "--double", "--pause", "0.001")  # with a callback, which sees it whole
+    finished(3, *words, "--steps", "20", how=PIECES)
+    finished(3, *words, "--steps", str(STEPS), "--resume", how=PIECES)
+    digits_run.run(str(tmp_path / "one"), "--double", "--steps", str(STEPS), "--accumulate", "3")
+    gap = near(tmp_path / "one", tmp_path / "pieces")
+    print(f"three pieces and a whole, float64, {STEPS} updates: {gap:.1e}")
+    assert gap < 1e-9
+    assert checkpoint.load_model(tmp_path / "pieces", average=0.08).net.training is False
 
 
 def test_two_processes_killed_all_at_once_or_one_alone_go_on_bit_for_bit(tmp_path, two):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+if TYPE_CHECKING:
+    from scoresde.training.sharding import Pieces
 
 __all__ = ["Average"]
 
@@ -27,6 +32,15 @@ class Average:
         """Averages the weights of ``net`` from now on: to be called again when they were moved."""
         self._weights = [p.detach() for p in self.net.parameters()], [p.detach() for p in net.parameters()]
         self._buffers = list(zip(self.net.buffers(), net.buffers(), strict=True))
+
+    def follow_pieces(self, pieces: Pieces) -> None:
+        """Averages this process's share of a network in pieces from now on; `gather` fills the whole."""
+        self._weights = pieces.cut(self.net), [share.detach() for share in pieces.shares]
+        self._buffers = list(zip(self.net.buffers(), pieces.net.buffers(), strict=True))
+
+    def gather(self, pieces: Pieces) -> None:
+        """Fills the whole averaged network from all processes' shares; every process must."""
+        pieces.gather(self._weights[0], self.net)
 
     @torch.no_grad()
     def copy(self) -> None:

@@ -75,6 +75,7 @@ class RunDirectory:
         if self.path is None:
             return
         tallies = run.tallies()
+        run.gather()
         with together(run.accelerator):
             if run.accelerator.is_main_process:
                 self._write(self.path, tallies)
@@ -84,6 +85,7 @@ class RunDirectory:
         run = self._run
         if self.path is None or not run.lengths:
             return
+        run.gather()
         with together(run.accelerator):
             if run.accelerator.is_main_process:
                 nets = [average.net for average in run.lengths]

@@ -153,6 +153,7 @@ def train(
             try:
                 run.start()
                 _loop(run, directory, record, due, callbacks, stop, progress and accelerator.is_main_process)
+                run.gather()
             finally:
                 record.close()
                 run.stop()
@@ -230,6 +231,7 @@ def _between(run: Run, directory: RunDirectory, record: Record, due: _Due, callb
 def _call(run: Run, callbacks: Sequence[Every]) -> None:
     if not callbacks:
         return
+    run.gather()
     with together(run.accelerator):
         if run.accelerator.is_main_process:
             moment = Moment(run.step, run.look().mean, run.averaged, run.model)

@@ -16,11 +16,13 @@ from types import FrameType
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils.environment import parse_flag_from_env
 from torch import Tensor
 
 from scoresde import _tensor as t
 
-__all__ = ["Stop", "accelerated", "gathered", "own_randomness", "together"]
+__all__ = ["Stop", "accelerated", "fsdp_plugin", "gathered", "in_pieces", "own_randomness", "together"]
 
 
 @contextmanager
@@ -83,6 +85,29 @@ def gathered(accelerator: Accelerator, numbers: Sequence[float]) -> list[list[fl
     rows = accelerator.gather(row)
     assert isinstance(rows, Tensor)
     return rows.tolist()
+
+
+def in_pieces(accelerator: Accelerator) -> bool:
+    """Whether the launcher's settings ask for pieces.
+
+    Raises:
+        ValueError: If they ask for another way to split a model, or for pieces in fp16.
+    """
+    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(f"a model is split by FSDP2 only, got {accelerator.distributed_type}; use --use_fsdp.")
+    if accelerator.num_processes == 1 or not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return False
+    if fsdp_plugin(accelerator).fsdp_version != 2:
+        raise ValueError("a model is split by FSDP2, got FSDP of version 1; add --fsdp_version 2.")
+    if accelerator.scaler is not None:
+        raise ValueError("fp16 scales the gradient of a whole model, got one in pieces; use precision='bf16'.")
+    return True
+
+
+def fsdp_plugin(accelerator: Accelerator) -> FullyShardedDataParallelPlugin:
+    """The launcher's settings of FSDP."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    return FullyShardedDataParallelPlugin() if plugin is None else plugin
 
 
 @contextmanager

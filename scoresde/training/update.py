@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -21,9 +23,12 @@ from scoresde.model import ScoreModel, event_size
 from scoresde.training.averages import Average
 from scoresde.training.batches import Batches
 from scoresde.training.learning import Learning
-from scoresde.training.processes import gathered
+from scoresde.training.processes import gathered, in_pieces
 from scoresde.training.settings import Training
 from scoresde.training.tally import Tally
+
+if TYPE_CHECKING:
+    from scoresde.training.sharding import Pieces
 
 __all__ = ["Run"]
 
@@ -32,7 +37,7 @@ class Run:
     """A training run between two updates: all that changes while it goes on.
 
     Args:
-        model: Moved to the accelerator's device.
+        model: Moved to the accelerator's device; a network that is trained in pieces stays on the CPU as a whole.
         data: See `scoresde.training.train`.
         settings: Of the run.
         accelerator: Device, processes, precision.
@@ -56,31 +61,50 @@ class Run:
         self.model, self.settings, self.accelerator = model, settings, accelerator
         self.shards = settings.accumulate * accelerator.num_processes
         self.batches = Batches(model, data, settings, accelerator.device, self.shards)
-        model.to(accelerator.device)
+        self._in_pieces = in_pieces(accelerator)
+        model.to("cpu" if self._in_pieces else accelerator.device)
         self.average = None if settings.ema is None else Average(model.net)
         self.averaged = model if self.average is None else _with_net(model, self.average.net)
         self.lengths = [Average(model.net) for _ in settings.lengths]
         self._powers = [power_of(length) for length in settings.lengths]
         self.learning = Learning(settings.loss, model.sde, accelerator)
-        self.optimizer = torch.optim.AdamW(
-            self.weights, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizer = _adamw(self.weights, settings)
         self.step = 0
         self.tally = Tally()
         self._unread: list[Tensor] = []
         self.history: list[tuple[int, float]] = []
         self._working = model
+        self._pieces: Pieces | None = None
+        self._moving = self.optimizer
 
     def start(self) -> None:
         """Training mode, no old gradients, and a network that exchanges gradients where there are several processes."""
         self.model.train()
         self.optimizer.zero_grad()
-        if self.accelerator.num_processes > 1:
+        if self._in_pieces:
+            from scoresde.training.sharding import Pieces  # half a second, for few runs
+
+            self._pieces = Pieces(self.model.net, self.accelerator)
+            self._working = _with_net(self.model, self._pieces.net)
+            self._moving = _adamw(self._pieces.moved, self.settings)
+            self._pieces.cut_optimizer(self.optimizer, self._moving)
+        elif self.accelerator.num_processes > 1:
             self._working = _with_net(self.model, self.accelerator.prepare_model(self.model.net))
         for average in self.averages:
-            average.follow(self.model.net)
+            if self._pieces is None:
+                average.follow(self.model.net)
+            else:
+                average.follow_pieces(self._pieces)
             if self.step == 0:  # processes that began with other weights have those of the main one now
                 average.copy()
+
+    def gather(self) -> None:
+        """Makes model, averages and optimiser whole where they are in pieces; every process must."""
+        if self._pieces is not None:
+            self._pieces.gather([share.detach() for share in self._pieces.shares], self.model.net)
+            self._pieces.gather_optimizer(self._moving, self.optimizer)
+            for average in self.averages:
+                average.gather(self._pieces)
 
     @property
     def averages(self) -> list[Average]:
@@ -89,7 +113,7 @@ class Run:
 
     def stop(self) -> None:
         """Evaluation mode, and the network as it was given."""
-        if self._working is not self.model:
+        if self._working is not self.model and self._pieces is None:
             self.accelerator.unwrap_model(self._working.net, keep_fp32_wrapper=False)
         self.optimizer.zero_grad()
         self.model.eval()
@@ -100,23 +124,34 @@ class Run:
         settings, scaler = self.settings, self.accelerator.scaler
         loss = self._gradient()
         if scaler is not None:
-            scaler.unscale_(self.optimizer)
-        norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.weights, settings.max_norm or math.inf))
+            scaler.unscale_(self._moving)
+        norm = self._clip()
         good = torch.isfinite(norm)
-        for group in self.optimizer.param_groups:
+        for group in self._moving.param_groups:
             group["lr"] = settings.lr_at(self.step + 1)
         if scaler is not None:
-            scaler.step(self.optimizer)
+            scaler.step(self._moving)
             scaler.update()
         else:  # GradScaler's protocol with optimisers: they skip what is not finite, without a word to the host
-            self.optimizer.found_inf = (~good).float()  # pyright: ignore[reportAttributeAccessIssue]
-            self.optimizer.step()
-        self.optimizer.zero_grad()
+            self._moving.found_inf = (~good).float()  # pyright: ignore[reportAttributeAccessIssue]
+            self._moving.step()
+        self._moving.zero_grad()
+        if self._pieces is not None:
+            self._pieces.net.zero_grad()
         self._unread.append(torch.stack([loss, norm.to(loss)]))
         self.learning.move(good)
         if scaler is None or bool(good):
             self._follow()
             self.step += 1
+
+    def _clip(self) -> Tensor:
+        """Shortens a gradient that is too long; returns its length before."""
+        limit = self.settings.max_norm or math.inf
+        if self._pieces is None:
+            return torch.nn.utils.clip_grad_norm_(self.weights, limit)
+        norm = torch.nn.utils.clip_grad_norm_(self._pieces.trained, limit)
+        self._pieces.pass_gradients()
+        return norm.full_tensor()  # pyright: ignore[reportAttributeAccessIssue]
 
     def _follow(self) -> None:
         if self.average is not None:
@@ -131,13 +166,21 @@ class Run:
         for part in range(settings.accumulate):
             x0, cond = self.batches.draw(self.step, part * accelerator.num_processes + accelerator.process_index)
             last = part == settings.accumulate - 1
-            with contextlib.nullcontext() if last else accelerator.no_sync(self._working.net):
+            with self._alone(last):
                 with contextlib.nullcontext() if settings.precision == "no" else accelerator.autocast():
                     each = self.learning.each(self._working, x0, **cond)
                 loss = each.mean() / (event_size(x0) * settings.accumulate)
                 (loss if accelerator.scaler is None else accelerator.scaler.scale(loss)).backward()
             losses.append(loss.detach().to(t.wide(x0.device)))
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _alone(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """In which gradients are exchanged only if the part is the ``last``."""
+        if self._pieces is not None:
+            self._pieces.net.set_requires_gradient_sync(last)  # pyright: ignore[reportCallIssue]
+        elif not last:
+            return self.accelerator.no_sync(self._working.net)
+        return contextlib.nullcontext()
 
     def look(self) -> Tally:
         """Reads losses and gradient norms of the updates since the last look: waits for the device."""
@@ -175,6 +218,10 @@ class Run:
         self.history.append((self.step, tally.mean))
         self.tally = Tally(skipped=self.tally.skipped)
         return tally
+
+
+def _adamw(weights: Sequence[nn.Parameter], settings: Training) -> torch.optim.AdamW:
+    return torch.optim.AdamW(weights, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True)
 
 
 def _with_net(model: ScoreModel, net: nn.Module) -> ScoreModel:
