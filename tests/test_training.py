@@ -17,6 +17,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import scoresde.loss
 import scoresde.times
@@ -30,7 +31,7 @@ from scoresde.model import ScoreModel
 from scoresde.nn import MLP
 from scoresde.parameterization import X0
 from scoresde.sde import VPSDE
-from scoresde.times import Importance
+from scoresde.times import Importance, Moments, Stratified
 from scoresde.training import Every, Training, loss_by_log_snr, train
 from scoresde.training.averages import Average
 from scoresde.training.batches import Batches
@@ -493,3 +494,29 @@ def test_accelerates_own_state_is_put_back_so_that_runs_may_differ_in_precision(
     train(small(), levels(), Training(steps=1, precision="bf16"), device="cpu")
     assert mine.mixed_precision == "no"
     assert os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no"
+
+
+class _Reads(TorchDispatchMode):
+    """Counts how often a value is read from the device: on a GPU each would be a wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+def test_neither_averages_nor_learned_times_read_a_value_in_an_update(accelerator):
+    counts = {}
+    for name, times, lengths in (("plain", Stratified(), ()), ("all", Moments(bins=4, memory=1), (0.05, 0.1))):
+        settings = Training(batch_size=8, loss=Loss(times=times), lengths=lengths)
+        run = Run(small(), levels(), settings, accelerator)
+        run.start()
+        for _ in range(3):
+            run.advance()
+        with _Reads() as reads:
+            run.advance()
+        counts[name] = reads.count
+    assert counts["all"] == counts["plain"]  # what is left looks at times, on the CPU alone
