@@ -4,9 +4,8 @@ Of all densities p of u the one $\propto \sqrt{E[L^2 \mid u]}$ gives the mean lo
 before its correction). On the OU process a schedule is only a clock, so a learned schedule with fixed end points is
 such a density: constant on cells, it is a monotone clock that is linear between them.
 
-What is learned is not part of these settings: a run holds it as tensors (`Learned.fresh`), moves it after each update
-by what all processes saw (`Learned.observed`, `Learned.moved`), and keeps it in its checkpoints. Nothing waits for the
-device.
+What is learned is no part of these settings: a run holds it as tensors (`Learned.fresh`), moves it after each update by
+what all processes saw (`Learned.observed`, `Learned.moved`) and saves it. Nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -146,7 +145,7 @@ class _ByMoments(Learned):
 
     def moved(self, state: State, seen: Tensor, sde: SDE) -> State:
         """A running mean in which the past weighs as at most ``memory`` losses."""
-        before = state["seen"].clamp(max=float(self.memory))
+        before = state["seen"].clamp(max=self.memory)
         squares = (before * state["squares"] + seen[1]) / (before + seen[0]).clamp(min=1.0)
         return {"seen": state["seen"] + seen[0], "squares": torch.where(seen[0] > 0, squares, state["squares"])}
 
