@@ -1,12 +1,20 @@
-"""`scoresde likelihood`: how likely are data under a trained model?"""
+"""`scoresde likelihood`: how likely are data under a trained model, and how far can the number be trusted?"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from scoresde.cli import options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoresde.data import Description
+    from scoresde.likelihood import Trace
+    from scoresde.model import ScoreModel
 
 __all__ = ["likelihood"]
 
@@ -17,13 +25,22 @@ def likelihood(
         None, "--data", help="Name or file; default: what the model was trained on.", show_default=False
     ),
     part: str = typer.Option("test", "--part", help="test or train."),
-    limit: int = typer.Option(None, "--limit", help="Only the first so many."),
-    trace: str = typer.Option(None, "--trace", help='"Exact()" or "Hutchinson(probes=8)"; default by dimension.'),
-    draws: int = typer.Option(1, "--draws", help="Dequantisation draws per event, for levels."),
-    tolerance: float = typer.Option(0.1, "--tolerance", help="Of a step of the path, in units of the noise's scale."),
-    seed: int = typer.Option(0, "--seed", help="Of dequantisation and trace probes."),
+    limit: int = typer.Option(None, "--limit", min=1, help="Only the first so many."),
+    trace: str = options.TRACE,
+    stderr: float = options.STDERR,
+    nodes: int = options.NODES,
+    tolerance: float = options.TOLERANCE,
+    max_nfe: int = options.MAX_NFE,
+    strict: bool = options.STRICT,
+    draws: int = options.DRAWS,
+    dequantization: str = options.DEQUANTIZATION,
+    bound: bool = options.BOUND,
+    steps: list[int] = options.STEPS,
+    evaluations: int = options.EVALUATIONS,
+    seed: int = typer.Option(0, "--seed", help="Of dequantisation, trace probes and the bounds' noise."),
     batch_size: int = typer.Option(512, "--batch-size", help="Events at once."),
     out: Path = typer.Option(None, "--out", help="A .csv with one line per event."),
+    plot: Path = typer.Option(None, "--plot", help="A .png with the histogram."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
     bins: int = options.BINS,
     test_fraction: float = options.TEST,
@@ -33,43 +50,100 @@ def likelihood(
 ) -> None:
     """Score data by the probability-flow ODE: bits per dimension of levels, nats otherwise.
 
+    With the number comes its error budget: what the random trace, the path, the quadrature, the prior and the noise at
+    tau_min may add. --bound puts the bounds in continuous time and along a chain of steps beside it.
+
     For example:
 
         scoresde likelihood runs/digits --limit 100
 
-        scoresde likelihood runs/digits --trace "Hutchinson(probes=8)" --out values.csv
+        scoresde likelihood runs/digits --draws 4 --bound --plot bits.png --out bits.csv
+
+        scoresde likelihood runs/digits --trace "Hutchinson(probes=8)" --stderr 0.2
 
         scoresde likelihood runs/faces --data faces.npy --bins 256
     """
-    from scoresde.cli import show
+    from scoresde.cli import scores, show
     from scoresde.cli.objects import load_data, load_model, parse, place
-    from scoresde.compare import Scoring
-    from scoresde.compare.score import each_score
-    from scoresde.likelihood import Trace
-    from scoresde.likelihood.trace import default_trace
+    from scoresde.compare import Bounds, Scoring
+    from scoresde.compare.score import score
+    from scoresde.likelihood import Dequantization
     from scoresde.spec import nearest
 
+    if plot is not None and plot.suffix != ".png":
+        raise ValueError(f"--plot must end in .png, got {plot}; numbers go to --out.")
     place(out)
+    place(plot, "--plot")
+    if part not in ("test", "train"):
+        raise ValueError(f"no part of the data is named {part!r}; {nearest(part, ('test', 'train'))}")
+    law = None if dequantization is None else parse(dequantization, Dequantization)
     model = load_model(checkpoint, device, raw)
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
-    chosen = default_trace(model.data.dims) if trace is None else parse(trace, Trace)
-    how = Scoring(chosen, tolerance, limit, batch_size, seed, draws)
-    if part not in ("test", "train"):
-        raise ValueError(f"no part of the data is named {part!r}; {nearest(part, ('test', 'train'))}")
+    if model.data.bins is None and (law is not None or draws is not None):
+        raise ValueError(
+            "bits per dimension need quantised data with their bins and scale, and only such levels are dequantised, "
+            f"got {model.data.name!r} with bins=None; train on levels (a file with --bins 256), or leave --draws and "
+            "--dequantization out and read nats."
+        )
+    how = Scoring(
+        chosen_trace(trace, stderr, model.data),
+        tolerance,
+        limit,
+        batch_size,
+        seed,
+        1 if draws is None else draws,
+        nodes,
+        law,
+        max_nfe,
+        strict,
+        Bounds(evaluations, tuple(steps)) if bound else None,
+    )
     loaded = load_data(model.data.name if data is None else data, bins, test_fraction, split_seed)
     events = loaded.test if part == "test" else loaded.train
-    model.data.validate(events)
-    values, stderr, summary = each_score(model, events, how, progress=not quiet)
-    show.settings(
-        {
-            "data": f"{loaded.description.name}, {part} part, {summary['events']} events",
-            summary["unit"]: f"{summary['value']:.4f} ± {summary['stderr']:.4f} (over the events)",
-            "probes add": f"± {summary['probe_stderr']:.4f}",
-            "network calls": str(summary["nfe"]),
-        }
-    )
+    check(model, events)
+    found = score(model, events, how, progress=not quiet, tell=None if quiet else lambda name: show.say(f"the {name}"))
+    scores.report(found, about=f"{loaded.description.name}, {part} part", asked=stderr, dims=model.data.dims)
     if out is not None:
-        lines = [f"{i},{v:.6f},{e:.6f}" for i, (v, e) in enumerate(zip(values.tolist(), stderr.tolist()))]
-        out.write_text("\n".join([f"index,{summary['unit']},probe_stderr", *lines]) + "\n", encoding="utf-8")
-        show.done(f"{len(lines)} values in {out}")
+        show.done(f"{scores.write(found, out)} lines in {out}")
+    if plot is not None:
+        scores.draw(found, plot, loaded.description.name)
+        show.done(f"the histogram is {plot}")
+
+
+def check(model: ScoreModel, events: Tensor) -> None:
+    """Refuses data that the model does not describe.
+
+    Raises:
+        ValueError: If levels are wanted and there are none, a shape does not fit, or a value is out of range.
+    """
+    about = model.data
+    assert about is not None
+    if about.bins is not None and events.is_floating_point():
+        raise ValueError(
+            f"bits per dimension need levels 0 … {about.bins - 1} of {about.name!r}, got {events.dtype}; if the file "
+            f"holds levels, say --bins {about.bins}."
+        )
+    about.validate(events)
+
+
+def chosen_trace(text: str | None, stderr: float | None, about: Description) -> Trace:
+    """The trace that was asked for, or the one that suits the dimension; with a requested standard error.
+
+    Raises:
+        ValueError, TypeError: If the text is no trace, or an exact one is asked for an error.
+    """
+    from dataclasses import replace
+
+    from scoresde.cli.objects import parse
+    from scoresde.likelihood import Hutchinson, Trace
+    from scoresde.likelihood.trace import default_trace
+
+    trace = default_trace(about.dims) if text is None else parse(text, Trace)
+    if stderr is None:
+        return trace
+    if isinstance(trace, Hutchinson):
+        return replace(trace, stderr=stderr)
+    if text is not None:
+        raise ValueError(f"--stderr asks for random probes, got --trace {text!r}, which has no error; leave one out.")
+    return trace

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from scoresde.data import Data
     from scoresde.model import ScoreModel
 
-__all__ = ["chosen_device", "families", "known", "load_data", "load_model", "parse", "parse_network"]
+__all__ = ["chosen_device", "families", "known", "load_data", "load_model", "parse", "parse_network", "place"]
 
 _T = TypeVar("_T")
 
 
-def place(out: Path | None) -> None:
-    """Makes the folder for an output before any work is done.
+def place(out: Path | None, option: str = "--out") -> None:
+    """Makes the folder for an output, named by an option, before any work is done.
 
     Raises:
         OSError: If there can be none, or the output is a folder itself.
@@ -31,10 +31,10 @@ def place(out: Path | None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"--out needs a folder to write to, {out.parent} is none ({error.strerror}); choose another."
+            f"{option} needs a folder to write to, {out.parent} is none ({error.strerror}); choose another."
         ) from error
     if out.is_dir():
-        raise IsADirectoryError(f"--out must name a file, {out} is a folder; choose a name inside of it.")
+        raise IsADirectoryError(f"{option} must name a file, {out} is a folder; choose a name inside of it.")
 
 
 def families() -> dict[str, type]:
@@ -53,6 +53,7 @@ def families() -> dict[str, type]:
         "--parameterization": parameterization.Parameterization,
         "--network": nn.Module,
         "--trace": likelihood.Trace,
+        "--dequantization": likelihood.Dequantization,
     }
 
 

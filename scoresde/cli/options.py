@@ -6,20 +6,33 @@ import typer
 
 __all__ = [
     "BINS",
+    "BOUND",
     "DATA",
+    "DEQUANTIZATION",
     "DEVICE",
+    "DRAWS",
+    "EVALUATIONS",
+    "MAX_NFE",
     "NETWORK",
+    "NODES",
     "PARAMETERIZATION",
     "PROCESS",
     "QUIET",
     "SCHEDULE",
     "SPLIT",
+    "STDERR",
+    "STEPS",
+    "STRICT",
     "TEST",
     "TIMES",
+    "TOLERANCE",
+    "TRACE",
 ]
 
 _MODEL = "Model"
 _DATA = "Data"
+_NUMBER = "The number and its error"
+_BOUNDS = "Bounds beside it"
 
 DATA = typer.Option(
     ...,
@@ -48,3 +61,39 @@ TIMES = typer.Option(
 
 DEVICE = typer.Option(None, "--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one.")
 QUIET = typer.Option(False, "--quiet", "-q", help="No progress bars.")
+
+TRACE = typer.Option(
+    None,
+    "--trace",
+    help='Of the divergence: "Exact()", "Hutchinson(probes=8)"; default exact up to 16 dimensions.',
+    rich_help_panel=_NUMBER,
+)
+STDERR = typer.Option(
+    None, "--stderr", help="Standard error of the trace per event, nats: probes are added.", rich_help_panel=_NUMBER
+)
+NODES = typer.Option(40, "--nodes", help="Where along the path the divergence is looked at.", rich_help_panel=_NUMBER)
+TOLERANCE = typer.Option(
+    0.1, "--tolerance", help="Of a step of the path, in units of the noise's scale.", rich_help_panel=_NUMBER
+)
+MAX_NFE = typer.Option(
+    10_000, "--max-nfe", help="Network calls on one path before it is given up.", rich_help_panel=_NUMBER
+)
+STRICT = typer.Option(
+    False, "--strict", help="Fail if an event is given up, instead of leaving it out.", rich_help_panel=_NUMBER
+)
+DRAWS = typer.Option(
+    None, "--draws", help="Dequantisation draws per event, for levels; default 1.", rich_help_panel=_NUMBER
+)
+DEQUANTIZATION = typer.Option(
+    None,
+    "--dequantization",
+    help='Where in its cell a level lies: "Uniform()" (default), "TruncatedNormal(std=0.1)".',
+    rich_help_panel=_NUMBER,
+)
+BOUND = typer.Option(
+    False, "--bound", help="Also the bounds in continuous time and along a chain.", rich_help_panel=_BOUNDS
+)
+STEPS = typer.Option([100, 1000], "--steps", help="Steps of the chain; once for each.", rich_help_panel=_BOUNDS)
+EVALUATIONS = typer.Option(
+    32, "--evaluations", help="Network calls per event and bound, a multiple of 8.", rich_help_panel=_BOUNDS
+)

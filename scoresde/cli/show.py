@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from scoresde.compare import Recipe
     from scoresde.data import Data
 
-__all__ = ["about", "done", "recipe", "say", "settings", "table"]
+__all__ = ["about", "done", "histogram", "recipe", "say", "settings", "table"]
 
 
 def settings(lines: Mapping[str, str]) -> None:
@@ -47,6 +48,26 @@ def done(text: str, then: str | None = None) -> None:
     console.print(Text.assemble(("✓ ", "bold green"), text))
     if then:
         console.print(Text.assemble(("  next: ", "dim"), then))
+
+
+def histogram(values: Sequence[float], unit: str, rows: int = 12) -> None:
+    """How values are spread: one bar per interval of equal width, with its count."""
+    import numpy as np
+
+    if not len(values):
+        return
+    counts, edges = np.histogram(values, bins=min(rows, max(1, len(values))))
+    digits = max(0, 2 - math.floor(math.log10(max(edges[1] - edges[0], 1e-12))) - 1)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(justify="right", style="dim", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(justify="right", style="dim")
+    for count, low, high in zip(counts.tolist(), edges, edges[1:]):
+        bar = Text("█" * round(40 * count / max(counts)), style="cyan")
+        grid.add_row(f"{low:.{digits}f} … {high:.{digits}f}", bar, str(count))
+    console = Console()
+    console.print(Text(f"events by {unit}", style="dim"))
+    console.print(grid)
 
 
 def about(data: Data) -> str:

@@ -73,8 +73,8 @@ class Examination:
         said["parameters"] = sum(p.numel() for p in model.parameters())
         said["checkpoint"] = None if trained.checkpoint is None else str(trained.checkpoint.relative_to(self.out))
         with stages("likelihood"):
-            tell("scoring held-out data by the probability-flow ODE")
-            said["likelihood"] = score(model, self.data.test, self.plan.scoring, self.progress)
+            tell("scoring held-out data by the probability-flow ODE, and by bounds")
+            said |= score(model, self.data.test, self.plan.scoring, self.progress).said()
         with stages("error by noise level"):
             said["error_by_noise"] = error_by_noise(model, self.yardstick.held_out)
         said["samples"] = []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from scoresde.compare.bounds import Bounds
+from scoresde.compare.likelihood import Scoring
 from scoresde.compare.recipe import Recipe
-from scoresde.compare.score import Scoring
 from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, Sampler
 from scoresde.weighting import ELBO, Simple, Weighting
 
@@ -33,7 +34,7 @@ class Comparison:
     samplers: tuple[Sampler, ...] = (DDPM(steps=1000), EulerMaruyama(steps=500), ODE(), DDIM(steps=50))
     seeds: tuple[int, ...] = (0,)
     n: int | None = None
-    scoring: Scoring = Scoring()
+    scoring: Scoring = Scoring(draws=2, bounds=Bounds())
     shown: int = 36
 
     def __post_init__(self) -> None:
@@ -57,7 +58,7 @@ def shorter(recipe: Recipe, plan: Comparison, keep_samplers: bool = False) -> tu
         keep_samplers: Leave the samplers as they are.
     """
     short = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
-    scoring = replace(plan.scoring, limit=24, tol=1.0)
+    scoring = replace(plan.scoring, limit=24, tol=1.0, bounds=plan.scoring.bounds and Bounds(evaluations=8))
     plan = replace(plan, n=plan.n or 60, scoring=scoring, samplers=plan.samplers if keep_samplers else short)
     settings = replace(recipe.training, steps=min(recipe.training.steps, 60), warmup=10)
     return replace(recipe, training=settings), plan

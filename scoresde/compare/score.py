@@ -1,8 +1,8 @@
-"""How well does a model know held-out data? By its likelihood, and by its error at each noise level."""
+"""How well does a model know held-out data? By likelihood, by bounds on it, and by its error at each noise level."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,82 +10,51 @@ import torch
 from torch import Tensor
 
 from scoresde import ou
-from scoresde.likelihood import Adaptive, Hutchinson, Trace, bits_per_dim, log_prob
+from scoresde.compare.bounds import Bounded, bound_events
+from scoresde.compare.likelihood import Scored, Scoring, score_events
 from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 from scoresde.training import loss_by_log_snr
 from scoresde.weighting import Weighting, canonical
 
-__all__ = ["Scoring", "canonical_weights", "each_score", "error_by_noise", "score"]
+__all__ = ["Scores", "canonical_weights", "error_by_noise", "score"]
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """How held-out data are scored.
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What is known of the likelihood of held-out events.
 
     Attributes:
-        trace: Of the divergence; None is exact up to 16 dimensions, else 2 random probes, whose noise the mean
-            over many events takes out.
-        tol: Of the path (see `scoresde.likelihood.Adaptive`).
-        limit: Most held-out events that are scored; None is all.
-        batch_size: Events at once.
-        seed: Of dequantisation and probes.
-        draws: Dequantisation draws per event, where the data are levels.
+        ode: By the probability-flow ODE.
+        bounds: On the same events.
     """
 
-    trace: Trace | None = None
-    tol: float = 0.1
-    limit: int | None = 1000
-    batch_size: int = 512
-    seed: int = 0
-    draws: int = 1
+    ode: Scored
+    bounds: list[Bounded]
+
+    def said(self) -> dict[str, Any]:
+        """JSON: ``likelihood``, and ``bounds`` with how far each is from it."""
+        return {"likelihood": self.ode.said(), "bounds": [bound.said(self.ode.value) for bound in self.bounds]}
 
 
-def score(model: ScoreModel, events: Tensor, how: Scoring, progress: bool = False) -> dict[str, Any]:
+def score(
+    model: ScoreModel, events: Tensor, how: Scoring, progress: bool = False, tell: Callable[[str], None] | None = None
+) -> Scores:
     """Likelihood of held-out data: bits per dimension of quantised data, else nats per event, in data units.
 
     Args:
         model: Carries the data's description.
         events: Data units, ``(n, *D)``.
         how: The settings.
-        progress: Show a bar.
-
-    Returns:
-        ``unit`` ("bits/dim", the lower the better, or "nats", the higher), ``value``, its ``stderr`` over the events,
-        ``probe_stderr`` (over the trace's probes alone), ``events``, ``nfe``.
+        progress: Show bars.
+        tell: Is told the name of each bound before it is estimated.
     """
-    return each_score(model, events, how, progress)[2]
-
-
-def each_score(
-    model: ScoreModel, events: Tensor, how: Scoring, progress: bool = False
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """As `score`, after each event's value and its standard error over the probes, both ``(n,)``."""
-    about, device = model.data, next(model.parameters()).device
-    assert about is not None
-    y = events[: how.limit].to(device)
-    trace = how.trace if how.trace is not None or about.dims <= 16 else Hutchinson(probes=2)
-    settings: dict[str, Any] = {"trace": trace, "solver": Adaptive(how.tol), "batch_size": how.batch_size}
-    settings |= {"generator": torch.Generator(device).manual_seed(how.seed), "progress": progress}
-    if about.bins is not None:
-        found = bits_per_dim(model, y, draws=how.draws, **settings)
-        values, probes, nfe, unit = found.bits, found.probe_stderr, found.nfe, "bits/dim"
-    else:
-        scored = log_prob(model, about.to_model(y), **settings)
-        values, probes, nfe, unit = scored.log_prob + about.log_det, scored.stderr, scored.nfe, "nats"
-    count = len(values)
-    return (
-        values,
-        probes,
-        {
-            "unit": unit,
-            "value": float(values.mean()),
-            "stderr": float(values.std()) / math.sqrt(count) if count > 1 else math.nan,
-            "probe_stderr": float(probes.square().sum().sqrt()) / count,
-            "events": count,
-            "nfe": int(nfe.max()) if count else 0,
-        },
-    )
+    y = events[: how.limit].to(next(model.parameters()).device)
+    ode = score_events(model, y, how, progress)
+    if how.bounds is None:
+        return Scores(ode, [])
+    settings: dict[str, Any] = {"law": how.dequantization, "seed": how.seed, "batch_size": how.batch_size}
+    return Scores(ode, bound_events(model, y, how.bounds, progress=progress, tell=tell, **settings))
 
 
 def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: int = 0) -> dict[str, Any]:

@@ -6,8 +6,9 @@ lays pictures side by side, and the templates hold the words. Nothing is compute
 
 from __future__ import annotations
 
+from scoresde.report.histogram import save_histogram
 from scoresde.report.page import write
 from scoresde.report.story import tell
 from scoresde.report.tiles import picture, save_picture
 
-__all__ = ["picture", "save_picture", "tell", "write"]
+__all__ = ["picture", "save_histogram", "save_picture", "tell", "write"]

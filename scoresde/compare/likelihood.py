@@ -1,0 +1,184 @@
+"""What is each event's likelihood by the probability-flow ODE, and how far can the number be trusted?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde.compare.bounds import Bounds, mean
+from scoresde.likelihood import (
+    Adaptive,
+    BitsPerDim,
+    Budget,
+    Dequantization,
+    Hutchinson,
+    LogProb,
+    Status,
+    Trace,
+    bits_per_dim,
+    log_prob,
+)
+from scoresde.model import ScoreModel
+
+__all__ = ["Scored", "Scoring", "score_events"]
+
+_NORMAL = 1.96  # half of a 95 % interval, in standard errors
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How held-out data are scored.
+
+    Attributes:
+        trace: Of the divergence; None is exact up to 16 dimensions, else 2 random probes, whose noise the mean
+            over many events takes out.
+        tol: Of the path (see `scoresde.likelihood.Adaptive`).
+        limit: Most held-out events that are scored; None is all.
+        batch_size: Events at once.
+        seed: Of dequantisation, probes, and the noise of bounds.
+        draws: Dequantisation draws per event, where the data are levels; two or more show what they add.
+        nodes: Where the divergence is looked at, per event.
+        dequantization: Where in its cell a level lies; None is uniform.
+        max_nfe: Network calls on an event's path before it is given up.
+        strict: Raise where an event does not arrive; else it is left out of the mean and counted.
+        bounds: What else is estimated, or None.
+    """
+
+    trace: Trace | None = None
+    tol: float = 0.1
+    limit: int | None = 1000
+    batch_size: int = 512
+    seed: int = 0
+    draws: int = 1
+    nodes: int = 40
+    dequantization: Dequantization | None = None
+    max_nfe: int = 10_000
+    strict: bool = False
+    bounds: Bounds | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Likelihoods of events, NaN where one did not arrive.
+
+    Attributes:
+        unit: "bits/dim", the lower the better, or "nats" in data units, the higher.
+        value: ``(n,)`` float64.
+        low, high: ``(n,)``, 95 % interval of the model's own number: over the probes, widened by solver and quadrature.
+        stderr: ``(n,)``, over the probes; 0 for an exact trace.
+        draw_stderr: ``(n,)``, over the draws and their probes; NaN for one draw.
+        budget: Errors by name, nats, ``(n,)`` each; with the gap of the dequantisation where there are several draws.
+        status: ``(n,)`` int64, a `scoresde.likelihood.Status` each.
+        nfe: ``(n,)`` int64, network calls.
+        products: ``(n,)`` int64, Jacobian products, or None where they are not counted.
+        draws: Of the dequantisation; 0 for data that need none.
+    """
+
+    unit: str
+    value: Tensor
+    low: Tensor
+    high: Tensor
+    stderr: Tensor
+    draw_stderr: Tensor
+    budget: dict[str, Tensor]
+    status: Tensor
+    nfe: Tensor
+    products: Tensor | None
+    draws: int
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """How many events did not arrive, by the name of their status."""
+        counts = {status.name: int((self.status == status).sum()) for status in Status if status != Status.ARRIVED}
+        return {name: count for name, count in counts.items() if count}
+
+    def said(self) -> dict[str, Any]:
+        """JSON: means over the events that arrived, and their standard errors over events, probes and draws."""
+        there = self.status == Status.ARRIVED
+        count = int(there.sum())
+
+        def error(each: Tensor) -> float:
+            return float(each[there].square().sum().sqrt()) / max(count, 1)
+
+        return {
+            "unit": self.unit,
+            **mean(self.value[there]),
+            "probe_stderr": error(self.stderr),
+            "draw_stderr": error(self.draw_stderr) if self.draws > 1 else None,
+            "draws": self.draws,
+            "events": count,
+            "lost": self.lost,
+            "nfe": int(self.nfe.max()) if len(self.nfe) else 0,
+            "products": None if self.products is None else float(self.products.double().mean()),
+            "budget": {name: float(each[there].mean()) for name, each in self.budget.items()},
+        }
+
+
+def score_events(model: ScoreModel, y: Tensor, how: Scoring, progress: bool = False) -> Scored:
+    """Bits per dimension of levels, by dequantisation, else nats in data units.
+
+    Args:
+        model: Carries the data's description.
+        y: Data units, ``(n, *D)``, on the model's device.
+        how: The settings; its ``limit`` is not applied.
+        progress: Show a bar.
+
+    Raises:
+        ValueError, RuntimeError: As `scoresde.likelihood.log_prob` and `scoresde.likelihood.bits_per_dim`.
+    """
+    about = model.data
+    assert about is not None
+    trace = how.trace if how.trace is not None or about.dims <= 16 else Hutchinson(probes=2)
+    generator = torch.Generator(y.device).manual_seed(how.seed)
+    settings: dict[str, Any] = {"trace": trace, "solver": Adaptive(how.tol, how.max_nfe), "nodes": how.nodes}
+    settings |= {"generator": generator, "batch_size": how.batch_size, "strict": how.strict, "progress": progress}
+    if about.bins is None:
+        return _nats(log_prob(model, about.to_model(y), **settings), about.log_det)
+    return _bits(bits_per_dim(model, y, draws=how.draws, dequantization=how.dequantization, **settings))
+
+
+def _nats(found: LogProb, log_det: float) -> Scored:
+    low, high = found.interval()
+    unknown = torch.full_like(found.log_prob, math.nan)
+    return Scored(
+        "nats",
+        found.log_prob + log_det,
+        low + log_det,
+        high + log_det,
+        found.stderr,
+        unknown,
+        _by_name(found.budget),
+        found.status,
+        found.nfe,
+        found.products,
+        0,
+    )
+
+
+def _bits(found: BitsPerDim) -> Scored:
+    nat, draws = found.dims * math.log(2), len(found.per_draw)
+    half = _NORMAL * found.probe_stderr + (found.budget.solver + found.budget.quadrature) / nat
+    scatter = found.per_draw.std(0) / math.sqrt(draws) if draws > 1 else torch.full_like(found.bits, math.nan)
+    budget = _by_name(found.budget) | ({"dequantisation": found.dequantization} if draws > 1 else {})
+    products = getattr(found, "products", None)
+    return Scored(
+        "bits/dim",
+        found.bits,
+        found.bits - half,
+        found.bits + half,
+        found.probe_stderr,
+        scatter,
+        budget,
+        found.status,
+        found.nfe,
+        products,
+        draws,
+    )
+
+
+def _by_name(budget: Budget) -> dict[str, Tensor]:
+    return {field.name: getattr(budget, field.name) for field in fields(budget)}
