@@ -520,3 +520,18 @@ def test_neither_averages_nor_learned_times_read_a_value_in_an_update(accelerato
             run.advance()
         counts[name] = reads.count
     assert counts["all"] == counts["plain"]  # what is left looks at times, on the CPU alone
+
+
+def test_levels_are_spread_over_their_cells_anew_or_kept_at_the_centres() -> None:
+    data = levels(20)
+    spread, centres = (Batches(small(), data, Training(batch_size=20, dequantize=d), CPU, 1) for d in (True, False))
+    about = data.description
+    index = centres.indices(0, 0)
+    exact = about.to_model(about.centre(data.train[index]))
+    assert torch.equal(centres.draw(0, 0)[0], exact)
+    x0, later = spread.draw(0, 0)[0], spread.draw(1, 0)[0]
+    assert not torch.equal(x0, exact)
+    assert torch.equal(about.to_data(x0), data.train[index])
+    assert not torch.equal(x0[0], later[0])
+    with pytest.raises(TypeError, match="dequantize must be True or False, got 'centre'"):
+        Training(dequantize="centre")  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def derive(*numbers: int) -> int:
 
 
 class Batches:
-    """The shards of every step, in model units on the device, quantised data freshly dequantised.
+    """The shards of every step, in model units on the device, quantised data freshly dequantised, or at their centres.
 
     Args:
         model: Its network's type is the events'; takes the data's description and event shape if it has none.
@@ -98,8 +98,9 @@ class Batches:
     def _to_model(self, events: Tensor) -> Tensor:
         about = self.description
         if about is not None:
-            whole = about.bins is not None and not events.is_floating_point()
-            events = about.to_model(about.dequantise(events) if whole else events)
+            if about.bins is not None and not events.is_floating_point():
+                events = about.dequantise(events) if self.settings.dequantize else about.centre(events)
+            events = about.to_model(events)
         return events.to(self.dtype)
 
     def _order(self, epoch: int) -> Tensor:

@@ -34,6 +34,9 @@ class Training:
         precision: "no" (the weights' own), "bf16" or "fp16" (autocast; fp16 needs a GPU). Weights, schedule and loss
             stay in full precision.
         accumulate: Parts into which each process cuts its share of a batch, to save memory.
+        dequantize: Spread levels uniformly over their cells, anew in each update, as a density of them needs. False
+            trains on the cells' centres, as a bound with a discretised decoder does: only then does the model learn
+            where in its cell a level lies.
         label_dropout: Probability that a label is replaced by the network's null label, where it has one.
         patience: Updates in a row with a gradient that is not finite (each is skipped) before training stops.
         seed: Fixes data order and every random number; the initial weights are the model's.
@@ -57,6 +60,7 @@ class Training:
     lengths: tuple[float, ...] = ()
     precision: str = "no"
     accumulate: int = 1
+    dequantize: bool = True
     label_dropout: float = 0.1
     patience: int = 20
     seed: int = 0
@@ -72,6 +76,8 @@ class Training:
             )
         if not isinstance(self.loss, Loss):
             raise TypeError(f"loss must be a Loss, got {self.loss!r}; write Loss(weighting=MinSNR()), say.")
+        if not isinstance(self.dequantize, bool):
+            raise TypeError(f"dequantize must be True or False, got {self.dequantize!r}.")
         for name in ("betas", "lengths"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for length in self.lengths:
