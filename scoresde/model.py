@@ -87,7 +87,7 @@ class ScoreModel(Model):
         data: The description of the data it was trained on: the one source of their scaling.
         learned_variance: The network returns two values per element, as ``(B, *D, 2)`` (this package's ``outputs=2``)
             or as twice the channels, ``(B, 2C, …)``. The second, from [-1, 1], is the prediction's ``mix`` in [0, 1]
-            (not clamped), which ``DDPM(rev_var="learned")`` reads. ``Loss(hybrid=0.001)`` trains both, other losses the first only.
+            (not clamped), which ``DDPM(rev_var="learned")`` reads. ``Loss(hybrid=0.001)`` trains it too.
 
     Raises:
         ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`), or
