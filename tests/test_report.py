@@ -15,7 +15,8 @@ from PIL import Image
 from scoresde.compare.record import write as record
 from scoresde.data import Description
 from scoresde.report import picture, save_picture, write
-from scoresde.report.story import Number, duration, mean, tell
+from scoresde.report.numbers import Number, duration, mean
+from scoresde.report.story import tell
 from scoresde.report.tiles import enlarged, grid, is_picture, to_bytes
 
 SAMPLERS = ["DDPM(steps=10)", "ODE(method='dopri5')"]

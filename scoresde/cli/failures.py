@@ -16,6 +16,12 @@ __all__ = ["shown"]
 _ASKED = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _WENT = (RuntimeError, OSError, FloatingPointError, MemoryError)
 
+_OPTIONS = {
+    "resume=True": "--resume",
+    "run_dir": "--out",
+    "raise max_nfe, or set strict=False": "raise --max-nfe, or leave --strict out",
+}
+
 
 def shown(command: Callable[..., Any]) -> Callable[..., Any]:
     """The command, with errors and warnings as sentences; a traceback too where ``SCORESDE_TRACEBACK`` is set.
@@ -44,7 +50,7 @@ def shown(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _in_options(text: str) -> str:
     """Remedies that name arguments of Python name the command's options instead."""
-    for argument, option in {"resume=True": "--resume", "run_dir": "--out"}.items():
+    for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
     return text
 

@@ -42,6 +42,8 @@ def report(found: Scores, about: str, asked: float | None, dims: int) -> None:
     columns = ("held out", ode["unit"], "± events", "± draws", "calls", *(("bound − ODE",) if bounds else ()))
     show.table(columns, [_line(ODE, ode), *((*_line(b["name"], b), _difference(b["over_ode"])) for b in bounds)])
     bits = 1.0 / (dims * math.log(2)) if ode["unit"] == "bits/dim" else None
+    if not ode["events"]:
+        return
     columns = ("error budget, mean over events", "nats", *(() if bits is None else ("bits/dim",)))
     show.table(columns, [_term(name, value, bits) for name, value in ode["budget"].items()])
     if ode["products"] is not None:
@@ -106,6 +108,7 @@ def _term(name: str, value: float, bits: float | None) -> tuple[str, ...]:
 def _met(found: Scores, asked: float) -> str:
     """Whether the trace's standard error came down to what was asked, event by event."""
     errors = found.ode.budget["trace"] * math.sqrt(max(found.ode.draws, 1))  # of one draw
+    errors = errors[~found.ode.value.isnan()]
     over = int((errors > asked).sum())
     if over:
         return (

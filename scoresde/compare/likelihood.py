@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from scoresde.compare.bounds import Bounds, mean
+from scoresde.compare.record import brief
 from scoresde.likelihood import (
     Adaptive,
     BitsPerDim,
     Budget,
     Dequantization,
+    Exact,
     Hutchinson,
     LogProb,
     Status,
     Trace,
+    Uniform,
     bits_per_dim,
     log_prob,
 )
@@ -66,6 +69,7 @@ class Scored:
     """Likelihoods of events, NaN where one did not arrive.
 
     Attributes:
+        settings: How they were made.
         unit: "bits/dim", the lower the better, or "nats" in data units, the higher.
         value: ``(n,)`` float64.
         low, high: ``(n,)``, 95 % interval of the model's own number: over the probes, widened by solver and quadrature.
@@ -78,6 +82,7 @@ class Scored:
         draws: Of the dequantisation; 0 for data that need none.
     """
 
+    settings: str
     unit: str
     value: Tensor
     low: Tensor
@@ -105,6 +110,7 @@ class Scored:
             return float(each[there].square().sum().sqrt()) / max(count, 1)
 
         return {
+            "settings": self.settings,
             "unit": self.unit,
             **mean(self.value[there]),
             "probe_stderr": error(self.stderr),
@@ -132,19 +138,22 @@ def score_events(model: ScoreModel, y: Tensor, how: Scoring, progress: bool = Fa
     """
     about = model.data
     assert about is not None
-    trace = how.trace if how.trace is not None or about.dims <= 16 else Hutchinson(probes=2)
+    trace = how.trace or (Exact() if about.dims <= 16 else Hutchinson(probes=2))
     generator = torch.Generator(y.device).manual_seed(how.seed)
     settings: dict[str, Any] = {"trace": trace, "solver": Adaptive(how.tol, how.max_nfe), "nodes": how.nodes}
     settings |= {"generator": generator, "batch_size": how.batch_size, "strict": how.strict, "progress": progress}
     if about.bins is None:
-        return _nats(log_prob(model, about.to_model(y), **settings), about.log_det)
-    return _bits(bits_per_dim(model, y, draws=how.draws, dequantization=how.dequantization, **settings))
+        return _nats(log_prob(model, about.to_model(y), **settings), about.log_det, brief(trace))
+    law = how.dequantization or Uniform()
+    said = f"{brief(law)}, {how.draws} draw{'s' if how.draws > 1 else ''}, {brief(trace)}"
+    return _bits(bits_per_dim(model, y, draws=how.draws, dequantization=law, **settings), said)
 
 
-def _nats(found: LogProb, log_det: float) -> Scored:
+def _nats(found: LogProb, log_det: float, settings: str) -> Scored:
     low, high = found.interval()
     unknown = torch.full_like(found.log_prob, math.nan)
     return Scored(
+        settings,
         "nats",
         found.log_prob + log_det,
         low + log_det,
@@ -159,13 +168,14 @@ def _nats(found: LogProb, log_det: float) -> Scored:
     )
 
 
-def _bits(found: BitsPerDim) -> Scored:
+def _bits(found: BitsPerDim, settings: str) -> Scored:
     nat, draws = found.dims * math.log(2), len(found.per_draw)
     half = _NORMAL * found.probe_stderr + (found.budget.solver + found.budget.quadrature) / nat
     scatter = found.per_draw.std(0) / math.sqrt(draws) if draws > 1 else torch.full_like(found.bits, math.nan)
     budget = _by_name(found.budget) | ({"dequantisation": found.dequantization} if draws > 1 else {})
     products = getattr(found, "products", None)
     return Scored(
+        settings,
         "bits/dim",
         found.bits,
         found.bits - half,

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from scoresde.report.ink import FAINT, GREY, INK, MARKERS, PAPER, SERIES
 from scoresde.report.story import Story
 
-__all__ = ["cost", "likelihoods", "noise_levels"]
+__all__ = ["bounds", "cost", "likelihoods", "noise_levels"]
 
 WIDTH = 10.0
 """Of every figure, inches."""
@@ -58,6 +58,33 @@ def likelihoods(story: Story) -> Figure:
     axes.tick_params(axis="y", length=0)
     better = "← better" if story.lower_is_better else "better →"
     axes.set_xlabel(f"held-out likelihood, {story.unit}\u2003{better}")
+    return figure
+
+
+def bounds(story: Story) -> Figure | None:
+    """One line per estimate, one colour per weighting: thin bars over events (or seeds), thick ones over draws."""
+    lines = story.bounds
+    if not lines:
+        return None
+    names, weightings = list(dict.fromkeys(line.name for line in lines)), story.said["weightings"]
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    for i, weighting in enumerate(weightings):
+        colour, shift = SERIES[i % len(SERIES)], 0.2 * (i - 0.5 * (len(weightings) - 1))
+        own = [line for line in lines if line.weighting == weighting]
+        places = [line.value.value or 0.0 for line in own]
+        rows = [len(names) - 1 - names.index(line.name) - shift for line in own]
+        thin, thick = ([part.error or 0.0 for part in parts] for parts in zip(*((e.value, e.drawn) for e in own)))
+        axes.errorbar(places, rows, xerr=thick, fmt="none", ecolor=colour, elinewidth=5, alpha=0.4)
+        style: dict[str, Any] = {"fmt": MARKERS[i % len(MARKERS)], "color": colour, "label": weighting}
+        axes.errorbar(places, rows, xerr=thin, capsize=3, markersize=6, elinewidth=1.4, **style)
+    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"{story.unit}\u2003{'← better' if story.lower_is_better else 'better →'}")
+    figure.legend(loc="outside right upper")
     return figure
 
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from scoresde.compare import Results, read
 from scoresde.report import charts, ink, pictures
-from scoresde.report.story import Story, duration, tell
+from scoresde.report.numbers import duration
+from scoresde.report.story import Story, tell
 
 __all__ = ["write"]
 
@@ -23,6 +24,7 @@ _FIGURES: dict[str, tuple[Draw, str]] = {
     "plane": (pictures.plane, "Density of the model and trajectories of every way back."),
     "cost": (lambda _, story: charts.cost(story), "Distance to held-out data against network calls."),
     "likelihoods": (lambda _, story: charts.likelihoods(story), "Held-out likelihood of each weighting."),
+    "bounds": (lambda _, story: charts.bounds(story), "Likelihood by the equation beside bounds on it."),
     "noise": (lambda _, story: charts.noise_levels(story), "Error and weight by log-SNR."),
 }
 

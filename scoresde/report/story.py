@@ -8,28 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from scoresde.report.bounds import Line, in_words, lines
+from scoresde.report.numbers import Number, duration, mean
 from scoresde.report.tiles import is_picture
 
-__all__ = ["Number", "Row", "Story", "tell"]
-
-
-@dataclass(frozen=True)
-class Number:
-    """A value and its uncertainty, either of which may be unknown."""
-
-    value: float | None
-    error: float | None = None
-
-    def text(self, digits: int = 3, factor: float = 1.0) -> str:
-        """The value, or a dash."""
-        return "–" if self.value is None else f"{factor * self.value:.{digits}f}".replace("-", "−")
-
-    def error_text(self, digits: int = 3, factor: float = 1.0) -> str:
-        """± and the error, or nothing."""
-        return "" if self.error is None else f"± {factor * self.error:.{digits}f}"
+__all__ = ["Row", "Story", "tell"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +109,16 @@ class Story:
         return [_likelihood(w, self.runs(w)) for w in self.said["weightings"]]
 
     @property
+    def bounds(self) -> list[Line]:
+        """The table of bounds, weighting by weighting, the ODE first; empty where none were estimated."""
+        return [line for weighting in self.said["weightings"] for line in lines(weighting, self.runs(weighting))]
+
+    @property
+    def in_words(self) -> str:
+        """Which bounds lie on which side of the ODE, as a clause."""
+        return in_words(self.bounds, self.lower_is_better)
+
+    @property
     def references(self) -> list[tuple[str, Number]]:
         """Likelihoods of models without a network."""
         return [(mark["name"], Number(mark["value"], mark["stderr"])) for mark in self.said["references"]]
@@ -157,23 +153,6 @@ def tell(said: dict[str, Any]) -> Story:
     return Story(said)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: ``8.2 s``, ``4 min 05 s``."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
-
-
-def mean(entries: list[dict[str, Any] | float | None]) -> Number:
-    """Of numbers, or of ``{"value", "stderr"}``, over seeds; see the module for its error."""
-    pairs = [(e, None) if not isinstance(e, dict) else (e["value"], e.get("stderr")) for e in entries]
-    values = [float(v) for v, _ in pairs if v is not None]
-    if not values:
-        return Number(None)
-    return Number(fmean(values), stdev(values) if len(values) > 1 else pairs[0][1])
-
-
 def _row(name: str, weighting: str | None, drawn: list[dict[str, Any]]) -> Row:
     def over(key: str) -> Number:
         return mean([d.get(key) for d in drawn])
@@ -191,8 +170,8 @@ def _likelihood(weighting: str, runs: list[dict[str, Any]]) -> Likelihood:
     return Likelihood(
         weighting,
         mean([dict(s) for s in scored]),
-        Number(None, fmean(s["stderr"] for s in scored)),
-        Number(None, fmean(s["probe_stderr"] or 0.0 for s in scored)),
+        Number(None, mean([s["stderr"] for s in scored]).value),
+        Number(None, mean([s["probe_stderr"] for s in scored]).value),
         scored[0]["events"],
         Number(fmean(s["nfe"] for s in scored)),
         Number(fmean(run["train_seconds"] for run in runs)),
