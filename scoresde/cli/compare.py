@@ -5,10 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from scoresde.cli import options
+
+if TYPE_CHECKING:
+    from scoresde.report.bounds import Line
 
 __all__ = ["compare"]
 
@@ -22,6 +26,7 @@ def compare(
     n: int = typer.Option(None, "-n", "--number", help="Samples per sampler; default as many as are held out."),
     limit: int = typer.Option(None, "--limit", help="Held-out events that are scored; default at most 1000."),
     trace: str = typer.Option(None, "--trace", help='For likelihoods, e.g. "Hutchinson(probes=8)".'),
+    bounds: bool = typer.Option(True, "--bounds/--no-bounds", help="Bounds beside the ODE's likelihood."),
     steps: int = typer.Option(None, "--steps", help="Updates of the weights, per model."),
     batch_size: int = typer.Option(None, "--batch-size", help="Events per update."),
     lr: float = typer.Option(None, "--lr", help="Largest learning rate."),
@@ -80,6 +85,8 @@ def compare(
         plan = replace(plan, scoring=replace(plan.scoring, limit=limit))
     if trace is not None:
         plan = replace(plan, scoring=replace(plan.scoring, trace=parse(trace, Trace)))
+    if not bounds:
+        plan = replace(plan, scoring=replace(plan.scoring, bounds=None))
     recipe = chosen(
         loaded.description,
         network=network,
@@ -136,6 +143,9 @@ def _table(out: Path) -> None:
         (e.weighting, e.value.text(3), e.held_out.error_text(3), e.train_seconds.text(1)) for e in story.likelihoods
     ]
     show.table(columns, [*lines, *((m["name"], f"{m['value']:.3f}", "", "") for m in story.said["references"])])
+    if story.bounds:
+        columns = ("bounds beside it", story.unit, "± events", "± draws", "bound − ODE")
+        show.table(columns, [_bound(line) for line in story.bounds])
     columns = ("samples", "weighting", "calls", "s", "× floor", "told apart, %")
     show.table(
         columns,
@@ -144,3 +154,9 @@ def _table(out: Path) -> None:
             for r in [*story.rows, *story.marks]
         ],
     )
+
+
+def _bound(line: Line) -> tuple[str, ...]:
+    over = "" if line.over.value is None else f"{line.over.text(3)} {line.over.error_text(3)}"
+    errors = line.held_out.error_text(3), line.drawn.error_text(4)
+    return f"{line.weighting} {line.name}", line.value.text(3), *(text.removeprefix("± ") for text in errors), over

@@ -95,5 +95,5 @@ BOUND = typer.Option(
 )
 STEPS = typer.Option([100, 1000], "--steps", help="Steps of the chain; once for each.", rich_help_panel=_BOUNDS)
 EVALUATIONS = typer.Option(
-    32, "--evaluations", help="Network calls per event and bound, a multiple of 8.", rich_help_panel=_BOUNDS
+    64, "--evaluations", help="Network calls per event and bound, a multiple of 8.", rich_help_panel=_BOUNDS
 )

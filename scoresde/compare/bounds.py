@@ -51,7 +51,7 @@ class Bounds:
         ValueError: If ``evaluations`` is no positive multiple of 8, or a chain has no step.
     """
 
-    evaluations: int = 32
+    evaluations: int = 64
     steps: tuple[int, ...] = (100, 1000)
 
     def __post_init__(self) -> None:
