@@ -7,6 +7,7 @@ of log p.
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -118,7 +119,8 @@ class Hutchinson(Trace):
         kind: ``"rademacher"`` (signs: only what lies off J's diagonal adds variance), ``"orthogonal"`` (directions of a
             random rotation, at right angles within a group, which is then as large as ``probes``: as many as there are
             dimensions are exact) or ``"gaussian"``.
-        stderr: Standard error of log p, nats, for which more probes are drawn, or None.
+        stderr: Standard error of log p, nats, for which more probes are drawn, or None. Where ``max_products`` do not
+            do, a warning says so and the result has the standard error that was reached.
         max_products: Most Jacobian products per sample that ``stderr`` may take.
         mode: See `Trace`.
 
@@ -161,7 +163,20 @@ class Hutchinson(Trace):
             if not bool(more.any()):
                 break
             found.draw(_share(found.weight(), found.groups, more))
+        if self.stderr is not None:
+            self._tell(found.divergence().spread(nodes.weights)[0])
         return found.divergence()
+
+    def _tell(self, error: Tensor) -> None:
+        assert self.stderr is not None
+        missed = int((error > self.stderr).sum())
+        if missed:
+            warnings.warn(
+                f"stderr={self.stderr:g} nats was not met for {missed} of {len(error)} samples, the worst has "
+                f"{float(error.max()):.3g}; raise max_products={self.max_products}, or ask for less.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 _ROUNDS = 12  # at most fourfold each
