@@ -17,6 +17,7 @@ from scoresde.metrics import (
     energy_distance,
     floor,
     frechet_distance,
+    kernel_distance,
     mmd,
     nearest_neighbours,
     sliced_wasserstein,
@@ -27,6 +28,7 @@ METRICS: list[Callable[..., Estimate]] = [
     mmd,
     energy_distance,
     frechet_distance,
+    kernel_distance,
     classifier_two_sample,
 ]
 
@@ -145,26 +147,6 @@ def test_the_default_bandwidths_come_from_the_second_set(generator):
     assert mmd(x, y).value == mmd(x, y, bandwidths=[median / 4, median / 2]).value
 
 
-# --- moments
-
-
-def test_frechet_distance_agrees_with_the_eigenvalues_of_the_product(generator):
-    x = normal(50, 4, generator=generator) @ normal(4, 4, generator=generator)
-    y = normal(60, 4, generator=generator, mean=0.3) @ normal(4, 4, generator=generator)
-    a, b = torch.cov(x.T), torch.cov(y.T)
-    cross = torch.linalg.eigvals(a @ b).real.sqrt().sum()  # eigenvalues of the product are those of the root, squared
-    expected = (x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * cross
-    assert frechet_distance(x, y).value == pytest.approx(expected.item(), rel=1e-10)
-
-
-def test_singular_covariances_are_handled_exactly(generator):
-    line = normal(20, 1, generator=generator) * torch.tensor([3.0, 4.0, 0.0], dtype=torch.float64)
-    variance = line[:, 0].var().item() / 9
-    assert frechet_distance(line, 2 * line - line.mean(0)).value == pytest.approx(25 * variance, rel=1e-10)
-    few = normal(5, 64, generator=generator)  # fewer samples than dimensions
-    assert frechet_distance(few, few).value == pytest.approx(0, abs=1e-10)
-
-
 # --- verdicts
 
 
@@ -238,7 +220,7 @@ def test_a_gaussian_with_the_covariance_of_the_digits_fails_and_held_out_digits_
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3), (1, 4, 4), (2, 2, 2, 2)])
 def test_metrics_do_not_see_how_events_are_shaped(metric, shape):
     generator = torch.Generator().manual_seed(0)
-    x, y = normal(12, *shape, generator=generator), normal(9, *shape, generator=generator)
+    x, y = normal(32, *shape, generator=generator), normal(29, *shape, generator=generator)
     flat = [z.reshape(len(z), math.prod(shape)) for z in (x, y)]
     torch.manual_seed(0)
     shaped = metric(x, y)
@@ -267,7 +249,7 @@ def test_events_of_two_shapes_are_refused(metric):
         metric(torch.zeros(9, 1, 4), torch.zeros(9, 4))
 
 
-@pytest.mark.parametrize("metric", [mmd, energy_distance, frechet_distance, classifier_two_sample])
+@pytest.mark.parametrize("metric", [mmd, energy_distance, kernel_distance, frechet_distance, classifier_two_sample])
 def test_metrics_without_directions_draw_no_random_numbers(metric, generator):
     x, y = normal(12, 2, generator=generator), normal(9, 2, generator=generator)
     before = torch.get_rng_state()

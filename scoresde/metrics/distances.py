@@ -1,4 +1,4 @@
-"""How far apart are two laws that are known by samples: transport along lines, kernels, two moments."""
+"""How far apart are two laws that are known by samples: transport along lines, and kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .estimate import Estimate, two_sets
 
-__all__ = ["energy_distance", "frechet_distance", "mmd", "sliced_wasserstein"]
+__all__ = ["energy_distance", "kernel_distance", "mmd", "sliced_wasserstein"]
 
 _ROWS = 1024  # rows of a distance matrix held at a time
 
@@ -75,7 +75,7 @@ def mmd(x: Tensor, y: Tensor, *, bandwidths: Sequence[float] | None = None) -> E
             "state bandwidths=."
         )
     rates = [-0.5 / h**2 for h in bandwidths]
-    return _kernel_distance(x, y, lambda d: torch.stack([torch.exp(r * d**2) for r in rates]).mean(0))
+    return _of_distances(x, y, lambda d: torch.stack([torch.exp(r * d**2) for r in rates]).mean(0))
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Estimate:
@@ -92,31 +92,47 @@ def energy_distance(x: Tensor, y: Tensor) -> Estimate:
 
     Source: Szekely & Rizzo 2013, eq. 2.1.
     """
-    return _kernel_distance(*two_sets(x, y, least=4), lambda d: -d)
+    return _of_distances(*two_sets(x, y, least=4), lambda d: -d)
 
 
-def frechet_distance(x: Tensor, y: Tensor) -> Estimate:
-    r"""$|\mu_x - \mu_y|^2 + tr(C_x + C_y - 2(C_x^{1/2} C_y C_x^{1/2})^{1/2})$: squared $W_2$ of the Gaussian fits.
-
-    With ``C = R'R`` the last trace is the nuclear norm of ``R_x R_y'``: nothing is inverted and no root of a matrix is
-    taken, so that singular covariances need no care. It sees two moments only, and is biased upwards at small ``n``.
+def kernel_distance(
+    x: Tensor, y: Tensor, *, size: int | None = None, subsets: int = 100, generator: torch.Generator | None = None
+) -> Estimate:
+    r"""Unbiased squared kernel distance, $k(a, b) = (a \cdot b / f + 1)^3$: KID where x, y are Inception features.
 
     Args:
-        x, y: Samples, shapes ``(n, *D)`` and ``(m, *D)``.
+        x, y: Features, shapes ``(n, f)`` and ``(m, f)``; cost ``O((n + m)^2 f)``, memory ``O(n + m)`` rows of 1024.
+        size: ``None`` uses all samples at once. A number averages over random subsets of so many of each instead, which
+            is how KID is printed: the same expectation, a larger variance.
+        subsets: Number of them, with ``size``.
+        generator: Source of the subsets.
 
     Returns:
-        Squared distance in the units of ``x`` squared; no standard error.
+        Squared distance, below 0 at times where the laws are alike. The standard error is over samples (jackknife);
+        with ``size`` it is the standard deviation over the subsets, the error of one subset and what papers print. The
+        subsets overlap, so that dividing it by the root of their number would be too good to be true.
 
     Raises:
-        ValueError: If samples are few (< 2), not finite, or of unlike events.
+        ValueError: If samples are few (< 4, or < ``size``), not finite, of unlike events, or ``size`` or ``subsets``
+            is < 2.
 
-    Source: Dowson & Landau 1982.
+    Source: Binkowski, Sutherland, Arbel & Gretton 2018, eq. 4 and section 4.
     """
-    x, y = two_sets(x, y, least=2)
-    roots = [torch.linalg.qr(z - z.mean(0)).R / math.sqrt(len(z) - 1) for z in (x, y)]
-    shift = (x.mean(0) - y.mean(0)).square().sum()
-    cross = torch.linalg.matrix_norm(roots[0] @ roots[1].T, "nuc")
-    return Estimate(max(0.0, (shift + sum(root.square().sum() for root in roots) - 2 * cross).item()))
+    x, y = two_sets(x, y, least=4)
+    if size is None:
+        return _kernel_distance(x, y, _cubic)
+    most = min(len(x), len(y))
+    if subsets < 2 or not 4 <= size <= most:
+        raise ValueError(
+            f"subsets must be >= 2 and size in 4 … {most}, which both sets have, got {subsets} and {size}."
+        )
+
+    def one() -> float:
+        a, b = (z[torch.randperm(len(z), generator=generator)[:size]] for z in (x, y))
+        return _kernel_distance(a, b, _cubic).value
+
+    values = torch.tensor([one() for _ in range(subsets)], dtype=x.dtype)
+    return Estimate(values.mean().item(), values.std().item())
 
 
 def _line_wasserstein(x: Tensor, y: Tensor, order: int) -> Tensor:
@@ -128,10 +144,18 @@ def _line_wasserstein(x: Tensor, y: Tensor, order: int) -> Tensor:
     return widths @ gaps.abs() ** order
 
 
-def _kernel_distance(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor]) -> Estimate:
+def _cubic(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.T / max(1, x.shape[1]) + 1) ** 3
+
+
+def _of_distances(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor]) -> Estimate:
+    centre = y.mean(0)  # torch.cdist loses digits far from the origin
+    return _kernel_distance(x - centre, y - centre, lambda a, b: kernel(torch.cdist(a, b)))
+
+
+def _kernel_distance(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:
     r"""The U-statistic $E k(x, x') + E k(y, y') - 2 E k(x, y)$ and its jackknife error, from row sums of the kernel."""
-    n, m, centre = len(x), len(y), y.mean(0)
-    x, y = x - centre, y - centre  # torch.cdist loses digits far from the origin
+    n, m = len(x), len(y)
     xx, yy = _row_sums(x, x, kernel, skip_diagonal=True)[0], _row_sums(y, y, kernel, skip_diagonal=True)[0]
     xy, yx = _row_sums(x, y, kernel)
     sxx, syy, sxy = xx.sum(), yy.sum(), xy.sum()
@@ -144,11 +168,11 @@ def _kernel_distance(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor]) -
 
 
 def _row_sums(
-    x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], *, skip_diagonal: bool = False
+    x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor], *, skip_diagonal: bool = False
 ) -> tuple[Tensor, Tensor]:
     rows, columns = [], torch.zeros(len(y), dtype=x.dtype)
     for start in range(0, len(x), _ROWS):
-        values = kernel(torch.cdist(x[start : start + _ROWS], y))
+        values = kernel(x[start : start + _ROWS], y)
         if skip_diagonal:
             values.diagonal(start).zero_()
         rows.append(values.sum(1))
