@@ -6,6 +6,7 @@ from .dataset import Data
 from .description import Description
 from .files import load_file
 from .idx import read_idx
+from .images import load_images
 from .sources import load
 
-__all__ = ["Data", "Description", "load", "load_file", "read_idx"]
+__all__ = ["Data", "Description", "load", "load_file", "load_images", "read_idx"]

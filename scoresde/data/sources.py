@@ -16,6 +16,7 @@ from .dataset import Data, split
 from .description import Description
 from .files import load_file
 from .idx import read_idx
+from .images import load_images
 from .toys import TOYS
 
 __all__ = ["SOURCES", "load"]
@@ -32,6 +33,7 @@ def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **opt
       files, gzipped or not. Option ``root``: their folder; else ``$SCORESDE_DATA/<name>``, else where Debian has them.
     - a toy in the plane, such as ``"ring"``: options ``n`` (10 000, both parts together) and the toy's own.
     - a path that ends in ``.npy`` or ``.npz``: the options of ``scoresde.data.load_file``.
+    - a folder of pictures: the options of ``scoresde.data.load_images``.
 
     Scaling: quantised data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardised.
 
@@ -49,14 +51,18 @@ def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **opt
         FileNotFoundError: If a file is missing; the error says where it was looked for and what to install.
     """
     name = str(source)
-    if Path(name).suffix in (".npy", ".npz"):
-        reader, known = partial(load_file, name), _options(load_file)
+    if Path(name).suffix in _FILES:
+        load_path = _FILES[Path(name).suffix]
+        reader, known = partial(load_path, name), _options(load_path)
     elif name in TOYS:
         reader, known = partial(_toy, name), _options(_toy) + _options(TOYS[name])
     elif name in SOURCES:
         reader, known = SOURCES[name], _options(SOURCES[name])
+    elif Path(name).is_dir():
+        reader, known = partial(load_images, name), _options(load_images)
     else:
-        raise ValueError(_unknown("data source", name, (*SOURCES, *TOYS)) + " A path must end in .npy or .npz.")
+        ends = f" A path must be a folder of pictures, or end in {', '.join(_FILES)}."
+        raise ValueError(_unknown("data source", name, (*SOURCES, *TOYS)) + ends)
     for option in options:
         if option not in known:
             raise ValueError(_unknown(f"option of {name!r}", option, ("seed", "test_fraction", *known)))
@@ -126,6 +132,7 @@ _IDX_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+_FILES: dict[str, Callable[..., Data]] = {".npy": load_file, ".npz": load_file}
 SOURCES: dict[str, Callable[..., Data]] = {
     "digits": _digits,
     "mnist": partial(_idx, "mnist", _NUMERALS),
