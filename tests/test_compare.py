@@ -13,12 +13,15 @@ import torch
 
 from scoresde import compare as comparing
 from scoresde import metrics
-from scoresde.compare import Comparison, Recipe, Scoring, Yardstick, brief, compare, read, recipe_for
+from scoresde.compare import Bounds, Comparison, Recipe, Scoring, Yardstick, brief, compare, read, recipe_for
+from scoresde.compare.bounds import decoding_time
 from scoresde.compare.measure import METRICS, comparable, gaussian_fit
 from scoresde.compare.pictures import film
 from scoresde.compare.references import references
+from scoresde.compare.score import score
 from scoresde.data import Data, Description, load
-from scoresde.likelihood import Hutchinson
+from scoresde.likelihood import Exact, Hutchinson, TruncatedNormal
+from scoresde.model import ScoreModel
 from scoresde.nn import MLP
 from scoresde.parameterization import V
 from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama
@@ -29,7 +32,7 @@ from scoresde.weighting import ELBO, MinSNR, Simple
 DIGITS_PLAN = Comparison(
     samplers=(DDPM(steps=6), DDIM(steps=4)),
     n=40,
-    scoring=Scoring(trace=Hutchinson(probes=2), tol=1.0, limit=4),
+    scoring=Scoring(trace=Hutchinson(probes=2), tol=1.0, limit=4, bounds=Bounds(8, steps=(4, 12))),
 )
 RING_PLAN = Comparison(
     weightings=(ELBO(),),
@@ -129,6 +132,127 @@ def test_results_say_how_they_were_made(digits_folder: Path) -> None:
         assert (digits_folder / run["checkpoint"] / "state.json").is_file()
         assert run["likelihood"]["unit"] == "bits/dim"
         assert run["likelihood"]["events"] == 4
+        names = ["continuous, dequantised", "continuous, decoder", "discrete, 4 steps", "discrete, 12 steps"]
+        assert [bound["name"] for bound in run["bounds"]] == names
+
+
+class Silent(torch.nn.Module):
+    """Says v = 0, which is exact for standard-normal data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+        return self.weight * x
+
+
+def silent(description: Description, tau_min: float = 1e-4) -> ScoreModel:
+    return ScoreModel(Silent(), VPSDE(Cosine(), tau_min=tau_min), V(), data=description)
+
+
+EXACT = Scoring(trace=Exact(), bounds=Bounds(64, steps=(60, 2000)))
+
+
+def test_of_an_exact_model_the_ode_and_the_continuous_bound_both_give_log_p_in_data_units() -> None:
+    model = silent(Description("normal", (3,), offset=1.0, scale=2.0))
+    y = 1.0 + 2.0 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    exact = torch.distributions.Normal(1.0, 2.0).log_prob(y).sum(1)
+    found = score(model, y, EXACT)
+    assert torch.allclose(found.ode.value, exact, atol=1e-3)
+    assert bool(((found.ode.low <= exact + 1e-3) & (exact - 1e-3 <= found.ode.high)).all())
+    names = ["continuous", "discrete, 60 steps", "discrete, 2000 steps"]
+    assert [bound.name for bound in found.bounds] == names
+    for bound in (found.bounds[0], found.bounds[2]):
+        z = (bound.value - exact).mean() / (bound.stderr.square().sum().sqrt() / 64)
+        assert abs(z) < 4 or abs(float((bound.value - exact).mean())) < 0.01
+    short, long = (float((exact - bound.value).mean()) for bound in found.bounds[1:])
+    assert short > 5 * abs(long)  # a bound on log p from below, the closer the longer the chain
+
+
+def test_of_an_exact_model_levels_cost_what_their_places_cost_and_a_decoder_what_their_cells_hold() -> None:
+    offset, scale = 4.0, 1.5
+    about = Description("levels", (2,), bins=8, offset=offset, scale=scale)
+    levels = torch.arange(64).reshape(32, 2) % 8
+    found = score(silent(about), levels, replace(EXACT, draws=16))
+    assert found.ode.unit == "bits/dim"
+    off = (levels + 0.5 - offset) / scale
+    placed = 0.5 * (off.square() + 1 / 12 / scale**2) + 0.5 * math.log(2 * math.pi) + math.log(scale)
+    placed = placed.double().mean(1) / math.log(2)
+    drawn = float(found.ode.draw_stderr.square().sum().sqrt()) / 32
+    assert abs(float((found.ode.value - placed).mean())) < 4 * drawn < 0.06
+    dequantised, decoded, short, long = found.bounds
+    error = float(dequantised.stderr.square().sum().sqrt()) / 32
+    assert abs(float((dequantised.value - placed).mean())) < 4 * error < 0.2
+    law, edges = torch.distributions.Normal(0.0, 1.0), torch.arange(9) - offset
+    mass = law.cdf(edges[1:].double() / scale) - law.cdf(edges[:-1].double() / scale)
+    mass[0], mass[-1] = law.cdf(edges[1].double() / scale), law.cdf(-edges[-2].double() / scale)
+    cells = -mass.log2()[levels].mean(1)
+    excess = [float((bound.value - cells).mean()) for bound in (decoded, short, long)]
+    errors = [float(bound.stderr.square().sum().sqrt()) / 32 for bound in (decoded, short, long)]
+    assert all(over > -4 * error for over, error in zip(excess, errors, strict=True))
+    assert excess[0] < 0.4
+    assert abs(excess[2] - excess[0]) < 4 * math.hypot(errors[0], errors[2]) < 0.5 < excess[1]
+
+
+def test_a_decoder_takes_over_where_the_noise_is_a_third_of_a_cell_but_not_below_tau_min() -> None:
+    wide, narrow = Description("w", (1, 4, 4), bins=17), Description("n", (3,), bins=256, scale=(128.0, 64.0, 32.0))
+    tau = decoding_time(silent(wide, 1e-5))
+    assert math.isclose(math.sqrt(math.expm1(2 * tau)), 2 / 17 / 3, rel_tol=1e-9)
+    assert math.isclose(math.sqrt(math.expm1(2 * decoding_time(silent(narrow, 1e-7)))), 1 / 128 / 3, rel_tol=1e-9)
+    assert decoding_time(silent(wide, 1e-2)) == 1e-2
+
+
+def test_the_summary_holds_means_over_events_and_the_error_of_the_paired_difference(digits: Data) -> None:
+    model = small(digits).build(digits.description)
+    found = score(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6))
+    said = found.said()
+    ode, bound = said["likelihood"], said["bounds"][1]
+    assert math.isclose(ode["value"], float(found.ode.value.mean()), rel_tol=1e-12)
+    assert math.isclose(ode["stderr"], float(found.ode.value.std()) / math.sqrt(6), rel_tol=1e-12)
+    assert math.isclose(ode["draw_stderr"], float(found.ode.draw_stderr.square().sum().sqrt()) / 6, rel_tol=1e-12)
+    assert ode["budget"].keys() == {"trace", "solver", "quadrature", "prior", "truncation", "dequantisation"}
+    assert math.isclose(ode["probe_stderr"] * 64 * math.log(2) * math.sqrt(6), ode["budget"]["trace"], rel_tol=0.1)
+    difference = found.bounds[1].value - found.ode.value
+    assert math.isclose(bound["over_ode"]["value"], float(difference.mean()), rel_tol=1e-12)
+    assert math.isclose(bound["over_ode"]["stderr"], float(difference.std()) / math.sqrt(6), rel_tol=1e-12)
+    assert math.isclose(bound["value"], sum(bound["terms"].values()) / 64 / math.log(2), rel_tol=1e-9)
+    assert (ode["settings"], bound["settings"]) == (
+        "Uniform(), 2 draws, Hutchinson(probes=2)",
+        "Rounded() at sigma/alpha = 0.0447",
+    )
+    assert said == score(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6)).said()
+    other = score(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6, seed=1)).said()
+    assert all(a["value"] != b["value"] for a, b in zip(said["bounds"], other["bounds"], strict=True))
+
+
+def test_events_that_do_not_arrive_are_counted_left_out_or_refused(ring: Data) -> None:
+    model = small(ring).build(ring.description)
+    how = Scoring(tol=0.01, limit=3, max_nfe=8, bounds=Bounds(8, steps=()))
+    found = score(model, ring.test, how)
+    said = found.said()["likelihood"]
+    assert (said["events"], said["lost"]) == (0, {"MAX_NFE": 3})
+    assert bool(found.ode.value.isnan().all())
+    assert math.isnan(found.said()["bounds"][0]["over_ode"]["value"])
+    with pytest.raises(RuntimeError, match="every sample must arrive"):
+        score(model, ring.test, replace(how, strict=True))
+
+
+def test_the_law_of_the_places_is_that_of_ode_and_bound_alike(digits: Data) -> None:
+    model = small(digits).build(digits.description)
+    law = TruncatedNormal(std=0.2)
+    said = score(model, digits.test, replace(DIGITS_PLAN.scoring, dequantization=law)).said()
+    assert said["likelihood"]["settings"].startswith("TruncatedNormal(std=0.2), 1 draw,")
+    assert said["bounds"][0]["settings"] == "TruncatedNormal(std=0.2)"
+    assert said["likelihood"]["draw_stderr"] is None
+
+
+@pytest.mark.parametrize("evaluations", [0, 12, -8])
+def test_bounds_of_impossible_settings_are_refused(evaluations: int) -> None:
+    with pytest.raises(ValueError, match="must be a positive multiple of 8"):
+        Bounds(evaluations)
+    with pytest.raises(ValueError, match="at least one step"):
+        Bounds(8, steps=(0,))
 
 
 def test_weightings_of_one_seed_begin_with_the_same_weights_and_seeds_do_not(digits: Data) -> None:
@@ -152,6 +276,7 @@ def test_a_second_run_trains_nothing_and_finds_the_same(digits: Data, digits_fol
     after = read(digits_folder)
     for old, new in zip(before.said["runs"], after.said["runs"], strict=True):
         assert old["likelihood"] == new["likelihood"]
+        assert old["bounds"] == new["bounds"]
         assert old["error_by_noise"] == new["error_by_noise"]
         assert [d["mmd"] for d in old["samples"]] == [d["mmd"] for d in new["samples"]]
     assert all(np.array_equal(before.arrays[name], after.arrays[name]) for name in before.arrays)

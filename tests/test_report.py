@@ -14,7 +14,9 @@ from PIL import Image
 
 from scoresde.compare.record import write as record
 from scoresde.data import Description
-from scoresde.report import picture, save_picture, write
+from scoresde.report import picture, save_histogram, save_picture, write
+from scoresde.report.bounds import Line, in_words
+from scoresde.report.histogram import histogram
 from scoresde.report.numbers import Number, duration, mean
 from scoresde.report.story import tell
 from scoresde.report.tiles import enlarged, grid, is_picture, to_bytes
@@ -24,6 +26,22 @@ SAMPLERS = ["DDPM(steps=10)", "ODE(method='dopri5')"]
 
 def entry(value: float, stderr: float | None = 0.01) -> dict[str, Any]:
     return {"value": value, "stderr": stderr}
+
+
+def beside(ode: float, sign: float) -> list[dict[str, Any]]:
+    """Two bounds, one .054 worse than the ODE and one on its other side by less than its error."""
+    return [
+        {
+            **entry(ode + sign * over),
+            "name": name,
+            "settings": f"made like <{name}>",
+            "draw_stderr": 0.0043,
+            "over_ode": entry(sign * over, 0.006),
+            "nfe": 64,
+            "terms": {},
+        }
+        for name, over in (("continuous", 0.054), ("discrete, 7 steps", -0.008))
+    ]
 
 
 def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
@@ -47,6 +65,7 @@ def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
                 }
                 for j, sampler in enumerate(SAMPLERS)
             ]
+            better = 1.0 if bins else -1.0
             scored = {"unit": "bits/dim" if bins else "nats", "value": 2.071 + 0.1 * k + 0.02 * seed, "stderr": 0.013}
             runs.append(
                 {
@@ -58,7 +77,8 @@ def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
                     "parameters": 4321,
                     "history": [[20, 0.5]],
                     "checkpoint": f"models/{name}/checkpoint-000002",
-                    "likelihood": {**scored, "probe_stderr": 0.0007, "events": 360, "nfe": 92},
+                    "likelihood": {**scored, "probe_stderr": 0.0007, "draw_stderr": 0.0019, "events": 360, "nfe": 92},
+                    "bounds": beside(scored["value"], better),
                     "error_by_noise": {"log_snr": levels, "error": [0.9, 0.3, 0.01], "stderr": [0.01, 0.01, 0.001]},
                     "samples": drawn,
                 }
@@ -187,7 +207,7 @@ def test_a_changed_number_changes_the_page(page: Path, tmp_path: Path) -> None:
 def test_colours_of_the_figures_are_the_pages_variables_in_light_and_dark(page: Path) -> None:
     text = page.read_text()
     figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    assert len(figures) == 5
+    assert len(figures) == 6
     used = set(re.findall(r"var\(--([a-z0-9-]+)\)", "".join(figures)))
     assert {"ink", "grey", "faint", "series-0", "series-1"} <= used
     for theme in re.findall(r":root \{(.*?)\}", text, flags=re.DOTALL):
@@ -197,13 +217,64 @@ def test_colours_of_the_figures_are_the_pages_variables_in_light_and_dark(page: 
 
 @pytest.mark.parametrize(
     ("shape", "bins", "figures"),
-    [([2], None, 6), ([3, 12, 12], 256, 5), ([3, 10], None, 5), ([7], None, 5), ([1, 28, 28], 256, 5)],
+    [([2], None, 7), ([3, 12, 12], 256, 6), ([3, 10], None, 6), ([7], None, 6), ([1, 28, 28], 256, 6)],
 )
 def test_data_of_every_shape_are_drawn(shape: list[int], bins: int | None, figures: int, tmp_path: Path) -> None:
     text = made(tmp_path, shape, bins).read_text()
     assert text.count("<svg") == figures
     assert len(list(tmp_path.glob("*.png"))) == figures
     assert ("Ways back in the plane" in text) == (shape == [2])
+    assert ("a lower bound on log p" in text) == (bins is None)
+    assert f"“continuous” lies {'below' if bins is None else 'above'} the ODE in every model" in text
+
+
+def test_bounds_stand_beside_the_ode_with_what_sets_them_apart(page: Path) -> None:
+    for name in ("index.html", "report.md"):
+        text = (page.parent / name).read_text()
+        for shown in ("discrete, 7 steps", "2.125", "0.054", "± 0.006", "−0.008", "± 0.0043", "± 0.0019", "made like"):
+            assert shown in text
+        assert "“continuous” lies above the ODE in every model, by more than two standard errors" in text
+        assert "“discrete, 7 steps” is neither clearly above nor below it" in text
+    assert "made like <" not in page.read_text()
+
+
+def test_which_side_bounds_lie_on_is_what_all_models_agree_on() -> None:
+    def line(weighting: str, name: str, over: float) -> Line:
+        none = Number(None)
+        return Line(weighting, name, "", Number(2.0), none, none, Number(over, 0.01), none)
+
+    up, down = {"up": (0.03, 0.05), "also up": (0.021, 0.1)}, {"down": (-0.03, -0.1)}
+    sides = up | down | {"near": (0.019, 0.03), "apart": (-0.1, 0.1)}
+    table = [line(w, name, over) for name, overs in sides.items() for w, over in zip("ab", overs, strict=True)]
+    assert in_words(table, True) == (
+        "“up” and “also up” lie above the ODE in every model, by more than two standard errors; "
+        "“down” lies below the ODE in every model, by more than two standard errors; "
+        "“near” and “apart” are neither clearly above nor below it"
+    )
+    assert in_words(table, False).startswith("“down” lies below")
+
+
+def test_results_without_bounds_make_a_page_without_them(page: Path, tmp_path: Path) -> None:
+    results = json.loads((page.parent / "results.json").read_text())
+    for each in results["runs"]:
+        del each["bounds"], each["likelihood"]["draw_stderr"]
+    shutil.copy(page.parent / "arrays.npz", tmp_path / "arrays.npz")
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    text = write(tmp_path).read_text()
+    assert "why nothing orders them" in page.read_text()
+    assert "why nothing orders them" not in text
+    assert not (tmp_path / "bounds.png").exists()
+
+
+def test_a_histogram_is_a_png_with_its_marks(tmp_path: Path) -> None:
+    values, marks = np.random.default_rng(0).normal(2.0, 0.3, 200), {"model": 2.0, "unknown": float("nan")}
+    figure = histogram(values, "bits/dim per event", marks)
+    axes = figure.axes[0]
+    assert sum(bar.get_height() for bar in axes.patches) == 200  # pyright: ignore[reportAttributeAccessIssue]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["model: mean 2.000"]
+    save_histogram(tmp_path / "h.png", values, "bits/dim per event", marks)
+    with Image.open(tmp_path / "h.png") as shown:
+        assert shown.format == "PNG"
 
 
 def test_over_several_seeds_the_table_gives_mean_and_standard_deviation(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def histogram(values: np.ndarray, label: str, marks: Mapping[str, float]) -> Fig
     Args:
         values: ``(n,)``, finite.
         label: What they are, with their unit.
-        marks: Name -> place of a vertical line; what is not finite is left out.
+        marks: Name -> a mean, drawn as a vertical line; what is not finite is left out.
     """
     figure = Figure(figsize=(7.5, 3.4), layout="constrained")
     axes = figure.add_subplot()
@@ -30,7 +30,7 @@ def histogram(values: np.ndarray, label: str, marks: Mapping[str, float]) -> Fig
     for i, (name, place) in enumerate(marks.items()):
         if math.isfinite(place):
             colour, dash = ink.SERIES[i % len(ink.SERIES)], _DASHES[i % len(_DASHES)]
-            axes.axvline(place, color=colour, linestyle=dash, label=f"{name}, mean {place:.3f}")
+            axes.axvline(place, color=colour, linestyle=dash, label=f"{name}: mean {place:.3f}")
     axes.set_xlabel(label)
     axes.set_ylabel("events")
     axes.grid(axis="x", visible=False)
