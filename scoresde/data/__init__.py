@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .augment import Augment
 from .dataset import Data
 from .description import Description
 from .files import load_file
@@ -9,4 +10,4 @@ from .idx import read_idx
 from .images import load_images
 from .sources import load
 
-__all__ = ["Data", "Description", "load", "load_file", "load_images", "read_idx"]
+__all__ = ["Augment", "Data", "Description", "load", "load_file", "load_images", "read_idx"]
