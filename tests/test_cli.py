@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,12 @@ def run(*words: str | Path | int) -> Result:
 def words(result: Result) -> str:
     """What was printed, as one line."""
     return " ".join((result.output + result.stderr).split())
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """A CSV's lines by their header."""
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +63,107 @@ def test_a_model_is_trained_sampled_and_scored(digits: Path, tmp_path: Path) -> 
         assert file["x"].dtype == np.uint8
         assert file["x"].max() <= 16
         assert int(file["nfe"]) == 3
-    values = tmp_path / "values.csv"
-    arguments = ("--limit", 3, "--trace", "Hutchinson(probes=2)", "--tolerance", "0.1", "--out", values, "-q")
-    result = run("likelihood", digits, *arguments)
+
+
+def test_a_likelihood_comes_with_its_budget_and_one_line_per_event(digits: Path, tmp_path: Path) -> None:
+    values = tmp_path / "new" / "values.csv"
+    common = ("likelihood", digits, "--limit", 3, "--trace", "Hutchinson(probes=2)", "-q")
+    result = run(*common, "--out", values)
     assert result.exit_code == 0, result.output
-    with values.open() as file:
-        rows = list(csv.DictReader(file))
+    rows = lines(values)
     assert [row["index"] for row in rows] == ["0", "1", "2"]
+    assert {row["status"] for row in rows} == {"ARRIVED"}
     mean = sum(float(row["bits/dim"]) for row in rows) / 3
-    assert abs(float(words(result).partition("bits/dim ")[2].split()[0]) - mean) < 1e-4
+    shown = words(result)
+    assert abs(float(shown.partition("probability-flow ODE ")[2].split()[0]) - mean) < 1e-4
+    nat = 64 * math.log(2)
+    for row in rows:
+        assert math.isclose(float(row["trace_nats"]) / nat, float(row["stderr"]), rel_tol=1e-7)
+        half = 0.5 * (float(row["high"]) - float(row["low"]))
+        rest = (float(row["solver_nats"]) + float(row["quadrature_nats"])) / nat
+        assert 1.9 * float(row["stderr"]) + rest < half + 1e-7 < 3 * float(row["stderr"]) + rest + 1e-6
+        assert abs(float(row["low"]) + half - float(row["bits/dim"])) < 1e-7
+    for name in ("trace", "solver", "quadrature", "prior", "truncation"):
+        told = re.search(rf" {name}: [^0-9]*([0-9.]+) ", shown)
+        assert told is not None
+        assert abs(float(told[1]) - sum(float(row[f"{name}_nats"]) for row in rows) / 3) < 2e-4
+    assert "█" in result.output
+    assert "gap to the K-draw bound" not in shown
+    assert run(*common, "--out", values).exit_code == 0
+    assert rows == lines(values)
+    assert run(*common, "--out", values, "--seed", 1).exit_code == 0
+    assert rows[0]["bits/dim"] != lines(values)[0]["bits/dim"]
+
+
+def test_bounds_stand_beside_the_likelihood_and_the_histogram_is_a_png(digits: Path, tmp_path: Path) -> None:
+    values, plot = tmp_path / "values.csv", tmp_path / "h.png"
+    bounds = ("--bound", "--steps", 5, "--evaluations", 8, "--draws", 2, "--dequantization", "TruncatedNormal(std=0.3)")
+    result = run("likelihood", digits, "--limit", 3, *bounds, "--out", values, "--plot", plot, "-q")
+    assert result.exit_code == 0, result.output
+    rows, shown = lines(values), words(result)
+    for name in ("continuous, dequantised", "continuous, decoder", "discrete, 5 steps"):
+        mean = sum(float(row[f"bound, {name}"]) for row in rows) / 3
+        assert abs(float(shown.partition(f" {name} ")[2].split()[0]) - mean) < 1e-4
+    assert "gap to the K-draw bound" in shown
+    assert all(float(row["dequantisation_nats"]) >= 0 for row in rows)
+    with Image.open(plot) as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_requested_error_is_met_or_said_not_to_be(digits: Path) -> None:
+    common = ("likelihood", digits, "--limit", 2, "--nodes", 8, "-q")
+    met = words(run(*common, "--stderr", 5))
+    assert "the requested standard error of 5 nats was met for all events" in met
+    missed = run(*common, "--stderr", "0.001", "--trace", "Hutchinson(probes=2, max_products=32)")
+    assert missed.exit_code == 0
+    assert "was not met for 2 of 2 events; allow more products" in words(missed)
+    refused = run(*common, "--stderr", 1, "--trace", "Exact()")
+    assert refused.exit_code == 2
+    assert "--stderr asks for random probes, got --trace 'Exact()'" in words(refused)
+
+
+def test_events_that_do_not_arrive_are_told_or_refused(digits: Path, tmp_path: Path) -> None:
+    values = tmp_path / "values.csv"
+    common = ("likelihood", digits, "--limit", 2, "--max-nfe", 7, "--tolerance", "1e-4", "-q")
+    result = run(*common, "--out", values, "--plot", tmp_path / "h.png")
+    assert result.exit_code == 0, result.output
+    assert "did not arrive 2 MAX_NFE" in words(result)
+    assert [(row["status"], row["bits/dim"]) for row in lines(values)] == [("MAX_NFE", "nan")] * 2
+    strict = run(*common, "--strict")
+    assert strict.exit_code == 1
+    assert "raise --max-nfe, or leave --strict out" in words(strict)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["--trace", "Hutchinson(probes=0)"], "probes must be a positive integer, got 0"),
+        (["--trace", "Hutchinson(probs=2)"], "did you mean probes?"),
+        (["--trace", "Exact(limit=16)"], "an exact trace costs one Jacobian product per dimension at every node"),
+        (["--dequantization", "Unifrm()"], "did you mean Uniform?"),
+        (["--dequantization", "Exact()"], "a Dequantization, got Exact"),
+        (["--draws", "0"], "draws must be a positive integer, got 0"),
+        (["--nodes", "3"], "nodes must be an integer >= 8, got 3"),
+        (["--tolerance", "0"], "tol must be positive"),
+        (["--stderr", "-1"], "stderr must be positive and finite"),
+        (["--bound", "--evaluations", "12"], "must be a positive multiple of 8"),
+        (["--limit", "0"], "--limit"),
+        (["--part", "tset"], "did you mean test?"),
+        (["--plot", "h.pdf"], "--plot must end in .png, got h.pdf"),
+        (["--data", "{above}"], "data must lie in [0, 17)"),
+        (["--data", "{floats}"], "say --bins 17"),
+    ],
+)
+def test_a_mistake_in_what_is_to_be_scored_is_answered_in_a_sentence(
+    arguments: list[str], answer: str, digits: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "above.npy", np.full((9, 1, 8, 8), 17, np.uint8))
+    np.save(tmp_path / "floats.npy", np.random.default_rng(0).normal(size=(9, 1, 8, 8)))
+    given = [text.format(above=tmp_path / "above.npy", floats=tmp_path / "floats.npy") for text in arguments]
+    bins = ["--bins", 256] if "{above}" in arguments else []
+    result = run("likelihood", digits, "--limit", 1, *given, *bins, "-q")
+    assert result.exit_code == 2
+    assert answer in words(result)
 
 
 def test_a_png_holds_one_tile_per_sample(digits: Path, tmp_path: Path) -> None:
@@ -159,9 +259,15 @@ def test_the_users_own_files_are_data_too(tmp_path: Path) -> None:
     out = tmp_path / "run"
     common = ("--data", tmp_path / "table.npy", "-q")
     assert run("train", *common, "--out", out, "--network", NET, "--steps", 1, "--batch-size", 4).exit_code == 0
-    scored = run("likelihood", out, *common, "--limit", 2, "--tolerance", "0.1")
+    scored = run("likelihood", out, *common, "--limit", 2)
     assert scored.exit_code == 0, scored.output
-    assert "nats" in scored.output
+    assert "held out nats" in words(scored)
+    assert "bits/dim" not in scored.output
+    assert "Jacobian products 160 per event" in words(scored)  # 40 nodes, four values, an exact trace
+    for option in (("--draws", 2), ("--dequantization", "Uniform()")):
+        asked = run("likelihood", out, *common, *option)
+        assert asked.exit_code == 2
+        assert "bits per dimension need quantised data with their bins and scale" in words(asked)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +374,13 @@ def test_compare_writes_a_report_and_says_where(tmp_path: Path) -> None:
     assert said["weightings"] == ["Simple()"]
     assert said["samplers"] == ["DDPM(steps=3)", "DDIM(steps=2)"]
     assert said["n"] == 30
-    for name in ("index.html", "report.md", "film.png", "samples.png", "likelihoods.png", "noise.png", "cost.png"):
+    names = ("film", "samples", "likelihoods", "bounds", "noise", "cost")
+    for name in ("index.html", "report.md", *(f"{name}.png" for name in names)):
         assert (tmp_path / name).is_file()
+    shown, bounds = words(result), said["runs"][0]["bounds"]
+    for bound in bounds:
+        assert f"Simple() {bound['name']} {bound['value']:.3f}" in shown
+    assert len(bounds) == 4
 
 
 @pytest.mark.parametrize(("text", "found"), [("3", [3]), ("0-2", [0, 1, 2]), ("5, 1-2", [5, 1, 2])])

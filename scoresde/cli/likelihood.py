@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,9 @@ def likelihood(
     loaded = load_data(model.data.name if data is None else data, bins, test_fraction, split_seed)
     events = loaded.test if part == "test" else loaded.train
     check(model, events)
-    found = score(model, events, how, progress=not quiet, tell=None if quiet else lambda name: show.say(f"the {name}"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "stderr=.* was not met")  # said below, once for all batches and draws
+        found = score(model, events, how, not quiet, None if quiet else lambda name: show.say(f"bound: {name}"))
     scores.report(found, about=f"{loaded.description.name}, {part} part", asked=stderr, dims=model.data.dims)
     if out is not None:
         show.done(f"{scores.write(found, out)} lines in {out}")

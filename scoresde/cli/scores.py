@@ -66,7 +66,7 @@ def write(found: Scores, out: Path) -> int:
     numbers = {ode.unit: ode.value, "low": ode.low, "high": ode.high, "stderr": ode.stderr}
     numbers |= {f"{name}_nats": each for name, each in ode.budget.items()}
     numbers |= {f"bound, {bound.name}": bound.value for bound in found.bounds}
-    columns |= {name: [f"{value:.6g}" for value in each.tolist()] for name, each in numbers.items()}
+    columns |= {name: [f"{value:.9g}" for value in each.tolist()] for name, each in numbers.items()}
     columns |= {"status": [Status(code).name for code in ode.status.tolist()], "nfe": ode.nfe.tolist()}
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

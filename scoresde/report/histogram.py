@@ -34,7 +34,8 @@ def histogram(values: np.ndarray, label: str, marks: Mapping[str, float]) -> Fig
     axes.set_xlabel(label)
     axes.set_ylabel("events")
     axes.grid(axis="x", visible=False)
-    figure.legend(loc="outside upper left", ncols=2)
+    if axes.lines:
+        figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
