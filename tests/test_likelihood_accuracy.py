@@ -21,6 +21,7 @@ from torch import Tensor
 from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.likelihood import Adaptive, Exact, Hutchinson, LogProb, Trace, log_prob
 from scoresde.likelihood.nodes import lobatto
+from scoresde.likelihood.trace import Divergence
 from scoresde.sde import VPSDE
 
 FORWARD = Exact(mode="forward")
@@ -153,8 +154,6 @@ def fixed_probe_error(model: GaussianMixture, x: Tensor, nodes: int, seed: int) 
         def divergence(self, jacobian, noise):
             e = noise.ragged([1] * len(x), x[0]).repeat_interleave(nodes, 0).unsqueeze(0)
             value = jacobian.at(torch.arange(len(x) * nodes), e)[0].reshape(len(x), nodes)
-            from scoresde.likelihood.trace import Divergence
-
             return Divergence(value, torch.full_like(value, math.nan), torch.ones_like(value))
 
     out = score(model, x, Fixed(1), seed, nodes=nodes)
@@ -269,3 +268,14 @@ def test_processes_with_unequal_shares_meet_without_waiting_in_the_solve(tmp_pat
     for run in runs:
         _, said = run.communicate(timeout=180)
         assert run.returncode == 0, said.decode()
+
+
+def test_the_degrees_of_freedom_are_those_of_the_sum(generator: torch.Generator) -> None:
+    variance = torch.randn(2000, 30, 2, generator=generator, dtype=torch.float64).var(2)  # one degree each, variance 1
+    weights = torch.ones(2000, 30, dtype=torch.float64)
+    error, dof = Divergence(weights, variance, weights).spread(weights)
+    assert float(error.square().mean()) == pytest.approx(30, rel=0.02)
+    assert float(1 / (1 / dof).mean()) == pytest.approx(30, rel=0.1)
+    exact = Divergence(weights, 0 * variance, weights).spread(weights)
+    assert exact[0].max() == 0
+    assert exact[1].min() == math.inf

@@ -70,12 +70,10 @@ def test_the_adjoint_and_direct_backpropagation_agree_on_a_network(generator: to
             model, x, adjoint=adjoint, probes=2, seeds=[1, 2, 3, 4], solver=TorchDiffEq(rtol=1e-6, atol=1e-6)
         )
         value.mean().backward()
-        grads.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
     assert model.training
-    assert len(grads[0]) == len(grads[1]) > 4
-    assert max(float(g.abs().max()) for g in grads[0]) > 0.01
-    for a, b in zip(*grads, strict=True):
-        assert torch.allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert grads[1].norm() > 0.1
+    assert (grads[0] - grads[1]).norm() < 1e-3 * grads[1].norm()
 
 
 def test_the_differentiable_value_is_the_measured_one(generator: torch.Generator) -> None:
