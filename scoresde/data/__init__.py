@@ -9,5 +9,6 @@ from .files import load_file
 from .idx import read_idx
 from .images import load_images
 from .sources import load
+from .tables import load_table
 
-__all__ = ["Augment", "Data", "Description", "load", "load_file", "load_images", "read_idx"]
+__all__ = ["Augment", "Data", "Description", "load", "load_file", "load_images", "load_table", "read_idx"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,8 @@ class Data:
         train, test: Shape ``(N, *D)``; either may be empty.
         description: What they are, and their scaling.
         train_labels, test_labels: Integer classes, shape ``(N,)``, if there are any.
+        columns: Names of a table's features, in the order of the event's entries.
+        categories: For those that are coded text: the texts that 0, 1, ... stand for.
 
     Raises:
         ValueError: If a value is not as described, or labels and events differ in number.
@@ -32,6 +35,8 @@ class Data:
     description: Description
     train_labels: Tensor | None = field(default=None, repr=False)
     test_labels: Tensor | None = field(default=None, repr=False)
+    columns: tuple[str, ...] | None = None
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part, events, labels in (("train", self.train, self.train_labels), ("test", self.test, self.test_labels)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +73,11 @@ def load_file(
 
 
 def standardisation(
-    y: Tensor, per_feature: bool = False
+    y: Tensor, per_feature: bool = False, names: Sequence[str] | None = None
 ) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
     """Mean and standard deviation of ``y`` ``(N, *D)``: over everything, or per entry of the first event axis.
+
+    ``names`` are what an error calls those entries.
 
     Returns:
         ``offset, scale`` for a ``Description``.
@@ -88,7 +91,8 @@ def standardisation(
     std, mean = torch.std_mean(y if y.dtype in (torch.float32, torch.float64) else y.float(), dim=axes, correction=0)
     constant = (std <= 1e-7 * mean.abs()).nonzero()
     if len(constant):
-        which = f"feature {int(constant[0])}" if per_feature else "every value"
+        which = (names[int(constant[0])] if names else int(constant[0])) if per_feature else None
+        which = "every value" if which is None else f"feature {which}"
         raise ValueError(
             f"data must vary to be standardised, {which} is constant; drop it, or state offset= and scale=."
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from .description import Description
 from .files import load_file
 from .idx import read_idx
 from .images import load_images
+from .names import unknown
+from .tables import load_table
 from .toys import TOYS
 
 __all__ = ["SOURCES", "load"]
@@ -33,9 +34,11 @@ def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **opt
       files, gzipped or not. Option ``root``: their folder; else ``$SCORESDE_DATA/<name>``, else where Debian has them.
     - a toy in the plane, such as ``"ring"``: options ``n`` (10 000, both parts together) and the toy's own.
     - a path that ends in ``.npy`` or ``.npz``: the options of ``scoresde.data.load_file``.
+    - a path that ends in ``.csv``, ``.tsv`` or ``.parquet``: the options of ``scoresde.data.load_table``.
     - a folder of pictures: the options of ``scoresde.data.load_images``.
 
-    Scaling: quantised data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardised.
+    Scaling: quantised data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardised,
+    tables by column.
 
     Args:
         source: Name or path.
@@ -62,10 +65,10 @@ def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **opt
         reader, known = partial(load_images, name), _options(load_images)
     else:
         ends = f" A path must be a folder of pictures, or end in {', '.join(_FILES)}."
-        raise ValueError(_unknown("data source", name, (*SOURCES, *TOYS)) + ends)
+        raise ValueError(unknown("data source", name, (*SOURCES, *TOYS)) + ends)
     for option in options:
         if option not in known:
-            raise ValueError(_unknown(f"option of {name!r}", option, ("seed", "test_fraction", *known)))
+            raise ValueError(unknown(f"option of {name!r}", option, ("seed", "test_fraction", *known)))
     return reader(seed, test_fraction, **options)
 
 
@@ -119,20 +122,19 @@ def _options(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    guess = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {what} {name!r}{guess} Known: {', '.join(known)}."
-
-
 _IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-_FILES: dict[str, Callable[..., Data]] = {".npy": load_file, ".npz": load_file}
+_FILES: dict[str, Callable[..., Data]] = {
+    ".npy": load_file,
+    ".npz": load_file,
+    ".csv": load_table,
+    ".tsv": load_table,
+    ".parquet": load_table,
+}
 SOURCES: dict[str, Callable[..., Data]] = {
     "digits": _digits,
     "mnist": partial(_idx, "mnist", _NUMERALS),
