@@ -112,9 +112,9 @@ def test_bounds_stand_beside_the_likelihood_and_the_histogram_is_a_png(digits: P
 
 def test_a_requested_error_is_met_or_said_not_to_be(digits: Path) -> None:
     common = ("likelihood", digits, "--limit", 2, "--nodes", 8, "-q")
-    met = words(run(*common, "--stderr", 5))
-    assert "the requested standard error of 5 nats was met for all events" in met
-    missed = run(*common, "--stderr", "0.001", "--trace", "Hutchinson(probes=2, max_products=32)")
+    met = words(run(*common, "--stderr", "0.001"))
+    assert "the requested standard error of 0.001 nats was met for all events" in met
+    missed = run(*common, "--stderr", "0.001", "--trace", "Hutchinson(probes=2, max_products=16)")
     assert missed.exit_code == 0
     assert "was not met for 2 of 2 events; allow more products" in words(missed)
     refused = run(*common, "--stderr", 1, "--trace", "Exact()")

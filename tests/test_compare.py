@@ -15,6 +15,7 @@ from scoresde import compare as comparing
 from scoresde import metrics
 from scoresde.compare import Bounds, Comparison, Recipe, Scoring, Yardstick, brief, compare, read, recipe_for
 from scoresde.compare.bounds import decoding_time
+from scoresde.compare.likelihood import Scored
 from scoresde.compare.measure import METRICS, comparable, gaussian_fit
 from scoresde.compare.pictures import film
 from scoresde.compare.references import references
@@ -238,12 +239,29 @@ def test_events_that_do_not_arrive_are_counted_left_out_or_refused(ring: Data) -
         score(model, ring.test, replace(how, strict=True))
 
 
+def test_means_are_those_of_the_events_that_arrived() -> None:
+    each = torch.tensor([1.0, math.nan, 3.0], dtype=torch.float64)
+    sizes = torch.tensor([0.3, math.nan, 0.4], dtype=torch.float64)
+    counts, status = torch.tensor([5, 9, 6]), torch.tensor([0, 1, 0])
+    budget = {"trace": sizes}
+    said = Scored("made up", "nats", each, each, each, sizes, sizes, budget, status, counts, None, 2).said()
+    assert (said["value"], said["stderr"], said["events"], said["nfe"]) == (2.0, 1.0, 2, 9)
+    assert said["lost"] == {"MAX_NFE": 1}
+    assert math.isclose(said["draw_stderr"], 0.25)
+    assert math.isclose(said["budget"]["trace"], 0.35)
+
+
 def test_the_law_of_the_places_is_that_of_ode_and_bound_alike(digits: Data) -> None:
     model = small(digits).build(digits.description)
     law = TruncatedNormal(std=0.2)
     said = score(model, digits.test, replace(DIGITS_PLAN.scoring, dequantization=law)).said()
     assert said["likelihood"]["settings"].startswith("TruncatedNormal(std=0.2), 1 draw,")
     assert said["bounds"][0]["settings"] == "TruncatedNormal(std=0.2)"
+    # 64 values' mean log q, of a normal law whose ends beyond 2.5 standard deviations are cut off
+    inside = math.erf(2.5 / math.sqrt(2))
+    square = 1.0 - 5.0 * math.exp(-0.5 * 2.5**2) / math.sqrt(2 * math.pi) / inside
+    log_q = 64 * (-0.5 * square - math.log(0.2 * math.sqrt(2 * math.pi) * inside))
+    assert abs(said["bounds"][0]["terms"]["dequantisation"] + digits.description.log_det - log_q) < 6.0
     assert said["likelihood"]["draw_stderr"] is None
 
 
