@@ -199,7 +199,7 @@ def test_more_probes_where_the_variance_is_beat_as_many_everywhere(monkeypatch: 
     for same in (False, True):
         if same:
             monkeypatch.setattr(
-                "scoresde.likelihood.trace._share", lambda _, groups, more: torch.ones_like(groups) * int(more[0] / 40)
+                "scoresde.likelihood.trace.share", lambda _, groups, more: torch.ones_like(groups) * int(more[0] / 40)
             )
         out = score(model, x, Hutchinson(8), nodes=40)
         assert out.products.tolist() == [320] * 200

@@ -17,8 +17,9 @@ from scoresde._tensor import Noise
 from scoresde.data import Description
 from scoresde.likelihood.budget import Budget, LogProb, concatenate
 from scoresde.likelihood.dequantize import Dequantization, Uniform
-from scoresde.likelihood.ode import Density, Observe, Scorer, bar, evaluated, part_of
+from scoresde.likelihood.ode import Scorer
 from scoresde.likelihood.path import Adaptive, Solver
+from scoresde.likelihood.run import Density, Observe, bar, evaluated, part_of
 from scoresde.likelihood.trace import Trace
 from scoresde.model import Model, refuse_unknown
 

@@ -30,8 +30,8 @@ from scoresde._tensor import Noise
 from scoresde.likelihood.decoder import Decoder, Kernel
 from scoresde.likelihood.dequantize import Dequantization
 from scoresde.likelihood.evidence import Bound, Start, check_count, mean_variance, run
-from scoresde.likelihood.ode import Density
 from scoresde.likelihood.profile import Profile
+from scoresde.likelihood.run import Density
 from scoresde.likelihood.terms import diffusion, prior_cost
 from scoresde.model import Model, event_size, refuse_unknown
 from scoresde.sde import SDE, Marginal

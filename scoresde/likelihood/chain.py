@@ -17,7 +17,7 @@ from scoresde import ou
 from scoresde._tensor import Noise, Scalar
 from scoresde.likelihood.decoder import Decoder, Kernel, Rounded, check_rev_var, normal_cost
 from scoresde.likelihood.evidence import Start
-from scoresde.likelihood.ode import Density
+from scoresde.likelihood.run import Density
 from scoresde.likelihood.terms import normal_entropy, prior_cost
 from scoresde.model import Model, event_size
 from scoresde.parameterization import Prediction

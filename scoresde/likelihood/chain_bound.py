@@ -19,8 +19,8 @@ from scoresde._tensor import Noise
 from scoresde.likelihood.chain import Chain
 from scoresde.likelihood.decoder import Decoder
 from scoresde.likelihood.evidence import Bound, check_count, mean_variance, run
-from scoresde.likelihood.ode import Density
 from scoresde.likelihood.profile import Profile
+from scoresde.likelihood.run import Density
 from scoresde.model import Model, event_size, refuse_unknown
 from scoresde.sampler import Grid, OptimalVariance
 from scoresde.sampler.grid import Chain as ChainGrid

@@ -9,17 +9,8 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from scoresde.likelihood.path import (
-    NotFinite,
-    Pieces,
-    Solution,
-    Solver,
-    Status,
-    Velocity,
-    check_count,
-    check_positive,
-    piece,
-)
+from scoresde.likelihood.path import NotFinite, Solution, Solver, Status, Velocity, check_count, check_positive
+from scoresde.likelihood.pieces import Pieces, piece
 from scoresde.spec import nearest
 
 __all__ = ["METHODS", "TorchDiffEq"]

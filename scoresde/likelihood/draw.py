@@ -13,8 +13,10 @@ from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.likelihood.budget import LogProb, join
 from scoresde.likelihood.flow import Flow
-from scoresde.likelihood.ode import Scorer, evaluated
-from scoresde.likelihood.path import Adaptive, Pieces, Solution, Solver, piece
+from scoresde.likelihood.ode import Scorer
+from scoresde.likelihood.path import Adaptive, Solution, Solver
+from scoresde.likelihood.pieces import Pieces, piece
+from scoresde.likelihood.run import evaluated
 from scoresde.likelihood.trace import Trace
 from scoresde.model import Model, refuse_unknown
 from scoresde.sampler import StepSampler, sample

@@ -13,7 +13,7 @@ from scoresde import _tensor as t
 from scoresde._tensor import Noise
 from scoresde.likelihood.decoder import Decoder
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.likelihood.ode import bar, batches, evaluated
+from scoresde.likelihood.run import bar, batches, evaluated
 from scoresde.model import Model, event_size
 
 __all__ = ["Bound", "Start", "check_count", "check_levels", "mean_variance", "run"]

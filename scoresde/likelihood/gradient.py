@@ -17,7 +17,8 @@ from scoresde import _tensor as t
 from scoresde._tensor import Noise
 from scoresde.likelihood.coupled import TorchDiffEq
 from scoresde.likelihood.flow import Flow
-from scoresde.likelihood.ode import Density, Scorer
+from scoresde.likelihood.ode import Scorer
+from scoresde.likelihood.run import Density
 from scoresde.model import Model, evaluating, event_size, refuse_unknown
 
 __all__ = ["differentiable_log_prob"]

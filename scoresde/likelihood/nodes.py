@@ -17,7 +17,7 @@ from numpy.polynomial import legendre
 from torch import Tensor
 
 from scoresde import ou
-from scoresde.likelihood.path import Path
+from scoresde.likelihood.pieces import Path
 
 __all__ = ["Nodes", "Rule", "lobatto", "place", "remainder", "score"]
 

@@ -10,8 +10,7 @@ inherit the path's error where s is the score of the density that the flow carri
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -25,14 +24,13 @@ from scoresde.likelihood.budget import Budget, LogProb, join
 from scoresde.likelihood.flow import Flow
 from scoresde.likelihood.jacobian import Jacobian
 from scoresde.likelihood.nodes import Nodes, place, remainder, score
-from scoresde.likelihood.path import Adaptive, Path, Solution, Solver, Status
+from scoresde.likelihood.path import Adaptive, Solution, Solver, Status
+from scoresde.likelihood.pieces import Path
+from scoresde.likelihood.run import Density, Observe, bar, batches, evaluated, part_of
 from scoresde.likelihood.trace import Divergence, Trace, default_trace
-from scoresde.model import Model, evaluating, event_size, refuse_unknown
+from scoresde.model import Model, event_size, refuse_unknown
 
 __all__ = ["log_prob"]
-
-Density = Callable[[Tensor], Tensor]
-Observe = Callable[[float], None]
 
 _HELD = 1 << 16  # values of x that go through the network together where products are computed
 _KEPT = 1 << 22  # values of x at the nodes of one batch
@@ -263,40 +261,3 @@ def _counting(observe: Observe, places: int) -> Callable[[int], None]:
         observe(min(1.0, done / places))
 
     return told
-
-
-@contextmanager
-def evaluated(model: Model) -> Iterator[None]:
-    """Eval mode, no graph kept, and tensors that autograd can use, whatever the caller's modes."""
-    with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-        yield
-
-
-@contextmanager
-def bar(shown: bool) -> Iterator[Observe | None]:
-    """A progress bar, as the function that takes the share done; None if not shown."""
-    if not shown:
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress() as progress:
-        task = progress.add_task("likelihood", total=1.0)
-        yield lambda share: progress.update(task, completed=share)
-
-
-def part_of(observe: Observe | None, start: float, length: float) -> Observe | None:
-    """The observer of a part of the work, by its start and length as shares of the whole."""
-    return None if observe is None else lambda share: observe(start + length * share)
-
-
-def batches(n: int, batch_size: int | None) -> list[slice]:
-    """Rows of each batch.
-
-    Raises:
-        ValueError: If the size is not a positive integer.
-    """
-    if batch_size is not None and (isinstance(batch_size, bool) or batch_size != int(batch_size) or batch_size < 1):
-        raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
-    size = max(n, 1) if batch_size is None else int(batch_size)
-    return [slice(i, min(i + size, n)) for i in range(0, n, size)]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from scoresde import _tensor as t
 from scoresde import ou
-from scoresde.likelihood.ode import Density
 from scoresde.likelihood.profile import Profile
+from scoresde.likelihood.run import Density
 from scoresde.model import Model, event_size
 from scoresde.sde import SDE, Marginal
 from scoresde.weighting import ELBO

@@ -19,7 +19,7 @@ from scoresde._tensor import Noise
 from scoresde.likelihood.chain import Chain
 from scoresde.likelihood.decoder import Decoder, normal_cost
 from scoresde.likelihood.evidence import Bound, check_count, run
-from scoresde.likelihood.ode import Density
+from scoresde.likelihood.run import Density
 from scoresde.likelihood.terms import end_log_prob, normal_entropy
 from scoresde.model import Model, event_size, refuse_unknown
 from scoresde.sampler import Grid, OptimalVariance, UniformLogSNR
