@@ -3,31 +3,49 @@ r"""How far two sets of samples are from one another: distances, a classifier's 
 Every metric takes ``x`` ``(n, *D)`` and ``y`` ``(m, *D)``, flattens the events, computes in float64 on the CPU in the
 units it is given, and answers with a value and its standard error. None is comparable between different ``n``: put the
 value of real against real at the same ``n`` (``floor``) beside it.
+
+Images are first seen by a network: ``features_of(images, EfficientNetLite0())``, whose weights come from the package
+index, or ``Inception`` (FID as papers print it), or any function of images; ``image_distances`` then puts Fréchet and
+kernel distances, precision, recall, density and coverage beside their floors.
 """
 
 from __future__ import annotations
 
+from .archive import read_tensors
+from .beside import IMAGE_METRICS, Beside, image_distances
 from .distances import energy_distance, kernel_distance, mmd, sliced_wasserstein
 from .estimate import Estimate, floor
+from .features import Features, Network, features_of
 from .frechet import frechet_distance, frechet_infinity
+from .inception import Inception
+from .lite0 import EfficientNetLite0
 from .neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from .verdicts import Copies, classifier_two_sample, copies, nearest_neighbours
 
 __all__ = [
+    "IMAGE_METRICS",
+    "Beside",
     "Copies",
     "DensityCoverage",
+    "EfficientNetLite0",
     "Estimate",
+    "Features",
+    "Inception",
+    "Network",
     "PrecisionRecall",
     "classifier_two_sample",
     "copies",
     "density_coverage",
     "energy_distance",
+    "features_of",
     "floor",
     "frechet_distance",
     "frechet_infinity",
+    "image_distances",
     "kernel_distance",
     "mmd",
     "nearest_neighbours",
     "precision_recall",
+    "read_tensors",
     "sliced_wasserstein",
 ]
