@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,13 @@ def test_bytes_that_are_no_text_and_broken_or_missing_files_are_refused(tmp_path
     pytest.importorskip("pyarrow")
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match="must be a whole Parquet file"):
+        load(tmp_path / "a.parquet")
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path):
+    (tmp_path / "a.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match=r"read by pyarrow, which is missing; .*'scoresde\[parquet\]'"):
         load(tmp_path / "a.parquet")
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .columns import finite, refuse_missing
+from .columns import codes, finite, refuse_missing
 
 __all__ = ["ArrowTable", "read_parquet"]
 
 
 class ArrowTable:
-    """A table of Apache Arrow (``pyarrow.Table``)."""
+    """A table of Apache Arrow (``pyarrow.Table``); ``named`` has the classes of columns that are coded already."""
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: Any, named: Mapping[str, Sequence[str]] | None = None) -> None:
         self.names: list[str] = list(table.column_names)
-        self._table = table
+        self._table, self._named = table, named or {}
 
     def numbers(self, name: str) -> np.ndarray:
         """A column as ``float64``, ``(N,)``: of whole numbers, floats, decimals, or truth values as 0 and 1."""
@@ -37,6 +38,19 @@ class ArrowTable:
     def texts(self, name: str) -> list[str]:
         """A column as text, one per row."""
         return [str(value).strip() for value in self._whole(name).to_pylist()]
+
+    def classes(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """A column as classes ``0 ...``, ``(N,)``, and what they are called."""
+        if name not in self._named:
+            return codes(name, self.texts(name))
+        labels, names = self.numbers(name).astype(np.int64), tuple(self._named[name])
+        bad = np.flatnonzero((labels < 0) | (labels >= len(names)))
+        if len(bad):
+            raise ValueError(
+                f"a class must be one of 0 ... {len(names) - 1}, got {labels[bad[0]]} in column {name!r} at row "
+                f"{bad[0]} (the first is 0); leave label= or that part out."
+            )
+        return labels, names
 
     def _whole(self, name: str) -> Any:
         column = self._table.column(name)

@@ -14,6 +14,7 @@ import torch
 from .dataset import Data, split
 from .description import Description
 from .files import load_file
+from .huggingface import is_huggingface, load_huggingface
 from .idx import read_idx
 from .images import load_images
 from .names import unknown
@@ -26,7 +27,7 @@ _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt"
 _NUMERALS = tuple("0123456789")
 
 
-def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **options: Any) -> Data:
+def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0.2, **options: Any) -> Data:
     """Loads data by name or from a file.
 
     - ``"digits"``: scikit-learn's 1797 handwritten digits, ``(1, 8, 8)``, 17 levels.
@@ -35,13 +36,14 @@ def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **opt
     - a toy in the plane, such as ``"ring"``: options ``n`` (10 000, both parts together) and the toy's own.
     - a path that ends in ``.npy`` or ``.npz``: the options of ``scoresde.data.load_file``.
     - a path that ends in ``.csv``, ``.tsv`` or ``.parquet``: the options of ``scoresde.data.load_table``.
+    - ``"hf:<name>"``, or a data set of the package ``datasets``: the options of ``scoresde.data.load_huggingface``.
     - a folder of pictures: the options of ``scoresde.data.load_images``.
 
     Scaling: quantised data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardised,
     tables by column.
 
     Args:
-        source: Name or path.
+        source: Name or path, or a ``datasets.Dataset`` or ``DatasetDict``.
         seed: Fixes the split and a toy's draw. Data that come split do not use it.
         test_fraction: Share of test events, rounded up, in ``[0, 1)``. Data that come split do not use it.
         **options: As above.
@@ -53,10 +55,14 @@ def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **opt
         ValueError: If the name or an option is unknown, or the data are malformed or not as described.
         FileNotFoundError: If a file is missing; the error says where it was looked for and what to install.
     """
-    name = str(source)
+    name = "" if is_huggingface(source) else str(source)
     if Path(name).suffix in _FILES:
         load_path = _FILES[Path(name).suffix]
         reader, known = partial(load_path, name), _options(load_path)
+    elif is_huggingface(source) or name.startswith("hf:"):
+        loaded = source if is_huggingface(source) else name.removeprefix("hf:")
+        name = name if isinstance(source, str) else type(source).__name__
+        reader, known = partial(load_huggingface, loaded), _options(load_huggingface)
     elif name in TOYS:
         reader, known = partial(_toy, name), _options(_toy) + _options(TOYS[name])
     elif name in SOURCES:
@@ -64,7 +70,7 @@ def load(source: str | Path, *, seed: int = 0, test_fraction: float = 0.2, **opt
     elif Path(name).is_dir():
         reader, known = partial(load_images, name), _options(load_images)
     else:
-        ends = f" A path must be a folder of pictures, or end in {', '.join(_FILES)}."
+        ends = f" A path must be a folder of pictures, or end in {', '.join(_FILES)}; hf:<name> is Hugging Face's."
         raise ValueError(unknown("data source", name, (*SOURCES, *TOYS)) + ends)
     for option in options:
         if option not in known:

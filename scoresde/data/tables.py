@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .arrow import ArrowTable, read_parquet
 from .columns import codes, numbers
@@ -33,6 +35,10 @@ class Table(Protocol):
 
     def texts(self, name: str) -> list[str]:
         """A column as text, one per row; refuses what is missing."""
+        ...
+
+    def classes(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """A column as classes ``0 ...``, ``(N,)``, and what they are called; refuses what is missing."""
         ...
 
 
@@ -77,24 +83,24 @@ def load_table(
         table: Table = ArrowTable(read_parquet(path))
     else:
         table = _Text(path, delimiter or _DELIMITERS.get(path.suffix, ","))
-    return tabulate(table, path.stem, seed if shuffle else None, test_fraction, columns, label, categories)
+    divide = partial(split, test_fraction=test_fraction, seed=seed if shuffle else None)
+    return tabulate(table, path.stem, divide, columns, label, categories)
 
 
 def tabulate(
     table: Table,
     name: str,
-    seed: int | None,
-    test_fraction: float,
+    divide: Callable[[int], tuple[Tensor | slice, Tensor | slice]],
     columns: Sequence[str] | None = None,
     label: str | None = None,
     categories: Sequence[str] = (),
 ) -> Data:
-    """Data of any table; the arguments are those of `load_table`, ``seed=None`` is its ``shuffle=False``."""
+    """Data of any table; ``divide(n)`` tells which of ``n`` rows are train and test, the rest is as in `load_table`."""
     features = [n for n in table.names if n != label] if columns is None else list(columns)
     _check_names(table, features, [] if label is None else [label], categories)
     labels, classes = None, None
     if label is not None:
-        whole, classes = codes(label, table.texts(label))
+        whole, classes = table.classes(label)
         labels = torch.from_numpy(whole)
     code: dict[str, tuple[str, ...]] = {}
     values = []
@@ -105,7 +111,7 @@ def tabulate(
         else:
             values.append(table.numbers(feature))
     events = torch.from_numpy(np.stack(values, axis=1))
-    train, test = split(len(events), test_fraction, seed)
+    train, test = divide(len(events))
     offset, scale = standardisation(events[train], per_feature=True, names=features)
     about = Description(name, (len(features),), offset=offset, scale=scale, labels=classes)
     parts = (None, None) if labels is None else (labels[train], labels[test])
@@ -151,6 +157,9 @@ class _Text:
 
     def texts(self, name: str) -> list[str]:
         return [value.strip() for value in self._columns[name]]
+
+    def classes(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        return codes(name, self.texts(name))
 
 
 def _check_header(path: Path, names: list[str]) -> None:
