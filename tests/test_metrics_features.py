@@ -178,11 +178,29 @@ def test_shares_are_those_of_brute_force(k, shift, monkeypatch, generator):
     assert near.precision.stderr == pytest.approx(math.sqrt(values[0] * (1 - values[0]) / 30))
 
 
-def test_identical_sets_have_all_four_at_one(generator):
-    x = normal(200, 3, generator=generator)
-    near, dense = precision_recall(x, x), density_coverage(x, x)
+@pytest.mark.parametrize("d", [3, 640])
+def test_identical_sets_have_all_four_at_one(d, monkeypatch, generator):
+    monkeypatch.setattr("scoresde.metrics.neighbours._ROWS", 23)
+    y = 3 * normal(100, d, generator=generator) + 40
+    x = y[torch.randperm(100, generator=generator)]  # in another order distances are rounded otherwise
+    near, dense = precision_recall(x, y), density_coverage(x, y)
     assert (near.precision.value, near.recall.value) == (1, 1)
     assert (dense.density.value, dense.coverage.value) == (1, 1)  # open balls: k samples in each
+
+
+@pytest.mark.parametrize("d", [3, 640])
+def test_a_copy_of_an_event_is_on_the_edge_of_the_balls_of_its_neighbours(d, monkeypatch, generator):
+    monkeypatch.setattr("scoresde.metrics.neighbours._ROWS", 23)
+    y = 3 * normal(100, d, generator=generator) + 40
+    copies = y[torch.randperm(100, generator=generator)[:1]].repeat(100, 1)
+    edge = int(
+        (
+            torch.cdist(y, y, compute_mode="donot_use_mm_for_euclid_dist").argsort(1)[:, 1:4]
+            == ((y == copies[0]).all(1).nonzero().item())
+        ).sum()
+    )  # who has it among the nearest three
+    assert precision_recall(copies, y).recall.value == 0.01  # balls without extent hold their centre
+    assert density_coverage(copies, y, k=4).density.value == pytest.approx((edge + 1) / 4)
 
 
 def test_disjoint_sets_have_all_four_at_zero(generator):
