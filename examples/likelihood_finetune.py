@@ -49,14 +49,14 @@ class Score(NamedTuple):
     Attributes:
         log_p: log p by the ODE.
         ode, bound: How far -log p by the ODE, and the bound on it, lie above the law's own, point by point.
-        by_ode, by_chain: Energy distance of samples by the ODE and by the chain with noise.
+        by_ode, by_chain: Energy distance of samples by the ODE and by the chain with noise, times 1000.
     """
 
     log_p: tuple[float, float]
     ode: tuple[float, float]
     bound: tuple[float, float]
-    by_ode: float
-    by_chain: float
+    by_ode: tuple[float, float]
+    by_chain: tuple[float, float]
 
 
 def finetune(model: ScoreModel, data: Data, steps: int, batch: int, tol: float, adjoint: bool) -> ScoreModel:
@@ -87,7 +87,8 @@ def measure(model: ScoreModel, x: Tensor, train_x: Tensor) -> Score:
     distance = []
     for sampler in (ODE(), DDPM(steps=200)):
         drawn = sample(model, len(x), sampler, generator=torch.Generator().manual_seed(0)).data
-        distance.append(energy_distance(drawn.double(), x.double()).value)
+        apart = energy_distance(drawn.double(), x.double())
+        distance.append((1e3 * apart.value, 1e3 * apart.stderr))
     truth = LAW.log_prob(x.double(), model.sde.tau_min)
     return Score(mean(found), mean(truth - found), mean(truth + bound), *distance)
 
@@ -192,10 +193,11 @@ def main(
             models[name] = train(fresh, data, replace(usual, steps=int(name.split()[0]))).model
         seconds.append(time.process_time() - began)
     scores = {name: measure(model, x, data.train[:200].float()) for name, model in models.items()}
-    print(f"{len(x)} held-out points{'':6} log p by ODE, nats   ODE above the law   bound above it   samples to data")
-    for (name, s), took in zip(scores.items(), seconds, strict=True):
-        nats = "    ".join(f"{value:6.3f} ± {error:.3f}" for value, error in (s.log_p, s.ode, s.bound))
-        print(f"{name:24} {nats}    ODE {s.by_ode:.4f}, chain {s.by_chain:.4f}    {took:.0f} s of one core")
+    print(f"{len(x)} held-out points: log p by ODE; ODE, bound above the law; samples by ODE, by chain")
+    for (name, score), took in zip(scores.items(), seconds, strict=True):
+        nats = "; ".join(f"{value:6.3f} ± {error:.3f}" for value, error in score[:3])
+        far = "; ".join(f"({value:.1f} ± {error:.1f})e-3" for value, error in score[3:])
+        print(f"  {name:22} {nats} nats; {far}; {took:.0f} s of one core")
 
     costs: dict[str, list[tuple[float, float, float]]] = {}
     for name in ("direct", "adjoint"):
@@ -205,11 +207,12 @@ def main(
             f"{name:8}" + ", ".join(f"tolerance {tol:g}: {mib:.0f} MiB, {took:.1f} s" for tol, mib, took in costs[name])
         )
 
-    figure, axes = plt.subplots(1, 4, figsize=(14, 3.6), width_ratios=(1.25, 0.95, 0.95, 1))
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.4))
+    axes = axes.T.flatten()
     draw_scores(axes[0], scores)
-    draw_density(axes[1], models[names[0]], "√p before", size)
-    draw_density(axes[2], models[names[2]], "√p after", size)
-    draw_cost(axes[3], costs)
+    draw_cost(axes[1], costs)
+    draw_density(axes[2], models[names[0]], "√p by the ODE, before", size)
+    draw_density(axes[3], models[names[2]], "√p by the ODE, after", size)
     figure.savefig(out / "likelihood_finetune.png")
     print(f"wrote {out / 'likelihood_finetune.png'}")
 

@@ -242,7 +242,7 @@ def main(
     laws = (ring, digits.first(2 if quick else 8))
     draw_accuracy(axes[0, 0], {law.name: accuracy(law, settings, tolerances) for law in laws})
     print("random probes, draws of the digits' law")
-    draw_probes(axes[0, 1], probes(drawn, (2, 4) if quick else (2, 4, 8, 16, 32), (2.0,) if quick else (2.0, 1.0, 0.5)))
+    draw_probes(axes[0, 1], probes(drawn, (2, 4) if quick else (2, 4, 8, 16), (2.0,) if quick else (1.0, 0.5)))
     print("budget, held-out digits")
     draw_budget(axes[1, 0], budget(digits.first(2 if quick else 40), 40 if quick else 100))
     print("one point of the ring alone, among 32, beside points on saddles")
