@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from scoresde import MLP, VPSDE, ScoreModel, Training, train
 from scoresde.data import load, load_images
 from scoresde.data.decode import decoded
 from scoresde.data.store import store
@@ -258,3 +259,14 @@ def test_a_full_disk_is_an_error_not_a_crash():
 def test_what_does_not_fit_into_memory_is_refused_before_it_is_tried():
     with pytest.raises(ValueError, match=r"events of 1000 bytes need 1e\+06 GB.* pass cache=<a folder>"):
         store(lambda: iter([np.zeros(1000, np.uint8)]), 10**12, None)
+
+
+def test_training_from_the_mapped_file_is_training_from_memory(pets, tmp_path, monkeypatch):
+    monkeypatch.setattr("scoresde.training.batches._RESIDENT", 0)  # as if the data were too large to be held
+    weights = []
+    for options in ({}, {"cache": tmp_path / "cache", "workers": 1}):
+        torch.manual_seed(0)
+        model = ScoreModel(MLP(event_shape=(3, 5, 4), width=8, num_classes=2), VPSDE())
+        train(model, load(pets, **options), Training(steps=3, batch_size=4), device="cpu")
+        weights.append(torch.nn.utils.parameters_to_vector(model.parameters()))
+    assert torch.equal(*weights)
