@@ -93,7 +93,9 @@ def expected_prior(model: Any, x: Tensor, given: float, count: int) -> Tensor:
 # --- identities -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("profile", [None, Profile((-5.0, 5.0), (0.1, 0.8), (0.2, 0.7), (1.0, 1.0))], ids=["plain", "profile"])
+@pytest.mark.parametrize(
+    "profile", [None, Profile((-5.0, 5.0), (0.1, 0.8), (0.2, 0.7), (1.0, 1.0))], ids=["plain", "profile"]
+)
 @pytest.mark.parametrize(
     ("model", "count"),
     [(gaussian(), 20), (mixture(), 200), (gaussian(Flow()), 20), (mixture(SHORT), 200), (gaussian(VE()), 20)],

@@ -88,6 +88,7 @@ def test_a_likelihood_comes_with_its_budget_and_one_line_per_event(digits: Path,
         assert told is not None
         assert abs(float(told[1]) - sum(float(row[f"{name}_nats"]) for row in rows) / 3) < 2e-4
     assert "█" in result.output
+    assert "Jacobian products 80 per event" in shown  # two probes at each of 40 nodes
     assert "gap to the K-draw bound" not in shown
     assert run(*common, "--out", values).exit_code == 0
     assert rows == lines(values)

@@ -17,6 +17,7 @@ from scoresde.analytic import Gaussian, GaussianMixture, KernelDensity
 from scoresde.data import Description
 from scoresde.likelihood import (
     Adaptive,
+    BitsPerDim,
     Exact,
     Hutchinson,
     Solver,
@@ -327,21 +328,25 @@ def test_the_probes_error_of_the_mean_is_what_new_probes_change(generator: torch
     model = rotated_gaussian(3)
     model.data = Description("cube", (3,), bins=17)
     levels = torch.full((200, 3), 9)
-    runs = []
-    for _ in range(8):
-        u = torch.Generator().manual_seed(1)
 
-        class Same(Uniform):
-            def draw(self, levels: Tensor, noise: Noise, u: torch.Generator = u) -> tuple[Tensor, Tensor]:
-                return super().draw(levels, Noise(u))
+    class Same(Uniform):
+        def __init__(self) -> None:
+            object.__setattr__(self, "u", torch.Generator().manual_seed(1))
 
-        runs.append(
-            bits_per_dim(
-                model, levels, draws=4, dequantization=Same(), trace=Hutchinson(2), generator=generator, **LOOSE
-            )
-        )
+        def draw(self, levels: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+            return super().draw(levels, Noise(vars(self)["u"]))
+
+    def scored(trace: Trace) -> BitsPerDim:
+        return bits_per_dim(model, levels, draws=4, dequantization=Same(), trace=trace, generator=generator, **LOOSE)
+
+    runs = [scored(Hutchinson(2)) for _ in range(8)]
     spread = torch.tensor([run.mean for run in runs]).std()
     assert 0.5 < float(spread) / runs[0].mean_probe_stderr < 1.8
+    exact = scored(Exact())
+    inside = [(low <= exact.bits) & (exact.bits <= high) for low, high in (run.interval() for run in runs)]
+    assert 0.93 < float(torch.stack(inside).double().mean()) < 0.99
+    assert bool((runs[0].products == 4 * 2 * 40).all())
+    assert bool((exact.products == 4 * 3 * 40).all())
 
 
 def test_uniform_dequantisation_stays_in_the_cell(generator: torch.Generator) -> None:

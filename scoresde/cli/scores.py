@@ -46,8 +46,7 @@ def report(found: Scores, about: str, asked: float | None, dims: int) -> None:
         return
     columns = ("error budget, mean over events", "nats", *(() if bits is None else ("bits/dim",)))
     show.table(columns, [_term(name, value, bits) for name, value in ode["budget"].items()])
-    if ode["products"] is not None:
-        show.settings({"Jacobian products": f"{ode['products']:.0f} per event"})
+    show.settings({"Jacobian products": f"{ode['products']:.0f} per event"})
     if asked is not None:
         show.say(_met(found, asked))
     show.histogram(found.ode.value[~found.ode.value.isnan()].tolist(), ode["unit"])

@@ -29,8 +29,6 @@ from scoresde.model import ScoreModel
 
 __all__ = ["Scored", "Scoring", "score_events"]
 
-_NORMAL = 1.96  # half of a 95 % interval, in standard errors
-
 
 @dataclass(frozen=True)
 class Scoring:
@@ -78,7 +76,7 @@ class Scored:
         budget: Errors by name, nats, ``(n,)`` each; with the gap of the dequantisation where there are several draws.
         status: ``(n,)`` int64, a `scoresde.likelihood.Status` each.
         nfe: ``(n,)`` int64, network calls.
-        products: ``(n,)`` int64, Jacobian products, or None where they are not counted.
+        products: ``(n,)`` int64, Jacobian products.
         draws: Of the dequantisation; 0 for data that need none.
     """
 
@@ -92,7 +90,7 @@ class Scored:
     budget: dict[str, Tensor]
     status: Tensor
     nfe: Tensor
-    products: Tensor | None
+    products: Tensor
     draws: int
 
     @property
@@ -119,7 +117,7 @@ class Scored:
             "events": count,
             "lost": self.lost,
             "nfe": int(self.nfe.max()) if len(self.nfe) else 0,
-            "products": None if self.products is None else float(self.products.double().mean()),
+            "products": float(self.products.double().mean()),
             "budget": {name: float(each[there].mean()) for name, each in self.budget.items()},
         }
 
@@ -169,23 +167,21 @@ def _nats(found: LogProb, log_det: float, settings: str) -> Scored:
 
 
 def _bits(found: BitsPerDim, settings: str) -> Scored:
-    nat, draws = found.dims * math.log(2), len(found.per_draw)
-    half = _NORMAL * found.probe_stderr + (found.budget.solver + found.budget.quadrature) / nat
+    draws, (low, high) = len(found.per_draw), found.interval()
     scatter = found.per_draw.std(0) / math.sqrt(draws) if draws > 1 else torch.full_like(found.bits, math.nan)
     budget = _by_name(found.budget) | ({"dequantisation": found.dequantization} if draws > 1 else {})
-    products = getattr(found, "products", None)
     return Scored(
         settings,
         "bits/dim",
         found.bits,
-        found.bits - half,
-        found.bits + half,
+        low,
+        high,
         found.probe_stderr,
         scatter,
         budget,
         found.status,
         found.nfe,
-        products,
+        found.products,
         draws,
     )
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scoresde._tensor import Noise
 from scoresde.data import Description
-from scoresde.likelihood.budget import Budget, LogProb, concatenate
+from scoresde.likelihood.budget import Budget, LogProb, concatenate, half_width
 from scoresde.likelihood.dequantize import Dequantization, Uniform
 from scoresde.likelihood.ode import Scorer
 from scoresde.likelihood.path import Adaptive, Solver
@@ -35,9 +35,11 @@ class BitsPerDim:
         nats: ``(B,)`` float64, the same in nats per sample: a bound on -log P(levels).
         per_draw: ``(draws, B)`` float64, bits per dimension by each draw alone.
         probe_stderr: ``(B,)`` float64, standard error of ``bits`` over the trace's probes (0: exact, NaN: unknown).
+        dof: ``(B,)`` float64, degrees of freedom of ``probe_stderr``.
         budget: Errors of the log-densities, nats; the means over the draws, but for ``trace``, which is the mean's.
         status: ``(B,)`` int64, the worst `Status` over the draws.
         nfe: ``(B,)`` int64, evaluations of the network in all draws.
+        products: ``(B,)`` int64, Jacobian products in all draws.
         dims: Number of values in one sample.
     """
 
@@ -45,9 +47,11 @@ class BitsPerDim:
     nats: Tensor
     per_draw: Tensor
     probe_stderr: Tensor
+    dof: Tensor
     budget: Budget
     status: Tensor
     nfe: Tensor
+    products: Tensor
     dims: int
 
     @property
@@ -58,6 +62,19 @@ class BitsPerDim:
         """
         gap = (self.bits - self.importance_weighted) * self.dims * math.log(2)
         return gap if len(self.per_draw) > 1 else torch.full_like(gap, math.nan)
+
+    def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
+        """Lower and upper end of a confidence interval for ``bits`` at these draws, ``(B,)`` each; see `LogProb`.
+
+        Args:
+            level: In (0, 1).
+
+        Raises:
+            ValueError: If it is not.
+        """
+        nat = self.dims * math.log(2)
+        half = half_width(nat * self.probe_stderr, self.dof, self.budget, level) / nat
+        return self.bits - half, self.bits + half
 
     @property
     def mean(self) -> float:
@@ -170,16 +187,21 @@ def _average(draws: list[LogProb], description: Description) -> BitsPerDim:
         field.name: torch.stack([getattr(draw.budget, field.name) for draw in draws]).mean(0)
         for field in fields(Budget)
     }
-    terms["trace"] = torch.stack([draw.stderr for draw in draws]).square().sum(0).sqrt() / len(draws)
+    variances = torch.stack([draw.stderr for draw in draws]).square()
+    total, dof = variances.sum(0), torch.stack([draw.dof for draw in draws])
+    dof = torch.where(total > 0, total.square() / (variances.square() / dof).sum(0).clamp(min=1e-300), math.inf)
+    terms["trace"] = total.sqrt() / len(draws)
     bits = per_draw.mean(0)
     return BitsPerDim(
         bits,
         nat * bits,
         per_draw,
         terms["trace"] / nat,
+        dof,
         Budget(**terms),
         torch.stack([draw.status for draw in draws]).amax(0),
         torch.stack([draw.nfe for draw in draws]).sum(0),
+        torch.stack([draw.products for draw in draws]).sum(0),
         description.dims,
     )
 
@@ -191,9 +213,11 @@ def _join(parts: list[BitsPerDim]) -> BitsPerDim:
         torch.cat([part.nats for part in parts]),
         torch.cat([part.per_draw for part in parts], 1),
         torch.cat([part.probe_stderr for part in parts]),
+        torch.cat([part.dof for part in parts]),
         concatenate([part.budget for part in parts]),
         torch.cat([part.status for part in parts]),
         torch.cat([part.nfe for part in parts]),
+        torch.cat([part.products for part in parts]),
         parts[0].dims,
     )
 

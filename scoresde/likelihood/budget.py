@@ -85,11 +85,20 @@ class LogProb:
         Raises:
             ValueError: If it is not.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 is usual.")
-        t = torch.as_tensor(stats.t.ppf(0.5 + level / 2, self.dof.cpu().numpy())).to(self.stderr)
-        half = t * self.stderr + self.budget.solver + self.budget.quadrature
+        half = half_width(self.stderr, self.dof, self.budget, level)
         return self.log_prob - half, self.log_prob + half
+
+
+def half_width(stderr: Tensor, dof: Tensor, budget: Budget, level: float) -> Tensor:
+    """Half of a confidence interval, nats, ``(B,)``: Student's t over the probes, and ``solver`` and ``quadrature``.
+
+    Raises:
+        ValueError: If the level is not in (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 is usual.")
+    t = torch.as_tensor(stats.t.ppf(0.5 + level / 2, dof.cpu().numpy())).to(stderr)
+    return t * stderr + budget.solver + budget.quadrature
 
 
 def concatenate(parts: list[Budget]) -> Budget:
