@@ -54,6 +54,7 @@ def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0
     Raises:
         ValueError: If the name or an option is unknown, or the data are malformed or not as described.
         FileNotFoundError: If a file is missing; the error says where it was looked for and what to install.
+        ModuleNotFoundError: If the package that reads the source is missing; the error names the extra.
     """
     name = "" if is_huggingface(source) else str(source)
     if Path(name).suffix in _FILES:
