@@ -180,7 +180,7 @@ def test_shares_are_those_of_brute_force(k, shift, monkeypatch, generator):
 
 @pytest.mark.parametrize("d", [3, 640])
 def test_identical_sets_have_all_four_at_one(d, monkeypatch, generator):
-    monkeypatch.setattr("scoresde.metrics.neighbours._ROWS", 23)
+    monkeypatch.setattr("scoresde.metrics.neighbours._ROWS", 33)  # the last block of one row
     y = 3 * normal(100, d, generator=generator) + 40
     x = y[torch.randperm(100, generator=generator)]  # in another order distances are rounded otherwise
     near, dense = precision_recall(x, y), density_coverage(x, y)
@@ -190,7 +190,7 @@ def test_identical_sets_have_all_four_at_one(d, monkeypatch, generator):
 
 @pytest.mark.parametrize("d", [3, 640])
 def test_a_copy_of_an_event_is_on_the_edge_of_the_balls_of_its_neighbours(d, monkeypatch, generator):
-    monkeypatch.setattr("scoresde.metrics.neighbours._ROWS", 23)
+    monkeypatch.setattr("scoresde.metrics.neighbours._ROWS", 33)  # the last block of one row
     y = 3 * normal(100, d, generator=generator) + 40
     copies = y[torch.randperm(100, generator=generator)[:1]].repeat(100, 1)
     edge = int(
@@ -201,6 +201,14 @@ def test_a_copy_of_an_event_is_on_the_edge_of_the_balls_of_its_neighbours(d, mon
     )  # who has it among the nearest three
     assert precision_recall(copies, y).recall.value == 0.01  # balls without extent hold their centre
     assert density_coverage(copies, y, k=4).density.value == pytest.approx((edge + 1) / 4)
+
+
+@pytest.mark.parametrize("spacing", [0.1, 0.3, 0.7, 1.1, 1.3])
+def test_closed_balls_hold_their_edge(spacing):
+    y = spacing * torch.arange(7, dtype=torch.float64)[:, None] + 0.01
+    x = torch.stack([y[0] - spacing, y[-1] + spacing])  # as far from the ends as these from their neighbours
+    assert precision_recall(x, y, k=1).precision.value == 1
+    assert density_coverage(x, y, k=1).density.value == 0  # open balls do not
 
 
 def test_disjoint_sets_have_all_four_at_zero(generator):

@@ -131,6 +131,17 @@ def test_tensors_beyond_their_values_are_refused(start, tmp_path):
         read_tensors(tmp_path / "short.pth")
 
 
+def test_tensors_before_their_values_are_refused(tmp_path):
+    torch.save({"weight": torch.ones(100)[50:]}, tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth") as whole, zipfile.ZipFile(tmp_path / "turned.pth", "w") as turned:
+        for name in whole.namelist():
+            raw = whole.read(name)
+            assert ("data.pkl" in name) == (b"QK2" in raw)  # a storage, then 50 as the offset: now -50
+            turned.writestr(name, raw.replace(b"QK2", b"QJ\xce\xff\xff\xff"))
+    with pytest.raises(ValueError, match=r"-50 where a number >= 0 must stand"):
+        read_tensors(tmp_path / "turned.pth")
+
+
 def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_tensors(tmp_path / "none.pth")
@@ -323,12 +334,9 @@ def test_comparisons_that_cannot_be_made_are_refused(arguments, message):
 
 def test_given_a_generator_the_global_state_is_left_alone(generator):
     before = torch.get_rng_state()
-    image_distances(
-        table(torch.ones(1).expand(9, 2) * torch.arange(9.0)[:, None]),
-        table(normal(40, 2, generator=generator).float()),
-        metrics=["kernel", "precision"],
-        generator=generator,
-    )
+    real, ours = table(normal(80, 2, generator=generator)), table(normal(40, 2, generator=generator))
+    image_distances(ours, real, splits=2, generator=generator)
+    kernel_distance(ours.points, real.points, size=10, subsets=2, generator=generator)
     assert torch.equal(before, torch.get_rng_state())
 
 
