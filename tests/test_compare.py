@@ -244,7 +244,7 @@ def test_means_are_those_of_the_events_that_arrived() -> None:
     sizes = torch.tensor([0.3, math.nan, 0.4], dtype=torch.float64)
     counts, status = torch.tensor([5, 9, 6]), torch.tensor([0, 1, 0])
     budget = {"trace": sizes}
-    said = Scored("made up", "nats", each, each, each, sizes, sizes, budget, status, counts, None, 2).said()
+    said = Scored("made up", "nats", each, each, each, sizes, sizes, budget, status, counts, counts, 2).said()
     assert (said["value"], said["stderr"], said["events"], said["nfe"]) == (2.0, 1.0, 2, 9)
     assert said["lost"] == {"MAX_NFE": 1}
     assert math.isclose(said["draw_stderr"], 0.25)
