@@ -414,3 +414,19 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path):
         shown = run(command, str(tmp_path / "no checkpoint"), "--out", str(tmp_path / "file" / f"values.{ending}"))
         assert shown.exit_code == 1
         assert "needs a folder to write to" in " ".join(shown.output.split())
+
+
+def test_a_run_with_lengths_draws_from_an_average_of_any_length(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    made = ("--network", NET, "--steps", 6, "--batch-size", 8, "--lengths", "0.05,0.1", "-q")
+    assert run("train", "--data", "digits", "--out", out, *made).exit_code == 0
+    drawn = {}
+    for length in ("0.05", "0.1"):
+        file = tmp_path / f"{length}.npz"
+        result = run("sample", out, "-n", 2, "--sampler", "DDIM(steps=3)", "--average", length, "--out", file, "-q")
+        assert result.exit_code == 0, result.output
+        drawn[length] = next(iter(np.load(file).values()))
+    assert drawn["0.05"].shape == drawn["0.1"].shape
+    result = run("sample", out, "-n", 2, "--raw", "--average", "0.1")
+    assert result.exit_code == 2
+    assert "raw or averaged" in words(result)

@@ -43,6 +43,7 @@ def likelihood(
     out: Path = typer.Option(None, "--out", help="A .csv with one line per event."),
     plot: Path = typer.Option(None, "--plot", help="A .png with the histogram."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
+    average: float = options.AVERAGE,
     bins: int = options.BINS,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
@@ -78,7 +79,7 @@ def likelihood(
     if part not in ("test", "train"):
         raise ValueError(f"no part of the data is named {part!r}; {nearest(part, ('test', 'train'))}")
     law = None if dequantization is None else parse(dequantization, Dequantization)
-    model = load_model(checkpoint, device, raw)
+    model = load_model(checkpoint, device, raw, average)
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
     if model.data.bins is None and (law is not None or draws is not None):

@@ -116,14 +116,16 @@ def load_data(source: str, bins: int | None, test_fraction: float, split_seed: i
     return load(source, seed=split_seed, test_fraction=test_fraction, **extra)
 
 
-def load_model(path: Path | Checkpoint, where: str | None, raw: bool = False) -> ScoreModel:
+def load_model(
+    path: Path | Checkpoint, where: str | None, raw: bool = False, average: float | None = None
+) -> ScoreModel:
     """A model from a run directory or a checkpoint (one that was loaded, too), on a device."""
     import torch
 
     from scoresde.checkpoint import load_model
 
     place = chosen_device(where) or ("cuda" if torch.cuda.is_available() else "cpu")
-    return load_model(path, raw=raw).to(place)
+    return load_model(path, raw=raw, average=average).to(place)
 
 
 def chosen_device(name: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 __all__ = [
+    "AVERAGE",
     "BINS",
     "BOUND",
     "DATA",
@@ -34,10 +35,17 @@ _DATA = "Data"
 _NUMBER = "The number and its error"
 _BOUNDS = "Bounds beside it"
 
+AVERAGE = typer.Option(
+    None,
+    "--average",
+    help="Relative length, in (0, .2887], of another average, of a run with --lengths.",
+    show_default=False,
+)
+
 DATA = typer.Option(
     ...,
     "--data",
-    help="digits, mnist, fashion-mnist, a toy such as ring or moons, or a .npy/.npz file of any shape.",
+    help="digits, fashion-mnist, a toy such as ring, a folder of pictures, hf:NAME, or a .npy, .csv or .parquet file.",
     show_default=False,
     rich_help_panel=_DATA,
 )

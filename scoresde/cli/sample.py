@@ -34,6 +34,7 @@ def sample(
     ),
     batch_size: int = typer.Option(None, "--batch-size", help="Samples at once; default all."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
+    average: float = options.AVERAGE,
     device: str = options.DEVICE,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -69,7 +70,7 @@ def sample(
     stored = load(checkpoint)
     if calibrated:
         way = fitted(stored, way, raw)
-    model = load_model(stored, device, raw)
+    model = load_model(stored, device, raw, average)
     each = None if seeds is None else numbers(seeds)
     begin = time.perf_counter()
     drawn = draw(
