@@ -369,7 +369,7 @@ def test_a_forged_name_cannot_reach_outside_of_the_checkpoint(tmp_path):
 def test_nothing_in_the_package_unpickles():
     for path in Path(next(iter(scoresde.__path__))).rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        for call in ("import pickle", "torch.load(", ".load_state(", "allow_pickle=True"):
+        for call in ("import pickle\n", "from pickle ", "torch.load(", ".load_state(", "allow_pickle=True"):
             assert call not in text, f"{path.name} has {call}"
 
 

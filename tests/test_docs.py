@@ -21,7 +21,7 @@ SHORTER = {
         "steps=1000": "steps=2",
         "steps=250": "steps=3",
         "sd.ODE()": "sd.ODE(rtol=0.1, atol=0.1)",
-        "digits.test[:100])": "digits.test[:3], rtol=0.1, atol=0.1)",
+        "digits.test[:100])": "digits.test[:3], solver=sd.Adaptive(1.0))",
     }
 }
 
