@@ -109,9 +109,8 @@ def _folded(weights: dict[str, Tensor], convolution: str, norm: str, stride: int
         weights[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gamma / (variance + 1e-3).sqrt()
-    return _Convolution(
-        weights[f"{convolution}.weight"].double() * scale[:, None, None, None], beta - mean * scale, stride
-    )
+    kernel = weights[f"{convolution}.weight"].double() * scale.reshape(-1, 1, 1, 1)
+    return _Convolution(kernel, beta - mean * scale, stride)
 
 
 def _weights() -> dict[str, Tensor]:
