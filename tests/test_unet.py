@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scoresde.nn import DiT, FourierInput, UNet
+from scoresde.nn import DiT, FourierInput, Pointwise, UNet
 from scoresde.nn._attention import GridAttention, attend
 from scoresde.nn._blocks import Block, convolution, halved, resized
 from scoresde.nn.embeddings import Conditioning
@@ -159,6 +159,56 @@ def test_a_noise_level_is_embedded_in_full_precision_under_autocast():
         inside = told(log_snr, cond)
     assert torch.equal(inside, expected)
     assert inside.dtype == torch.float32
+
+
+def test_a_change_is_added_to_noise_level_and_label_by_one_linear_map():
+    told: Any = Conditioning(8, num_classes=3, augment=9).double()
+    log_snr, cond = torch.tensor([5.0, -3.0], dtype=torch.float64), torch.tensor([0, 2])
+    change = torch.randn(2, 9, dtype=torch.float64)
+    before = told.noise(log_snr) + told.label.table.weight[cond]
+    torch.testing.assert_close(told(log_snr, cond, change), F.silu(before + change @ told.change.weight.T))
+    assert torch.equal(told(log_snr, cond), F.silu(before))
+    assert torch.equal(told(log_snr, cond, change.float()), told(log_snr, cond, change.float().double()))
+    told(log_snr, cond).sum().backward()
+    assert torch.equal(told.change.weight.grad, torch.zeros(8, 9, dtype=torch.float64))  # there, as processes need it
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda **s: UNet((2, 6, 8), **SMALL, **s),
+        lambda **s: DiT((2, 6, 8), 2, 16, 2, 2, **s),
+        lambda **s: Pointwise(UNet((2, 6, 8), **SMALL, outputs=3, **s), FourierInput(1.0), width=8),
+    ],
+    ids=["unet", "dit", "pointwise head"],
+)
+def test_a_network_that_is_told_changes_has_one_weight_more_and_is_the_same_without_them(build):
+    plain, told = build(), build(augment=9)
+    double(plain)
+    missing = told.double().eval().load_state_dict(plain.state_dict(), strict=False)
+    (name,) = missing.missing_keys
+    assert name.endswith("condition.change.weight")
+    assert not missing.unexpected_keys
+    assert (plain.augment, told.augment) == (0, 9)
+    x, log_snr = torch.randn(3, 2, 6, 8, dtype=torch.float64), torch.linspace(-6, 9, 3, dtype=torch.float64)
+    change = torch.randn(3, 9, dtype=torch.float64)
+    change[0] = 0
+    out = plain(x, log_snr)
+    assert torch.equal(told(x, log_snr), out)
+    changed = told(x, log_snr, augment=change)
+    torch.testing.assert_close(changed[:1], out[:1])
+    assert ((changed - out).abs().amax((1, 2, 3))[1:] > 1e-3).all()
+    with pytest.raises(ValueError, match=r"augment must have shape \(3, 0\), got \(3, 9\); build the network with it"):
+        plain(x, log_snr, augment=change)
+    with pytest.raises(ValueError, match=r"augment must have shape \(3, 9\), got \(3, 8\)"):
+        told(x, log_snr, augment=change[:, :8])
+
+
+@pytest.mark.parametrize("augment", [True, -1, 2.5])
+def test_the_numbers_of_a_change_are_counted(augment):
+    for network in (UNet, DiT):
+        with pytest.raises(ValueError, match=f"augment must be a whole number > 0, got {augment}"):
+            network((1, 8, 8), augment=augment)
 
 
 def test_the_normalisations_statistics_are_those_of_full_precision_under_autocast():

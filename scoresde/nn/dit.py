@@ -71,6 +71,8 @@ class DiT(nn.Module):
         outputs: Values per entry of the event; more than one add a last axis to the output (see `Pointwise`).
         checkpoint: Whether training keeps only what passes between blocks, and computes the rest again for the
             gradient: same gradients, less memory, about a third more time.
+        augment: How many numbers the keyword ``augment`` holds, which tell how an event was changed: 9 for
+            `scoresde.data.Augment`. 0 for a network that reads none.
 
     Raises:
         ValueError, TypeError: If a setting is out of its range or two do not fit together.
@@ -90,11 +92,12 @@ class DiT(nn.Module):
     null_class: bool = False
     outputs: int = 1
     checkpoint: bool = False
+    augment: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
         self._check()
-        self.condition = Conditioning(self.width, self.log_snr_range, self.num_classes, self.null_class)
+        self.condition = Conditioning(self.width, self.log_snr_range, self.num_classes, self.null_class, self.augment)
         self.log_snr_range = self.condition.noise.log_snr_range
         volume = self.event_shape[0] * self.patch ** (len(self.event_shape) - 1)
         self.enter = nn.Linear(volume * (1 if self.fourier is None else self.fourier.copies), self.width)
@@ -124,13 +127,14 @@ class DiT(nn.Module):
         """The label that means "no label", or None where none is trained."""
         return self.condition.null_label
 
-    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised events, shape ``(B, *event_shape)``.
             log_snr: Noise level in nats, shape ``(B,)``; infinities are allowed.
             cond: Labels, whole numbers of shape ``(B,)``, or None.
+            augment: How the events were changed, ``(B, augment)``, or None for not at all.
 
         Returns:
             Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
@@ -139,7 +143,7 @@ class DiT(nn.Module):
             ValueError, TypeError: If a shape or dtype does not fit, or a label on the CPU is out of range.
         """
         check_input(x, log_snr, self.event_shape)
-        embedding = self.condition(log_snr, cond)
+        embedding = self.condition(log_snr, cond, augment)
         h = x if self.fourier is None else self.fourier(x, log_snr.clamp(*self.log_snr_range))
         tokens = self._patches(h.to(self.enter.weight.dtype))
         grid = tuple(-(-n // self.patch) for n in self.event_shape[1:])

@@ -187,12 +187,13 @@ class LabelEmbedding(nn.Module):
 
 @dataclass(eq=False, repr=False)
 class Conditioning(nn.Module):
-    """Everything a network is told besides its input, as one activated vector: SiLU(log-SNR + label).
+    """Everything a network is told besides its input, as one activated vector: SiLU(log-SNR + label + change).
 
     Attributes:
         width: Length of the vector.
         log_snr_range: As in `LogSNREmbedding`.
         num_classes, null_class: As in `LabelEmbedding`; ``num_classes=None`` for a network without labels.
+        augment: How many numbers tell a change of the event, zeros for none (Karras et al. 2022, app. F.2).
 
     Raises:
         ValueError: If a setting is refused by the parts, or there is a null class but no classes.
@@ -202,6 +203,7 @@ class Conditioning(nn.Module):
     log_snr_range: tuple[float, float] = (-20.0, 20.0)
     num_classes: int | None = None
     null_class: bool = False
+    augment: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -209,29 +211,38 @@ class Conditioning(nn.Module):
             raise ValueError("null_class needs classes, got num_classes=None; state num_classes, or drop null_class.")
         self.noise = LogSNREmbedding(self.width, self.log_snr_range)
         self.label = None if self.num_classes is None else LabelEmbedding(self.width, self.num_classes, self.null_class)
+        check_positive("augment", self.augment or 1, whole=True)
+        self.change = nn.Linear(self.augment, self.width, bias=False) if self.augment else None
 
     @property
     def null_label(self) -> int | None:
         """The label that means "no label", or None where none is trained."""
         return None if self.label is None else self.label.null_label
 
-    def forward(self, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Embeds noise levels and labels.
+    def forward(self, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+        """Embeds noise levels, labels and changes.
 
         Args:
             log_snr: Nats, shape ``(B,)``.
             cond: Labels of shape ``(B,)``. None means the null label, where there is one.
+            augment: Changes, ``(B, augment)``. None means zeros: as it is.
 
         Returns:
             Shape ``(B, width)`` in the weights' dtype, also under autocast: a noise level is never rounded to bfloat16.
 
         Raises:
-            ValueError, TypeError: If ``cond`` is given to a network without classes, missing from one without a null
-                label, not whole, or not of shape ``(B,)``; as in `LabelEmbedding` if out of range.
+            ValueError, TypeError: If ``cond`` or ``augment`` is given to a network that reads none, or of other shape;
+                if ``cond`` is missing where there is no null label, not whole, or out of range (`LabelEmbedding`).
         """
         if cond is None and self.null_label is not None:
             cond = torch.full(log_snr.shape, self.null_label, dtype=torch.long, device=log_snr.device)
         check_label(cond, self.num_classes, len(log_snr))
+        want = len(log_snr), self.augment
+        if augment is not None and tuple(augment.shape) != want:
+            raise ValueError(f"augment must have shape {want}, got {tuple(augment.shape)}; build the network with it.")
         with full_precision(log_snr):
-            embedding = self.noise(log_snr)
-            return F.silu(embedding if self.label is None else embedding + self.label(cond))
+            embedding = self.noise(log_snr) if self.label is None else self.noise(log_snr) + self.label(cond)
+            if self.change is not None:  # zeros are read too, so that its weight always has a gradient
+                told = log_snr.new_zeros(want) if augment is None else augment
+                embedding = embedding + self.change(told.to(embedding.dtype))
+            return F.silu(embedding)

@@ -71,13 +71,18 @@ class Pointwise(nn.Module):
         """The inner network's, where it states one."""
         return getattr(self.net, "null_label", None)
 
-    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
+    @property
+    def augment(self) -> int:
+        """The inner network's, where it states one."""
+        return getattr(self.net, "augment", 0)
+
+    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised state, shape ``(B, *D)``.
             log_snr: Noise level in nats, shape ``(B,)``; infinities are allowed.
-            cond: Passed to the inner network.
+            cond, augment: Passed to the inner network, where they are not None.
 
         Returns:
             Shape and dtype of ``x``; computed in the weights' dtype.
@@ -85,7 +90,8 @@ class Pointwise(nn.Module):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        context = self.net(x, log_snr) if cond is None else self.net(x, log_snr, cond)
+        given = {name: value for name, value in (("cond", cond), ("augment", augment)) if value is not None}
+        context = self.net(x, log_snr, **given)
         low, high = self.condition.noise.log_snr_range
         own = self.fourier(x.unsqueeze(-1), log_snr.clamp(low, high), dim=-1)
         h = self.enter(torch.cat([own.to(context.dtype), context], -1).to(self.enter.weight.dtype))
