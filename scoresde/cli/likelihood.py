@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,12 @@ from scoresde.cli import options
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from scoresde.compare import Scoring
+    from scoresde.compare.score import Scores
     from scoresde.data import Description
     from scoresde.likelihood import Trace
     from scoresde.model import ScoreModel
+    from scoresde.ranks import Rank
 
 __all__ = ["likelihood"]
 
@@ -64,12 +68,14 @@ def likelihood(
         scoresde likelihood runs/digits --trace "Hutchinson(probes=8)" --stderr 0.2
 
         scoresde likelihood runs/faces --data faces.npy --bins 256
+
+        accelerate launch --multi_gpu --num_processes 8 -m scoresde likelihood runs/faces --bound
     """
     from scoresde.cli import scores, show
     from scoresde.cli.objects import load_data, load_model, parse, place
     from scoresde.compare import Bounds, Scoring
-    from scoresde.compare.score import score
     from scoresde.likelihood import Dequantization
+    from scoresde.ranks import launched
     from scoresde.spec import nearest
 
     if plot is not None and plot.suffix != ".png":
@@ -79,7 +85,7 @@ def likelihood(
     if part not in ("test", "train"):
         raise ValueError(f"no part of the data is named {part!r}; {nearest(part, ('test', 'train'))}")
     law = None if dequantization is None else parse(dequantization, Dequantization)
-    model = load_model(checkpoint, device, raw, average)
+    model = load_model(checkpoint, device or "cpu", raw, average)
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
     if model.data.bins is None and (law is not None or draws is not None):
@@ -104,15 +110,89 @@ def likelihood(
     loaded = load_data(model.data.name if data is None else data, bins, test_fraction, split_seed)
     events = loaded.test if part == "test" else loaded.train
     check(model, events)
-    with warnings.catch_warnings():
+    with launched() as rank, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "stderr=.* was not met")  # said below, once for all batches and draws
-        found = score(model, events, how, not quiet, None if quiet else lambda name: show.say(f"bound: {name}"))
+        model.to(device or rank.device)
+        found = shared(rank, model, events[:limit], how, None if quiet else lambda name: show.say(f"bound: {name}"))
+    if found is None:  # not the main process
+        return
     scores.report(found, about=f"{loaded.description.name}, {part} part", asked=stderr, dims=model.data.dims)
     if out is not None:
         show.done(f"{scores.write(found, out)} lines in {out}")
     if plot is not None:
         scores.draw(found, plot, loaded.description.name)
         show.done(f"the histogram is {plot}")
+
+
+def shared(
+    rank: Rank, model: ScoreModel, events: Tensor, how: Scoring, tell: Callable[[str], None] | None
+) -> Scores | None:
+    """The scores of all events, each process taking whole batches, gathered in the main one; None in the others.
+
+    A batch has its own seed, made of ``how.seed`` and the number of its first event (the first batch has ``how.seed``),
+    so that scores do not depend on how many processes there are.
+
+    Args:
+        rank: This process.
+        model: Carries the data's description.
+        events: Data units, ``(n, *D)``.
+        how: The settings; its ``limit`` is not applied.
+        tell: Is told the names of bounds, and asks for progress bars; the main process only shows any.
+    """
+    from dataclasses import replace
+
+    from rich.progress import track
+
+    from scoresde.compare.score import score
+    from scoresde.training.batches import derive
+
+    rows, size = rank.rows(len(events), how.batch_size), how.batch_size
+    if not len(events):
+        return score(model, events, how) if rank.main else None
+    shown = tell is not None and rank.main
+    alone = shown and len(rows) <= size  # one bar for the events of a batch, or one for all batches
+    found = []
+    for first in track(range(rows.start, rows.stop, size), "likelihood", disable=alone or not shown):
+        own = replace(how, limit=None, seed=derive(how.seed, first) if first else how.seed)
+        found.append(score(model, events[first : min(first + size, rows.stop)], own, alone, tell if alone else None))
+    return joined(rank, found)
+
+
+def joined(rank: Rank, found: list[Scores]) -> Scores | None:
+    """The scores of all batches of all processes, in their order, in the main one; None in the others."""
+    import torch
+
+    columns = [torch.stack(columns_of(each), 1) for each in found]
+    rows = rank.gather(torch.cat(columns) if columns else torch.zeros(0, 0, dtype=torch.float64))
+    return None if rows is None else scores_of(found[0], list(rows.unbind(1)))
+
+
+def columns_of(found: Scores) -> list[Tensor]:
+    """All that differs between events, float64 ``(n,)`` each; means over the events stand beside each of them."""
+    import torch
+
+    ode = found.ode
+    columns = [ode.value, ode.low, ode.high, ode.stderr, ode.draw_stderr, ode.status, ode.nfe, ode.products]
+    columns += ode.budget.values()
+    for bound in found.bounds:
+        columns += [bound.value, bound.stderr, *(torch.full_like(bound.value, x) for x in bound.terms.values())]
+    return [column.double().cpu() for column in columns]
+
+
+def scores_of(like: Scores, columns: list[Tensor]) -> Scores:
+    """Scores with the columns of `columns_of`, and the settings and names of ``like``."""
+    from dataclasses import replace
+
+    left = iter(columns)
+    names = ("value", "low", "high", "stderr", "draw_stderr", "status", "nfe", "products")
+    ode = {name: next(left) for name in names}
+    ode |= {name: ode[name].long() for name in names[5:]}
+    budget = {name: next(left) for name in like.ode.budget}
+    bounds = [
+        replace(b, value=next(left), stderr=next(left), terms={name: float(next(left).mean()) for name in b.terms})
+        for b in like.bounds
+    ]
+    return replace(like, ode=replace(like.ode, **ode, budget=budget), bounds=bounds)
 
 
 def check(model: ScoreModel, events: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +11,8 @@ from scoresde.cli import options
 
 if TYPE_CHECKING:
     from scoresde.checkpoint import Checkpoint
+    from scoresde.model import ScoreModel
+    from scoresde.ranks import Rank
     from scoresde.sampler import Sampler, Samples
 
 __all__ = ["sample"]
@@ -23,7 +25,9 @@ def sample(
         "DDPM(steps=1000)", "--sampler", help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()".'
     ),
     out: Path = typer.Option(None, "--out", help=".png: a sheet of pictures; .npz: the numbers, in the data's units."),
-    seed: int = typer.Option(0, "--seed", help="Of all randomness."),
+    seed: int = typer.Option(
+        0, "--seed", help="Of all randomness; where several processes draw, a seed for each sample is made of it."
+    ),
     seeds: str = typer.Option(
         None, "--seeds", help='One per sample instead, e.g. "0-63" or "3,5,8".', show_default=False
     ),
@@ -49,17 +53,17 @@ def sample(
         scoresde sample runs/digits --sampler "Adams(steps=10)" --calibrated --out grid.png
 
         scoresde sample runs/ring -n 1000 --sampler "EulerMaruyama(steps=500)" --trajectory --out paths.npz
+
+        accelerate launch --multi_gpu --num_processes 8 -m scoresde sample runs/faces -n 50000 --out x.npz
     """
     import time
-
-    import torch
 
     from scoresde.checkpoint import load
     from scoresde.cli import show
     from scoresde.cli.objects import load_model, parse, place
     from scoresde.compare import brief
+    from scoresde.ranks import launched
     from scoresde.sampler import Sampler
-    from scoresde.sampler import sample as draw
 
     if out is not None and out.suffix not in (".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, got {out}; .npz takes data of every shape.")
@@ -70,21 +74,15 @@ def sample(
     stored = load(checkpoint)
     if calibrated:
         way = fitted(stored, way, raw)
-    model = load_model(stored, device, raw, average)
     each = None if seeds is None else numbers(seeds)
-    begin = time.perf_counter()
-    drawn = draw(
-        model,
-        n if each is None else len(each),
-        way,
-        generator=None if each is not None else torch.Generator(next(model.parameters()).device).manual_seed(seed),
-        seeds=each,
-        denoise=denoise,
-        batch_size=batch_size,
-        trajectory=trajectory,
-        progress=not quiet,
-    )
-    seconds = time.perf_counter() - begin
+    with launched() as rank:
+        model = load_model(stored, device or str(rank.device), raw, average)
+        begin = time.perf_counter()
+        options = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory, "progress": not quiet}
+        drawn = draw(rank, model, way, n if each is None else len(each), seed if each is None else each, options)
+        seconds = time.perf_counter() - begin
+    if drawn is None:  # not the main process
+        return
     said = sampler.strip() + ", calibrated" if calibrated else brief(way)
     show.settings({"sampler": said, "network calls": str(drawn.nfe), "seconds": f"{seconds:.2f}"})
     if out is None:
@@ -92,6 +90,62 @@ def sample(
         return
     write(out, drawn)
     show.done(f"{len(drawn.x)} samples in {out}")
+
+
+def draw(
+    rank: Rank, model: ScoreModel, way: Sampler, n: int, seeds: int | list[int], options: dict[str, Any]
+) -> Samples | None:
+    """This process's share of n samples, gathered in the main one.
+
+    Args:
+        rank: This process.
+        model: On its device.
+        way: The sampler.
+        n: How many, of all processes.
+        seeds: One per sample; or one number: of a generator for all in a single process, else of a seed for each.
+        options: Of `scoresde.sampler.sample`.
+
+    Returns:
+        All samples, on the CPU where there are several processes; None in all but the main one.
+    """
+    import torch
+
+    from scoresde.sampler import sample
+    from scoresde.training.batches import derive
+
+    rows = rank.rows(n, options["batch_size"])
+    randomness: dict[str, Any] = {"seeds": seeds[rows.start : rows.stop]} if isinstance(seeds, list) else {}
+    if isinstance(seeds, int) and rank.count > 1:
+        randomness = {"seeds": [derive(seeds, row) for row in rows]}
+    elif isinstance(seeds, int):
+        randomness = {"generator": torch.Generator(next(model.parameters()).device).manual_seed(seeds)}
+    options = {**options, "progress": options["progress"] and rank.main}
+    return whole(rank, sample(model, len(rows), way, **randomness, **options), trajectory=options["trajectory"])
+
+
+def whole(rank: Rank, drawn: Samples, *, trajectory: bool) -> Samples | None:
+    """The samples of all processes in the main one, on the CPU where there are several; None in the others.
+
+    Raises:
+        ValueError: If trajectories are asked for and the times are not the same in every process.
+    """
+    import dataclasses
+
+    import torch
+
+    if rank.count == 1:
+        return drawn
+    x, calls, states = rank.gather(drawn.x), rank.gather(torch.tensor([drawn.nfe])), None
+    if trajectory:
+        along = drawn.x.unsqueeze(1) if drawn.trajectory is None else drawn.trajectory.transpose(0, 1)
+        states = rank.gather(along)
+        taus = rank.gather(torch.tensor([drawn.taus or ()], dtype=torch.float64)[: len(along)])
+        if taus is not None and len(taus) and bool((taus != taus[0]).any()):
+            raise ValueError("a trajectory needs the same times in every process, got others; fix the steps.")
+    if x is None or calls is None:
+        return None
+    kept = None if states is None else states.transpose(0, 1)
+    return dataclasses.replace(drawn, x=x, nfe=int(calls.max()), trajectory=kept)
 
 
 def fitted(stored: Checkpoint, way: Sampler, raw: bool) -> Sampler:
