@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
+import numpy as np
 import pytest
 import torch
 
+from scoresde.data import Data, load
 from scoresde.data.ahead import Ahead
+from scoresde.model import ScoreModel
+from scoresde.nn import MLP
+from scoresde.sde import VPSDE
+from scoresde.training import Every, Moment, Training, train
+from scoresde.training.batches import Batches
 
 
 @pytest.fixture
@@ -39,3 +48,60 @@ def test_an_event_that_is_not_there_is_refused(ahead):
     ahead.take(torch.tensor([0]), torch.tensor([20]))
     with pytest.raises(IndexError, match="index 20 is out of bounds"):
         ahead.take(torch.tensor([20]))
+
+
+def mapped(tmp_path, n: int = 20) -> Data:
+    levels = np.random.default_rng(0).integers(0, 5, (n, 3), dtype=np.uint8)
+    np.save(tmp_path / "levels.npy", levels)
+    return load(tmp_path / "levels.npy", bins=5, test_fraction=0, shuffle=False)
+
+
+def model() -> ScoreModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return ScoreModel(MLP((3,), width=8, depth=1, embedding_width=8), VPSDE())
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("scoresde-data")]
+
+
+@pytest.mark.parametrize(("accumulate", "processes"), [(1, 1), (3, 1), (1, 2), (2, 2)])
+def test_what_a_process_announces_is_what_it_asks_for_next(tmp_path, monkeypatch, accumulate, processes):
+    monkeypatch.setattr("scoresde.training.batches._RESIDENT", 0)  # as if the data were too large to be held
+    settings = Training(batch_size=12, accumulate=accumulate)
+    for process in range(processes):
+        batches = Batches(model(), mapped(tmp_path), settings, torch.device("cpu"), accumulate * processes)
+        assert batches._ahead is not None
+        asked = [(step, part * processes + process) for step in range(5) for part in range(accumulate)]
+        with torch.random.fork_rng(devices=[]):
+            for i, (step, shard) in enumerate(asked):
+                assert i == 0 or torch.equal(batches._ahead._coming[0], batches.indices(step, shard))  # type: ignore[index]
+                batches.draw(step, shard)
+        batches.close()
+
+
+@pytest.mark.parametrize("dequantize", [True, False])
+def test_a_run_that_reads_ahead_ends_bit_for_bit_as_one_that_holds_the_data(tmp_path, monkeypatch, dequantize):
+    data, ends = mapped(tmp_path), []
+    settings = Training(steps=9, batch_size=12, accumulate=2, warmup=2, dequantize=dequantize)
+    for resident in (1 << 30, 0):
+        monkeypatch.setattr("scoresde.training.batches._RESIDENT", resident)
+        seen = []
+        trained = train(model(), data, settings, callbacks=[Every(3, lambda moment: seen.append(len(readers())))])  # noqa: B023
+        assert seen == [0 if resident else 1] * 3
+        assert not readers()
+        ends.append(torch.nn.utils.parameters_to_vector(trained.model.parameters()))
+    assert torch.equal(*ends)
+
+
+def test_a_run_that_is_broken_off_leaves_no_reader_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("scoresde.training.batches._RESIDENT", 0)
+
+    def stop(moment: Moment) -> None:
+        assert readers()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model(), mapped(tmp_path), Training(steps=5, batch_size=4), callbacks=[Every(2, stop)])
+    assert not readers()

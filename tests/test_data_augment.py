@@ -9,11 +9,23 @@ import pytest
 import scipy.linalg
 import torch
 
-from scoresde import spec
-from scoresde.data import Augment
+import scoresde.loss
+import scoresde.times
+import scoresde.training
+import scoresde.weighting
+from scoresde import checkpoint, data, spec
+from scoresde.data import Augment, Data, Description
+from scoresde.guidance import Clipped
+from scoresde.model import ScoreModel
+from scoresde.nn import MLP, UNet
+from scoresde.parameterization import X0
+from scoresde.sde import VPSDE
+from scoresde.training import Every, Training, train
+from scoresde.training.batches import Batches
 
 OFF = {"p": 0.0, "mirror": False}
 ALL = Augment(p=1.0)
+CPU = torch.device("cpu")
 
 
 def change(**told: float) -> torch.Tensor:
@@ -149,3 +161,125 @@ def test_strengths_out_of_their_domain_are_refused(fields, message):
 def test_what_is_not_a_batch_of_floating_pictures_is_refused(x):
     with pytest.raises(ValueError, match=r"pictures must be floating \(B, C, H, W\)"):
         Augment()(x)
+
+
+TINY = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "groups": 2}
+PICTURES = Description("pictures", (1, 4, 6), bins=5)
+
+
+def pictures(n: int = 12) -> Data:
+    levels = torch.randint(5, (n, 1, 4, 6), generator=torch.Generator().manual_seed(0))
+    return Data(levels, levels[:0], PICTURES, torch.arange(n) % 2)
+
+
+def told_model(**options) -> ScoreModel:
+    """The same model at every call, none of its weights zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = ScoreModel(UNet((1, 4, 6), **TINY, augment=Augment.dims, **options), VPSDE())
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("dequantize", [True, False])
+def test_a_batch_is_changed_in_model_units_by_what_the_shards_seed_draws_and_the_network_is_told(dequantize):
+    settings = Training(batch_size=8, seed=2, dequantize=dequantize)
+    plain, changed = (
+        Batches(told_model(num_classes=2), pictures(), Training(**{**vars(settings), "augment": a}), CPU, 2)
+        for a in (None, ALL)
+    )
+    with torch.random.fork_rng(devices=[]):
+        for step, shard in ((0, 0), (0, 1), (3, 1)):
+            before, cond = plain.draw(step, shard)
+            told = ALL.draw(4)  # from where dequantisation left the global state
+            x0, given = changed.draw(step, shard)
+            assert torch.equal(given["augment"], told)
+            assert torch.equal(x0, Augment.transform(before, told))
+            assert not torch.equal(x0, before)
+            assert torch.equal(given["cond"], cond["cond"])
+            assert set(cond) == {"cond"}
+
+
+class Constant(torch.nn.Module):
+    """Guesses one picture, and what a mirror adds to it."""
+
+    augment = Augment.dims
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.picture, self.added = (torch.nn.Parameter(torch.zeros(1, 2, 2)) for _ in range(2))
+
+    def forward(self, x, log_snr, augment=None):
+        mirror = x.new_zeros(len(x)) if augment is None else augment[:, 0]
+        return self.picture + mirror.reshape(-1, 1, 1, 1) * self.added
+
+
+def test_a_network_that_is_told_of_mirrors_learns_the_pictures_as_they_are():
+    """One that is not told has its least loss at the mean of a picture and its mirror image."""
+    picture = torch.tensor([[[0.9, -0.4], [0.1, 0.6]]])
+    model = ScoreModel(Constant(), VPSDE(), X0())
+    settings = Training(steps=300, batch_size=16, lr=0.05, lr_end=0.0, warmup=0, ema=None, augment=Augment(p=0.0))
+    train(model, picture.expand(16, 1, 2, 2), settings)
+    x, mirrored = torch.zeros(1, 1, 2, 2), change(mirror=1)
+    torch.testing.assert_close(model(x, 0.5).x0[0], picture, rtol=0, atol=0.01)
+    torch.testing.assert_close(model(x, 0.5, augment=mirrored).x0[0], picture.flip(2), rtol=0, atol=0.01)
+
+
+def test_guidance_passes_changes_on(generator):
+    model = told_model().eval()
+    x, told = torch.randn(3, 1, 4, 6, generator=generator), ALL.draw(3, generator)
+    x0 = model(x, 0.2, augment=told).x0
+    assert torch.equal(Clipped(model, -0.1, 0.1)(x, 0.2, augment=told).x0, x0.clamp(-0.1, 0.1))
+    assert not torch.equal(x0, model(x, 0.2).x0)
+
+
+def test_a_run_with_changes_that_was_stopped_and_resumed_ends_bit_for_bit_as_the_run_that_was_not(tmp_path):
+    settings = Training(steps=6, batch_size=4, warmup=2, accumulate=2, augment=Augment(p=0.5))
+
+    def stop(moment) -> None:
+        raise KeyboardInterrupt
+
+    whole = train(told_model(dropout=0.3), pictures(), settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(told_model(dropout=0.3), pictures(), settings, run_dir=tmp_path, save_every=2, callbacks=[Every(3, stop)])
+    rest = train(told_model(dropout=0.3), pictures(), settings, run_dir=tmp_path, resume=True)
+    one, two = (torch.cat([p.flatten() for p in run.model.parameters()]) for run in (whole, rest))
+    assert torch.equal(one, two)
+    assert checkpoint.load_model(tmp_path).net.augment == Augment.dims
+    with pytest.raises(ValueError, match=r"augment = Augment\(p=0.5.*asked for is None"):
+        train(
+            told_model(dropout=0.3),
+            pictures(),
+            Training(**{**vars(settings), "augment": None}),
+            run_dir=tmp_path,
+            resume=True,
+        )
+
+
+def test_settings_with_changes_have_a_text_form():
+    settings = Training(augment=Augment(p=0.3, flip=False))
+    known = spec.known_classes(scoresde.training, scoresde.loss, scoresde.times, scoresde.weighting, data)
+    assert spec.parse(spec.to_text(settings), known) == settings
+    with pytest.raises(TypeError, match=r"augment must be an Augment or None, got True; write Augment\(p=0.12\)"):
+        Training(augment=True)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (lambda: UNet((1, 4, 6), **TINY), "told each change by 9 numbers.* got UNet which reads none; .*augment=9"),
+        (lambda: UNet((1, 4, 6), **TINY, augment=3), "got UNet which reads 3"),
+        (lambda: MLP((1, 4, 6)), "got MLP which reads none"),
+    ],
+)
+def test_a_network_that_is_not_told_of_the_changes_is_refused(net, message):
+    with pytest.raises(ValueError, match=message):
+        train(ScoreModel(net(), VPSDE()), pictures(), Training(augment=Augment()))
+
+
+def test_events_that_are_no_pictures_are_not_changed():
+    model = ScoreModel(UNet((1, 4), **TINY, augment=Augment.dims), VPSDE())
+    with pytest.raises(ValueError, match=r"augment changes pictures \(C, H, W\), got events \(1, 4\)"):
+        train(model, torch.zeros(3, 1, 4), Training(augment=Augment()))

@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from typer.testing import CliRunner
 
 import scoresde.loss
 import scoresde.times
@@ -25,14 +26,15 @@ import scoresde.training
 import scoresde.weighting
 from scoresde import checkpoint, spec
 from scoresde.analytic import Gaussian, GaussianMixture
-from scoresde.data import Data, Description
+from scoresde.cli import app
+from scoresde.data import Data, Description, load
 from scoresde.loss import Loss
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP
+from scoresde.nn import MLP, UNet
 from scoresde.parameterization import X0
 from scoresde.sde import VPSDE
 from scoresde.times import Importance, Moments, Stratified
-from scoresde.training import Every, Training, loss_by_log_snr, train
+from scoresde.training import Every, Moment, Training, Watch, loss_by_log_snr, train
 from scoresde.training.averages import Average
 from scoresde.training.batches import Batches
 from scoresde.training.processes import accelerated, own_randomness
@@ -110,6 +112,19 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_the_run_that_was
     assert torch.equal(weights(whole.model), weights(rest.model))
     assert whole.history == rest.history
     assert not torch.equal(weights(whole.model), weights(whole.raw))
+
+
+def test_a_resumed_network_with_channels_last_in_memory_keeps_each_moment_with_its_weight(tmp_path):
+    def build() -> ScoreModel:
+        torch.manual_seed(1)
+        return ScoreModel(UNet((2, 4, 4), 8, (1,), blocks=1, attention=(), groups=2), VPSDE())
+
+    x, settings = torch.randn(8, 2, 4, 4), Training(steps=6, batch_size=4, warmup=2)
+    whole = train(build(), x, settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(build(), x, settings, run_dir=tmp_path, save_every=3, callbacks=[stop_at(5)])
+    rest = train(build(), x, settings, run_dir=tmp_path, resume=True)
+    assert torch.equal(weights(whole.model), weights(rest.model))
 
 
 KILLED = """
@@ -535,3 +550,40 @@ def test_levels_are_spread_over_their_cells_anew_or_kept_at_the_centres() -> Non
     assert not torch.equal(x0[0], later[0])
     with pytest.raises(TypeError, match="dequantize must be True or False, got 'centre'"):
         Training(dequantize="centre")  # type: ignore[arg-type]
+
+
+def watched(folder: Path) -> list[float]:
+    return json.loads((folder / "levels.jsonl").read_text().splitlines()[-1])["loss"]
+
+
+@pytest.mark.parametrize("dequantize", [True, False])
+def test_levels_are_watched_as_they_are_trained_on(tmp_path, dequantize) -> None:
+    model, data = small(), levels()
+    Watch(tmp_path, data, count=0, dequantize=dequantize)(Moment(1, 0.0, model, model))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        spread, centres = LEVELS.dequantise(data.train), LEVELS.centre(data.train)
+    losses = [
+        loss_by_log_snr(model, LEVELS.to_model(y), 16, generator=torch.Generator().manual_seed(0)).loss.tolist()
+        for y in (spread, centres)
+    ]
+    assert watched(tmp_path) == losses[0 if dequantize else 1] != losses[1 if dequantize else 0]
+
+
+def test_the_command_watches_levels_as_its_run_is_trained_on_them(tmp_path) -> None:
+    def command(*words: object) -> None:
+        words = ("train", *words, "--device", "cpu", "-q")
+        result = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    command("--data", "digits", "--out", tmp_path / "one", "--network", "MLP(width=8, depth=1)", "--steps", 1,
+            "--batch-size", 4, "--watch-every", 0)  # fmt: skip
+    config = tmp_path / "one" / "config.json"
+    text = config.read_text()
+    assert text.count("dequantize=True") == 1
+    config.write_text(text.replace("dequantize=True", "dequantize=False"))
+    command("--config", config, "--out", tmp_path / "two", "--watch-every", 1)
+    model = checkpoint.load_model(tmp_path / "two")
+    (tmp_path / "again").mkdir()
+    Watch(tmp_path / "again", load("digits"), count=0, dequantize=False)(Moment(1, 0.0, model, model))
+    assert watched(tmp_path / "two") == watched(tmp_path / "again")

@@ -109,7 +109,7 @@ def train(
         run_dir=out,
         resume=resume,
         save_every=save_every,
-        callbacks=_watch(out, loaded, watch_every),
+        callbacks=_watch(out, loaded, watch_every, recipe.training.dequantize),
         trackers=[] if track is None else [name.strip() for name in track.split(",")],
         about=about,
         progress=not quiet,
@@ -157,7 +157,7 @@ def _model(recipe: Recipe, description: Description) -> ScoreModel:
     return ScoreModel(model.net, model.sde, model.parameterization, model.event_shape, model.data, learned)
 
 
-def _watch(out: Path, data: Data, every: int) -> list[Every]:
+def _watch(out: Path, data: Data, every: int, dequantize: bool) -> list[Every]:
     from scoresde.report.tiles import is_picture, save_picture
     from scoresde.training import Every, Watch
 
@@ -165,7 +165,7 @@ def _watch(out: Path, data: Data, every: int) -> list[Every]:
         return []
     pictures = is_picture(data.description.shape)
     show = (lambda path, x, about: save_picture(path.with_suffix(".png"), x, about)) if pictures else None
-    return [Every(every, Watch(out, data, show=show))]
+    return [Every(every, Watch(out, data, show=show, dequantize=dequantize))]
 
 
 def _floats(text: str | None) -> tuple[float, ...] | None:

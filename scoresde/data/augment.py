@@ -120,7 +120,8 @@ def _back(change: Tensor, width: int, height: int) -> Tensor:
     unstretch = _matrix(even + odd * c, odd * s, odd * s, even - odd * c)
     inverse = torch.exp2(-z)[:, None, None] * _matrix(cos, sin, -sin, cos) @ unstretch
     ratio = height / width
-    linear = inverse * inverse.new_tensor([[1.0, ratio], [1 / ratio, 1.0]])
+    xx, xy, yx, yy = inverse.flatten(1).unbind(1)
+    linear = _matrix(xx, ratio * xy, (1 / ratio) * yx, yy)  # by numbers: a tensor of them would make a GPU wait
     return torch.cat([linear, -linear @ torch.stack([2 * tx, 2 * ty], dim=1)[:, :, None]], dim=2)
 
 

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from scoresde import _tensor as t
-from scoresde.data import Data, Description
+from scoresde.data import Augment, Data, Description
+from scoresde.data.ahead import Ahead
 from scoresde.model import ScoreModel
 from scoresde.training.settings import Training
 
-__all__ = ["Batches", "derive"]
+__all__ = ["Batches", "derive", "in_model_units"]
 
 _RESIDENT = 1 << 30  # bytes of data that are kept on the device rather than sent batch by batch
 _ORDER, _STEP = 1, 2  # what a derived seed is for
@@ -38,6 +39,9 @@ def derive(*numbers: int) -> int:
 class Batches:
     """The shards of every step, in model units on the device, quantised data freshly dequantised, or at their centres.
 
+    Data that are too large to be held on the device stay where they are, on a disk say, and this process's next shard
+    is read while it computes.
+
     Args:
         model: Its network's type is the events'; takes the data's description and event shape if it has none.
         data: A data set, or events ``(N, *D)``: of ``model.data`` if it has one, else in model units.
@@ -47,7 +51,7 @@ class Batches:
 
     Raises:
         ValueError: If there are no events, one is not finite or not as described, ``data`` and ``model.data``
-            differ, or the shards cannot be equal.
+            differ, the shards cannot be equal, or they are to be augmented and cannot be, or the network is not told.
     """
 
     def __init__(self, model: ScoreModel, data: Data | Tensor, settings: Training, device: torch.device, shards: int):
@@ -56,13 +60,17 @@ class Batches:
             raise ValueError(
                 f"batch_size must be a multiple of accumulate x processes = {shards}, got {settings.batch_size}."
             )
+        if settings.augment is not None:
+            _check_augment(model, events)
         self.dtype = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
         self.description: Description | None = model.data
         self.device, self.settings, self.shards = device, settings, shards
         self.null_label: int | None = getattr(model.net, "null_label", None)
-        self.events = events.to(device) if events.nbytes <= _RESIDENT else events
-        if events.nbytes <= _RESIDENT and (self.description is None or self.description.bins is None):
+        resident = events.nbytes <= _RESIDENT
+        self.events = events.to(device) if resident else events
+        if resident and (self.description is None or self.description.bins is None):
             self.events, self.description = self._to_model(self.events), None  # scaled once
+        self._ahead = None if resident or events.device.type != "cpu" else Ahead(events)
         self.labels = None if labels is None else labels.to(self.events.device)
         self._orders: dict[int, Tensor] = {}
         self.fingerprint = _fingerprint(events)
@@ -78,29 +86,41 @@ class Batches:
             at, count = at + len(part), count - len(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def close(self) -> None:
+        """Ends the reading ahead; nothing can be drawn afterwards."""
+        if self._ahead is not None:
+            self._ahead.close()
+
     def draw(self, step: int, shard: int) -> tuple[Tensor, dict[str, Any]]:
-        """Seeds the global random state for this shard, and takes from it what dequantisation needs.
+        """Seeds the global random state for this shard, and takes from it what dequantisation and augmentation need.
 
         Returns:
             Events in model units, ``(batch_size / shards, *D)``, and what else the network is given.
         """
         _seed(derive(self.settings.seed, _STEP, step, shard), self.device)
         index = self.indices(step, shard)
-        x0 = self._to_model(self.events[index].to(self.device, non_blocking=True))
+        x0 = self._to_model(self._rows(index, step, shard).to(self.device, non_blocking=True))
+        told: dict[str, Any] = {}
+        if self.settings.augment is not None:
+            x0, told["augment"] = self.settings.augment(x0)
         if self.labels is None:
-            return x0, {}
+            return x0, told
         labels = self.labels[index].to(self.device, non_blocking=True)
         if self.null_label is not None and self.settings.label_dropout:
             dropped = torch.rand(labels.shape, device=self.device) < self.settings.label_dropout
             labels = torch.where(dropped, self.null_label, labels)
-        return x0, {"cond": labels}
+        return x0, {**told, "cond": labels}
+
+    def _rows(self, index: Tensor, step: int, shard: int) -> Tensor:
+        if self._ahead is None:
+            return self.events[index]
+        processes = max(1, self.shards // self.settings.accumulate)
+        further, then = divmod(shard + processes, self.shards)
+        return self._ahead.take(index, self.indices(step + further, then))
 
     def _to_model(self, events: Tensor) -> Tensor:
         about = self.description
-        if about is not None:
-            if about.bins is not None and not events.is_floating_point():
-                events = about.dequantise(events) if self.settings.dequantize else about.centre(events)
-            events = about.to_model(events)
+        events = events if about is None else in_model_units(events, about, self.settings.dequantize)
         return events.to(self.dtype)
 
     def _order(self, epoch: int) -> Tensor:
@@ -109,6 +129,13 @@ class Batches:
             self._orders = {k: v for k, v in self._orders.items() if k == epoch - 1}
             self._orders[epoch] = torch.randperm(len(self.events), generator=generator).to(self.events.device)
         return self._orders[epoch]
+
+
+def in_model_units(events: Tensor, about: Description, dequantize: bool) -> Tensor:
+    """Events ``(B, *D)`` from data units, levels by the global random state or, without ``dequantize``, at centres."""
+    if about.bins is not None and not events.is_floating_point():
+        events = about.dequantise(events) if dequantize else about.centre(events)
+    return about.to_model(events)
 
 
 def _events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | None]:
@@ -133,6 +160,18 @@ def _events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | No
     model.data, model.event_shape = about, tuple(events.shape[1:])
     reads_labels = getattr(model.net, "num_classes", None) is not None
     return events, data.train_labels if isinstance(data, Data) and reads_labels else None
+
+
+def _check_augment(model: ScoreModel, events: Tensor) -> None:
+    net, count = model.net, getattr(model.net, "augment", 0)
+    if events.ndim != 4:
+        raise ValueError(f"augment changes pictures (C, H, W), got events {tuple(events.shape[1:])}; leave it out.")
+    if count != Augment.dims:
+        raise ValueError(
+            f"augment needs a network that is told each change by {Augment.dims} numbers, or it would sample changed "
+            f"pictures, got {type(net).__name__} which reads {count or 'none'}; build it as UNet or DiT with "
+            f"augment={Augment.dims}, or leave Training's augment out."
+        )
 
 
 def _seed(seed: int, device: torch.device) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from scoresde import spec
 from scoresde.checkpoint import power_of
+from scoresde.data import Augment
 from scoresde.loss import Loss
 
 __all__ = ["Training"]
@@ -37,6 +38,8 @@ class Training:
         dequantize: Spread levels uniformly over their cells, anew in each update, as a density of them needs. False
             trains on the cells' centres, as a bound with a discretised decoder does: only then does the model learn
             where in its cell a level lies.
+        augment: Change pictures ``(C, H, W)``, anew in each update and after ``dequantize``, and tell the network how,
+            which needs ``augment=9``, as in ``UNet(..., augment=9)``. Told nothing, it samples pictures as they are.
         label_dropout: Probability that a label is replaced by the network's null label, where it has one.
         patience: Updates in a row with a gradient that is not finite (each is skipped) before training stops.
         seed: Fixes data order and every random number; the initial weights are the model's.
@@ -61,6 +64,7 @@ class Training:
     precision: str = "no"
     accumulate: int = 1
     dequantize: bool = True
+    augment: Augment | None = None
     label_dropout: float = 0.1
     patience: int = 20
     seed: int = 0
@@ -78,6 +82,8 @@ class Training:
             raise TypeError(f"loss must be a Loss, got {self.loss!r}; write Loss(weighting=MinSNR()), say.")
         if not isinstance(self.dequantize, bool):
             raise TypeError(f"dequantize must be True or False, got {self.dequantize!r}.")
+        if not isinstance(self.augment, Augment | None):
+            raise TypeError(f"augment must be an Augment or None, got {self.augment!r}; write Augment(p=0.12), say.")
         for name in ("betas", "lengths"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for length in self.lengths:

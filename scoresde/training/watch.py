@@ -15,6 +15,7 @@ from scoresde import checkpoint
 from scoresde.data import Data, Description
 from scoresde.model import Model
 from scoresde.sampler import DDIM, Sampler, sample
+from scoresde.training.batches import in_model_units
 from scoresde.training.diagnostics import loss_by_log_snr
 from scoresde.training.loop import Moment
 from scoresde.training.record import lines_until
@@ -38,6 +39,7 @@ class Watch:
         sampler: How they are drawn.
         show: Writes samples, ``(path, values (n, *D) in data units, description)``, under a path that it may give an
             ending; None writes ``.npz``.
+        dequantize: As the run's, `Training`: levels are looked at as they are trained on.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class Watch:
     count: int = 36
     sampler: Sampler = DDIM(steps=25)
     show: Callable[[Path, np.ndarray, Description], object] | None = None
+    dequantize: bool = True
 
     def __call__(self, moment: Moment) -> None:
         """Looks at ``moment.model``."""
@@ -60,7 +63,7 @@ class Watch:
         about, held = self.data.description, bool(len(self.data.test))
         events = (self.data.test if held else self.data.train)[: self.events]
         labels = self.data.test_labels if held else self.data.train_labels
-        x0 = about.to_model(about.dequantise(events) if about.bins is not None else events)
+        x0 = in_model_units(events, about, self.dequantize)
         cond: dict[str, Any] = (
             {} if labels is None or _classes(moment.model) is None else {"cond": labels[: self.events].to(place)}
         )
