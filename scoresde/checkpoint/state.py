@@ -92,6 +92,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
             raise ValueError(f"tensors of an optimiser are named like state.0.exp_avg, got {name!r}; pass those saved.")
         rest[part][int(index)][key] = tensor.clone()
     optimizer.load_state_dict({"state": rest["state"], "param_groups": list(rest["group"].values())})
+    # in the weights' order in memory, channels last say: a fused step reads both side by side
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _without_tensors(values: Mapping[str, Any], name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:

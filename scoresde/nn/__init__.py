@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from scoresde.nn.dit import DiT
 from scoresde.nn.embeddings import Conditioning, FourierInput, LabelEmbedding, LogSNREmbedding
+from scoresde.nn.levels import LevelSkip
 from scoresde.nn.mlp import MLP
 from scoresde.nn.pointwise import Pointwise
 from scoresde.nn.unet import UNet
 
-__all__ = ["MLP", "DiT", "Conditioning", "FourierInput", "LabelEmbedding", "LogSNREmbedding", "Pointwise", "UNet"]
+__all__ = [
+    "MLP",
+    "DiT",
+    "Conditioning",
+    "FourierInput",
+    "LabelEmbedding",
+    "LevelSkip",
+    "LogSNREmbedding",
+    "Pointwise",
+    "UNet",
+]

@@ -90,7 +90,6 @@ class Run:
             self._pieces.cut_optimizer(self.optimizer, self._moving)
         elif self.accelerator.num_processes > 1:
             self._working = _with_net(self.model, self.accelerator.prepare_model(self.model.net))
-        _lay_out(self._moving)
         for average in self.averages:
             if self._pieces is None:
                 average.follow(self.model.net)
@@ -224,14 +223,6 @@ class Run:
 
 def _adamw(weights: Sequence[nn.Parameter], settings: Training) -> torch.optim.AdamW:
     return torch.optim.AdamW(weights, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True)
-
-
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Gives moments their weights' order in memory, channels last say: a fused step reads both side by side."""
-    for weight, state in optimizer.state.items():
-        for name, value in state.items():
-            if value.shape == weight.shape and value.stride() != weight.stride():  # as loaded from a checkpoint
-                state[name] = torch.empty_like(weight).copy_(value)
 
 
 def _with_net(model: ScoreModel, net: nn.Module) -> ScoreModel:

@@ -1,0 +1,120 @@
+"""Does a network that is told the levels' histogram begin where each value by itself would put it?"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import scoresde.nn.levels
+from scoresde import ou
+from scoresde.analytic import GaussianMixture
+from scoresde.checkpoint import load_model, save_model
+from scoresde.data import Description
+from scoresde.model import ScoreModel
+from scoresde.nn import MLP, LevelSkip, UNet
+from scoresde.parameterization import V
+from scoresde.schedule import Cosine
+from scoresde.sde import VPSDE
+
+LEVELS = torch.tensor([0, 0, 0, 0, 1, 3, 3, 2])
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # in torch's jvp
+SDE = VPSDE(Cosine(), tau_min=1e-6)
+
+
+def told(bins: int = 4, shape: tuple[int, ...] = (3,)) -> LevelSkip:
+    return LevelSkip(MLP(shape, width=8, depth=1), bins).fit(LEVELS)
+
+
+def test_before_training_it_is_the_exact_model_of_values_drawn_one_by_one() -> None:
+    law = GaussianMixture(
+        torch.tensor([5, 2, 2, 3], dtype=torch.float64) / 12,
+        torch.tensor([[-0.75], [-0.25], [0.25], [0.75]], dtype=torch.float64),
+        torch.full((4, 1), 1e-12, dtype=torch.float64),
+        SDE,
+    )
+    model = ScoreModel(told().double(), SDE, V(), (3,))
+    for tau in (2e-6, 1e-3, 0.05, 0.7, 5.0):
+        x = ou.alpha(tau) * torch.tensor([[-0.75, 0.3, 0.74]], dtype=torch.float64) + ou.sigma(tau) * torch.randn(
+            64, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
+        expected = law(x.reshape(-1, 1), tau).v.reshape(-1, 3)
+        # log-SNR reaches a network in single precision
+        torch.testing.assert_close(model(x, tau).v, expected, rtol=0, atol=2e-6 / ou.sigma(tau) ** 0.5)
+
+
+def test_the_histogram_counts_each_level_once_more_than_it_occurs() -> None:
+    expected = torch.tensor([5, 2, 2, 3]) / 12
+    torch.testing.assert_close(told().log_histogram.exp(), expected)
+    torch.testing.assert_close(told().fit(LEVELS[:0]).log_histogram.exp(), torch.full((4,), 0.25))
+
+
+@pytest.mark.parametrize(
+    ("levels", "error", "words"),
+    [
+        (torch.tensor([0, 4]), ValueError, "0 ... 3, got 0 ... 4; set bins"),
+        (torch.tensor([-1, 2]), ValueError, "0 ... 3, got -1 ... 2"),
+        (torch.tensor([0.5]), TypeError, "whole numbers, got torch.float32"),
+    ],
+)
+def test_what_are_no_levels_is_refused_and_changes_nothing(levels: Tensor, error: type[Exception], words: str) -> None:
+    net = told()
+    before = net.log_histogram.clone()
+    with pytest.raises(error, match=words):
+        net.fit(levels)
+    assert torch.equal(net.log_histogram, before)
+
+
+@pytest.mark.parametrize(("settings", "words"), [({"bins": 0}, "bins must be"), ({"low": 1.0}, "low < high")])
+def test_settings_out_of_range_are_refused(settings: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        LevelSkip(MLP((3,)), **settings)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_inner_network_is_added(generator: torch.Generator) -> None:
+    net = told()
+    x, log_snr = torch.randn(4, 3, generator=generator), torch.tensor([-math.inf, -3.0, 2.0, math.inf])
+    alone = net(x, log_snr)
+    for parameter in net.net.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=generator)
+    assert alone.isfinite().all()
+    assert torch.equal(net(x, log_snr), alone + net.net(x, log_snr))
+    assert not torch.equal(net(x, log_snr), alone)
+
+
+def test_cutting_the_table_changes_no_value(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> None:
+    net, x, log_snr = told(), torch.randn(7, 3, generator=generator), torch.linspace(-5.0, 12.0, 7)
+    whole = net(x, log_snr)
+    monkeypatch.setattr(scoresde.nn.levels, "_HELD", 24)
+    torch.testing.assert_close(net(x, log_snr), whole)
+
+
+def test_the_histogram_comes_back_with_the_weights(tmp_path) -> None:
+    about = Description("four", (3,), bins=4)
+    save_model(tmp_path, ScoreModel(told(), SDE, V(), data=about))
+    found = load_model(tmp_path).net
+    assert isinstance(found, LevelSkip)
+    assert torch.equal(found.log_histogram, told().log_histogram)
+
+
+def test_derivatives_are_those_of_differences(generator: torch.Generator) -> None:
+    net = told().double()
+    x, log_snr = torch.randn(5, 3, dtype=torch.float64, generator=generator), torch.linspace(-3.0, 4.0, 5).double()
+    along = torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    step = 1e-6
+    slope = (net(x + step * along, log_snr) - net(x - step * along, log_snr)) / (2 * step)
+    forward = torch.func.jvp(lambda y: net(y, log_snr), (x,), (along,))[1]
+    torch.testing.assert_close(forward, slope, rtol=1e-6, atol=1e-6)
+    inside = x.clone().requires_grad_()
+    (back,) = torch.autograd.grad(net(inside, log_snr), inside, along)
+    torch.testing.assert_close((back * along).sum(1), (forward * along).sum(1))  # values do not mix: J is diagonal
+
+
+def test_autocast_leaves_what_a_value_says_by_itself_in_full_precision(generator: torch.Generator) -> None:
+    net = LevelSkip(UNet((1, 8, 8), channels=8, multipliers=(1,), blocks=1, attention=(), groups=4), 256)
+    x, log_snr = torch.rand(2, 1, 8, 8, generator=generator), torch.tensor([4.0, 12.0])
+    full = net(x, log_snr)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(x, log_snr), full)
