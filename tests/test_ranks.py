@@ -52,7 +52,7 @@ with launched() as rank:
         (out / f"said-{rank.index}").write_text(str(error))
 """
 SAMPLE = ("sample", "{run}", "--seeds", "3-9", "--sampler", "DDPM(steps=3)", "--batch-size", "3", "--trajectory")
-LIKELIHOOD = ("likelihood", "{run}", "--limit", "7", "--nodes", "8", "--batch-size", "3", "--draws", "2", "--bound")
+LIKELIHOOD = ("likelihood", "{run}", "--limit", "7", "--nodes", "8", "--batch-size", "4", "--draws", "2", "--bound")
 SAMPLE = (*SAMPLE, "--out", "{out}/x.npz", "-q")
 LIKELIHOOD = (*LIKELIHOOD, "--steps", "4", "--evaluations", "8", "--out", "{out}/values.csv", "-q")
 
@@ -125,6 +125,7 @@ def test_three_processes_draw_and_score_what_one_does_bit_for_bit_and_write_it_o
     )
     output = launch(3, str(tmp_path / "program.py"), str(run), str(three))
     assert output.count("samples in") == output.count("7 lines in") == 1
+    assert output.count("there are 2 batches of 4 events for 3 processes") == 1
     with np.load(one / "x.npz") as a, np.load(three / "x.npz") as b:
         assert a["x"].shape == (7, 1, 8, 8)
         assert a["trajectory"].shape == (4, 7, 1, 8, 8)
@@ -136,7 +137,7 @@ def test_three_processes_draw_and_score_what_one_does_bit_for_bit_and_write_it_o
 
 
 def launch(processes: int, *words: str) -> str:
-    """What the processes of the launcher print."""
+    """What the launcher's processes print."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -147,4 +148,4 @@ def launch(processes: int, *words: str) -> str:
     command += ["--dynamo_backend", "no", *words]
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout + done.stderr

@@ -149,6 +149,10 @@ def shared(
     rows, size = rank.rows(len(events), how.batch_size), how.batch_size
     if not len(events):
         return score(model, events, how) if rank.main else None
+    batches = -(-len(events) // size)
+    if rank.main and batches < rank.count:
+        asked = f"there are {batches} batches of {size} events for {rank.count} processes"
+        warnings.warn(f"{asked}; lower --batch-size to give all of them work.", stacklevel=2)
     shown = tell is not None and rank.main
     alone = shown and len(rows) <= size  # one bar for the events of a batch, or one for all batches
     found = []
