@@ -31,9 +31,9 @@ class Rank:
         group: What they exchange tensors through; None for one alone.
     """
 
-    index: int = 0
-    count: int = 1
-    device: torch.device = torch.device("cpu")
+    index: int
+    count: int
+    device: torch.device
     group: distributed.ProcessGroup | None = None
 
     @property
@@ -119,7 +119,7 @@ def launched() -> Iterator[Rank]:
         The process's place, and the device that accelerate gives it; alone, a GPU where there is one, else the CPU.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Rank(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        yield Rank(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         return
     from accelerate import PartialState
     from accelerate.utils.environment import parse_flag_from_env

@@ -26,6 +26,7 @@ from scoresde.sde import VPSDE
 from scoresde.training.batches import derive
 
 COUNTS = (1, 2, 3, 7)
+CPU = torch.device("cpu")
 
 # Both commands in one process of the launcher, and rows of which some processes have none.
 PROGRAM = """
@@ -61,7 +62,7 @@ LIKELIHOOD = (*LIKELIHOOD, "--steps", "4", "--evaluations", "8", "--out", "{out}
 @pytest.mark.parametrize("size", [None, 1, 3, 64])
 def test_every_row_falls_to_one_process_with_its_whole_batch_in_the_order_of_processes(count, size):
     for n in range(30):
-        shares = [Rank(index, count).rows(n, size) for index in range(count)]
+        shares = [Rank(index, count, CPU).rows(n, size) for index in range(count)]
         assert [row for share in shares for row in share] == list(range(n))
         assert all(share.start % (size or 1) == 0 or not share for share in shares)
         batches = [-(-len(share) // (size or 1)) for share in shares]
@@ -71,9 +72,9 @@ def test_every_row_falls_to_one_process_with_its_whole_batch_in_the_order_of_pro
 
 def test_shares_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
-        Rank().rows(4, 0)
+        Rank(0, 1, CPU).rows(4, 0)
     with pytest.raises(ValueError, match=r"got n = -1\."):
-        Rank().rows(-1)
+        Rank(0, 1, CPU).rows(-1)
 
 
 def test_alone_a_process_has_all_rows_and_what_it_gathers_is_what_it_gave(monkeypatch):
@@ -92,7 +93,7 @@ def test_scores_of_batches_are_put_together_as_they_were_and_each_batch_has_its_
     torch.nn.init.normal_(net.leave.weight, std=0.1)  # at first it is 0, and every error too
     model = ScoreModel(net, VPSDE(), data=data.description)
     how = Scoring(batch_size=3, nodes=8, draws=2, seed=5, bounds=Bounds(8, (4,)))
-    first, whole = score(model, data.test[:3], how), shared(Rank(), model, data.test[:5], how, None)
+    first, whole = score(model, data.test[:3], how), shared(Rank(0, 1, CPU), model, data.test[:5], how, None)
     assert whole is not None
     for field in dataclasses.fields(first.ode):
         a, b = getattr(first.ode, field.name), getattr(whole.ode, field.name)

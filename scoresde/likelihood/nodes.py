@@ -1,8 +1,10 @@
 r"""Where along a path is an integrand looked at? At Lobatto's nodes in z, $\phi = \kappa\sinh z$, κ chosen per sample.
 
-A large κ spreads the nodes over φ, for smooth laws; a small one over log φ, for laws that are nearly singular. Which of
-them suits is seen without a network call: on the path itself, in how fast the Legendre coefficients of
-$s\cdot\dot x$ fall, which has the smoothness of the divergence (and, over the law, its mean but for the sign).
+A large κ spreads the nodes over φ, for smooth laws; a small one over log φ, for laws that are nearly singular. Where a
+path turns sharply between two modes, $\phi_0 + \kappa\sinh z$ gathers them about that angle. Which of these suits is
+seen without a network call, on the path itself: in how fast the Legendre coefficients of $s\cdot\dot x$ fall, which has
+the smoothness of the divergence (and, over the law, its mean but for the sign), and in how far the polynomial through
+the nodes leaves the path between them.
 """
 
 from __future__ import annotations
@@ -33,12 +35,18 @@ class Rule(NamedTuple):
         points, weights: ``(n,)`` float64.
         derivative: Values at the points to those of the interpolating polynomial's slope, ``(n, n)``.
         coefficients: Values at the points to Legendre coefficients, ``(n, n)``.
+        middles: Points halfway between, ``(n - 1,)``.
+        between: Values at the points to those of the polynomial at the middles, ``(n - 1, n)``.
+        between_slope: Values at the points to its slopes there, ``(n - 1, n)``.
     """
 
     points: Tensor
     weights: Tensor
     derivative: Tensor
     coefficients: Tensor
+    middles: Tensor
+    between: Tensor
+    between_slope: Tensor
 
 
 @lru_cache(maxsize=16)
@@ -57,7 +65,10 @@ def lobatto(count: int) -> Rule:
     np.fill_diagonal(slopes, -slopes.sum(1))
     weights = 2.0 / (count * (count - 1) * top(x) ** 2)
     coefficients = np.linalg.inv(legendre.legvander(x, count - 1))
-    return Rule(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (x, weights, slopes, coefficients)))
+    middles = 0.5 * (x[1:] + x[:-1])
+    between = legendre.legvander(middles, count - 1) @ coefficients
+    parts = (x, weights, slopes, coefficients, middles, between, between @ slopes)
+    return Rule(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,49 +108,62 @@ def place(path: Path, ends: tuple[Tensor, Tensor], low: float, high: float, coun
         See `Nodes`. For given ends it depends on the sample's own path only.
     """
     rule = Rule(*(part.to(ends[0]) for part in lobatto(count)))
-    origin = ends[0].new_zeros(len(ends[0]), 1)
-    best = _best(None, [_nodes(path, ends, low, high, kappa, origin, rule) for kappa in _KAPPAS])
-    return _best(best, [_nodes(path, ends, low, high, kappa, _turn(best), rule) for kappa in _NARROW])
+    zero, turn = ends[0].new_zeros(len(ends[0]), 1), path.turn()
+    maps = [(kappa, zero) for kappa in _KAPPAS] + [(kappa, turn) for kappa in _NARROW]
+    best: tuple[Nodes, Tensor] | None = None
+    for kappa, origin in maps:
+        nodes, doubt = _nodes(path, ends, low, high, kappa, origin, rule)
+        best = (nodes, doubt) if best is None else _better(*best, nodes, doubt)
+    assert best is not None
+    return best[0]
 
 
-def _best(first: Nodes | None, others: list[Nodes]) -> Nodes:
-    """Of each sample the nodes whose tail is least."""
-    best = others[0] if first is None else first
-    least = _tail(best)
-    for nodes in others:
-        tail = _tail(nodes)
-        better = tail < least
-        least = torch.where(better, tail, least)
-        best = Nodes(
-            torch.where(better[:, None], nodes.phi, best.phi),
-            torch.where(better[:, None], nodes.weights, best.weights),
-            torch.where(better[:, None, None], nodes.x, best.x),
-            torch.where(better[:, None, None], nodes.slope, best.slope),
-            best.rule,
-        )
-    return best
+def _better(first: Nodes, least: Tensor, second: Nodes, doubt: Tensor) -> tuple[Nodes, Tensor]:
+    """Of each sample the nodes that are doubted less."""
+    better = doubt < least
 
+    def of(one: Tensor, other: Tensor) -> Tensor:
+        return torch.where(better.reshape(-1, *(1 for _ in one.shape[1:])), one, other)
 
-def _turn(nodes: Nodes) -> Tensor:
-    r"""The angle of the node between which and the next $\dot x$ changes fastest, ``(B, 1)``."""
-    change = nodes.slope.diff(dim=1).square().sum(2) / nodes.phi.diff(dim=1)
-    return nodes.phi.gather(1, change.argmax(1, keepdim=True)) if len(change) else nodes.phi[:, :1]
+    chosen = Nodes(
+        of(second.phi, first.phi),
+        of(second.weights, first.weights),
+        of(second.x, first.x),
+        of(second.slope, first.slope),
+        first.rule,
+    )
+    return chosen, of(doubt, least)
 
 
 def _nodes(
     path: Path, ends: tuple[Tensor, Tensor], low: float, high: float, kappa: float, origin: Tensor, rule: Rule
-) -> Nodes:
-    r"""$\phi = origin + \kappa\sinh z$."""
+) -> tuple[Nodes, Tensor]:
+    r"""$\phi = origin + \kappa\sinh z$, and how much the nodes there are doubted, ``(B,)``."""
     start, stop = torch.asinh((low - origin) / kappa), torch.asinh((high - origin) / kappa)
     half = 0.5 * (stop - start)
-    z = 0.5 * (start + stop) + half * rule.points
-    phi = (origin + kappa * torch.sinh(z)).clamp(low, high)
+
+    def angle(points: Tensor) -> tuple[Tensor, Tensor]:
+        z = 0.5 * (start + stop) + half * points
+        return (origin + kappa * torch.sinh(z)).clamp(low, high), half * kappa * torch.cosh(z)
+
+    phi, rate = angle(rule.points)
     phi[:, 0], phi[:, -1] = low, high
-    rate = half * kappa * torch.cosh(z)
     x = path.at(phi)
     x[:, 0], x[:, -1] = ends
-    slope = torch.einsum("ij,bjd->bid", rule.derivative, x) / rate.unsqueeze(2)
-    return Nodes(phi, rate * rule.weights, x, slope, rule)
+    nodes = Nodes(
+        phi, rate * rule.weights, x, torch.einsum("ij,bjd->bid", rule.derivative, x) / rate.unsqueeze(2), rule
+    )
+    return nodes, _tail(nodes) * _astray(nodes, path, *angle(rule.middles))
+
+
+def _astray(nodes: Nodes, path: Path, phi: Tensor, rate: Tensor) -> Tensor:
+    r"""$\int|(\dot x - \dot x_{path})\cdot s|\,d\phi$ by the middles between the nodes, nats, ``(B,)``."""
+    rule = nodes.rule
+    x = torch.einsum("ij,bjd->bid", rule.between, nodes.x)
+    slope = torch.einsum("ij,bjd->bid", rule.between_slope, nodes.x) / rate.unsqueeze(2)
+    followed = path.slope(phi)
+    s = -x - followed / torch.tan(phi).unsqueeze(2)
+    return (((slope - followed) * s).sum(2).abs() * rate * rule.points.diff()).sum(1)
 
 
 def score(nodes: Nodes, v: Tensor) -> Tensor:

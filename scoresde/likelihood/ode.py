@@ -231,6 +231,14 @@ class _Still(Path):
         """Nothing."""
         return self.x.new_empty((*phi.shape, self.x.shape[1]))
 
+    def slope(self, phi: Tensor) -> Tensor:
+        """Nothing."""
+        return self.at(phi)
+
+    def turn(self) -> Tensor:
+        """Nothing."""
+        return self.x.new_empty(0, 1)
+
 
 def _mismatch(model: Model, x: Tensor) -> Tensor:
     r"""$KL(N(\alpha x, \sigma^2) \,\|\, prior)$ at the end of the clock, nats, ``(B,)``."""

@@ -112,7 +112,7 @@ class Adaptive(Solver):
     Source: Dormand & Prince 1980; the control is proportional-integral, Hairer & Wanner 1996, section IV.2.
     """
 
-    tol: float = 0.03
+    tol: float = 0.01
     max_nfe: int = 10_000
 
     def __post_init__(self) -> None:

@@ -19,6 +19,14 @@ class Path(ABC):
     def at(self, phi: Tensor) -> Tensor:
         """States at angles of each sample's own, ``(B, N)``, between the path's ends: ``(B, N, d)``."""
 
+    @abstractmethod
+    def slope(self, phi: Tensor) -> Tensor:
+        """dx/dφ there, ``(B, N, d)``."""
+
+    @abstractmethod
+    def turn(self) -> Tensor:
+        r"""The angle where the path turns most sharply for its scale, by $\varphi\,|d^2x/d\varphi^2|^2$, ``(B, 1)``."""
+
 
 class Piece(NamedTuple):
     """A step of some samples: x + h θ (a + bθ + cθ² + dθ³), θ in [0, 1].
@@ -70,12 +78,37 @@ class Pieces(Path):
 
     def at(self, phi: Tensor) -> Tensor:
         """See the base class. Of a sample that did not arrive, what lies past its end is extrapolated."""
-        gone = ((phi - self.start) * self.sign).contiguous()
-        step = (torch.searchsorted(self.begins, gone, right=True) - 1).clamp(min=0)
-        step = torch.minimum(step + self.first.unsqueeze(1), self.last.unsqueeze(1))
-        _, before, h, x, quartic = self.pieces
-        theta = ((gone - before[step]) / h[step]).unsqueeze(2)
+        step, theta = self._steps(phi)
+        _, _, h, x, quartic = self.pieces
         out = quartic[step, 3]
         for power in (2, 1, 0):
             out = out.mul_(theta).add_(quartic[step, power])
         return out.mul_(theta * h[step].unsqueeze(2)).add_(x[step])
+
+    def slope(self, phi: Tensor) -> Tensor:
+        """See the base class."""
+        step, theta = self._steps(phi)
+        out = 4.0 * self.pieces.quartic[step, 3]
+        for power in (2, 1, 0):
+            out = out.mul_(theta).add_(self.pieces.quartic[step, power], alpha=power + 1)
+        return out.mul_(self.sign)
+
+    def turn(self) -> Tensor:
+        """See the base class; looks at five places of each step."""
+        rows, gone, h, _, quartic = self.pieces
+        theta = torch.linspace(0.0, 1.0, 5, dtype=h.dtype, device=h.device)
+        powers = torch.stack([torch.full_like(theta, 2.0), 6.0 * theta, 12.0 * theta * theta], 1)
+        bend = torch.einsum("tp,rpd->rtd", powers, quartic[:, 1:]) / h.reshape(-1, 1, 1)
+        phi = self.start + self.sign * (gone.unsqueeze(1) + theta * h.unsqueeze(1))
+        sharp, place = (bend.square().sum(2) * phi).max(1)
+        each = torch.full_like(self.begins, -1.0)
+        each[rows, torch.arange(len(rows), device=rows.device) - self.first[rows]] = sharp
+        step = self.first + each.argmax(1)
+        return phi[step].gather(1, place[step].unsqueeze(1))
+
+    def _steps(self, phi: Tensor) -> tuple[Tensor, Tensor]:
+        """The piece of each angle, ``(B, N)``, and how far into it that is, ``(B, N, 1)``."""
+        gone = ((phi - self.start) * self.sign).contiguous()
+        step = (torch.searchsorted(self.begins, gone, right=True) - 1).clamp(min=0)
+        step = torch.minimum(step + self.first.unsqueeze(1), self.last.unsqueeze(1))
+        return step, ((gone - self.pieces.gone[step]) / self.pieces.h[step]).unsqueeze(2)

@@ -67,6 +67,11 @@ class Pointwise(nn.Module):
         return getattr(self.net, "log_snr_range", None)
 
     @property
+    def num_classes(self) -> int | None:
+        """The inner network's, where it states one."""
+        return getattr(self.net, "num_classes", None)
+
+    @property
     def null_label(self) -> int | None:
         """The inner network's, where it states one."""
         return getattr(self.net, "null_label", None)
