@@ -642,6 +642,19 @@ def test_a_sample_that_does_not_arrive_has_a_status_and_its_partial_result(solve
         log_prob(model, x, solver=solver, strict=True)
 
 
+@pytest.mark.parametrize("row", [0, 2, 4])
+@pytest.mark.parametrize("max_nfe", [7, 13])
+def test_a_sample_that_takes_no_step_at_all_has_a_status_too(row: int, max_nfe: int) -> None:
+    model = GaussianMixture.ring()
+    x = model.sample(5, model.sde.tau_min, torch.Generator().manual_seed(0))
+    x[row] = 1e15  # where rounding is more than any step's admitted error
+    out = log_prob(model, x, solver=Adaptive(max_nfe=max_nfe))
+    assert out.status.tolist() == [Status.MAX_NFE] * 5
+    still = torch.isclose(out.reached, torch.tensor(model.sde.tau_min, dtype=out.reached.dtype))
+    assert still.tolist() == [place == row for place in range(5)]
+    assert out.log_prob.isnan().all()
+
+
 def explodes(x: Tensor) -> Tensor:
     return 20 * x**3  # reaches infinity before the end
 

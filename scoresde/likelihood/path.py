@@ -128,6 +128,7 @@ class Adaptive(Solver):
             walk.step()
             if observe is not None:
                 observe(float(walk.gone.min()) / walk.span)
+        walk.stay()
         path = Pieces(walk.pieces, len(x), start, walk.sign)
         return Solution(path, walk.x, walk.phi(walk.gone), walk.nfe, walk.status)
 
@@ -171,6 +172,14 @@ class _Walk:
         taken = finite & (error <= 1.0)
         self._keep(rows[taken], h[taken], x[taken], y[taken], [k[taken] for k in ks])
         self._control(rows, h, h >= left, taken, finite, error)
+
+    def stay(self) -> None:
+        """Of samples that could not take one step, the tangent."""
+        rows = (self.gone == 0).nonzero().squeeze(1)
+        h, slope = self.gone.new_full((len(rows),), self.span), self.slope[rows]
+        self.pieces.append(
+            piece(rows, self.gone[rows], h, (self.x[rows], self.x[rows] + self.span * slope), (slope, slope))
+        )
 
     def _keep(self, rows: Tensor, h: Tensor, x: Tensor, y: Tensor, ks: list[Tensor]) -> None:
         cubic = piece(rows, self.gone[rows], h, (x, y), (ks[0], ks[-1]))

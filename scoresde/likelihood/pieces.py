@@ -74,7 +74,8 @@ class Pieces(Path):
         self.first = steps.cumsum(0) - steps
         self.last = self.first + steps - 1
         self.begins = joined.gone.new_full((count, int(steps.max())), math.inf)
-        self.begins[rows, torch.arange(len(rows), device=rows.device) - self.first[rows]] = self.pieces.gone
+        self.place = rows, torch.arange(len(rows), device=rows.device) - self.first[rows]
+        self.begins[self.place] = self.pieces.gone
 
     def at(self, phi: Tensor) -> Tensor:
         """See the base class. Of a sample that did not arrive, what lies past its end is extrapolated."""
@@ -95,14 +96,14 @@ class Pieces(Path):
 
     def turn(self) -> Tensor:
         """See the base class; looks at five places of each step."""
-        rows, gone, h, _, quartic = self.pieces
+        _, gone, h, _, quartic = self.pieces
         theta = torch.linspace(0.0, 1.0, 5, dtype=h.dtype, device=h.device)
         powers = torch.stack([torch.full_like(theta, 2.0), 6.0 * theta, 12.0 * theta * theta], 1)
         bend = torch.einsum("tp,rpd->rtd", powers, quartic[:, 1:]) / h.reshape(-1, 1, 1)
         phi = self.start + self.sign * (gone.unsqueeze(1) + theta * h.unsqueeze(1))
         sharp, place = (bend.square().sum(2) * phi).max(1)
         each = torch.full_like(self.begins, -1.0)
-        each[rows, torch.arange(len(rows), device=rows.device) - self.first[rows]] = sharp
+        each[self.place] = sharp
         step = self.first + each.argmax(1)
         return phi[step].gather(1, place[step].unsqueeze(1))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scoresde.nn._around import Around
 from scoresde.nn._checks import check_positive, check_range
 from scoresde.nn._layers import full_precision
 
@@ -22,7 +23,7 @@ _HELD = 1 << 20  # numbers of the table (value, level) that are held at once
 
 
 @dataclass(eq=False, repr=False, init=False)
-class LevelSkip(nn.Module):
+class LevelSkip(Around):
     r"""Adds to an inner network the expected v of each value by itself; the sum estimates v (`V()`).
 
     The histogram is part of the weights: uniform until `fit` has seen data. The inner network, which begins at 0,
@@ -49,26 +50,6 @@ class LevelSkip(nn.Module):
         self.net, self.bins, self.low, self.high = net, bins, float(low), float(high)
         self.register_buffer("log_histogram", torch.zeros(bins))
         self.log_histogram: Tensor
-
-    @property
-    def event_shape(self) -> tuple[int, ...] | None:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "event_shape", None)
-
-    @property
-    def log_snr_range(self) -> tuple[float, float]:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "log_snr_range", None) or (-20.0, 20.0)
-
-    @property
-    def num_classes(self) -> int | None:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "num_classes", None)
-
-    @property
-    def null_label(self) -> int | None:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "null_label", None)
 
     def fit(self, levels: Tensor) -> LevelSkip:
         """Counts how often each level occurs, each once more than it does, so that none is thought impossible.
@@ -118,11 +99,6 @@ class LevelSkip(nn.Module):
             parts.append(torch.addcmul(log_p, away, away, value=-1).softmax(-1) @ centres)
         return torch.cat(parts) if parts else x
 
-    @property
-    def augment(self) -> int:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "augment", 0)
-
     def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
         """Evaluates the network.
 
@@ -137,8 +113,7 @@ class LevelSkip(nn.Module):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        given = {name: value for name, value in (("cond", cond), ("augment", augment)) if value is not None}
-        learned = self.net(x, log_snr, **given)
+        learned = self._inner(x, log_snr, cond, augment)
         with full_precision(x):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             level = log_snr.clamp(*self.log_snr_range).to(wide.dtype)

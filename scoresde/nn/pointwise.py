@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoresde.nn._around import Around
 from scoresde.nn._checks import check_positive
 from scoresde.nn._layers import zeroed
 from scoresde.nn.embeddings import Conditioning, FourierInput
@@ -21,7 +22,7 @@ __all__ = ["Pointwise"]
 
 
 @dataclass(eq=False, repr=False, init=False)
-class Pointwise(nn.Module):
+class Pointwise(Around):
     """Gives an inner network with ``outputs=context`` a head that is shared by all entries; gives 0 before training.
 
     Attributes:
@@ -50,36 +51,11 @@ class Pointwise(nn.Module):
             raise ValueError(
                 f"net must state several outputs, its context, got outputs={context}; build it with 16, say."
             )
-        self.condition = Conditioning(self.embedding_width, self.log_snr_range or (-20.0, 20.0))
+        self.condition = Conditioning(self.embedding_width, self.log_snr_range)
         self.enter = nn.Linear(self.fourier.copies + context, self.width)
         self.middle = nn.Linear(self.width, self.width)
         self.film = nn.Linear(self.embedding_width, 4 * self.width)
         self.leave = zeroed(nn.Linear(self.width, 1))
-
-    @property
-    def event_shape(self) -> tuple[int, ...] | None:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "event_shape", None)
-
-    @property
-    def log_snr_range(self) -> tuple[float, float] | None:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "log_snr_range", None)
-
-    @property
-    def num_classes(self) -> int | None:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "num_classes", None)
-
-    @property
-    def null_label(self) -> int | None:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "null_label", None)
-
-    @property
-    def augment(self) -> int:
-        """The inner network's, where it states one."""
-        return getattr(self.net, "augment", 0)
 
     def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
         """Evaluates the network.
@@ -95,8 +71,7 @@ class Pointwise(nn.Module):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        given = {name: value for name, value in (("cond", cond), ("augment", augment)) if value is not None}
-        context = self.net(x, log_snr, **given)
+        context = self._inner(x, log_snr, cond, augment)
         low, high = self.condition.noise.log_snr_range
         own = self.fourier(x.unsqueeze(-1), log_snr.clamp(low, high), dim=-1)
         h = self.enter(torch.cat([own.to(context.dtype), context], -1).to(self.enter.weight.dtype))
