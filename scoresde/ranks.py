@@ -6,16 +6,18 @@ Nothing is exchanged while the processes work, so that none waits for another's 
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["Rank", "launched"]
+__all__ = ["Rank", "launched", "leaves_at_exit"]
 
 _PATIENCE = timedelta(days=30)  # for the slowest; the connection to one that has died breaks at once
 
@@ -132,3 +134,19 @@ def launched() -> Iterator[Rank]:
         yield Rank(state.process_index, state.num_processes, state.device, group)
     finally:
         distributed.destroy_process_group(group)
+    leaves_at_exit()
+
+
+@cache
+def leaves_at_exit() -> None:
+    """This process leaves its group before Python's own end; to be called where no exchange is under way.
+
+    A thread of the group that still holds a tensor when Python ends would abort the process. One that fails is not to
+    call this: leaving waits for what is under way, and the launcher ends the others only once the failed one is gone.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -21,6 +21,7 @@ from accelerate.utils.environment import parse_flag_from_env
 from torch import Tensor
 
 from scoresde import _tensor as t
+from scoresde.ranks import leaves_at_exit
 
 __all__ = ["Stop", "accelerated", "fsdp_plugin", "gathered", "in_pieces", "own_randomness", "together"]
 
@@ -61,6 +62,7 @@ def accelerated(
         for state, found in states:
             state._shared_state.clear()
             state._shared_state.update(found)
+    leaves_at_exit()
 
 
 @contextmanager

@@ -6,8 +6,8 @@ middle). Theirs is timed as released, and without the linear attention that it a
 Steps alternate in one process, so that whatever else the machine does meets all; the ratios are medians over turns.
 Memory is what three steps add to the high-water mark of a process of its own. Linux only. Run it:
 
-    pip install einops tqdm ema-pytorch pytorch-fid
-    pip install --no-deps denoising-diffusion-pytorch
+    pip install -c constraints.txt einops tqdm
+    pip install --no-deps denoising-diffusion-pytorch ema-pytorch pytorch-fid
     python tests/benchmarks/unet_step.py [--sizes 1M] [--batch 64] [--threads 2] [--cpu] [--compile]
 """
 
