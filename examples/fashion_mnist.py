@@ -193,7 +193,7 @@ def draw(found: dict[str, Any], shown: dict[str, Tensor], about: Description, ou
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Updates; 11 000 take about an hour on two cores.")] = 11_000,
+    steps: Annotated[int, typer.Option(help="Updates; 10 000 take about an hour on two cores.")] = 10_000,
     test: Annotated[
         int, typer.Option(help="Test pictures that the bounds score; 0 keeps what was found before.")
     ] = 1000,

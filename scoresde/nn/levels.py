@@ -19,7 +19,7 @@ from scoresde.nn._layers import full_precision
 
 __all__ = ["LevelSkip"]
 
-_HELD = 1 << 20  # numbers of the table (value, level) that are held at once
+_HELD = 1 << 18  # numbers of the table (value, level) that are held at once: they stay in a core's cache
 
 
 @dataclass(eq=False, repr=False, init=False)

@@ -63,7 +63,7 @@ class Entry:
         if not self.theirs:
             net = UNet(EVENT, self.channels)
         else:
-            net = _their_class()(dim=self.channels, dim_mults=(1, 2, 2), channels=EVENT[0])
+            net = their_class()(dim=self.channels, dim_mults=(1, 2, 2), channels=EVENT[0])
             for stage in () if self.linear else [*list(net.downs)[:-1], *list(net.ups)[1:]]:
                 stage[2] = _Nothing()
         if self.compiled:
@@ -78,7 +78,7 @@ class _Nothing(nn.Module):
         return torch.zeros((), dtype=x.dtype)
 
 
-def _their_class() -> Callable[..., Any]:
+def their_class() -> Callable[..., Any]:
     """Their Unet. Its package imports torchvision, of which the Unet needs nothing: an empty stand-in is enough."""
 
     class Empty(types.ModuleType):
@@ -142,7 +142,7 @@ def peak(entry: Entry, batch: int, threads: int) -> float:
     """MiB that three steps add to the high-water mark of a process that has imported everything."""
     torch.set_num_threads(threads)
     if entry.theirs:
-        _their_class()
+        their_class()
     before = _high_water()
     step = stepper(entry, batch)
     for _ in range(3):
