@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 import scoresde
 from scoresde.cli import app
+from scoresde.cli.objects import parse_network
 from scoresde.cli.sample import numbers
 
 NET = "MLP(width=16, depth=1)"
@@ -133,6 +134,39 @@ def test_events_that_do_not_arrive_are_told_or_refused(digits: Path, tmp_path: P
     strict = run(*common, "--strict")
     assert strict.exit_code == 1
     assert "raise --max-nfe, or leave --strict out" in words(strict)
+
+
+def test_what_reading_needs_is_said_and_recorded(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,kind\n" + "".join(f"{i % 5}.5,{i % 7},{'xy'[i % 2]}\n" for i in range(40)))
+    out, common = tmp_path / "run", ("--read", "label=kind", "--read", "columns=('b', 'a')")
+    small = ("--network", "MLP(width=16, depth=1, num_classes=2, null_class=True)", "--steps", 1, "--batch-size", 4)
+    first = run("train", "--data", table, *common, "--out", out, *small, "--label-dropout", "0.5", "-q")
+    assert first.exit_code == 0, first.output
+    config = json.loads((out / "config.json").read_text())
+    assert config["about"]["read"] == ["label=kind", "columns=('b', 'a')"]
+    assert "label_dropout=0.5" in config["training"]
+    assert run("train", "--config", out, "--out", tmp_path / "again", "-q").exit_code == 0
+    one, two = (scoresde.load(folder).net.state_dict() for folder in (out, tmp_path / "again"))
+    assert all(bool((one[name] == two[name]).all()) for name in one)
+
+
+def test_a_network_in_another_one_has_the_shape_of_the_data_too_and_counts_its_levels(tmp_path: Path) -> None:
+    out, inner = tmp_path / "run", "UNet(channels=16, multipliers=(1,), blocks=1, attention=(), augment=9)"
+    said = ("--network", f"LevelSkip({inner}, bins=17)", "--centres", "--augment", "Augment(p=0.3)", "--lr-end", 0)
+    result = run("train", "--data", "digits", "--out", out, *said, "--steps", 2, "--warmup", 1, "--batch-size", 4, "-q")
+    assert result.exit_code == 0, result.output
+    net = scoresde.load(out).net
+    counts = np.bincount(scoresde.load_data("digits").train.flatten(), minlength=17) + 1
+    np.testing.assert_allclose(net.log_histogram.exp(), counts / counts.sum(), rtol=1e-5)
+    training = json.loads((out / "config.json").read_text())["training"]
+    for text in ("dequantize=False", "augment=Augment(p=0.3", "lr_end=0.0", "warmup=1"):
+        assert text in training
+
+
+@pytest.mark.parametrize("text", ["MLP", "MLP()", "MLP ( )", "MLP( width=8)", "MLP(event_shape=(2,))"])
+def test_a_shape_that_is_left_out_is_that_of_the_data(text: str) -> None:
+    assert parse_network(text, (2,)).event_shape == (2,)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +319,9 @@ def test_the_users_own_files_are_data_too(tmp_path: Path) -> None:
         (["trian", "--data", "ring"], "train"),
         (["train", "--data", "ring", "--out", "x", "--device", "gpu0"], "a device must be one that torch can use"),
         (["train", "--data", "ring", "--out", "x", "--steps", "-1"], "steps must be a whole number >= 0, got -1"),
+        (["train", "--data", "ring", "--out", "x", "--read", "n"], "--read takes name=value, such as size=32, got 'n'"),
+        (["train", "--data", "ring", "--out", "x", "--read", "m=40"], "unknown option of 'ring' 'm'. Known: modes, n,"),
+        (["train", "--data", "digits", "--out", "x", "--augment", "Augment()"], "augment=9"),
         (["sample", "nowhere"], "there must be a checkpoint at nowhere"),
         (["sample", "nowhere", "--out", "x.jpg"], "must end in .png or .npz, got x.jpg"),
         (["sample", "nowhere", "--trajectory", "--out", "x.png"], "--trajectory is written as .npz"),

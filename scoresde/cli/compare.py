@@ -36,6 +36,7 @@ def compare(
     parameterization: str = options.PARAMETERIZATION,
     times: str = options.TIMES,
     bins: int = options.BINS,
+    read: list[str] = options.READ,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
     workers: int = typer.Option(None, "--workers", help="Models side by side; default one per core, 1 on a GPU."),
@@ -75,7 +76,7 @@ def compare(
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}.")
     where = chosen_device(device)
-    loaded = load_data(data, bins, test_fraction, split_seed)
+    loaded = load_data(data, bins, test_fraction, split_seed, read)
     plan = Comparison(seeds=tuple(range(seeds)), n=n)
     if weighting:
         plan = replace(plan, weightings=tuple(parse(text, Weighting) for text in weighting))

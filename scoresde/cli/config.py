@@ -41,14 +41,13 @@ def recorded(config: Mapping[str, Any]) -> Recipe:
     Raises:
         ValueError, TypeError: If a text is not what it should be.
     """
-    import scoresde.data
     import scoresde.loss
     import scoresde.training
     from scoresde.parameterization import Parameterization
     from scoresde.sde import SDE
 
     model = config["model"]
-    names = {**known(), **spec.known_classes(scoresde.training, scoresde.loss, scoresde.data)}
+    names = {**known(), **spec.known_classes(scoresde.training, scoresde.loss)}
     return Recipe(
         spec.parse(model["net"], names),
         spec.parse(model["sde"], names, kind=SDE),

@@ -39,7 +39,7 @@ def _package() -> None:
     from scoresde.cli import show
     from scoresde.cli.objects import families, known
     from scoresde.compare.record import versions
-    from scoresde.data.sources import SOURCES
+    from scoresde.data.sources import FILES, SOURCES
     from scoresde.data.toys import TOYS
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -48,7 +48,7 @@ def _package() -> None:
         {
             "versions": ", ".join(f"{name} {version}" for name, version in found.items()),
             "devices": ", ".join(["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(gpus))]),
-            "data": ", ".join((*SOURCES, *TOYS)) + ", or a .npy/.npz file",
+            "data": ", ".join((*SOURCES, *TOYS)) + ", hf:NAME, a folder of pictures, " + ", ".join(FILES),
         }
     )
     typer.echo()

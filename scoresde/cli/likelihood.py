@@ -49,6 +49,7 @@ def likelihood(
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
     average: float = options.AVERAGE,
     bins: int = options.BINS,
+    read: list[str] = options.READ,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
     device: str = options.DEVICE,
@@ -107,7 +108,7 @@ def likelihood(
         strict,
         Bounds(evaluations, tuple(steps)) if bound else None,
     )
-    loaded = load_data(model.data.name if data is None else data, bins, test_fraction, split_seed)
+    loaded = load_data(model.data.name if data is None else data, bins, test_fraction, split_seed, read)
     events = loaded.test if part == "test" else loaded.train
     check(model, events)
     with launched() as rank, warnings.catch_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,7 +42,7 @@ def families() -> dict[str, type]:
     """Where a setting is written -> its base class; whatever inherits from the class is found."""
     from torch import nn
 
-    from scoresde import likelihood, parameterization, sampler, schedule, sde, times, weighting
+    from scoresde import data, likelihood, parameterization, sampler, schedule, sde, times, weighting
 
     return {
         "--sampler": sampler.Sampler,
@@ -52,15 +53,16 @@ def families() -> dict[str, type]:
         "--process": sde.SDE,
         "--parameterization": parameterization.Parameterization,
         "--network": nn.Module,
+        "--augment": data.Augment,
         "--trace": likelihood.Trace,
         "--dequantization": likelihood.Dequantization,
     }
 
 
 def _modules() -> tuple[types.ModuleType, ...]:
-    from scoresde import likelihood, nn, parameterization, sampler, schedule, sde, times, weighting
+    from scoresde import data, likelihood, nn, parameterization, sampler, schedule, sde, times, weighting
 
-    return sampler, weighting, times, schedule, sde, parameterization, nn, likelihood
+    return sampler, weighting, times, schedule, sde, parameterization, nn, likelihood, data
 
 
 def known(kind: type | None = None) -> spec.Known:
@@ -91,29 +93,52 @@ def parse(text: str, kind: type[_T]) -> _T:
 
 
 def parse_network(text: str, shape: tuple[int, ...]) -> Any:
-    """A network; where its ``event_shape`` is left out, it is the data's.
+    """A network; where its ``event_shape`` is left out, or that of a network inside of it, it is the data's.
 
     Args:
-        text: As in Python, e.g. ``MLP(width=128)``.
+        text: As in Python, e.g. ``MLP(width=128)``, ``LevelSkip(UNet())``.
         shape: Of the data's events.
     """
     from torch import nn
 
-    text, entry = text.strip(), known(nn.Module).get(text.strip().partition("(")[0].strip())
-    takes = isinstance(entry, type) and any(f.name == "event_shape" for f in dataclasses.fields(entry))
-    if takes and "event_shape" not in text:
-        name, _, rest = text.partition("(")
-        inside = rest.rpartition(")")[0].strip().rstrip(",")
-        text = f"{name}(event_shape={spec.to_text(shape)}{', ' if inside else ''}{inside})"
+    if "event_shape" not in text:
+        takes = [name for name, entry in known(nn.Module).items() if _takes_shape(entry)]
+        given = f"event_shape={spec.to_text(shape)}"
+        text = re.sub(
+            rf"\b({'|'.join(takes)})\b(\s*\(\s*(?!\))|\s*\(\s*\))?",
+            lambda m: f"{m[1]}({given}, " if m[2] and not m[2].rstrip().endswith(")") else f"{m[1]}({given})",
+            text,
+        )
     return parse(text, nn.Module)
 
 
-def load_data(source: str, bins: int | None, test_fraction: float, split_seed: int) -> Data:
-    """Data by name or path; ``bins`` is for files."""
+def _takes_shape(entry: type | tuple[type, ...]) -> bool:
+    return isinstance(entry, type) and any(f.name == "event_shape" for f in dataclasses.fields(entry))
+
+
+def load_data(source: str, bins: int | None, test_fraction: float, split_seed: int, read: list[str]) -> Data:
+    """Data by name or path; ``bins`` is for files, ``read`` holds more options of the reader as ``name=value``.
+
+    Raises:
+        ValueError: If a text is not of that form, or the reader knows no such option.
+    """
     from scoresde.data import load
 
     extra = {} if bins is None else {"bins": bins}
+    for text in read:
+        name, equals, value = text.partition("=")
+        if not name.isidentifier() or not equals:
+            raise ValueError(f"--read takes name=value, such as size=32, got {text!r}.")
+        extra[name] = _literal(value)
     return load(source, seed=split_seed, test_fraction=test_fraction, **extra)
+
+
+def _literal(text: str) -> Any:
+    """A Python literal; what is none is a word."""
+    try:
+        return spec.parse(text, {})
+    except (ValueError, TypeError):
+        return text
 
 
 def load_model(

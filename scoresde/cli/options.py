@@ -19,6 +19,7 @@ __all__ = [
     "PARAMETERIZATION",
     "PROCESS",
     "QUIET",
+    "READ",
     "SCHEDULE",
     "SPLIT",
     "STDERR",
@@ -50,6 +51,13 @@ DATA = typer.Option(
     rich_help_panel=_DATA,
 )
 BINS = typer.Option(None, "--bins", help="A file's values are levels 0 … bins-1.", rich_help_panel=_DATA)
+READ = typer.Option(
+    [],
+    "--read",
+    metavar="NAME=VALUE",
+    help="What else reading needs, e.g. size=32 for a folder, label=kind for a table; once for each.",
+    rich_help_panel=_DATA,
+)
 TEST = typer.Option(
     0.2, "--test-fraction", help="Share that is held out of data without a split.", rich_help_panel=_DATA
 )

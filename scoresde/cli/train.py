@@ -12,7 +12,7 @@ from scoresde.cli import options
 
 if TYPE_CHECKING:
     from scoresde.compare import Recipe
-    from scoresde.data import Data, Description
+    from scoresde.data import Augment, Data, Description
     from scoresde.model import ScoreModel
     from scoresde.training import Every
 
@@ -28,6 +28,8 @@ def train(
     steps: int = typer.Option(None, "--steps", help="Updates of the weights."),
     batch_size: int = typer.Option(None, "--batch-size", help="Events per update, of all processes together."),
     lr: float = typer.Option(None, "--lr", help="Largest learning rate."),
+    warmup: int = typer.Option(None, "--warmup", help="Updates over which the learning rate rises."),
+    lr_end: float = typer.Option(None, "--lr-end", help="Where it ends along half a cosine, as a fraction of --lr."),
     seed: int = typer.Option(None, "--seed", help="Of initial weights, data order and noise; default 0."),
     precision: str = typer.Option(None, "--precision", help="no, bf16 or fp16 (a GPU)."),
     accumulate: int = typer.Option(None, "--accumulate", help="Parts of each batch, one after another: less memory."),
@@ -44,6 +46,22 @@ def train(
     lengths: str = typer.Option(
         None, "--lengths", help='More averages by relative length, e.g. "0.05,0.1".', rich_help_panel=_LOSS
     ),
+    dequantize: bool = typer.Option(
+        None,
+        "--dequantize/--centres",
+        help="Spread levels over their cells (default), or train on the cells' centres.",
+        rich_help_panel=_LOSS,
+        show_default=False,
+    ),
+    augment: str = typer.Option(
+        None,
+        "--augment",
+        help='Change pictures and tell the network how, e.g. "Augment(p=0.12)"; needs --network "UNet(augment=9)".',
+        rich_help_panel=_LOSS,
+    ),
+    label_dropout: float = typer.Option(
+        None, "--label-dropout", help="Share of labels that are hidden, for guidance.", rich_help_panel=_LOSS
+    ),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run that is in --out.", rich_help_panel=_RUN),
     save_every: int = typer.Option(1000, "--save-every", help="Updates between checkpoints.", rich_help_panel=_RUN),
     watch_every: int = typer.Option(
@@ -58,6 +76,7 @@ def train(
     parameterization: str = options.PARAMETERIZATION,
     times: str = options.TIMES,
     bins: int = options.BINS,
+    read: list[str] = options.READ,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
     device: str = options.DEVICE,
@@ -88,17 +107,18 @@ def train(
 
     where = chosen_device(device)
     old = None if config is None else read_config(config)
-    about = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed}
+    about = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
     about = about if old is None else {**old["about"], **({} if data is None else {"data": data})}
     if about["data"] is None:
         raise ValueError("what to train on must be named, got neither --data nor --config; try --data digits.")
-    loaded = load_data(about["data"], about["bins"], about["test_fraction"], about["split_seed"])
+    loaded = load_data(about["data"], about["bins"], about["test_fraction"], about["split_seed"], about["read"])
     texts: dict[str, str | None] = {"network": network, "schedule": schedule, "process": process}
     texts |= {"parameterization": parameterization, "weighting": weighting, "times": times}
     numbers = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "precision": precision}
-    numbers |= {"accumulate": accumulate, "ema": ema, "lengths": _floats(lengths)}
+    numbers |= {"accumulate": accumulate, "ema": ema, "lengths": _floats(lengths), "label_dropout": label_dropout}
+    numbers |= {"warmup": warmup, "lr_end": lr_end, "dequantize": dequantize, "augment": _augment(augment)}
     recipe = _recipe(loaded.description, old, texts, numbers, hybrid)
-    model = _model(recipe, loaded.description)
+    model = _model(recipe, loaded)
     main = os.environ.get("RANK", "0") == "0"  # of the launcher's processes the one that speaks
     if main:
         show.settings({"data": show.about(loaded), **show.recipe(recipe), "out": str(out)})
@@ -149,10 +169,13 @@ def _recipe(
     return replace(recipe, training=replace(recipe.training, loss=loss))
 
 
-def _model(recipe: Recipe, description: Description) -> ScoreModel:
+def _model(recipe: Recipe, data: Data) -> ScoreModel:
     from scoresde.model import ScoreModel
+    from scoresde.nn import LevelSkip
 
-    model = recipe.build(description, recipe.training.seed)
+    model = recipe.build(data.description, recipe.training.seed)
+    if isinstance(model.net, LevelSkip):
+        model.net.fit(data.train)
     learned = recipe.training.loss.hybrid > 0
     return ScoreModel(model.net, model.sde, model.parameterization, model.event_shape, model.data, learned)
 
@@ -166,6 +189,13 @@ def _watch(out: Path, data: Data, every: int, dequantize: bool) -> list[Every]:
     pictures = is_picture(data.description.shape)
     show = (lambda path, x, about: save_picture(path.with_suffix(".png"), x, about)) if pictures else None
     return [Every(every, Watch(out, data, show=show, dequantize=dequantize))]
+
+
+def _augment(text: str | None) -> Augment | None:
+    from scoresde.cli.objects import parse
+    from scoresde.data import Augment
+
+    return None if text is None else parse(text, Augment)
 
 
 def _floats(text: str | None) -> tuple[float, ...] | None:

@@ -21,7 +21,7 @@ from .names import unknown
 from .tables import load_table
 from .toys import TOYS
 
-__all__ = ["SOURCES", "load"]
+__all__ = ["FILES", "SOURCES", "load"]
 
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _NUMERALS = tuple("0123456789")
@@ -57,8 +57,8 @@ def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0
         ModuleNotFoundError: If the package that reads the source is missing; the error names the extra.
     """
     name = "" if is_huggingface(source) else str(source)
-    if Path(name).suffix in _FILES:
-        load_path = _FILES[Path(name).suffix]
+    if Path(name).suffix in FILES:
+        load_path = FILES[Path(name).suffix]
         reader, known = partial(load_path, name), _options(load_path)
     elif is_huggingface(source) or name.startswith("hf:"):
         loaded = source if is_huggingface(source) else name.removeprefix("hf:")
@@ -71,7 +71,7 @@ def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0
     elif Path(name).is_dir():
         reader, known = partial(load_images, name), _options(load_images)
     else:
-        ends = f" A path must be a folder of pictures, or end in {', '.join(_FILES)}; hf:<name> is Hugging Face's."
+        ends = f" A path must be a folder of pictures, or end in {', '.join(FILES)}; hf:<name> is Hugging Face's."
         raise ValueError(unknown("data source", name, (*SOURCES, *TOYS)) + ends)
     for option in options:
         if option not in known:
@@ -135,7 +135,7 @@ _IDX_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-_FILES: dict[str, Callable[..., Data]] = {
+FILES: dict[str, Callable[..., Data]] = {
     ".npy": load_file,
     ".npz": load_file,
     ".csv": load_table,
