@@ -66,7 +66,7 @@ def model_for(data: Data, channels: int = 32, seed: int = 0) -> ScoreModel:
     assert about.bins is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inner = UNet(about.shape, channels, groups=1, fourier=FourierInput(about.bins / 2, (-1, 0), damped=True))
+        inner = UNet(about.shape, channels, fourier=FourierInput(about.bins / 2, (-1, 0), damped=True))
         net = LevelSkip(inner, about.bins).fit(data.train)
     return ScoreModel(net, VPSDE(Cosine(), tau_min=1e-6), V(), data=about)
 
@@ -193,7 +193,7 @@ def draw(found: dict[str, Any], shown: dict[str, Tensor], about: Description, ou
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Updates; 10 000 take about an hour on two cores.")] = 10_000,
+    steps: Annotated[int, typer.Option(help="Updates; 5500 take about an hour on one core.")] = 5_500,
     test: Annotated[
         int, typer.Option(help="Test pictures that the bounds score; 0 keeps what was found before.")
     ] = 1000,

@@ -149,7 +149,7 @@ def draw(found: dict[str, Found], log_snr: Tensor, data: Data, out: Path) -> Non
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Updates of the weights, for each model.")] = 1500,
+    steps: Annotated[int, typer.Option(help="Updates of the weights, for each model.")] = 600,
     channels: Annotated[int, typer.Option(help="Width of the network's finest level.")] = 16,
     seeds: Annotated[int, typer.Option(help="Models trained with each weighting.")] = 3,
     events: Annotated[int, typer.Option(help="Test pictures that are scored.")] = 512,
