@@ -158,7 +158,7 @@ def test_a_network_in_another_one_has_the_shape_of_the_data_too_and_counts_its_l
     assert result.exit_code == 0, result.output
     net = scoresde.load(out).net
     counts = np.bincount(scoresde.load_data("digits").train.flatten(), minlength=17) + 1
-    np.testing.assert_allclose(net.log_histogram.exp(), counts / counts.sum(), rtol=1e-5)
+    np.testing.assert_allclose(net.state_dict()["log_histogram"].exp(), counts / counts.sum(), rtol=1e-5)
     training = json.loads((out / "config.json").read_text())["training"]
     for text in ("dequantize=False", "augment=Augment(p=0.3", "lr_end=0.0", "warmup=1"):
         assert text in training
