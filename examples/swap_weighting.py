@@ -39,6 +39,11 @@ from scoresde.weighting import EDM, ELBO, MinSNR, Sigmoid, Simple, Weighting, ca
 WEIGHTINGS: tuple[Weighting, ...] = (ELBO(), Simple(), MinSNR(gamma=5), Sigmoid(bias=2), EDM())
 
 
+def name_of(weighting: Weighting) -> str:
+    """Its class, without settings."""
+    return type(weighting).__name__
+
+
 @dataclass
 class Found:
     """What is known of one weighting: an entry per seed."""
@@ -95,7 +100,7 @@ def draw_weights(ax: Axes) -> None:
     log_snr = torch.linspace(-10, 13, 300, dtype=torch.float64)
     for weighting in WEIGHTINGS:
         weight = torch.as_tensor(canonical(weighting, Cosine())(log_snr))
-        ax.plot(log_snr, weight / weight.max(), label=str(weighting))
+        ax.plot(log_snr, weight / weight.max(), label=name_of(weighting))
     ax.set(xlabel="log-SNR, nats", ylabel="weight w, highest = 1", title="what training listens to")
     ax.set(xlim=(13, -10), ylim=(0, 1.05))
 
@@ -107,8 +112,8 @@ def draw_losses(ax: Axes, log_snr: Tensor, found: dict[str, Found]) -> None:
     for name, losses in each.items():
         ax.plot(log_snr, losses.mean(0) / base, marker="o", ms=3, label=name)
         ax.fill_between(log_snr, losses.amin(0) / base, losses.amax(0) / base, alpha=0.15)
-    ax.set(xlabel="log-SNR, nats", title="held-out error in ε by noise level", xlim=(13, -10), yscale="log")
-    ax.set_ylabel(f"relative to {WEIGHTINGS[0]}")
+    ax.set(xlabel="log-SNR, nats", title="held-out error in ε", xlim=(13, -10))
+    ax.set_ylabel(f"relative to {name_of(WEIGHTINGS[0])}")
 
 
 def draw_rows(ax: Axes, values: dict[str, list[float]], stderr: dict[str, float], digits: int) -> None:
@@ -132,12 +137,12 @@ def draw(found: dict[str, Found], log_snr: Tensor, data: Data, out: Path) -> Non
     draw_losses(axes[1], log_snr, found)
     errors = {name: math.sqrt(sum(e * e for e in about.stderr)) / len(about.stderr) for name, about in found.items()}
     draw_rows(axes[2], {name: about.bits for name, about in found.items()}, errors, 3)
-    axes[2].set(xlabel="bits per dimension (less is better)", title="test pictures, continuous bound")
+    axes[2].set(xlabel="continuous bound, test pictures", title="bits per dimension")
     if any(about.frechet for about in found.values()):
-        draw_rows(axes[3], {name: about.frechet for name, about in found.items()}, {}, 2)
+        draw_rows(axes[3], {name: about.frechet for name, about in found.items()}, {}, 0)
         floors = [value for about in found.values() for value in about.floor]
         axes[3].axvline(sum(floors) / len(floors), color="0.5", ls=":")
-        axes[3].set(xlabel="less is nearer; dotted: real against real", title="samples, Fréchet distance")
+        axes[3].set(xlabel="samples; dotted: real pictures", title="Fréchet distance")
         axes[3].set_yticks([])
         for ax, (name, about) in zip(parts[1].subplots(1, len(found)), found.items(), strict=True):
             assert about.shown is not None
@@ -165,16 +170,16 @@ def main(
     data = clothes()
     if quick:
         steps, seeds, events, samples = 2, 1, 4, 0
-    found, log_snr = {str(weighting): Found() for weighting in WEIGHTINGS}, torch.empty(0)
+    found, log_snr = {name_of(weighting): Found() for weighting in WEIGHTINGS}, torch.empty(0)
     real = features_of(data.test[-2 * samples :], EfficientNetLite0()) if samples else None
     for seed in range(seeds):
         for weighting in WEIGHTINGS:
-            about = found[str(weighting)]
+            about = found[name_of(weighting)]
             model = train_with(weighting, data, steps, channels, seed)
             log_snr = examine(model, data, about, events, samples, real)
             apart = f", Fréchet {about.frechet[-1]:.2f} (floor {about.floor[-1]:.2f})" if samples else ""
             bits = f"{about.bits[-1]:.3f} ± {about.stderr[-1]:.3f} bits/dim"
-            print(f"{weighting!s:16} seed {seed}: {bits} on {events} test pictures{apart}", flush=True)
+            print(f"{name_of(weighting):8} seed {seed}: {bits} on {events} test pictures{apart}", flush=True)
     draw(found, log_snr, data, out / "swap_weighting.png")
     rows = {name: {k: v for k, v in vars(about).items() if k != "shown"} for name, about in found.items()}
     told = {"steps": steps, "log_snr": log_snr.tolist(), "weightings": rows}
