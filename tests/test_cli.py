@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 import scoresde
 from scoresde.cli import app
-from scoresde.cli.objects import parse_network
+from scoresde.cli.objects import load_data, parse_network
 from scoresde.cli.sample import numbers
 
 NET = "MLP(width=16, depth=1)"
@@ -162,6 +162,12 @@ def test_a_network_in_another_one_has_the_shape_of_the_data_too_and_counts_its_l
     training = json.loads((out / "config.json").read_text())["training"]
     for text in ("dequantize=False", "augment=Augment(p=0.3", "lr_end=0.0", "warmup=1"):
         assert text in training
+
+
+def test_what_has_an_option_of_its_own_may_be_read_too() -> None:
+    data = load_data("digits", None, 0.2, 0, ["test_fraction=0.5", "seed=3"])
+    assert len(data.test) == 899
+    assert bool((data.test == load_data("digits", None, 0.5, 3, []).test).all())
 
 
 @pytest.mark.parametrize("text", ["MLP", "MLP()", "MLP ( )", "MLP( width=8)", "MLP(event_shape=(2,))"])

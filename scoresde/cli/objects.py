@@ -124,13 +124,14 @@ def load_data(source: str, bins: int | None, test_fraction: float, split_seed: i
     """
     from scoresde.data import load
 
-    extra = {} if bins is None else {"bins": bins}
+    settings: dict[str, Any] = {"seed": split_seed, "test_fraction": test_fraction}
+    settings |= {} if bins is None else {"bins": bins}
     for text in read:
         name, equals, value = text.partition("=")
         if not name.isidentifier() or not equals:
             raise ValueError(f"--read takes name=value, such as size=32, got {text!r}.")
-        extra[name] = _literal(value)
-    return load(source, seed=split_seed, test_fraction=test_fraction, **extra)
+        settings[name] = _literal(value)
+    return load(source, **settings)
 
 
 def _literal(text: str) -> Any:
