@@ -68,7 +68,7 @@ def model_for(data: Data, channels: int = 32, seed: int = 0) -> ScoreModel:
     assert about.bins is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inner = UNet(about.shape, channels, fourier=FourierInput(about.bins / 2, (-1, 0), damped=True))
+        inner = UNet(about.shape, channels, outputs=3, fourier=FourierInput(about.bins / 2, (-1, 0), damped=True))
         net = LevelSkip(inner, about.bins).fit(data.train)
     return ScoreModel(net, VPSDE(Cosine(), tau_min=1e-6), V(), data=about)
 

@@ -84,11 +84,88 @@ def test_the_inner_network_is_added(generator: torch.Generator) -> None:
     assert not torch.equal(net(x, log_snr), alone)
 
 
+class Neighbours(nn.Module):
+    """Says the same of every value, in three outputs."""
+
+    outputs = 3
+
+    def __init__(self, *said: float | Tensor) -> None:
+        super().__init__()
+        self.said = said
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        return torch.stack([torch.as_tensor(part, dtype=x.dtype).expand_as(x) for part in self.said], -1)
+
+
+def test_three_outputs_multiply_the_law_of_each_value_by_a_normal_density() -> None:
+    x, log_snr, precision, about = 0.4, 2.0, 3.0, -0.6
+    snr, alpha = math.exp(log_snr), math.sqrt(1 / (1 + math.exp(-log_snr)))
+    slope = math.sqrt((snr + precision) / 2)
+    shift = (snr * x / alpha + precision * about) / (2 * slope) - slope * x / alpha
+    net = LevelSkip(Neighbours(0.25, shift, math.log1p(precision / snr)), 4).fit(LEVELS)
+    centres = torch.tensor([-0.75, -0.25, 0.25, 0.75], dtype=torch.float64)
+    weight = torch.tensor([5, 2, 2, 3]) * torch.exp(
+        -0.5 * snr * (x / alpha - centres) ** 2 - 0.5 * precision * (centres - about) ** 2
+    )
+    mean = (weight * centres).sum() / weight.sum()
+    expected = (alpha * x - mean) / math.sqrt(1 - alpha**2) + 0.25
+    found = net(torch.full((2, 3), x, dtype=torch.float64), torch.full((2,), log_snr, dtype=torch.float64))
+    torch.testing.assert_close(found, expected.expand(2, 3), rtol=1e-6, atol=1e-6)  # the histogram is float32
+
+
+def test_an_inner_network_of_other_outputs_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 output or 3, got outputs=2; build it with outputs=3"):
+        LevelSkip(MLP((3,), outputs=2))
+
+
+def test_whatever_the_neighbours_say_the_answer_is_finite() -> None:
+    x, log_snr = torch.tensor([[-1.0, 0.3, 1.0]] * 4), torch.tensor([-math.inf, -3.0, 12.0, math.inf])
+    for gain in (-1e4, 0.0, 1e4):
+        assert LevelSkip(Neighbours(0.0, 50.0, gain), 4)(x, log_snr).isfinite().all()
+
+
+def test_derivatives_by_what_the_neighbours_say_are_those_of_differences(generator: torch.Generator) -> None:
+    net = told(bins=8).double()
+    log_snr = torch.linspace(-4.0, 6.0, 5).double()
+    x, shift, gain = (torch.randn(5, 3, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3))
+    given = (x, shift, gain)
+    assert torch.autograd.gradcheck(lambda *said: net.expected(said[0], log_snr, *said[1:]), given)
+    once, again = (
+        torch.autograd.grad(net.expected(x, log_snr, *given[1:]).sum(), given, create_graph=more)
+        for more in (False, True)
+    )
+    torch.testing.assert_close(once, again)
+    assert torch.autograd.gradgradcheck(lambda *said: net.expected(said[0], log_snr, *said[1:]), given)
+    assert torch.autograd.gradgradcheck(lambda y: net.expected(y, log_snr), (x,))
+    along = torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    forward = torch.func.jvp(lambda said: net.expected(x.detach(), log_snr, said), (shift.detach(),), (along,))[1]
+    (back,) = torch.autograd.grad(net.expected(x.detach(), log_snr, shift).sum(), shift)
+    torch.testing.assert_close(forward, back * along)
+
+
+def test_what_training_keeps_does_not_grow_with_the_number_of_levels(generator: torch.Generator) -> None:
+    x, log_snr = torch.randn(4, 1, 8, 8, generator=generator), torch.linspace(-4.0, 6.0, 4)
+
+    def kept(bins: int) -> int:
+        sizes: list[int] = []
+        net = LevelSkip(
+            UNet((1, 8, 8), channels=8, multipliers=(1,), blocks=1, attention=(), groups=4, outputs=3), bins
+        )
+        with torch.autograd.graph.saved_tensors_hooks(lambda saved: sizes.append(saved.numel()) or saved, lambda s: s):
+            net(x, log_snr)
+        return sum(sizes)
+
+    assert kept(256) - kept(2) < 3 * 256  # the histogram and the centres, no table of 256 for each value
+
+
 def test_cutting_the_table_changes_no_value(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> None:
     net, x, log_snr = told(), torch.randn(7, 3, generator=generator), torch.linspace(-5.0, 12.0, 7)
     whole = net(x, log_snr)
+    shift = torch.randn(7, 3, generator=generator).requires_grad_()
+    slope = torch.autograd.grad(net.expected(x, log_snr, shift).sum(), shift)
     monkeypatch.setattr(scoresde.nn.levels, "_HELD", 24)
     torch.testing.assert_close(net(x, log_snr), whole)
+    torch.testing.assert_close(torch.autograd.grad(net.expected(x, log_snr, shift).sum(), shift), slope)
 
 
 def test_the_histogram_comes_back_with_the_weights(tmp_path) -> None:

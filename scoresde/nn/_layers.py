@@ -32,10 +32,14 @@ def full_precision(like: Tensor) -> contextlib.AbstractContextManager[object]:
 
 def derivable(h: Tensor) -> Tensor:
     """The same values; channels first in memory under vmap and forward derivatives, where group norm wants them so."""
+    return h.contiguous() if transformed(h) and not torch.compiler.is_compiling() else h
+
+
+def transformed(h: Tensor) -> bool:
+    """Whether vmap or a forward derivative is at work on it."""
     if torch.compiler.is_compiling():
-        return h
-    wrapped = is_functorch_wrapped_tensor(h) or forward_ad.unpack_dual(h).tangent is not None
-    return h.contiguous() if wrapped else h
+        return True
+    return is_functorch_wrapped_tensor(h) or forward_ad.unpack_dual(h).tangent is not None
 
 
 def recomputed(block: Callable[..., Tensor], *inputs: object) -> Tensor:

@@ -59,7 +59,7 @@ def ours_as_recipe(data: Data) -> nn.Module:
     """The UNet told of the data's levels."""
     bins = data.description.bins
     assert bins is not None
-    inner = UNet(data.description.shape, 32, fourier=FourierInput(bins / 2, (-1, 0), damped=True))
+    inner = UNet(data.description.shape, 32, outputs=3, fourier=FourierInput(bins / 2, (-1, 0), damped=True))
     return LevelSkip(inner, bins).fit(data.train)
 
 
