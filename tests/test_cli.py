@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import scoresde
+from scoresde.checkpoint import save_model
 from scoresde.cli import app
 from scoresde.cli.objects import load_data, parse_network
 from scoresde.cli.sample import numbers
@@ -224,6 +227,39 @@ def test_with_seeds_a_sample_does_not_depend_on_the_others(digits: Path, tmp_pat
             found[name] = file["trajectory"]
     assert found["all"].shape == (5, 4, 1, 8, 8)
     assert np.allclose(found["all"][:, 2], found["one"][:, 0], atol=1e-6)
+
+
+def test_labels_are_dealt_in_turn_and_change_what_is_drawn(tmp_path: Path) -> None:
+    net = scoresde.MLP((1, 8, 8), width=8, depth=1, num_classes=10)
+    for index, parameter in enumerate(net.parameters()):
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(index))
+    about = dataclasses.replace(scoresde.load_data("digits").description, labels=("T-shirt", "bag", *"23456789"))
+    model = scoresde.ScoreModel(net, scoresde.VPSDE(), scoresde.V(), data=about)
+    save_model(tmp_path / "classes", model)
+    arguments = ("sample", tmp_path / "classes", "--seeds", "5,5,5,5,5", "--sampler", "DDIM(steps=3)", "-q")
+    result = run(*arguments, "--labels", "3,T-shirt,0-1", "--out", tmp_path / "x.npz")
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "x.npz") as file:
+        drawn = file["x"]
+    cond = torch.tensor([3, 0, 0, 1, 3])
+    expected = scoresde.sample(model.eval(), 5, scoresde.DDIM(steps=3), seeds=[5] * 5, cond=cond).data
+    assert np.allclose(drawn, expected.numpy())
+    assert not np.allclose(drawn[0], drawn[1])
+    assert np.allclose(drawn[0], drawn[4])
+    for labels, wrong in (
+        ("T-shrt", "no class is named 'T-shrt'; did you mean T-shirt?"),
+        ("8-10", "labels must be one of 0 ... 9, got 10"),
+        ("4-x", "no class is named '4-x'"),
+    ):
+        refused = run(*arguments, "--labels", labels)
+        assert refused.exit_code == 2
+        assert wrong in words(refused)
+
+
+def test_labels_for_a_network_without_classes_are_refused(digits: Path) -> None:
+    refused = run("sample", digits, "-n", 2, "--labels", "3", "-q")
+    assert refused.exit_code == 2
+    assert "needs a network that was trained on classes, got '3'" in words(refused)
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not(digits: Path, tmp_path: Path) -> None:

@@ -31,6 +31,12 @@ def sample(
     seeds: str = typer.Option(
         None, "--seeds", help='One per sample instead, e.g. "0-63" or "3,5,8".', show_default=False
     ),
+    labels: str = typer.Option(
+        None,
+        "--labels",
+        help='Classes, dealt to the samples in turn, e.g. "0-9" or "bag,coat"; default: none.',
+        show_default=False,
+    ),
     trajectory: bool = typer.Option(False, "--trajectory", help="Also write the states along the way (.npz)."),
     denoise: bool = typer.Option(False, "--denoise", help="End with one network call that takes the last noise out."),
     calibrated: bool = typer.Option(
@@ -51,6 +57,8 @@ def sample(
         scoresde sample runs/digits --sampler "DDIM(steps=50)" --seeds 0-63 --out samples.npz
 
         scoresde sample runs/digits --sampler "Adams(steps=10)" --calibrated --out grid.png
+
+        scoresde sample runs/classes -n 80 --labels 0-9 --out grid.png
 
         scoresde sample runs/ring -n 1000 --sampler "EulerMaruyama(steps=500)" --trajectory --out paths.npz
 
@@ -78,8 +86,9 @@ def sample(
     with launched() as rank:
         model = load_model(stored, device or str(rank.device), raw, average)
         begin = time.perf_counter()
+        dealt = None if labels is None else classes(labels, model)
         options = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory, "progress": not quiet}
-        drawn = draw(rank, model, way, n if each is None else len(each), seed if each is None else each, options)
+        drawn = draw(rank, model, way, n if each is None else len(each), seed if each is None else each, options, dealt)
         seconds = time.perf_counter() - begin
     if drawn is None:  # not the main process
         return
@@ -93,7 +102,13 @@ def sample(
 
 
 def draw(
-    rank: Rank, model: ScoreModel, way: Sampler, n: int, seeds: int | list[int], options: dict[str, Any]
+    rank: Rank,
+    model: ScoreModel,
+    way: Sampler,
+    n: int,
+    seeds: int | list[int],
+    options: dict[str, Any],
+    labels: list[int] | None = None,
 ) -> Samples | None:
     """This process's share of n samples, gathered in the main one.
 
@@ -104,6 +119,7 @@ def draw(
         n: How many, of all processes.
         seeds: One per sample; or one number: of a generator for all in a single process, else of a seed for each.
         options: Of `scoresde.sampler.sample`.
+        labels: Sample i has the one at i modulo their number; None for no labels.
 
     Returns:
         All samples, on the CPU where there are several processes; None in all but the main one.
@@ -114,13 +130,15 @@ def draw(
     from scoresde.training.batches import derive
 
     rows = rank.rows(n, options["batch_size"])
-    randomness: dict[str, Any] = {"seeds": seeds[rows.start : rows.stop]} if isinstance(seeds, list) else {}
+    given: dict[str, Any] = {"seeds": seeds[rows.start : rows.stop]} if isinstance(seeds, list) else {}
     if isinstance(seeds, int) and rank.count > 1:
-        randomness = {"seeds": [derive(seeds, row) for row in rows]}
+        given = {"seeds": [derive(seeds, row) for row in rows]}
     elif isinstance(seeds, int):
-        randomness = {"generator": torch.Generator(next(model.parameters()).device).manual_seed(seeds)}
+        given = {"generator": torch.Generator(next(model.parameters()).device).manual_seed(seeds)}
+    if labels is not None:
+        given["cond"] = torch.tensor([labels[row % len(labels)] for row in rows])
     options = {**options, "progress": options["progress"] and rank.main}
-    return whole(rank, sample(model, len(rows), way, **randomness, **options), trajectory=options["trajectory"])
+    return whole(rank, sample(model, len(rows), way, **given, **options), trajectory=options["trajectory"])
 
 
 def whole(rank: Rank, drawn: Samples, *, trajectory: bool) -> Samples | None:
@@ -163,8 +181,36 @@ def fitted(stored: Checkpoint, way: Sampler, raw: bool) -> Sampler:
     return load_calibration(stored, way, raw=raw).sampler
 
 
-def numbers(text: str) -> list[int]:
-    """``"0-3,7"`` as [0, 1, 2, 3, 7].
+def classes(text: str, model: ScoreModel) -> list[int]:
+    """Classes by number or name, e.g. ``"0-3,bag"``.
+
+    Raises:
+        ValueError: If the network knows no classes, or not one of these.
+    """
+    from scoresde.spec import nearest
+
+    known = getattr(model.net, "num_classes", None)
+    if known is None:
+        raise ValueError(
+            f"--labels needs a network that was trained on classes, got {text!r} for one without; train it with "
+            'num_classes, such as --network "UNet(num_classes=10, null_class=True)".'
+        )
+    names = () if model.data is None or model.data.labels is None else model.data.labels
+    found: list[int] = []
+    for word in (part.strip() for part in text.split(",")):
+        if word in names:
+            found.append(names.index(word))
+        elif names and not word.replace("-", "").isdigit():
+            raise ValueError(f"no class is named {word!r}; {nearest(word, names)}")
+        else:
+            found += numbers(word, "labels")
+    if wrong := [label for label in found if label >= known]:
+        raise ValueError(f"labels must be one of 0 ... {known - 1}, got {wrong[0]}; leave --labels out for none.")
+    return found
+
+
+def numbers(text: str, what: str = "seeds") -> list[int]:
+    """``"0-3,7"`` as [0, 1, 2, 3, 7]; ``what`` they are is said in the error.
 
     Raises:
         ValueError: If the text is not made of whole numbers and ranges.
@@ -175,7 +221,7 @@ def numbers(text: str) -> list[int]:
             first, dash, last = part.strip().partition("-")
             found += list(range(int(first), int(last) + 1)) if dash else [int(first)]
     except ValueError:
-        raise ValueError(f'seeds are whole numbers and ranges, such as "0-63" or "3,5,8", got {text!r}.') from None
+        raise ValueError(f'{what} are whole numbers and ranges, such as "0-63" or "3,5,8", got {text!r}.') from None
     return found
 
 
