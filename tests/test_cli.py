@@ -168,9 +168,34 @@ def test_a_network_in_another_one_has_the_shape_of_the_data_too_and_counts_its_l
 
 
 def test_what_has_an_option_of_its_own_may_be_read_too() -> None:
-    data = load_data("digits", None, 0.2, 0, ["test_fraction=0.5", "seed=3"])
+    data = load_data("digits", test_fraction=0.2, split_seed=0, read=["test_fraction=0.5", "seed=3"])
     assert len(data.test) == 899
-    assert bool((data.test == load_data("digits", None, 0.5, 3, []).test).all())
+    assert bool((data.test == load_data("digits", test_fraction=0.5, split_seed=3).test).all())
+
+
+def test_what_a_run_held_out_is_what_is_scored_and_what_is_said_comes_before(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(12, 2)))
+    out, split = tmp_path / "run", ("--split-seed", 3, "--test-fraction", "0.5")
+    small = ("--network", NET, "--steps", 1, "--batch-size", 4, "--watch-every", 0, "-q")
+    assert run("train", "--data", tmp_path / "x.npy", *split, *small, "--out", out).exit_code == 0
+
+    def scored(*said: str | Path | int, at: Path = out) -> list[str]:
+        values = tmp_path / "values.csv"
+        result = run("likelihood", at, *said, "--out", values, "-q")
+        assert result.exit_code == 0, result.output
+        return [row["nats"] for row in lines(values)]
+
+    held_out = scored()
+    assert len(held_out) == 6
+    assert held_out == scored(at=max(out.glob("checkpoint-*"))) == scored("--data", tmp_path / "x.npy", *split)
+    assert held_out != scored("--split-seed", 4)
+    assert run("train", "--config", out, "--split-seed", 4, "--out", tmp_path / "again", "-q").exit_code == 0
+    about = json.loads((tmp_path / "again" / "config.json").read_text())["about"]
+    assert about == {"data": str(tmp_path / "x.npy"), "bins": None, "test_fraction": 0.5, "split_seed": 4, "read": []}
+    (out / "config.json").write_text("{")
+    refused = run("likelihood", out, "-q")
+    assert refused.exit_code == 2
+    assert "says what was held out, and cannot be read; restore it, or take it away" in words(refused)
 
 
 @pytest.mark.parametrize("text", ["MLP", "MLP()", "MLP ( )", "MLP( width=8)", "MLP(event_shape=(2,))"])

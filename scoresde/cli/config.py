@@ -1,4 +1,4 @@
-"""How is a run repeated? From the ``config.json`` in its directory: the same data, model and settings."""
+"""How is a run repeated, and its data found again? From the ``config.json`` in its directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scoresde.cli.objects import known
 from scoresde.compare import Recipe
 from scoresde.training import Training
 
-__all__ = ["read_config", "recorded"]
+__all__ = ["read_config", "recorded", "recorded_source", "source"]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -54,3 +54,25 @@ def recorded(config: Mapping[str, Any]) -> Recipe:
         spec.parse(model["parameterization"], names, kind=Parameterization),
         spec.parse(config["training"], names, kind=Training),
     )
+
+
+def recorded_source(checkpoint: Path) -> dict[str, Any]:
+    """What a run was trained on and how that was read, of its directory or a checkpoint in it; empty if not known.
+
+    Raises:
+        ValueError: If its ``config.json`` cannot be read.
+    """
+    path = next((p for p in (checkpoint / "config.json", checkpoint.parent / "config.json") if p.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))["about"]
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path} says what was held out, and cannot be read; restore it, or take it away.") from None
+    return about if "data" in about else {}
+
+
+def source(recorded: Mapping[str, Any], **said: Any) -> dict[str, Any]:
+    """The arguments of `load_data`: as recorded, but for what is said; of ``read`` the last of a name counts."""
+    read = [*recorded.get("read", ()), *said.pop("read")]
+    return {**said, **recorded, **{name: value for name, value in said.items() if value is not None}, "read": read}

@@ -27,7 +27,10 @@ __all__ = ["likelihood"]
 def likelihood(
     checkpoint: Path = typer.Argument(..., help="A run directory (its newest checkpoint), or one checkpoint."),
     data: str = typer.Option(
-        None, "--data", help="Name or file; default: what the model was trained on.", show_default=False
+        None,
+        "--data",
+        help="Name or file; default: what the model was trained on, split and read as then.",
+        show_default=False,
     ),
     part: str = typer.Option("test", "--part", help="test or train."),
     limit: int = typer.Option(None, "--limit", min=1, help="Only the first so many."),
@@ -73,6 +76,7 @@ def likelihood(
         accelerate launch --multi_gpu --num_processes 8 -m scoresde likelihood runs/faces --bound
     """
     from scoresde.cli import scores, show
+    from scoresde.cli.config import recorded_source, source
     from scoresde.cli.objects import load_data, load_model, parse, place
     from scoresde.compare import Bounds, Scoring
     from scoresde.likelihood import Dequantization
@@ -108,7 +112,8 @@ def likelihood(
         strict,
         Bounds(evaluations, tuple(steps)) if bound else None,
     )
-    loaded = load_data(model.data.name if data is None else data, bins, test_fraction, split_seed, read)
+    said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
+    loaded = load_data(**source(recorded_source(checkpoint) or {"data": model.data.name}, **said))
     events = loaded.test if part == "test" else loaded.train
     check(model, events)
     with launched() as rank, warnings.catch_warnings():

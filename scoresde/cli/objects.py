@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -116,22 +117,28 @@ def _takes_shape(entry: type | tuple[type, ...]) -> bool:
     return isinstance(entry, type) and any(f.name == "event_shape" for f in dataclasses.fields(entry))
 
 
-def load_data(source: str, bins: int | None, test_fraction: float, split_seed: int, read: list[str]) -> Data:
-    """Data by name or path; ``bins`` is for files, ``read`` holds more options of the reader as ``name=value``.
+def load_data(
+    data: str,
+    bins: int | None = None,
+    test_fraction: float | None = None,
+    split_seed: int | None = None,
+    read: Sequence[str] = (),
+) -> Data:
+    """``data`` by name or path; ``bins`` is for files, ``read`` holds more options of the reader as ``name=value``.
 
     Raises:
         ValueError: If a text is not of that form, or the reader knows no such option.
     """
     from scoresde.data import load
 
-    settings: dict[str, Any] = {"seed": split_seed, "test_fraction": test_fraction}
-    settings |= {} if bins is None else {"bins": bins}
+    said: dict[str, Any] = {"seed": split_seed, "test_fraction": test_fraction, "bins": bins}
+    settings = {name: value for name, value in said.items() if value is not None}
     for text in read:
         name, equals, value = text.partition("=")
         if not name.isidentifier() or not equals:
             raise ValueError(f"--read takes name=value, such as size=32, got {text!r}.")
         settings[name] = _literal(value)
-    return load(source, **settings)
+    return load(data, **settings)
 
 
 def _literal(text: str) -> Any:

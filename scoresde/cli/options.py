@@ -59,9 +59,9 @@ READ = typer.Option(
     rich_help_panel=_DATA,
 )
 TEST = typer.Option(
-    0.2, "--test-fraction", help="Share that is held out of data without a split.", rich_help_panel=_DATA
+    None, "--test-fraction", help="Share that is held out of data without a split; default 0.2.", rich_help_panel=_DATA
 )
-SPLIT = typer.Option(0, "--split-seed", help="Which events are held out.", rich_help_panel=_DATA)
+SPLIT = typer.Option(None, "--split-seed", help="Which events are held out; default 0.", rich_help_panel=_DATA)
 
 NETWORK = typer.Option(
     None, "--network", help='E.g. "MLP(width=128)", "UNet()"; default: one that suits the data.', rich_help_panel=_MODEL

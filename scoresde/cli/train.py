@@ -101,17 +101,17 @@ def train(
         accelerate launch --multi_gpu --num_processes 8 -m scoresde train --data faces.npy --out runs/faces
     """
     from scoresde.cli import show
-    from scoresde.cli.config import read_config
+    from scoresde.cli.config import read_config, source
     from scoresde.cli.objects import chosen_device, load_data
     from scoresde.training import train as run
 
     where = chosen_device(device)
     old = None if config is None else read_config(config)
-    about = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
-    about = about if old is None else {**old["about"], **({} if data is None else {"data": data})}
+    said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
+    about = source({} if old is None else old["about"], **said)
     if about["data"] is None:
         raise ValueError("what to train on must be named, got neither --data nor --config; try --data digits.")
-    loaded = load_data(about["data"], about["bins"], about["test_fraction"], about["split_seed"], about["read"])
+    loaded = load_data(**about)
     texts: dict[str, str | None] = {"network": network, "schedule": schedule, "process": process}
     texts |= {"parameterization": parameterization, "weighting": weighting, "times": times}
     numbers = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "precision": precision}
