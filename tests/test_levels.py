@@ -12,12 +12,14 @@ import scoresde.nn.levels
 from scoresde import ou
 from scoresde.analytic import GaussianMixture
 from scoresde.checkpoint import load_model, save_model
-from scoresde.data import Description
+from scoresde.data import Data, Description
+from scoresde.likelihood import TruncatedNormal, bits_per_dim
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP, LevelSkip, UNet
 from scoresde.parameterization import V
 from scoresde.schedule import Cosine
 from scoresde.sde import VPSDE
+from scoresde.training import Training, train
 
 LEVELS = torch.tensor([0, 0, 0, 0, 1, 3, 3, 2])
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # in torch's jvp
@@ -174,6 +176,24 @@ def test_the_histogram_comes_back_with_the_weights(tmp_path) -> None:
     found = load_model(tmp_path).net
     assert isinstance(found, LevelSkip)
     assert torch.equal(found.log_histogram, told().log_histogram)
+
+
+def test_it_is_trained_and_asked_where_its_formula_holds() -> None:
+    data = Data(
+        torch.arange(12).reshape(4, 3) % 4, torch.tensor([[0, 1, 2], [3, 0, 0]]), Description("four", (3,), bins=4)
+    )
+    net = told()
+    model = ScoreModel(net, SDE, V(), data=data.description)
+    with pytest.raises(ValueError, match=r"LevelSkip must be trained on levels' centres, got Training\(dequanti"):
+        train(model, data, Training(steps=1, batch_size=2))
+    assert train(model, data, Training(steps=1, batch_size=2, dequantize=False)).step == 1
+    asked, matched = (
+        bits_per_dim(model, data.test, dequantization=law, nodes=60, generator=torch.Generator().manual_seed(0)).bits
+        for law in (None, TruncatedNormal.matching(model))
+    )
+    assert torch.equal(asked, matched)
+    exact = -(net.log_histogram[data.test].sum(1) / (3 * math.log(2)))
+    torch.testing.assert_close(asked.float(), exact, rtol=0, atol=0.02)
 
 
 def test_derivatives_are_those_of_differences(generator: torch.Generator) -> None:

@@ -103,7 +103,7 @@ DRAWS = typer.Option(
 DEQUANTIZATION = typer.Option(
     None,
     "--dequantization",
-    help='Where in its cell a level lies: "Uniform()" (default), "TruncatedNormal(std=0.1)".',
+    help='Where in its cell a level lies: "Uniform()" (default, but for LevelSkip), "TruncatedNormal(std=0.1)".',
     rich_help_panel=_NUMBER,
 )
 BOUND = typer.Option(

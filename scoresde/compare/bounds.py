@@ -24,11 +24,11 @@ from scoresde.likelihood import (
     Dequantization,
     Profile,
     Rounded,
-    Uniform,
     continuous_bound,
     discrete_bound,
     measure_profile,
 )
+from scoresde.likelihood.dequantize import suited
 from scoresde.model import ScoreModel
 from scoresde.sampler import UniformLogSNR
 
@@ -123,7 +123,7 @@ def bound_events(
         model: Carries the data's description.
         y: Levels, or floats in data units, ``(n, *D)``, on the model's device.
         how: The settings.
-        law: Of the dequantisation; default uniform.
+        law: Of the dequantisation; default what suits the network, uniform for most.
         seed: Of noise, times and dequantisation.
         batch_size: Events at once.
         progress: Show a bar for each.
@@ -134,7 +134,7 @@ def bound_events(
     """
     about = model.data
     assert about is not None
-    levels, law = about.bins is not None, law or Uniform()
+    levels, law = about.bins is not None, law or suited(model)
     x = y if levels else about.to_model(y)
     bounds = _Estimates(model, x, how, _profile(model, x, law, seed), seed, batch_size, progress, tell)
     if not levels:

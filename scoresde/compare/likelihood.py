@@ -21,10 +21,10 @@ from scoresde.likelihood import (
     LogProb,
     Status,
     Trace,
-    Uniform,
     bits_per_dim,
     log_prob,
 )
+from scoresde.likelihood.dequantize import suited
 from scoresde.model import ScoreModel
 
 __all__ = ["Scored", "Scoring", "score_events"]
@@ -43,7 +43,7 @@ class Scoring:
         seed: Of dequantisation, probes, and the noise of bounds.
         draws: Dequantisation draws per event, where the data are levels; two or more show what they add.
         nodes: Where the divergence is looked at, per event.
-        dequantization: Where in its cell a level lies; None is uniform.
+        dequantization: Where in its cell a level lies; None for what suits the network, uniform for most.
         max_nfe: Network calls on an event's path before it is given up.
         strict: Raise where an event does not arrive; else it is left out of the mean and counted.
         bounds: What else is estimated, or None.
@@ -142,7 +142,7 @@ def score_events(model: ScoreModel, y: Tensor, how: Scoring, progress: bool = Fa
     settings |= {"generator": generator, "batch_size": how.batch_size, "strict": how.strict, "progress": progress}
     if about.bins is None:
         return _nats(log_prob(model, about.to_model(y), **settings), about.log_det, brief(trace))
-    law = how.dequantization or Uniform()
+    law = how.dequantization or suited(model)
     said = f"{brief(law)}, {how.draws} draw{'s' if how.draws > 1 else ''}, {brief(trace)}"
     return _bits(bits_per_dim(model, y, draws=how.draws, dequantization=law, **settings), said)
 

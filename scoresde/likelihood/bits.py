@@ -16,7 +16,7 @@ from torch import Tensor
 from scoresde._tensor import Noise
 from scoresde.data import Description
 from scoresde.likelihood.budget import Budget, LogProb, concatenate, half_width
-from scoresde.likelihood.dequantize import Dequantization, Uniform
+from scoresde.likelihood.dequantize import Dequantization, suited
 from scoresde.likelihood.ode import Scorer
 from scoresde.likelihood.path import Adaptive, Solver
 from scoresde.likelihood.run import Density, Observe, bar, evaluated, part_of
@@ -131,7 +131,8 @@ def bits_per_dim(
         model: Carries the data's description.
         levels: Raw integer levels 0 ... bins - 1 in data units, ``(B, *D)``.
         draws: Dequantisation draws per sample.
-        dequantization: Law of u; default `Uniform`.
+        dequantization: Law of u; default `Uniform`, or what suits a network ``on_centres`` (`LevelSkip`),
+            `TruncatedNormal.matching`.
         trace, solver, nodes, prior_log_prob, batch_size, strict, progress: As for `log_prob`.
         generator: Source of draws and probes.
         seeds: One integer per sample instead.
@@ -149,7 +150,7 @@ def bits_per_dim(
     description = _described(model, levels)
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws must be a positive integer, got {draws!r}.")
-    law = Uniform() if dequantization is None else dequantization
+    law = suited(model) if dequantization is None else dequantization
     scorer = Scorer(model, trace, solver or Adaptive(), nodes, prior_log_prob, cond, batch_size, strict)
     centres = description.centre(levels)
     scorer.check(centres, seeds)

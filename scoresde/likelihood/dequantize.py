@@ -14,7 +14,7 @@ from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.model import Model
 
-__all__ = ["Dequantization", "TruncatedNormal", "Uniform"]
+__all__ = ["Dequantization", "TruncatedNormal", "Uniform", "suited"]
 
 
 class Dequantization(ABC):
@@ -104,3 +104,17 @@ class TruncatedNormal(Dequantization):
         y = torch.minimum(k + 0.5 + offset, torch.nextafter(k + 1, k))
         z = offset / std
         return y, t.sum_event(-0.5 * z * z - torch.log(math.sqrt(2 * math.pi) * std * inside))
+
+
+def suited(model: Model) -> Dequantization:
+    """What to ask a model about when nothing is said: cells as a whole, or the places where it was trained.
+
+    Args:
+        model: Its network may state that it is a model of levels ``on_centres``.
+
+    Returns:
+        `Uniform`; of quantised data and such a network `TruncatedNormal.matching`.
+    """
+    levels = model.data is not None and model.data.bins is not None
+    centres = getattr(getattr(model, "net", None), "on_centres", False)
+    return TruncatedNormal.matching(model) if levels and centres else Uniform()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class LevelSkip(Around):
         ValueError: If ``bins`` is not positive, ``low`` not below ``high``, or ``net`` states other outputs.
     """
 
+    on_centres: ClassVar[bool] = True
+    """It is a model of levels at their centres, and of no others."""
     net: nn.Module
     bins: int = 256
     low: float = -1.0

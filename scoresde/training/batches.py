@@ -60,6 +60,11 @@ class Batches:
             raise ValueError(
                 f"batch_size must be a multiple of accumulate x processes = {shards}, got {settings.batch_size}."
             )
+        if settings.dequantize and not events.is_floating_point() and getattr(model.net, "on_centres", False):
+            raise ValueError(
+                f"{type(model.net).__name__} must be trained on levels' centres, got Training(dequantize=True); "
+                "set dequantize=False, or --centres."
+            )
         if settings.augment is not None:
             _check_augment(model, events)
         self.dtype = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
