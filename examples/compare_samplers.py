@@ -111,7 +111,7 @@ def digits(n: int, seed: int, steps: int | None) -> Case:
     data = load("digits")
     recipe = recipe_for(data.description)
     settings = recipe.training if steps is None else replace(recipe.training, steps=steps)
-    model = sd.train(recipe.build(data.description, seed), data, settings, progress=True).model
+    model = sd.train(recipe.build(data, seed), data, settings, progress=True).model
     held_out, real = (data.description.to_model(data.description.centre(part)) for part in (data.test[:n], data.train))
     distances = {"sliced Wasserstein distance": sliced, "squared kernel distance (MMD²)": mmd}
     return Case("a network trained on handwritten digits", model, held_out, real, distances)

@@ -23,7 +23,9 @@ import scoresde
 from scoresde.checkpoint import save_model
 from scoresde.cli import app
 from scoresde.cli.objects import load_data, parse_network
+from scoresde.cli.recipes import chosen
 from scoresde.cli.sample import numbers
+from scoresde.data import Description
 
 NET = "MLP(width=16, depth=1)"
 
@@ -156,7 +158,7 @@ def test_what_reading_needs_is_said_and_recorded(tmp_path: Path) -> None:
 
 def test_a_network_in_another_one_has_the_shape_of_the_data_too_and_counts_its_levels(tmp_path: Path) -> None:
     out, inner = tmp_path / "run", "UNet(channels=16, multipliers=(1,), blocks=1, attention=(), augment=9)"
-    said = ("--network", f"LevelSkip({inner}, bins=17)", "--centres", "--augment", "Augment(p=0.3)", "--lr-end", 0)
+    said = ("--network", f"LevelSkip({inner}, bins=17)", "--augment", "Augment(p=0.3)", "--lr-end", 0)
     result = run("train", "--data", "digits", "--out", out, *said, "--steps", 2, "--warmup", 1, "--batch-size", 4, "-q")
     assert result.exit_code == 0, result.output
     net = scoresde.load(out).net
@@ -165,6 +167,18 @@ def test_a_network_in_another_one_has_the_shape_of_the_data_too_and_counts_its_l
     training = json.loads((out / "config.json").read_text())["training"]
     for text in ("dequantize=False", "augment=Augment(p=0.3", "lr_end=0.0", "warmup=1"):
         assert text in training
+    refused = run("train", "--data", "digits", "--out", tmp_path / "no", *said, "--dequantize", "-q")
+    assert refused.exit_code == 2
+    assert "must be trained on levels' centres" in words(refused)
+
+
+def test_levels_are_spread_or_stand_at_centres_as_the_network_wants_it() -> None:
+    about = Description("pictures", (1, 8, 8), bins=256)
+    unsaid = dict.fromkeys(("network", "schedule", "process", "parameterization", "weighting", "times"))
+    assert chosen(about, **unsaid).training.dequantize is False
+    assert chosen(about, **{**unsaid, "network": "LevelSkip(UNet(channels=16))"}).training.dequantize is False
+    assert chosen(about, **{**unsaid, "network": "UNet(channels=16)"}).training.dequantize is True
+    assert chosen(about, **{**unsaid, "network": "UNet(channels=16)"}, dequantize=False).training.dequantize is False
 
 
 def test_what_has_an_option_of_its_own_may_be_read_too() -> None:

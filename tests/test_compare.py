@@ -28,6 +28,7 @@ from scoresde.parameterization import V
 from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama
 from scoresde.schedule import Cosine, Linear
 from scoresde.sde import VPSDE
+from scoresde.training import train
 from scoresde.weighting import ELBO, MinSNR, Simple
 
 DIGITS_PLAN = Comparison(
@@ -205,7 +206,7 @@ def test_a_decoder_takes_over_where_the_noise_is_a_third_of_a_cell_but_not_below
 
 
 def test_the_summary_holds_means_over_events_and_the_error_of_the_paired_difference(digits: Data) -> None:
-    model = small(digits).build(digits.description)
+    model = small(digits).build(digits)
     found = score(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6))
     said = found.said()
     ode, bound = said["likelihood"], said["bounds"][1]
@@ -228,7 +229,7 @@ def test_the_summary_holds_means_over_events_and_the_error_of_the_paired_differe
 
 
 def test_events_that_do_not_arrive_are_counted_left_out_or_refused(ring: Data) -> None:
-    model = small(ring).build(ring.description)
+    model = small(ring).build(ring)
     how = Scoring(tol=0.01, limit=3, max_nfe=8, bounds=Bounds(8, steps=()))
     found = score(model, ring.test, how)
     said = found.said()["likelihood"]
@@ -252,7 +253,7 @@ def test_means_are_those_of_the_events_that_arrived() -> None:
 
 
 def test_the_law_of_the_places_is_that_of_ode_and_bound_alike(digits: Data) -> None:
-    model = small(digits).build(digits.description)
+    model = small(digits).build(digits)
     law = TruncatedNormal(std=0.2)
     said = score(model, digits.test, replace(DIGITS_PLAN.scoring, dequantization=law)).said()
     assert said["likelihood"]["settings"].startswith("TruncatedNormal(std=0.2), 1 draw,")
@@ -275,7 +276,7 @@ def test_bounds_of_impossible_settings_are_refused(evaluations: int) -> None:
 
 def test_weightings_of_one_seed_begin_with_the_same_weights_and_seeds_do_not(digits: Data) -> None:
     recipe = small(digits)
-    first, again, other = (recipe.build(digits.description, seed) for seed in (0, 0, 1))
+    first, again, other = (recipe.build(digits, seed) for seed in (0, 0, 1))
     weights = [next(model.parameters()) for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -283,7 +284,7 @@ def test_weightings_of_one_seed_begin_with_the_same_weights_and_seeds_do_not(dig
 
 def test_building_a_model_leaves_the_global_random_state_alone(digits: Data) -> None:
     before = torch.get_rng_state()
-    recipe_for(digits.description).build(digits.description)
+    recipe_for(digits.description).build(digits)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -399,9 +400,13 @@ def test_a_brief_text_leaves_out_defaults_and_still_parses_to_the_same(setting: 
     ],
 )
 def test_every_shape_of_data_has_a_recipe_whose_model_takes_it(description: Description) -> None:
-    model = recipe_for(description).build(description)
-    x = torch.randn(3, *description.shape)
-    assert model(x, 0.5).v.shape == x.shape
+    events = torch.zeros(2, *description.shape, dtype=torch.float32 if description.bins is None else torch.uint8)
+    data = Data(events, events, description)
+    recipe = recipe_for(description)
+    model = recipe.build(data)
+    assert model(torch.randn(3, *description.shape), 0.5).v.shape == (3, *description.shape)
+    settings = replace(recipe.training, steps=1, batch_size=2, loss=replace(recipe.training.loss, weighting=Simple()))
+    assert train(model, data, settings).step == 1
 
 
 def test_results_are_json_without_nan_and_foreign_files_are_refused(digits_folder: Path, tmp_path: Path) -> None:

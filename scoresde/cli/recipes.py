@@ -33,7 +33,7 @@ def chosen(
     Args:
         description: Of the data.
         network, schedule, process, parameterization, weighting, times: Texts, or None.
-        **training: Fields of `Training`; None keeps the recipe's.
+        **training: Fields of `Training`; None keeps the recipe's, but ``dequantize`` follows the network.
 
     Raises:
         ValueError, TypeError: If a text is not what it should be.
@@ -48,8 +48,12 @@ def chosen(
     if times is not None:
         loss = replace(loss, times=parse(times, Times))
     settings = {name: value for name, value in training.items() if value is not None}
+    net = recipe.network
+    if network is not None:
+        net = parse_network(network, description.shape)
+        settings.setdefault("dequantize", not getattr(net, "on_centres", False))
     return Recipe(
-        recipe.network if network is None else parse_network(network, description.shape),
+        net,
         sde,
         recipe.parameterization if parameterization is None else parse(parameterization, Parameterization),
         replace(recipe.training, loss=loss, **settings),

@@ -49,7 +49,7 @@ def train(
     dequantize: bool = typer.Option(
         None,
         "--dequantize/--centres",
-        help="Spread levels over their cells (default), or train on the cells' centres.",
+        help="Spread levels over their cells, or train on the cells' centres; default as the network wants it.",
         rich_help_panel=_LOSS,
         show_default=False,
     ),
@@ -171,11 +171,8 @@ def _recipe(
 
 def _model(recipe: Recipe, data: Data) -> ScoreModel:
     from scoresde.model import ScoreModel
-    from scoresde.nn import LevelSkip
 
-    model = recipe.build(data.description, recipe.training.seed)
-    if isinstance(model.net, LevelSkip):
-        model.net.fit(data.train)
+    model = recipe.build(data, recipe.training.seed)
     learned = recipe.training.loss.hybrid > 0
     return ScoreModel(model.net, model.sde, model.parameterization, model.event_shape, model.data, learned)
 

@@ -93,7 +93,7 @@ class Examination:
         """The trained model, and the seconds it took, those of an interrupted run before included."""
         folder, settings = self.out / "models" / name, self.recipe.training
         settings = replace(settings, seed=seed, loss=replace(settings.loss, weighting=weighting))
-        model = self.recipe.build(self.data.description, seed)
+        model = self.recipe.build(self.data, seed)
         resume, clock = next(folder.glob("checkpoint-*"), None) is not None, folder / "seconds.json"
         before = float(json.loads(clock.read_text(encoding="utf-8"))) if resume and clock.is_file() else 0.0
         tell(f"training, {settings.steps} steps" + (", on from what is there" if resume else ""))

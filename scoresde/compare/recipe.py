@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from scoresde.data import Description
+from scoresde.data import Data, Description
 from scoresde.loss import Loss
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP, FourierInput, Pointwise, UNet
+from scoresde.nn import MLP, FourierInput, LevelSkip, Pointwise, UNet
 from scoresde.parameterization import Parameterization, V
 from scoresde.schedule import Cosine
 from scoresde.sde import SDE, VPSDE
-from scoresde.times import Importance, LogNormal, Stratified
+from scoresde.times import Importance, LogNormal, Moments, Stratified
 from scoresde.training import Training
 from scoresde.weighting import ELBO
 
@@ -42,11 +42,11 @@ class Recipe:
     parameterization: Parameterization
     training: Training
 
-    def build(self, description: Description, seed: int = 0) -> ScoreModel:
+    def build(self, data: Data, seed: int = 0) -> ScoreModel:
         """A model with fresh weights that depend on ``seed`` alone; the global random state is left as it was.
 
         Args:
-            description: Of the data.
+            data: Whose description it has; `LevelSkip` counts the levels of the train part.
             seed: Of the initial weights.
 
         Raises:
@@ -54,11 +54,14 @@ class Recipe:
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return ScoreModel(_anew(self.network), self.sde, self.parameterization, description.shape, description)
+            net, about = _anew(self.network), data.description
+        if isinstance(net, LevelSkip):
+            net.fit(data.train)
+        return ScoreModel(net, self.sde, self.parameterization, about.shape, about)
 
 
 def recipe_for(description: Description) -> Recipe:
-    """The default recipe: levels of a few values, pictures from 8 x 8 on, points in the plane, and everything else.
+    """The default recipe: few values of few levels, pictures from 8 x 8 on, points in the plane, and everything else.
 
     Args:
         description: Of the data; its shape and bins decide.
@@ -76,6 +79,8 @@ def _suited(description: Description) -> Recipe:
     if bins is not None and bins <= 64 and description.dims <= 256:
         return _small_levels(shape, bins)
     if len(shape) == 3 and min(shape[1:]) >= 8:
+        if bins is not None:
+            return _pictures_of_levels(shape, bins)
         return Recipe(UNet(shape), VPSDE(Cosine()), V(), Training(loss=Loss(times=Stratified()), lr=2e-4))
     if description.dims <= 3:
         training = Training(steps=4000, batch_size=512, loss=loss, lr=2e-3, lr_end=0.0, ema=0.99)
@@ -91,6 +96,14 @@ def _small_levels(shape: tuple[int, ...], bins: int) -> Recipe:
     loss = Loss(ELBO(), LogNormal(p_mean=-1.5, p_std=2.0, even=0.4))
     training = Training(steps=3000, loss=loss, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, lr_end=0.0)
     return Recipe(Pointwise(trunk, fine, embedding_width=128), VPSDE(), V(), training)
+
+
+def _pictures_of_levels(shape: tuple[int, ...], bins: int) -> Recipe:
+    """A UNet that says of each value what its neighbours add to what the levels are; trained on the bound itself."""
+    inner = UNet(shape, outputs=3, fourier=FourierInput(bins / 2, (-1, 0), damped=True))
+    loss = Loss(ELBO(), Moments())
+    training = Training(loss=loss, lr=1e-3, betas=(0.9, 0.99), warmup=200, lr_end=0.0, dequantize=False)
+    return Recipe(LevelSkip(inner, bins), VPSDE(Cosine(), tau_min=1e-6), V(), training)
 
 
 def _anew(network: nn.Module) -> nn.Module:
