@@ -12,6 +12,7 @@ import typer
 from scoresde.cli import options
 
 if TYPE_CHECKING:
+    from scoresde.compare import Comparison
     from scoresde.report.bounds import Line
 
 __all__ = ["compare"]
@@ -61,33 +62,16 @@ def compare(
 
         scoresde compare --data digits --sampler "DDPM(steps=100)" --sampler "DDIM(steps=20)" --out runs/short
     """
-    from dataclasses import replace
-
     from scoresde.cli import show
-    from scoresde.cli.objects import chosen_device, load_data, parse
+    from scoresde.cli.objects import chosen_device, load_data
     from scoresde.cli.recipes import chosen
-    from scoresde.compare import Comparison, forget, shorter
     from scoresde.compare import compare as run
-    from scoresde.likelihood import Trace
+    from scoresde.compare import forget, shorter
     from scoresde.report import write
-    from scoresde.sampler import Sampler
-    from scoresde.weighting import Weighting
 
-    if seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {seeds}.")
     where = chosen_device(device)
     loaded = load_data(data, bins, test_fraction, split_seed, read)
-    plan = Comparison(seeds=tuple(range(seeds)), n=n)
-    if weighting:
-        plan = replace(plan, weightings=tuple(parse(text, Weighting) for text in weighting))
-    if sampler:
-        plan = replace(plan, samplers=tuple(parse(text, Sampler) for text in sampler))
-    if limit is not None:
-        plan = replace(plan, scoring=replace(plan.scoring, limit=limit))
-    if trace is not None:
-        plan = replace(plan, scoring=replace(plan.scoring, trace=parse(trace, Trace)))
-    if not bounds:
-        plan = replace(plan, scoring=replace(plan.scoring, bounds=None))
+    plan = planned(weighting, sampler, seeds, n, limit, trace, bounds)
     recipe = chosen(
         loaded.description,
         network=network,
@@ -120,6 +104,43 @@ def compare(
     page = write(out)
     _table(out)
     show.done(f"the report is {page.resolve()}")
+
+
+def planned(
+    weightings: list[str] | None,
+    samplers: list[str] | None,
+    seeds: int,
+    n: int | None,
+    limit: int | None,
+    trace: str | None,
+    bounds: bool,
+) -> Comparison:
+    """What is compared: the default plan with what was asked for.
+
+    Raises:
+        ValueError, TypeError: If a text is not what it should be, or there is no seed.
+    """
+    from dataclasses import replace
+
+    from scoresde.cli.objects import parse
+    from scoresde.compare import Comparison
+    from scoresde.likelihood import Trace
+    from scoresde.sampler import Sampler
+    from scoresde.weighting import Weighting
+
+    if seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {seeds}.")
+    plan = Comparison(seeds=tuple(range(seeds)), n=n)
+    if weightings:
+        plan = replace(plan, weightings=tuple(parse(text, Weighting) for text in weightings))
+    if samplers:
+        plan = replace(plan, samplers=tuple(parse(text, Sampler) for text in samplers))
+    scoring = plan.scoring if bounds else replace(plan.scoring, bounds=None)
+    if limit is not None:
+        scoring = replace(scoring, limit=limit)
+    if trace is not None:
+        scoring = replace(scoring, trace=parse(trace, Trace))
+    return replace(plan, scoring=scoring)
 
 
 def side_by_side(asked: int | None, device: str | None) -> int:

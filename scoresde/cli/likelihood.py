@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scoresde.compare import Scoring
     from scoresde.compare.score import Scores
     from scoresde.data import Description
-    from scoresde.likelihood import Trace
+    from scoresde.likelihood import Dequantization, Trace
     from scoresde.model import ScoreModel
     from scoresde.ranks import Rank
 
@@ -77,9 +77,8 @@ def likelihood(
     """
     from scoresde.cli import scores, show
     from scoresde.cli.config import recorded_source, source
-    from scoresde.cli.objects import load_data, load_model, parse, place
+    from scoresde.cli.objects import load_data, load_model, place
     from scoresde.compare import Bounds, Scoring
-    from scoresde.likelihood import Dequantization
     from scoresde.ranks import launched
     from scoresde.spec import nearest
 
@@ -89,16 +88,10 @@ def likelihood(
     place(plot, "--plot")
     if part not in ("test", "train"):
         raise ValueError(f"no part of the data is named {part!r}; {nearest(part, ('test', 'train'))}")
-    law = None if dequantization is None else parse(dequantization, Dequantization)
     model = load_model(checkpoint, device or "cpu", raw, average)
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
-    if model.data.bins is None and (law is not None or draws is not None):
-        raise ValueError(
-            "bits per dimension need quantised data with their bins and scale, and only such levels are dequantised, "
-            f"got {model.data.name!r} with bins=None; train on levels (a file with --bins 256), or leave --draws and "
-            "--dequantization out and read nats."
-        )
+    law = chosen_law(dequantization, draws, model.data)
     how = Scoring(
         chosen_trace(trace, stderr, model.data),
         tolerance,
@@ -219,6 +212,24 @@ def check(model: ScoreModel, events: Tensor) -> None:
             f"holds levels, say --bins {about.bins}."
         )
     about.validate(events)
+
+
+def chosen_law(text: str | None, draws: int | None, about: Description) -> Dequantization | None:
+    """The dequantisation that was asked for, None where none was.
+
+    Raises:
+        ValueError, TypeError: If the text is none, or the data are no levels.
+    """
+    from scoresde.cli.objects import parse
+    from scoresde.likelihood import Dequantization
+
+    if about.bins is None and (text is not None or draws is not None):
+        raise ValueError(
+            "bits per dimension need quantised data with their bins and scale, and only such levels are dequantised, "
+            f"got {about.name!r} with bins=None; train on levels (a file with --bins 256), or leave --draws and "
+            "--dequantization out and read nats."
+        )
+    return None if text is None else parse(text, Dequantization)
 
 
 def chosen_trace(text: str | None, stderr: float | None, about: Description) -> Trace:
