@@ -147,7 +147,7 @@ def _parts(middle: Tensor, slope: Tensor, levels: int) -> Iterator[tuple[Tensor,
 
 def _posterior(middle: Tensor, slope: Tensor, log_p: Tensor, centres: Tensor) -> Tensor:
     """softmax of log p_k - (middle - slope c_k)^2 over the levels, ``(B, *D, K)``."""
-    away = middle.unsqueeze(-1) - slope.unsqueeze(-1) * centres
+    away = torch.addcmul(middle.unsqueeze(-1), slope.unsqueeze(-1), centres, value=-1)
     return torch.addcmul(log_p, away, away, value=-1).softmax(-1)
 
 
