@@ -331,6 +331,18 @@ def _forge(folder: Path, group: str) -> None:
     (folder / "state.json").write_text(json.dumps(state))
 
 
+def test_whom_the_umask_lets_read_may_read_the_weights(tmp_path):
+    before = os.umask(0o027)
+    try:
+        saved = save(tmp_path, {"model": {"w": torch.zeros(2)}}, {})
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in saved.iterdir()} == {
+        "model.safetensors": 0o640,
+        "state.json": 0o640,
+    }
+
+
 @pytest.mark.parametrize("place", ["state.json", "model.safetensors", "forged", "beside", "alone", "archive"])
 def test_a_malicious_pickle_is_never_executed(tmp_path, place):
     mark = tmp_path / "executed"

@@ -169,7 +169,10 @@ def _write_aside(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], meta
         for group, named in tensors.items():
             path = folder / f"{group}.safetensors"
             own, tied[group] = _untied(named, group)
+            path.touch()
+            mode = path.stat().st_mode  # as the umask has it; a file that safetensors makes is for its owner alone
             save_file(own, path)
+            path.chmod(mode)
             _sync(path)
             files[group] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
         state = {**FORMAT, "files": files, "tied": tied, "meta": dict(meta)}
