@@ -38,11 +38,20 @@ def model(dtype: torch.dtype = torch.float32, seed: int = 1) -> ScoreModel:
     return ScoreModel(net.to(dtype), VPSDE())
 
 
-def settings(steps: int, accumulate: int) -> Training:
+def settings(steps: int, accumulate: int, optimizer: str = "adamw") -> Training:
     """All that has a state is on: averages of several lengths, label dropout, times that follow the loss."""
     loss = Loss(ELBO(), Moments(bins=8, memory=4))
     return Training(
-        steps, 48, loss, lr=3e-3, warmup=10, ema=0.98, lengths=(0.05, 0.1), accumulate=accumulate, label_dropout=0.3
+        steps,
+        48,
+        loss,
+        optimizer,
+        lr=3e-3,
+        warmup=10,
+        ema=0.98,
+        lengths=(0.05, 0.1),
+        accumulate=accumulate,
+        label_dropout=0.3,
     )
 
 
@@ -54,6 +63,7 @@ def run(*words: str, ready: Event | None = None) -> None:
     parser.add_argument("--double", action="store_true")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--save-every", type=int, default=3)
     parser.add_argument("--pause", type=float, default=0.0, help="Seconds to wait after each update.")
     parser.add_argument("--die", type=int, default=0, help="Update after which a callback fails.")
@@ -70,16 +80,18 @@ def run(*words: str, ready: Event | None = None) -> None:
     begun = model(dtype, 1 + int(os.environ.get("RANK", "0")))  # the main process's weights are all processes'
     if ready is not None:
         ready.set()
-    train(
+    trained = train(
         begun,
         DIGITS,
-        settings(asked.steps, asked.accumulate),
+        settings(asked.steps, asked.accumulate, asked.optimizer),
         run_dir=asked.out,
         resume=asked.resume,
         save_every=asked.save_every,
         snapshot_every=7,
         callbacks=callbacks,
     )
+    assert trained.checkpoint is not None
+    assert trained.checkpoint.is_dir()  # in every process
 
 
 def threads_of_the_group() -> list[str]:

@@ -16,15 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import scoresde
 from scoresde.checkpoint import save_model
 from scoresde.cli import app
+from scoresde.cli.failures import shown
 from scoresde.cli.objects import load_data, parse_network
 from scoresde.cli.recipes import chosen
-from scoresde.cli.sample import numbers
+from scoresde.cli.sample import classes, numbers
 from scoresde.data import Description
 
 NET = "MLP(width=16, depth=1)"
@@ -243,7 +245,7 @@ def test_a_mistake_in_what_is_to_be_scored_is_answered_in_a_sentence(
     np.save(tmp_path / "above.npy", np.full((9, 1, 8, 8), 17, np.uint8))
     np.save(tmp_path / "floats.npy", np.random.default_rng(0).normal(size=(9, 1, 8, 8)))
     given = [text.format(above=tmp_path / "above.npy", floats=tmp_path / "floats.npy") for text in arguments]
-    bins = ["--bins", 256] if "{above}" in arguments else []
+    bins = ["--bins", 17] if "{above}" in arguments else []
     result = run("likelihood", digits, "--limit", 1, *given, *bins, "-q")
     assert result.exit_code == 2
     assert answer in words(result)
@@ -272,7 +274,7 @@ def test_labels_are_dealt_in_turn_and_change_what_is_drawn(tmp_path: Path) -> No
     net = scoresde.MLP((1, 8, 8), width=8, depth=1, num_classes=10)
     for index, parameter in enumerate(net.parameters()):
         torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(index))
-    about = dataclasses.replace(scoresde.load_data("digits").description, labels=("T-shirt", "bag", *"23456789"))
+    about = dataclasses.replace(scoresde.load_data("digits").description, labels=("T-shirt", "bag", *"cdefghij"))
     model = scoresde.ScoreModel(net, scoresde.VPSDE(), scoresde.V(), data=about)
     save_model(tmp_path / "classes", model)
     arguments = ("sample", tmp_path / "classes", "--seeds", "5,5,5,5,5", "--sampler", "DDIM(steps=3)", "-q")
@@ -293,6 +295,24 @@ def test_labels_are_dealt_in_turn_and_change_what_is_drawn(tmp_path: Path) -> No
         refused = run(*arguments, "--labels", labels)
         assert refused.exit_code == 2
         assert wrong in words(refused)
+
+
+def test_classes_that_are_called_numbers_are_meant_by_name() -> None:
+    net = scoresde.MLP((3,), width=8, depth=1, num_classes=4)
+
+    def asked(text: str, names: tuple[str, ...] | None) -> list[int]:
+        about = Description("few", (3,), labels=names)
+        return classes(text, scoresde.ScoreModel(net, scoresde.VPSDE(), scoresde.V(), data=about))
+
+    assert asked("1,2-4", ("1", "2", "3", "4")) == [0, 1, 2, 3]
+    assert asked("2", ("1.0", "2", "3", "4")) == [1]
+    assert asked("a-b-c,0", ("a-b", "c", "d", "e")) == [0, 1, 0]
+    assert asked("1-2", None) == [1, 2]
+    for text in ("0", "5", "4-1", "1-5"):
+        with pytest.raises(ValueError, match=f"no class is named '{text}'"):
+            asked(text, ("1", "2", "3", "4"))
+    with pytest.raises(ValueError, match="rising ranges"):
+        asked("3-1", None)
 
 
 def test_labels_for_a_network_without_classes_are_refused(digits: Path) -> None:
@@ -466,13 +486,76 @@ def test_a_damaged_checkpoint_is_told_with_exit_code_one(digits: Path, tmp_path:
     assert "does not match its checksum" in words(result)
 
 
+def test_an_extra_that_is_missing_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise ModuleNotFoundError("x is read by y, which is missing; pip install 'scoresde[y]'.")
+
+    with pytest.raises(typer.Exit) as ended:
+        shown(command)()
+    assert ended.value.exit_code == 2
+    assert "error: x is read by y" in capsys.readouterr().err
+
+
+def test_a_table_is_scored_with_the_columns_and_codes_it_was_trained_on(tmp_path: Path) -> None:
+    def table(name: str, head: str, colours: str) -> Path:
+        rows = [f"{i},{i * i},{colours[i % len(colours)]}" for i in range(12)]
+        (tmp_path / name).write_text("\n".join([head, *rows]) + "\n")
+        return tmp_path / name
+
+    first, out = table("a.csv", "x,y,c", "rgb"), tmp_path / "run"
+    read = ("--read", "categories=('c',)")
+    said = ("--network", NET, "--steps", 1, "--batch-size", 4, "--test-fraction", "0.5", "-q")
+    result = run("train", "--data", first, *read, "--out", out, *said)
+    assert result.exit_code == 0, result.output
+    about = json.loads((out / "config.json").read_text())["about"]
+    assert about["columns"] == ["x", "y", "c"]
+    assert about["categories"] == {"c": ["b", "g", "r"]}
+    assert run("likelihood", out, "--limit", 2, "-q").exit_code == 0
+    for other, wrong in (
+        (
+            table("b.csv", "y,x,c", "rgb"),
+            "columns that the model was trained on, ['x', 'y', 'c'], got ['y', 'x', 'c']",
+        ),
+        (table("c.csv", "x,y,c", "rb"), "the categories that the model was trained on"),
+    ):
+        refused = run("likelihood", out, "--data", other, "--limit", 2, "-q")
+        assert refused.exit_code == 2
+        assert wrong in words(refused)
+    again = run("train", "--config", out, "--data", table("d.csv", "y,x,c", "rgb"), "--out", tmp_path / "d", "-q")
+    assert again.exit_code == 0, again.output
+
+
+def test_what_another_reader_was_told_is_not_told_to_this_one(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    for kind in "ab":
+        (folder / kind).mkdir(parents=True)
+        for i in range(4):
+            Image.new("L", (9, 9), 20 * i).save(folder / kind / f"{i}.png")
+    out = tmp_path / "run"
+    said = ("--network", "MLP(width=8, depth=1)", "--steps", 1, "--batch-size", 4, "-q")
+    assert run("train", "--data", folder, "--read", "size=4", "--out", out, *said).exit_code == 0
+    np.save(tmp_path / "x.npy", np.full((6, 1, 4, 4), 7, np.uint8))
+    result = run("likelihood", out, "--data", tmp_path / "x.npy", "--bins", 256, "--limit", 1, "--nodes", 8, "-q")
+    assert result.exit_code == 0, result.output
+
+
+def test_bins_are_those_of_training(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(60).reshape(20, 3) % 4)
+    out = tmp_path / "run"
+    said = ("--network", NET, "--steps", 1, "--batch-size", 4, "--out", out, "-q")
+    assert run("train", "--data", tmp_path / "x.npy", *said).exit_code == 0
+    refused = run("likelihood", out, "--bins", 4, "-q")
+    assert refused.exit_code == 2
+    assert "--bins must be those that the model was trained with, None, got 4" in words(refused)
+
+
 def test_points_cannot_be_written_as_a_picture_and_nothing_is_left(tmp_path: Path) -> None:
     out = tmp_path / "run"
     common = ("--data", "ring", "--network", NET, "--steps", 1, "--batch-size", 4, "-q")
     assert run("train", *common, "--out", out).exit_code == 0
     result = run("sample", out, "-n", 2, "--sampler", "DDIM(steps=2)", "--out", tmp_path / "x.png", "-q")
     assert result.exit_code == 2
-    assert "write these as .npz" in words(result)
+    assert "write them as .npz" in words(result)
     assert not (tmp_path / "x.png").exists()
 
 
@@ -508,7 +591,7 @@ def test_seeds_are_numbers_and_ranges(text: str, found: list[int]) -> None:
 
 
 def test_seeds_of_other_forms_are_refused() -> None:
-    with pytest.raises(ValueError, match="seeds are whole numbers and ranges"):
+    with pytest.raises(ValueError, match="seeds are whole numbers and rising ranges"):
         numbers("1..4")
 
 

@@ -373,6 +373,31 @@ def test_references_are_the_histogram_and_the_gaussian_of_closed_form() -> None:
     assert torch.allclose(fit.log_prob(x[:9]), law.log_prob(x[:9]), atol=1e-9)
 
 
+def test_a_gaussian_without_a_density_and_tables_too_large_are_left_out() -> None:
+    flat = torch.cat([torch.randn(40, 2), torch.zeros(40, 1)], 1)
+    assert references(Data(flat, flat[:5], Description("flat", (3,))), 5) == []
+    few = torch.randn(3, 6)
+    assert references(Data(few, few, Description("few", (6,))), 3) == []
+    deep = torch.arange(2000).reshape(2, 1000)
+    found = references(Data(deep, deep, Description("deep", (1000,), bins=1 << 17)), 2)
+    assert [entry["name"] for entry in found] == []
+
+
+def test_the_histogram_of_each_place_is_that_of_counting(generator: torch.Generator) -> None:
+    levels = torch.randint(5, (300, 2, 3), generator=generator)
+    [histogram, _] = references(Data(levels[:250], levels[250:], Description("x", (2, 3), bins=5)), 50)
+    counts = torch.stack([(levels[:250] == k).sum(0) for k in range(5)]) + 1.0
+    bits = -(counts / counts.sum(0)).log2().gather(0, levels[250:])
+    assert math.isclose(histogram["value"], float(bits.mean()), rel_tol=1e-6)
+
+
+def test_a_network_that_needs_labels_is_refused_before_it_is_trained(ring: Data, tmp_path: Path) -> None:
+    recipe = replace(recipe_for(ring.description), network=MLP((2,), width=8, depth=1, num_classes=8))
+    with pytest.raises(ValueError, match="scores and samples without labels"):
+        compare(ring, recipe, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("setting", "text"),
     [

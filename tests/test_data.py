@@ -539,3 +539,13 @@ def test_a_missing_file_and_an_empty_train_part_are_refused(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros((1, 2)))
     with pytest.raises(ValueError, match="the train part must not be empty, got 1 events"):
         load(tmp_path / "one.npy")
+
+
+def test_whole_numbers_keep_their_differences_however_large(tmp_path):
+    np.save(tmp_path / "x.npy", 1_700_000_000 + np.arange(1000).reshape(500, 2))
+    data = load(tmp_path / "x.npy", test_fraction=0.0, shuffle=False)
+    x = data.description.to_model(data.train)
+    assert x.dtype == torch.float32
+    assert len(x.unique()) == 1000
+    assert abs(x.mean()) < 1e-6
+    assert abs(x.std(correction=0) - 1) < 1e-6

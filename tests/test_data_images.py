@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,15 @@ def test_opaque_pictures_lose_their_alpha_and_others_keep_it_or_are_refused(tmp_
 # --- what is refused
 
 
+def deep(path: Path, colours: int) -> None:
+    """A PNG of 16 bits per channel: 2 is grey with alpha, 3 is RGB; Pillow reads such files and writes none."""
+    rows = b"".join(b"\0" + bytes(9 * colours * 2) for _ in range(9))
+    kind = {2: 4, 3: 2}[colours]
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 9, 9, 16, kind, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    chunks = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
 def broken(path: Path) -> None:
     path.write_bytes(save(path.parent / "whole.png", picture(0, (9, 9))).read_bytes()[:100])
 
@@ -153,7 +164,11 @@ def broken(path: Path) -> None:
         (broken, r"b.png must be a whole picture, got: .*; replace it or take it away"),
         (lambda path: path.write_bytes(b""), r"b.png must be a whole picture"),
         (lambda path: path.write_text("<html>404</html>"), r"b.png must be a whole picture"),
-        (lambda path: save(path, np.zeros((9, 9), np.uint16)), r"b.png: a picture has 8 bits .* mode I;16"),
+        (lambda path: save(path, np.zeros((9, 9), np.uint16)), r"b.png: a picture has 8 bits .* got 16 bits"),
+        (lambda path: deep(path, 2), r"b.png: a picture has 8 bits .* got 16 bits"),
+        (lambda path: deep(path, 3), r"b.png: a picture has 8 bits .* got 16 bits"),
+        (lambda path: path.write_bytes(b"P6 9 9 65535\n" + bytes(9 * 9 * 6)), r"b.png: .* got 16 bits"),
+        (lambda path: path.write_bytes(b"P3 9 9 300\n" + b"0 " * 243), r"b.png: .* got 16 bits"),
         (
             lambda path: Image.new("L", (9, 9)).save(path, save_all=True, append_images=[Image.new("L", (9, 9), 5)]),
             r"b.png: a picture has one frame, got 2",
@@ -214,6 +229,8 @@ def test_pictures_are_converted_once_and_then_mapped(pets, tmp_path):
     plain = load(pets, seed=3)
     first = load(pets, seed=3, cache=tmp_path / "cache")
     (file,) = (tmp_path / "cache").iterdir()
+    (tmp_path / "usual").touch()
+    assert file.stat().st_mode == (tmp_path / "usual").stat().st_mode, "others may read it as the umask has it"
     made = file.stat().st_mtime_ns
     again = load(pets, seed=3, cache=tmp_path / "cache")
     assert file.stat().st_mtime_ns == made

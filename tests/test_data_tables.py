@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -184,3 +185,12 @@ def test_the_types_of_parquet_are_read_as_numbers_or_refused(tmp_path):
     assert read.tolist() == [[1, 1, 0.5], [2, 0, 2], [3, 1, 3]]
     with pytest.raises(ValueError, match=r"'day' holds date32\[day\]; leave it out of columns="):
         load(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("missing", ["nan", "NA", "null", "?", "inf"])
+def test_what_is_missing_among_classes_that_are_numbers_is_no_class(tmp_path, missing):
+    rows = {"x": [1.0, 2.0, 4.0, 8.0], "kind": ["1", missing, "10", "2"]}
+    with pytest.raises(ValueError, match=rf"'{re.escape(missing)}' in column 'kind' at row 1"):
+        load(write(tmp_path / "x.csv", rows), label="kind")
+    rows["kind"][0] = "one"
+    assert load(write(tmp_path / "x.csv", rows), label="kind").description.labels == tuple(sorted(rows["kind"]))

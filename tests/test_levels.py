@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +14,12 @@ import scoresde.nn.levels
 from scoresde import ou
 from scoresde.analytic import GaussianMixture
 from scoresde.checkpoint import load_model, save_model
+from scoresde.compare import recipe_for
 from scoresde.data import Data, Description
 from scoresde.likelihood import TruncatedNormal, bits_per_dim
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP, LevelSkip, UNet
-from scoresde.parameterization import V
+from scoresde.parameterization import Eps, V
 from scoresde.schedule import Cosine
 from scoresde.sde import VPSDE
 from scoresde.training import Training, train
@@ -194,6 +197,44 @@ def test_it_is_trained_and_asked_where_its_formula_holds() -> None:
     assert torch.equal(asked, matched)
     exact = -(net.log_histogram[data.test].sum(1) / (3 * math.log(2)))
     torch.testing.assert_close(asked.float(), exact, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("about", "settings", "words"),
+    [
+        (Description("x", (3,), bins=4), {"bins": 5}, r"data's levels, bins=4, low=-1, high=1, got bins=5, low"),
+        (Description("x", (3,), bins=4, offset=0, scale=3), {"bins": 4}, r"low=0, high=1.33333, got bins=4, low=-1"),
+        (Description("x", (3,), bins=4, scale=(1, 2, 3)), {"bins": 4}, "needs data of levels under one scale"),
+        (Description("x", (3,)), {"bins": 4}, "needs data of levels under one scale, got bins=None"),
+        (Description("x", (3,), bins=4), {"bins": 4, "parameterization": Eps()}, r"LevelSkip estimates v, got Eps\(\)"),
+    ],
+)
+def test_data_of_other_levels_are_refused(about: Description, settings: dict[str, Any], words: str) -> None:
+    net = LevelSkip(MLP((3,), width=8, depth=1), settings["bins"])
+    model = ScoreModel(net, VPSDE(), settings.get("parameterization"))
+    events = torch.zeros(8, 3, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=words):
+        train(model, Data(events, events, about), Training(steps=1, dequantize=False))
+    assert model.data is None, "what was refused leaves nothing behind"
+
+
+def test_levels_on_another_scale_are_known_when_they_are_said(generator: torch.Generator) -> None:
+    about = Description("x", (1, 8, 8), bins=200, offset=0, scale=255)
+    events = torch.randint(200, (8, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    recipe = recipe_for(about)
+    model = recipe.build(Data(events, events, about))
+    assert isinstance(model.net, LevelSkip)
+    assert (model.net.low, model.net.high) == (0.0, 200 / 255)
+    train(model, Data(events, events, about), replace(recipe.training, steps=1, batch_size=2))
+
+
+@pytest.mark.parametrize(
+    "about", [Description("x", (1, 8, 8), bins=65536), Description("x", (3, 8, 8), bins=256, scale=(1, 2, 3))]
+)
+def test_levels_too_many_for_a_table_or_of_several_scales_have_a_recipe_without(about: Description) -> None:
+    recipe = recipe_for(about)
+    assert isinstance(recipe.network, UNet)
+    assert recipe.training.dequantize
 
 
 def test_derivatives_are_those_of_differences(generator: torch.Generator) -> None:

@@ -113,6 +113,22 @@ def test_three_processes_give_the_loss_and_the_weights_of_one(tmp_path):
     assert gap < 1e-9
 
 
+def test_two_processes_turn_matrices_as_one_does(tmp_path):
+    words = ("--double", "--steps", str(STEPS), "--optimizer", "muon")
+    finished(2, str(tmp_path / "two"), *words)
+    digits_run.run(str(tmp_path / "one"), *words, "--accumulate", "2")
+    gap = near(tmp_path / "one", tmp_path / "two")
+    print(f"two processes and one, Muon, float64, {STEPS} updates: {gap:.1e}")
+    assert gap < 1e-9
+
+
+def test_muon_refuses_a_network_in_pieces(tmp_path):
+    with launched(2, str(tmp_path / "run"), "--optimizer", "muon", how=PIECES) as process:
+        _, error = process.communicate(timeout=180)
+    assert process.returncode != 0
+    assert "Muon needs whole matrices, got a network in pieces (FSDP)" in error
+
+
 def test_a_network_in_three_uneven_pieces_is_trained_saved_and_resumed_as_a_whole_one(tmp_path):
     words = (str(tmp_path / "pieces"), "--double", "--pause", "0.001")  # with a callback, which sees it whole
     finished(3, *words, "--steps", "20", how=PIECES)

@@ -6,10 +6,12 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,12 +100,14 @@ def test_training_on_a_ring_closes_most_of_the_gap_to_the_exact_score(generator)
     assert [step for step, _ in trained.history] == list(range(20, 401, 20))
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("stop", [1, 6, 13, 23])
-def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_the_run_that_was_not(tmp_path, stop):
-    model, whole = small(dropout=0.3), train(small(dropout=0.3), levels(), SHORT, run_dir=tmp_path / "whole")
+def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_the_run_that_was_not(tmp_path, stop, optimizer):
+    settings = replace(SHORT, optimizer=optimizer)
+    model, whole = small(dropout=0.3), train(small(dropout=0.3), levels(), settings, run_dir=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(model, levels(), SHORT, run_dir=tmp_path / "broken", save_every=5, callbacks=[stop_at(stop)])
-    rest = train(small(dropout=0.3), levels(), SHORT, run_dir=tmp_path / "broken", resume=True)
+        train(model, levels(), settings, run_dir=tmp_path / "broken", save_every=5, callbacks=[stop_at(stop)])
+    rest = train(small(dropout=0.3), levels(), settings, run_dir=tmp_path / "broken", resume=True)
     one, two = (checkpoint.load(tmp_path / name) for name in ("whole", "broken"))
     assert one.tensors.keys() == two.tensors.keys() == {"model", "ema", "optimizer"}
     for group, named in one.tensors.items():
@@ -114,12 +118,13 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_the_run_that_was
     assert not torch.equal(weights(whole.model), weights(whole.raw))
 
 
-def test_a_resumed_network_with_channels_last_in_memory_keeps_each_moment_with_its_weight(tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_network_with_channels_last_in_memory_keeps_each_moment_with_its_weight(tmp_path, optimizer):
     def build() -> ScoreModel:
         torch.manual_seed(1)
         return ScoreModel(UNet((2, 4, 4), 8, (1,), blocks=1, attention=(), groups=2), VPSDE())
 
-    x, settings = torch.randn(8, 2, 4, 4), Training(steps=6, batch_size=4, warmup=2)
+    x, settings = torch.randn(8, 2, 4, 4), Training(steps=6, batch_size=4, optimizer=optimizer, warmup=2)
     whole = train(build(), x, settings)
     with pytest.raises(KeyboardInterrupt):
         train(build(), x, settings, run_dir=tmp_path, save_every=3, callbacks=[stop_at(5)])
@@ -378,6 +383,28 @@ def test_labels_reach_a_network_with_classes_and_are_dropped_as_often_as_stated(
     assert Batches(small(), levels(20), Training(batch_size=4), CPU, 1).labels is None
 
 
+def test_labels_that_the_network_cannot_mean_are_refused_before_anything_is_changed():
+    events, settings = levels(6).train, Training(steps=1, batch_size=3)
+    for labels, words in (
+        (torch.tensor([1, 2, 1, 2, 1, 1]), r"labels must be one of 0 ... 1, got 2 at index 1"),
+        (torch.tensor([0, 1, 0, 0, -1, 1]), r"labels must be one of 0 ... 1, got -1 at index 4"),
+        (None, "a network of 2 classes learns from labels, the data have none"),
+    ):
+        model = small(num_classes=2, null_class=True)
+        with pytest.raises(ValueError, match=words):
+            train(model, Data(events, events[:0], LEVELS, labels), settings)
+        assert model.data is None
+
+
+def test_labels_of_any_whole_type_are_taken_and_others_are_refused():
+    events = levels(6).train
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.bool):
+        data = Data(events, events[:0], LEVELS, (torch.arange(6) % 2).to(dtype))
+        assert train(small(num_classes=2), data, Training(steps=1, batch_size=3)).step == 1
+    with pytest.raises(ValueError, match="train_labels must be whole numbers, 0, 1, ..., got torch.float32"):
+        Data(events, events[:0], LEVELS, torch.zeros(6))
+
+
 def test_callbacks_come_when_due_with_the_average_and_cannot_touch_what_is_trained():
     plain, seen = train(small(dropout=0.3), levels(), SHORT), []
 
@@ -411,6 +438,57 @@ def test_resuming_with_other_settings_data_or_model_is_refused_and_the_differenc
     model = ScoreModel(small().net, VPSDE(), X0())
     with pytest.raises(ValueError, match="parameterization V"):
         train(model, levels(), SHORT, run_dir=tmp_path, resume=True)
+
+
+def test_a_refused_run_leaves_a_model_without_data_as_it_was():
+    model = small()
+    with pytest.raises(ValueError, match="batch_size must be a multiple of"):
+        train(model, levels(), Training(steps=1, batch_size=3, accumulate=2))
+    assert model.data is None
+    assert model.event_shape is None
+
+
+def test_a_number_is_the_same_however_it_is_written(tmp_path):
+    train(small(), levels(), Training(steps=2, batch_size=4, lr=1, lr_end=1), run_dir=tmp_path)
+    longer = Training(steps=3, batch_size=4, lr=1.0, lr_end=1.0)
+    assert train(small(), levels(), longer, run_dir=tmp_path, resume=True).step == 3
+    with pytest.raises(ValueError, match=r"lr = 1.0, asked for is 1\.5"):
+        train(small(), levels(), replace(longer, lr=1.5), run_dir=tmp_path, resume=True)
+
+
+def test_a_run_does_not_begin_among_another_runs_averages(tmp_path):
+    settings = Training(steps=2, batch_size=4, lengths=(0.1,))
+    train(small(), levels(), settings, run_dir=tmp_path, snapshot_every=1)
+    for path in tmp_path.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    with pytest.raises(FileExistsError, match="without checkpoints, of averages too"):
+        train(small(), levels(), settings, run_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_in_the_last_update_is_not_lost(tmp_path, number, error):
+    def call(moment) -> None:
+        if moment.step == SHORT.steps:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(error):
+        train(small(), levels(), SHORT, run_dir=tmp_path, callbacks=[Every(1, call)])
+    assert checkpoint.load(tmp_path).meta["step"] == SHORT.steps
+
+
+def test_the_average_has_a_buffer_that_the_network_puts_anew_in_its_place():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+            self.register_buffer("seen", torch.zeros(1))
+
+    net = Net()
+    average = Average(net)
+    for step in range(3):
+        net.seen = net.seen + 1  # pyright: ignore[reportOperatorIssue]
+        average.update(0.5)
+        assert average.net.seen == step + 1
 
 
 def test_a_run_is_never_begun_or_resumed_in_the_wrong_place(tmp_path):
@@ -474,6 +552,7 @@ def test_settings_out_of_their_range_are_refused():
         ("ema", 1.0, "ema must lie in"),
         ("betas", (0.9, 1.0), "betas must be two numbers"),
         ("precision", "fp15", "no precision is named 'fp15'; did you mean fp16"),
+        ("optimizer", "Moun", "no optimizer is named 'Moun'; did you mean muon"),
         ("max_norm", -1.0, "max_norm must be positive or None"),
     ]:
         with pytest.raises(ValueError, match=text):
@@ -502,6 +581,9 @@ def test_a_gaussians_error_by_log_snr_is_its_closed_form(generator):
     assert weighted.loss.item() > 0
     with pytest.raises(ValueError, match="got 0, 1 and 1024"):
         loss_by_log_snr(model, torch.zeros(0, 2))
+    for level in (60.0, -60.0, math.nan):
+        with pytest.raises(ValueError, match=f"a level must lie within the process, .*, got {level}"):
+            loss_by_log_snr(model, model.sample(9), [0.0, level])
 
 
 def test_accelerates_own_state_is_put_back_so_that_runs_may_differ_in_precision():

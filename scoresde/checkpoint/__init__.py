@@ -18,7 +18,7 @@ from scoresde.checkpoint.averages import (
 )
 from scoresde.checkpoint.calibrated import load_calibration, save_calibration
 from scoresde.checkpoint.model import load_model, model_settings, require_same, save_model
-from scoresde.checkpoint.reading import Checkpoint, latest, load
+from scoresde.checkpoint.reading import Checkpoint, latest, load, numbered
 from scoresde.checkpoint.state import load_into, load_optimizer, optimizer_state
 from scoresde.checkpoint.writing import only_writer, save, write_text
 
@@ -34,6 +34,7 @@ __all__ = [
     "load_optimizer",
     "load_weights",
     "model_settings",
+    "numbered",
     "only_writer",
     "optimizer_state",
     "power_decay",

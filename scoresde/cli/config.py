@@ -10,9 +10,10 @@ from typing import Any
 from scoresde import spec
 from scoresde.cli.objects import known
 from scoresde.compare import Recipe
+from scoresde.data import Data
 from scoresde.training import Training
 
-__all__ = ["read_config", "recorded", "recorded_source", "source"]
+__all__ = ["check_columns", "columns_of", "read_config", "recorded", "recorded_source", "source"]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -73,6 +74,39 @@ def recorded_source(checkpoint: Path) -> dict[str, Any]:
 
 
 def source(recorded: Mapping[str, Any], **said: Any) -> dict[str, Any]:
-    """The arguments of `load_data`: as recorded, but for what is said; of ``read`` the last of a name counts."""
-    read = [*recorded.get("read", ()), *said.pop("read")]
-    return {**said, **recorded, **{name: value for name, value in said.items() if value is not None}, "read": read}
+    """The arguments of `load_data`: as recorded, but for what is said; of ``read`` the last of a name counts.
+
+    Other data that another reader reads take over neither the bins nor what the recorded one was told.
+    """
+    from scoresde.data.sources import reader_of
+
+    kept = {name: value for name, value in recorded.items() if name in (*said, "read")}
+    if said["data"] is not None and "data" in kept and reader_of(said["data"]) != reader_of(kept["data"]):
+        kept |= {"bins": None, "read": ()}
+    read = [*kept.get("read", ()), *said.pop("read")]
+    return {**said, **kept, **{name: value for name, value in said.items() if value is not None}, "read": read}
+
+
+def columns_of(data: Data) -> dict[str, Any]:
+    """What ``config.json`` says of a table beside its source: columns in their order, and what codes stand for."""
+    if data.columns is None:
+        return {}
+    return {"columns": list(data.columns), "categories": {name: list(code) for name, code in data.categories.items()}}
+
+
+def check_columns(recorded: Mapping[str, Any], data: Data) -> None:
+    """Refuses a table with other columns, or other codes, than the one that a model was trained on.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    there = columns_of(data)
+    for name, remedy in (
+        ("columns", "name them in that order, --read \"columns=('a', 'b')\""),
+        ("categories", "bring a table in which every category occurs, or code them as numbers yourself"),
+    ):
+        if name in recorded and name in there and recorded[name] != there[name]:
+            raise ValueError(
+                f"a table must have the {name} that the model was trained on, {recorded[name]}, got {there[name]}; "
+                f"{remedy}."
+            )

@@ -13,7 +13,10 @@ import typer
 
 __all__ = ["shown"]
 
-_ASKED = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_ASKED = (
+    *(ValueError, TypeError, ImportError),  # the last of an extra that is not installed
+    *(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError),
+)
 _WENT = (RuntimeError, OSError, FloatingPointError, MemoryError)
 
 _OPTIONS = {

@@ -76,7 +76,7 @@ def likelihood(
         accelerate launch --multi_gpu --num_processes 8 -m scoresde likelihood runs/faces --bound
     """
     from scoresde.cli import scores, show
-    from scoresde.cli.config import recorded_source, source
+    from scoresde.cli.config import check_columns, recorded_source, source
     from scoresde.cli.objects import load_data, load_model, place
     from scoresde.compare import Bounds, Scoring
     from scoresde.ranks import launched
@@ -105,8 +105,15 @@ def likelihood(
         strict,
         Bounds(evaluations, tuple(steps)) if bound else None,
     )
+    if bins is not None and bins != model.data.bins:
+        raise ValueError(
+            f"--bins must be those that the model was trained with, {model.data.bins}, got {bins}; levels are stated "
+            f"in training: scoresde train --bins {bins}."
+        )
     said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
-    loaded = load_data(**source(recorded_source(checkpoint) or {"data": model.data.name}, **said))
+    recorded = recorded_source(checkpoint) or {"data": model.data.name}
+    loaded = load_data(**source(recorded, **said))
+    check_columns(recorded, loaded)
     events = loaded.test if part == "test" else loaded.train
     check(model, events)
     with launched() as rank, warnings.catch_warnings():

@@ -85,6 +85,7 @@ def sample(
     each = None if seeds is None else numbers(seeds)
     with launched() as rank:
         model = load_model(stored, device or str(rank.device), raw, average)
+        check_out(out, model)
         begin = time.perf_counter()
         dealt = None if labels is None else classes(labels, model)
         options = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory, "progress": not quiet}
@@ -95,7 +96,7 @@ def sample(
     said = sampler.strip() + ", calibrated" if calibrated else brief(way)
     show.settings({"sampler": said, "network calls": str(drawn.nfe), "seconds": f"{seconds:.2f}"})
     if out is None:
-        show.done(f"{len(drawn.x)} samples drawn and not kept", f"scoresde sample {checkpoint} --out grid.png")
+        show.done(f"{len(drawn.x)} samples drawn and not kept", f"scoresde sample {checkpoint} --out {usual(model)}")
         return
     write(out, drawn)
     show.done(f"{len(drawn.x)} samples in {out}")
@@ -141,6 +142,21 @@ def draw(
     return whole(rank, sample(model, len(rows), way, **given, **options), trajectory=options["trajectory"])
 
 
+def usual(model: ScoreModel) -> str:
+    """A name for samples of the model."""
+    from scoresde.report.tiles import is_picture
+
+    return "grid.png" if is_picture(model.event_shape or ()) else "samples.npz"
+
+
+def check_out(out: Path | None, model: ScoreModel) -> None:
+    """Refuses, before anything is drawn, a picture of what is none."""
+    from scoresde.report.tiles import is_picture
+
+    if out is not None and out.suffix == ".png" and not is_picture(model.event_shape or ()):
+        raise ValueError(f"a .png shows pictures, got events of shape {model.event_shape}; write them as .npz.")
+
+
 def whole(rank: Rank, drawn: Samples, *, trajectory: bool) -> Samples | None:
     """The samples of all processes in the main one, on the CPU where there are several; None in the others.
 
@@ -182,7 +198,7 @@ def fitted(stored: Checkpoint, way: Sampler, raw: bool) -> Sampler:
 
 
 def classes(text: str, model: ScoreModel) -> list[int]:
-    """Classes by number or name, e.g. ``"0-3,bag"``.
+    """Classes by name or, where names are no numbers themselves, by number, e.g. ``"0-3,bag"``.
 
     Raises:
         ValueError: If the network knows no classes, or not one of these.
@@ -198,9 +214,13 @@ def classes(text: str, model: ScoreModel) -> list[int]:
     names = () if model.data is None or model.data.labels is None else model.data.labels
     found: list[int] = []
     for word in (part.strip() for part in text.split(",")):
+        between = [(word[:i], word[i + 1 :]) for i, letter in enumerate(word) if letter == "-"]
+        ends = [(names.index(a), names.index(b)) for a, b in between if a in names and b in names]
         if word in names:
             found.append(names.index(word))
-        elif names and not word.replace("-", "").isdigit():
+        elif ends and ends[0][0] <= ends[0][1]:
+            found += range(ends[0][0], ends[0][1] + 1)
+        elif names and (not word.replace("-", "").isdigit() or any(map(_is_number, names))):
             raise ValueError(f"no class is named {word!r}; {nearest(word, names)}")
         else:
             found += numbers(word, "labels")
@@ -219,10 +239,23 @@ def numbers(text: str, what: str = "seeds") -> list[int]:
     try:
         for part in text.split(","):
             first, dash, last = part.strip().partition("-")
-            found += list(range(int(first), int(last) + 1)) if dash else [int(first)]
+            some = range(int(first), int(last if dash else first) + 1)
+            if not some:
+                raise ValueError
+            found += some
     except ValueError:
-        raise ValueError(f'{what} are whole numbers and ranges, such as "0-63" or "3,5,8", got {text!r}.') from None
+        raise ValueError(
+            f'{what} are whole numbers and rising ranges, such as "0-63" or "3,5,8", got {text!r}.'
+        ) from None
     return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write(out: Path, drawn: Samples) -> None:

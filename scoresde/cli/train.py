@@ -27,6 +27,7 @@ def train(
     config: Path = typer.Option(None, "--config", help="Repeat the run of this config.json (or run directory)."),
     steps: int = typer.Option(None, "--steps", help="Updates of the weights."),
     batch_size: int = typer.Option(None, "--batch-size", help="Events per update, of all processes together."),
+    optimizer: str = typer.Option(None, "--optimizer", help="adamw, or muon: orthogonal steps for matrices."),
     lr: float = typer.Option(None, "--lr", help="Largest learning rate."),
     warmup: int = typer.Option(None, "--warmup", help="Updates over which the learning rate rises."),
     lr_end: float = typer.Option(None, "--lr-end", help="Where it ends along half a cosine, as a fraction of --lr."),
@@ -98,11 +99,12 @@ def train(
 
         scoresde train --config runs/digits --out runs/again
 
-        accelerate launch --multi_gpu --num_processes 8 -m scoresde train --data faces.npy --out runs/faces
+        accelerate launch --multi_gpu --num_processes 8 -m scoresde train --data faces.npy --bins 256 --out runs/faces
     """
     from scoresde.cli import show
-    from scoresde.cli.config import read_config, source
+    from scoresde.cli.config import columns_of, read_config, source
     from scoresde.cli.objects import chosen_device, load_data
+    from scoresde.cli.sample import usual
     from scoresde.training import train as run
 
     where = chosen_device(device)
@@ -114,9 +116,10 @@ def train(
     loaded = load_data(**about)
     texts: dict[str, str | None] = {"network": network, "schedule": schedule, "process": process}
     texts |= {"parameterization": parameterization, "weighting": weighting, "times": times}
-    numbers = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "precision": precision}
-    numbers |= {"accumulate": accumulate, "ema": ema, "lengths": _floats(lengths), "label_dropout": label_dropout}
+    numbers = {"steps": steps, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "seed": seed}
+    numbers |= {"precision": precision, "accumulate": accumulate, "ema": ema, "lengths": _floats(lengths)}
     numbers |= {"warmup": warmup, "lr_end": lr_end, "dequantize": dequantize, "augment": _augment(augment)}
+    numbers |= {"label_dropout": label_dropout}
     recipe = _recipe(loaded.description, old, texts, numbers, hybrid)
     model = _model(recipe, loaded)
     main = os.environ.get("RANK", "0") == "0"  # of the launcher's processes the one that speaks
@@ -131,14 +134,16 @@ def train(
         save_every=save_every,
         callbacks=_watch(out, loaded, watch_every, recipe.training.dequantize),
         trackers=[] if track is None else [name.strip() for name in track.split(",")],
-        about=about,
+        about={**about, **columns_of(loaded)},
         progress=not quiet,
         device=where,
     )
     loss = f"loss {trained.history[-1][1]:.4f}" if trained.history else "no update was due"
     if not main:
         return
-    show.done(f"{trained.step} updates, {loss}; saved in {trained.checkpoint}", f"scoresde sample {out} --out grid.png")
+    show.done(
+        f"{trained.step} updates, {loss}; saved in {trained.checkpoint}", f"scoresde sample {out} --out {usual(model)}"
+    )
 
 
 def _recipe(

@@ -74,13 +74,13 @@ def recipe_for(description: Description) -> Recipe:
 
 
 def _suited(description: Description) -> Recipe:
-    shape, bins = description.shape, description.bins
+    shape, bins, offset, scale = description.shape, description.bins, description.offset, description.scale
     loss = Loss(ELBO(), Importance(ELBO()))
     if bins is not None and bins <= 64 and description.dims <= 256:
         return _small_levels(shape, bins)
     if len(shape) == 3 and min(shape[1:]) >= 8:
-        if bins is not None:
-            return _pictures_of_levels(shape, bins)
+        if bins is not None and bins <= 256 and isinstance(offset, float) and isinstance(scale, float):
+            return _pictures_of_levels(shape, bins, offset, scale)
         return Recipe(UNet(shape), VPSDE(Cosine()), V(), Training(loss=Loss(times=Stratified()), lr=2e-4))
     if description.dims <= 3:
         training = Training(steps=4000, batch_size=512, loss=loss, lr=2e-3, lr_end=0.0, ema=0.99)
@@ -98,12 +98,13 @@ def _small_levels(shape: tuple[int, ...], bins: int) -> Recipe:
     return Recipe(Pointwise(trunk, fine, embedding_width=128), VPSDE(), V(), training)
 
 
-def _pictures_of_levels(shape: tuple[int, ...], bins: int) -> Recipe:
+def _pictures_of_levels(shape: tuple[int, ...], bins: int, offset: float, scale: float) -> Recipe:
     """A UNet that says of each value what its neighbours add to what the levels are; trained on the bound itself."""
-    inner = UNet(shape, outputs=3, fourier=FourierInput(bins / 2, (-1, 0), damped=True))
+    inner = UNet(shape, outputs=3, fourier=FourierInput(scale, (-1, 0), damped=True))
     loss = Loss(ELBO(), Moments())
     training = Training(loss=loss, lr=1e-3, betas=(0.9, 0.99), warmup=200, lr_end=0.0, dequantize=False)
-    return Recipe(LevelSkip(inner, bins), VPSDE(Cosine(), tau_min=1e-6), V(), training)
+    net = LevelSkip(inner, bins, (0.0 - offset) / scale, (bins - offset) / scale)
+    return Recipe(net, VPSDE(Cosine(), tau_min=1e-6), V(), training)
 
 
 def _anew(network: nn.Module) -> nn.Module:

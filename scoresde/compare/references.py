@@ -13,6 +13,9 @@ from scoresde.data import Data, Description
 
 __all__ = ["references"]
 
+_LARGE = 8192  # dimensions of which a covariance takes half a gigabyte
+_TABLE = 1 << 26  # numbers of a histogram, likewise
+
 
 def references(data: Data, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """Held-out likelihoods of simple models of the same data, in the unit of `score`.
@@ -23,14 +26,20 @@ def references(data: Data, n: int, seed: int = 0) -> list[dict[str, Any]]:
         seed: Of dequantisation.
 
     Returns:
-        Dicts of ``name``, ``value`` and ``stderr``; for quantised data a histogram of each value by itself comes first.
+        Dicts of ``name``, ``value`` and ``stderr``: for quantised data a histogram of each value by itself, and a
+        Gaussian where it has a density, which it has not of data that repeat, or are fewer than dimensions. Neither
+        of events too large for its table.
     """
     test, about = data.test[:n], data.description
     generator = torch.Generator().manual_seed(seed)
     found = []
-    if about.bins is not None:
+    if about.bins is not None and about.bins * about.dims <= _TABLE:
         found.append(_entry("each value's own histogram", _histogram_bits(data.train, test, about.bins)))
+    if about.dims > _LARGE:
+        return found
     fit = gaussian_fit(_dequantised(data.train, about, generator))
+    if float(fit.variances.min()) <= 1e-10 * float(fit.variances.max()):
+        return found
     log_prob = fit.log_prob(_dequantised(test, about, generator).double())
     values = log_prob + about.log_det if about.bins is None else about.bits_per_dim(log_prob)
     return [*found, _entry("a Gaussian of full covariance", values)]
@@ -43,9 +52,12 @@ def _dequantised(y: Tensor, about: Description, generator: torch.Generator) -> T
 
 def _histogram_bits(train: Tensor, test: Tensor, bins: int) -> Tensor:
     """Bits per dimension of each test event, each value's frequencies counted with one more of every level."""
-    levels = train.flatten(1).long()
-    counts = torch.stack([(levels == k).sum(0) for k in range(bins)]).double() + 1.0
-    bits = -(counts / counts.sum(0)).log2()
+    dims, counts = train[0].numel(), torch.zeros(bins * train[0].numel(), dtype=torch.float64)
+    places = torch.arange(dims)
+    for part in train.flatten(1).split(1 << 12):
+        counts += torch.bincount((part.long() * dims + places).flatten(), minlength=len(counts))
+    table = counts.reshape(bins, dims) + 1.0
+    bits = -(table / table.sum(0)).log2()
     picked = bits.gather(0, test.flatten(1).long())
     return picked.mean(1)
 

@@ -66,6 +66,11 @@ def compare(
     plan, out = plan or Comparison(), Path(out)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers must be a positive integer, got {workers!r}.")
+    if getattr(recipe.network, "num_classes", None) is not None and getattr(recipe.network, "null_label", None) is None:
+        raise ValueError(
+            "a comparison scores and samples without labels, got a network of classes that cannot do without; build it "
+            "with null_class=True, or without num_classes."
+        )
     workers = min(workers, len(plan.seeds) * len(plan.weightings))
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -42,12 +43,14 @@ def codes(name: str, values: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]
     """Whole numbers ``0 ...`` for text, ``(N,)``, and the texts in that order: by value if all are numbers.
 
     Raises:
-        ValueError: If a text is empty; the column and the row are named.
+        ValueError: If a text is empty, or a word for what is missing among numbers; the column and the row are named.
     """
-    if "" in values:
-        refuse_missing(name, values.index(""), "", sum(value == "" for value in values))
     texts = set(values)
-    names = tuple(sorted(texts, key=_value if all(map(_is_number, texts)) else None))
+    numeric = all(text.strip().lower() in _MISSING or _is_number(text) for text in texts)
+    for text in sorted(texts):
+        if text == "" or (numeric and (text.strip().lower() in _MISSING or not math.isfinite(float(text)))):
+            refuse_missing(name, values.index(text), text, sum(value == text for value in values))
+    names = tuple(sorted(texts, key=_value if numeric else None))
     place = {text: i for i, text in enumerate(names)}
     return np.array([place[value] for value in values], dtype=np.int64), names
 

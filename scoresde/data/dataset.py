@@ -48,6 +48,12 @@ class Data:
                 raise ValueError(
                     f"{part}_labels must have shape ({len(events)},), got {tuple(labels.shape)}; one each."
                 )
+            if labels is not None and labels.dtype != torch.int64:
+                if labels.is_floating_point() or labels.is_complex():
+                    raise ValueError(
+                        f"{part}_labels must be whole numbers, 0, 1, ..., got {labels.dtype}; code them so."
+                    )
+                object.__setattr__(self, f"{part}_labels", labels.long())
 
 
 def split(n: int, test_fraction: float, seed: int | None) -> tuple[Tensor | slice, Tensor | slice]:

@@ -112,8 +112,9 @@ class Description:
                 f"to_model takes dequantised values of {self.name!r}, got integer levels ({y.dtype}); "
                 "pass dequantise(levels, generator), or centre(levels)."
             )
-        y = _as_float(y)
-        return (y - self._like(self.offset, y)) / self._like(self.scale, y)
+        wide = y.double() if y.dtype in (torch.int32, torch.int64) else _as_float(y)  # seconds since 1970, say
+        x = (wide - self._like(self.offset, wide)) / self._like(self.scale, wide)
+        return x if y.is_floating_point() else _as_default(x)
 
     def to_data(self, x: Tensor) -> Tensor:
         r"""Model to data units, $y = offset + scale\,x$; for quantised data the level that ``y`` falls into.
@@ -230,7 +231,11 @@ class Description:
 
 
 def _as_float(y: Tensor) -> Tensor:
-    return y if y.is_floating_point() else y.to(torch.get_default_dtype())
+    return y if y.is_floating_point() else _as_default(y)
+
+
+def _as_default(y: Tensor) -> Tensor:
+    return y.to(torch.get_default_dtype())
 
 
 def _refuse(bad: Tensor, y: Tensor, rule: str, remedy: str, start: int = 0) -> None:

@@ -88,6 +88,8 @@ def standardisation(
     if per_feature and y.ndim < 2:
         raise ValueError(f"per_feature needs a feature axis, got shape {tuple(y.shape)}; leave per_feature out.")
     axes = [axis for axis in range(y.ndim) if not per_feature or axis != 1]
+    if y.dtype in (torch.int32, torch.int64):
+        y = y.double()
     std, mean = torch.std_mean(y if y.dtype in (torch.float32, torch.float64) else y.float(), dim=axes, correction=0)
     constant = (std <= 1e-7 * mean.abs()).nonzero()
     if len(constant):

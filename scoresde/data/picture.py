@@ -6,6 +6,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -55,6 +56,7 @@ class Picture:
         """
         try:
             with Image.open(path) as image:
+                _check_depth(image)
                 image.load()
                 return self.levels(image)
         except (FileNotFoundError, PermissionError):
@@ -66,6 +68,8 @@ class Picture:
 
     def levels(self, image: Image.Image) -> np.ndarray:
         """Levels of a decoded picture, ``(C, H, W)`` of ``uint8``.
+
+        Of a file in colour of more than 8 bits Pillow keeps 8 when it decodes it; that only the call on a path sees.
 
         Raises:
             ValueError: If it has several frames, more than 8 bits per channel, or transparency that would be lost.
@@ -80,10 +84,7 @@ class Picture:
 
     def _converted(self, image: Image.Image) -> Image.Image:
         if image.mode not in (*_GREY, *_COLOUR):
-            raise _Refused(
-                f"a picture has 8 bits per channel, got mode {image.mode}; write such data as integers into a .npy "
-                "file and state bins=."
-            )
+            _refuse_depth(f"mode {image.mode}")
         if self.channels == 4:
             return image.convert("RGBA")
         if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
@@ -96,6 +97,22 @@ class Picture:
                 )
         natural = 1 if image.mode in _GREY else 3
         return image.convert(_MODES[natural if self.channels is None else self.channels])
+
+
+def _check_depth(image: Image.Image) -> None:
+    """Refuses a file of more than 8 bits, of which a decoded picture in colour knows nothing."""
+    for decoder, _, _, said in getattr(image, "tile", ()):
+        args = said if isinstance(said, tuple) else (said,)
+        wide = [a for a in args if isinstance(a, str) and ";16" in a and a[:3] != "BGR"]  # a BMP has 5 + 6 + 5
+        most = [a for a in args if isinstance(a, int) and a > 255 and decoder.startswith("ppm")]
+        if wide or most:
+            _refuse_depth("16 bits")
+
+
+def _refuse_depth(got: str) -> NoReturn:
+    raise _Refused(
+        f"a picture has 8 bits per channel, got {got}; write such data as integers into a .npy file and state bins=."
+    )
 
 
 class _Refused(ValueError):

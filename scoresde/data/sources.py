@@ -21,7 +21,7 @@ from .names import unknown
 from .tables import load_table
 from .toys import TOYS
 
-__all__ = ["FILES", "SOURCES", "load"]
+__all__ = ["FILES", "SOURCES", "load", "reader_of"]
 
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _NUMERALS = tuple("0123456789")
@@ -57,19 +57,17 @@ def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0
         ModuleNotFoundError: If the package that reads the source is missing; the error names the extra.
     """
     name = "" if is_huggingface(source) else str(source)
-    if Path(name).suffix in FILES:
-        load_path = FILES[Path(name).suffix]
-        reader, known = partial(load_path, name), _options(load_path)
-    elif is_huggingface(source) or name.startswith("hf:"):
+    read = reader_of(source)
+    if read is load_huggingface:
         loaded = source if is_huggingface(source) else name.removeprefix("hf:")
         name = name if isinstance(source, str) else type(source).__name__
         reader, known = partial(load_huggingface, loaded), _options(load_huggingface)
-    elif name in TOYS:
+    elif read is _toy:
         reader, known = partial(_toy, name), _options(_toy) + _options(TOYS[name])
     elif name in SOURCES:
         reader, known = SOURCES[name], _options(SOURCES[name])
-    elif Path(name).is_dir():
-        reader, known = partial(load_images, name), _options(load_images)
+    elif read is not None:
+        reader, known = partial(read, name), _options(read)
     else:
         ends = f" A path must be a folder of pictures, or end in {', '.join(FILES)}; hf:<name> is Hugging Face's."
         raise ValueError(unknown("data source", name, (*SOURCES, *TOYS)) + ends)
@@ -77,6 +75,18 @@ def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0
         if option not in known:
             raise ValueError(unknown(f"option of {name!r}", option, ("seed", "test_fraction", *known)))
     return reader(seed, test_fraction, **options)
+
+
+def reader_of(source: str | Path | object) -> Callable[..., Data] | None:
+    """What `load` reads a source with; None of what it does not know."""
+    name = "" if is_huggingface(source) else str(source)
+    if Path(name).suffix in FILES:
+        return FILES[Path(name).suffix]
+    if is_huggingface(source) or name.startswith("hf:"):
+        return load_huggingface
+    if name in TOYS:
+        return _toy
+    return SOURCES.get(name, load_images if Path(name).is_dir() else None)
 
 
 def _digits(seed: int, test_fraction: float) -> Data:

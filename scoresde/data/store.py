@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import math
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -92,15 +92,15 @@ def _append(events: Iterator[np.ndarray], count: int, out: BinaryIO) -> None:
 def _whole(file: Path) -> Iterator[BinaryIO]:
     """A new file beside ``file`` that takes its name when it is complete, and is gone otherwise."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".part", prefix=file.stem, dir=file.parent)
+    part = file.with_name(f"{file.stem}-{uuid.uuid4().hex}.part")  # not tempfile's, whose are for their owner alone
     try:
-        with open(handle, "wb") as out:  # noqa: PTH123 -- a descriptor
+        with part.open("xb") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        Path(name).replace(file)
+        part.replace(file)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

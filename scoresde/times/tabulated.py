@@ -143,6 +143,8 @@ class Measured(Tabulated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("log_snr", "values"):
+            object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
         if not self.log_snr or len(self.log_snr) != len(self.values):
             raise ValueError(f"every log_snr has one value, got {len(self.log_snr)} and {len(self.values)} numbers.")
         if not all(a < b for a, b in zip((-math.inf, *self.log_snr), (*self.log_snr, math.inf))):

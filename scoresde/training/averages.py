@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ class Average:
     def follow(self, net: nn.Module) -> None:
         """Averages the weights of ``net`` from now on: to be called again when they were moved."""
         self._weights = [p.detach() for p in self.net.parameters()], [p.detach() for p in net.parameters()]
-        self._buffers = list(zip(self.net.buffers(), net.buffers(), strict=True))
+        self._buffers = _buffers(self.net, net)
 
     def follow_pieces(self, pieces: Pieces) -> None:
         """Averages this process's share of a network in pieces from now on; `gather` fills the whole."""
         self._weights = pieces.cut(self.net), [share.detach() for share in pieces.shares]
-        self._buffers = list(zip(self.net.buffers(), pieces.net.buffers(), strict=True))
+        self._buffers = _buffers(self.net, pieces.net)
 
     def gather(self, pieces: Pieces) -> None:
         """Fills the whole averaged network from all processes' shares; every process must."""
@@ -51,5 +51,16 @@ class Average:
     def update(self, decay: float) -> None:
         """average = decay * average + (1 - decay) * weights."""
         get_ema_multi_avg_fn(decay)(*self._weights, 0)
-        for own, new in self._buffers:
-            own.copy_(new)
+        for own, new, name in self._buffers:
+            old, now = own[name], new[name]
+            if old is not None and now is not None:
+                old.copy_(now)
+
+
+_Named = dict[str, Tensor | None]
+
+
+def _buffers(net: nn.Module, followed: nn.Module) -> list[tuple[_Named, _Named, str]]:
+    """Where the buffers of both stand, by name: a network may put another tensor in a buffer's place."""
+    both = zip(net.modules(), followed.modules(), strict=True)
+    return [(own._buffers, new._buffers, name) for own, new in both for name in own._buffers]

@@ -17,6 +17,7 @@ from scoresde import _tensor as t
 from scoresde.data import Augment, Data, Description
 from scoresde.data.ahead import Ahead
 from scoresde.model import ScoreModel
+from scoresde.parameterization import V
 from scoresde.training.settings import Training
 
 __all__ = ["Batches", "derive", "in_model_units"]
@@ -55,20 +56,18 @@ class Batches:
     """
 
     def __init__(self, model: ScoreModel, data: Data | Tensor, settings: Training, device: torch.device, shards: int):
-        events, labels = _events(model, data)
+        events, labels, about = _events(model, data)
         if settings.batch_size % shards:
             raise ValueError(
                 f"batch_size must be a multiple of accumulate x processes = {shards}, got {settings.batch_size}."
             )
-        if settings.dequantize and not events.is_floating_point() and getattr(model.net, "on_centres", False):
-            raise ValueError(
-                f"{type(model.net).__name__} must be trained on levels' centres, got Training(dequantize=True); "
-                "set dequantize=False, or --centres."
-            )
+        if about is not None and getattr(model.net, "on_centres", False):
+            _check_levels(model, about, settings.dequantize and not events.is_floating_point())
         if settings.augment is not None:
             _check_augment(model, events)
+        model.data, model.event_shape = about, tuple(events.shape[1:])
         self.dtype = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
-        self.description: Description | None = model.data
+        self.description: Description | None = about
         self.device, self.settings, self.shards = device, settings, shards
         self.null_label: int | None = getattr(model.net, "null_label", None)
         resident = events.nbytes <= _RESIDENT
@@ -143,8 +142,8 @@ def in_model_units(events: Tensor, about: Description, dequantize: bool) -> Tens
     return about.to_model(events)
 
 
-def _events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | None]:
-    """Checked events, and labels if the network reads any; a model without a description gets the data's."""
+def _events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | None, Description | None]:
+    """Checked events, labels if the network reads any, and what the events are."""
     events = data.train if isinstance(data, Data) else data
     about = data.description if isinstance(data, Data) else model.data
     if model.data is not None and model.data != about:
@@ -162,9 +161,52 @@ def _events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | No
         t.check_finite(events, "data")
     elif not isinstance(data, Data):  # whose values were checked when it was made
         about.validate(events)
-    model.data, model.event_shape = about, tuple(events.shape[1:])
-    reads_labels = getattr(model.net, "num_classes", None) is not None
-    return events, data.train_labels if isinstance(data, Data) and reads_labels else None
+    classes = getattr(model.net, "num_classes", None)
+    labels = data.train_labels if isinstance(data, Data) else None
+    return events, None if classes is None else _labels(labels, classes), about
+
+
+def _labels(labels: Tensor | None, classes: int) -> Tensor:
+    """Labels ``(N,)`` of a network of so many classes; the null label is the network's own, no event has it."""
+    if labels is None:
+        raise ValueError(
+            f"a network of {classes} classes learns from labels, the data have none; name them where the data are "
+            "read (label=, or labels beside x), or leave num_classes out."
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if not 0 <= low <= high < classes:
+        wrong = low if low < 0 else high
+        first = int((labels == wrong).nonzero()[0])
+        raise ValueError(
+            f"labels must be one of 0 ... {classes - 1}, got {wrong} at index {first}; subtract the lowest, or set "
+            "num_classes to their number."
+        )
+    return labels
+
+
+def _check_levels(model: ScoreModel, about: Description, dequantize: bool) -> None:
+    """Refuses what a network that knows the data's levels would take for others."""
+    net, name = model.net, type(model.net).__name__
+    if about.bins is None or isinstance(about.offset, tuple) or isinstance(about.scale, tuple):
+        raise ValueError(
+            f"{name} needs data of levels under one scale, got bins={about.bins}, offset={about.offset} and "
+            f"scale={about.scale}; state them so, or take its inner network alone."
+        )
+    assert about.offset is not None
+    assert about.scale is not None
+    if dequantize:
+        raise ValueError(
+            f"{name} must be trained on levels' centres, got Training(dequantize=True); set dequantize=False, or "
+            "--centres."
+        )
+    if model.parameterization != V():
+        raise ValueError(f"{name} estimates v, got {model.parameterization}; build the model with V().")
+    known: Any = net
+    told = known.bins, known.low, known.high
+    there = about.bins, (0.0 - about.offset) / about.scale, (about.bins - about.offset) / about.scale
+    if any(abs(a - b) > 1e-6 for a, b in zip(told, there, strict=True)):
+        got, are = (f"bins={bins}, low={low:.6g}, high={high:.6g}" for bins, low, high in (told, there))
+        raise ValueError(f"{name} must know the data's levels, {are}, got {got}; build it with {are}.")
 
 
 def _check_augment(model: ScoreModel, events: Tensor) -> None:

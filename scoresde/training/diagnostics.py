@@ -89,6 +89,10 @@ def loss_by_log_snr(
 
 def _levels(levels: int | Sequence[float], sde: SDE) -> list[float]:
     if not isinstance(levels, int):
+        low, high = (float(ou.log_snr(tau)) for tau in (sde.tau_max, sde.tau_min))
+        for level in levels:
+            if not low - 1e-6 <= level <= high + 1e-6:
+                raise ValueError(f"a level must lie within the process, log-SNR {low:.4g} ... {high:.4g}, got {level}.")
         return sorted((float(level) for level in levels), reverse=True)
     if levels < 1:
         raise ValueError(f"levels must be >= 1, or a list of log-SNRs, got {levels}.")

@@ -79,6 +79,8 @@ class RunDirectory:
         with together(run.accelerator):
             if run.accelerator.is_main_process:
                 self._write(self.path, tallies)
+        if not run.accelerator.is_main_process:
+            self.latest = next(iter(checkpoint.numbered(self.path)), None)
 
     def snapshot(self) -> None:
         """Stores the averages of ``settings.lengths``."""
@@ -97,10 +99,10 @@ class RunDirectory:
             return
         if resume:
             checkpoint.latest(self.path)  # nothing is made where there is nothing to resume
-        elif next(self.path.glob("checkpoint-*"), None) is not None:
+        elif any(next(self.path.glob(name), None) is not None for name in ("checkpoint-*", "averages/step-*")):
             raise FileExistsError(
-                f"a run begins in a directory without checkpoints, {self.path} holds some; pass resume=True to go on "
-                "with that run, or another run_dir."
+                f"a run begins in a directory without checkpoints, of averages too, {self.path} holds some; pass "
+                "resume=True to go on with that run, or another run_dir."
             )
         self._make()
         held.enter_context(checkpoint.only_writer(self.path))
@@ -182,15 +184,24 @@ def differences(found: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """
     was, now = _fields(found["training"]), _fields(asked["training"])
     was["accumulate"] = now["accumulate"]  # `shards` has it, times the processes
-    if was.get("lr_end") == now.get("lr_end") == "1.0":
+    if _number(was.get("lr_end")) == _number(now.get("lr_end")) == 1:
         was["steps"] = now["steps"]
+    same = {n for n in (*was, *now) if _number(was.get(n)) == _number(now.get(n))}
     was |= {name: str(found.get(name)) for name in asked if name != "training"}
     now |= {name: str(value) for name, value in asked.items() if name != "training"}
     return [
         f"{n} = {was.get(n)}, asked for is {now.get(n)}"
         for n in dict.fromkeys([*was, *now])
-        if was.get(n) != now.get(n)
+        if was.get(n) != now.get(n) and n not in same
     ]
+
+
+def _number(text: str | None) -> float | str | None:
+    """The number that a text writes, 1 and 1.0 being one; any other text as it is."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _made_by(run: Run) -> dict[str, Any]:

@@ -209,8 +209,9 @@ def _loop(
             if step == before:  # an overflow in fp16: the step comes again
                 continue
             _between(run, directory, record, due, callbacks)
-            if stop.agreed(due=due.look(step)) and not due.end(step):
-                directory.save()
+            if stop.agreed(due=due.look(step)):
+                if not due.end(step):
+                    directory.save()
                 stop.leave()
         bar.show(run.step, run.history[-1][1] if run.history else float("nan"))
 

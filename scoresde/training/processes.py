@@ -10,13 +10,14 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
 from accelerate.utils.environment import parse_flag_from_env
 from torch import Tensor
 
@@ -24,6 +25,8 @@ from scoresde import _tensor as t
 from scoresde.ranks import leaves_at_exit
 
 __all__ = ["Stop", "accelerated", "fsdp_plugin", "gathered", "in_pieces", "own_randomness", "together"]
+
+_PATIENCE = timedelta(days=1)  # of processes whose main one saves, or runs callbacks such as metrics of many samples
 
 
 @contextmanager
@@ -50,6 +53,7 @@ def accelerated(
     try:
         accelerator = Accelerator(
             mixed_precision=precision,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
             log_with=list(trackers) or None,
             project_dir=None if folder is None else str(folder),
         )

@@ -13,7 +13,7 @@ from scoresde.loss import Loss
 __all__ = ["Training"]
 
 _WHOLE = {"steps": 0, "batch_size": 1, "warmup": 0, "accumulate": 1, "patience": 1, "seed": 0}
-_PRECISIONS = ("no", "bf16", "fp16")
+_CHOICES = {"precision": ("no", "bf16", "fp16"), "optimizer": ("adamw", "muon")}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Training:
         steps: Updates of the weights; 0 only prepares.
         batch_size: Events per update, over all processes and accumulated parts together.
         loss: What is minimised: its mean over the batch, divided by the event's size.
-        lr, betas, weight_decay: AdamW's.
+        optimizer: "adamw", or "muon": that for all but matrices, the weights of linear layers and convolutions, whose
+            steps are orthogonal (`scoresde.training.Muon`).
+        lr, betas, weight_decay: AdamW's; Muon's steps are as long.
         warmup: Updates over which the learning rate rises linearly from 0.
         lr_end: What it falls to by the last step along half a cosine, as a fraction of ``lr``; 1 keeps it constant.
         max_norm: Longest gradient (Euclidean norm over all weights); longer ones are shortened to it. None: no limit.
@@ -41,7 +43,8 @@ class Training:
         augment: Change pictures ``(C, H, W)``, anew in each update and after ``dequantize``, and tell the network how,
             which needs ``augment=9``, as in ``UNet(..., augment=9)``. Told nothing, it samples pictures as they are.
         label_dropout: Probability that a label is replaced by the network's null label, where it has one.
-        patience: Updates in a row with a gradient that is not finite (each is skipped) before training stops.
+        patience: Updates in a row with a gradient that is not finite (each is skipped) at which training stops; looked
+            at every 20 updates.
         seed: Fixes data order and every random number; the initial weights are the model's.
 
     Raises:
@@ -53,6 +56,7 @@ class Training:
     steps: int = 10_000
     batch_size: int = 128
     loss: Loss = Loss()
+    optimizer: str = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
@@ -74,10 +78,10 @@ class Training:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}.")
-        if self.precision not in _PRECISIONS:
-            raise ValueError(
-                f"no precision is named {self.precision!r}; {spec.nearest(str(self.precision), _PRECISIONS)}"
-            )
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"no {name} is named {value!r}; {spec.nearest(str(value), known)}")
         if not isinstance(self.loss, Loss):
             raise TypeError(f"loss must be a Loss, got {self.loss!r}; write Loss(weighting=MinSNR()), say.")
         if not isinstance(self.dequantize, bool):

@@ -23,6 +23,7 @@ from scoresde.model import ScoreModel, event_size
 from scoresde.training.averages import Average
 from scoresde.training.batches import Batches
 from scoresde.training.learning import Learning
+from scoresde.training.muon import Muon, matrices
 from scoresde.training.processes import gathered, in_pieces
 from scoresde.training.settings import Training
 from scoresde.training.tally import Tally
@@ -68,7 +69,7 @@ class Run:
         self.lengths = [Average(model.net) for _ in settings.lengths]
         self._powers = [power_of(length) for length in settings.lengths]
         self.learning = Learning(settings.loss, model.sde, accelerator)
-        self.optimizer = _adamw(self.weights, settings)
+        self.optimizer = _optimizer(self.weights, model.net, settings, self._in_pieces)
         self.step = 0
         self.tally = Tally()
         self._unread: list[Tensor] = []
@@ -219,6 +220,17 @@ class Run:
         self.history.append((self.step, tally.mean))
         self.tally = Tally(skipped=self.tally.skipped)
         return tally
+
+
+def _optimizer(weights: Sequence[nn.Parameter], net: nn.Module, settings: Training, pieces: bool) -> torch.optim.AdamW:
+    if settings.optimizer == "adamw":
+        return _adamw(weights, settings)
+    if pieces:
+        raise ValueError(
+            "Muon needs whole matrices, got a network in pieces (FSDP); train it whole in each process, or with "
+            'Training(optimizer="adamw").'
+        )
+    return Muon(weights, matrices(net), settings.lr, settings.betas, settings.weight_decay)
 
 
 def _adamw(weights: Sequence[nn.Parameter], settings: Training) -> torch.optim.AdamW:
