@@ -231,10 +231,13 @@ def expand(c: Scalar, x: Tensor, name: str = "tau") -> Scalar:
         A float unchanged; a tensor in the type of ``x``, ``(B,)`` as ``(B, 1, …, 1)`` on its device.
 
     Raises:
+        TypeError: If ``x`` is not floating: the coefficient would be cut to a whole number.
         ValueError: If the shape is another one.
     """
     if not isinstance(c, Tensor):
         return c
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating tensor, got {x.dtype}; scale the data first (Description.to_model).")
     if c.ndim == 0:
         return c.to(x.dtype)
     if c.shape != x.shape[:1]:
@@ -288,6 +291,17 @@ def check_finite(x: Tensor, name: str = "x") -> None:
             f"{name} must be finite, got {x[first].item()} at index {first} ({count} of {len(x)} samples have such "
             "values); remove or impute them first."
         )
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Refuses what is no object of a class, such as the class itself.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(value, kind):
+        got = repr(value) if isinstance(value, (type, str, int, float)) else type(value).__name__
+        raise TypeError(f"{name} must be a {kind.__name__}, got {got}; pass an object, not its class or name.")
 
 
 def check_steps(steps: int) -> None:

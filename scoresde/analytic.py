@@ -109,7 +109,21 @@ class _Mixture(Model):
         return x.reshape(n, *(self.event_shape or ()))
 
 
+def _floating(name: str, value: Tensor) -> None:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name} must be a floating tensor, got {got}; write torch.tensor(…).double().")
+    if value.ndim and not len(value):
+        raise ValueError(f"{name} must hold at least one, got shape {tuple(value.shape)}.")
+
+
 def _eigen(covs: Tensor) -> tuple[Tensor, Tensor]:
+    apart = float((covs - covs.mT).abs().max())
+    if apart > 1e-5 * float(covs.abs().max()):
+        raise ValueError(
+            f"cov must be symmetric, got elements that differ from their mirror images by up to {apart:.3g}; of a "
+            "Cholesky factor L pass L @ L.mT."
+        )
     variances, axes = torch.linalg.eigh(covs)
     if bool((variances < -1e-10 * variances.amax(-1, keepdim=True)).any()):
         raise ValueError(f"cov must be positive semi-definite, got an eigenvalue of {variances.min().item():.3g}.")
@@ -139,10 +153,12 @@ class Gaussian(_Mixture):
         sde: The process; default `VPSDE`.
 
     Raises:
-        ValueError: If ``cov`` has another shape or a negative eigenvalue.
+        TypeError: If ``mean`` is no floating tensor.
+        ValueError: If ``cov`` has another shape, a negative eigenvalue or no symmetry.
     """
 
     def __init__(self, mean: Tensor, cov: Tensor | float, sde: SDE | None = None) -> None:
+        _floating("mean", mean)
         cov = torch.as_tensor(cov, dtype=mean.dtype, device=mean.device)
         variances, axes = _covariances(cov.unsqueeze(0), mean.numel(), 1)
         super().__init__(torch.zeros(1).to(mean), mean.unsqueeze(0), variances, axes, sde)
@@ -158,10 +174,13 @@ class GaussianMixture(_Mixture):
         sde: The process; default `VPSDE`.
 
     Raises:
-        ValueError: If the shapes do not fit, a weight is not positive, or a covariance has a negative eigenvalue.
+        TypeError: If ``means`` is no floating tensor.
+        ValueError: If the shapes do not fit, a weight is not positive, or a covariance has a negative eigenvalue or no
+            symmetry.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covs: Tensor, sde: SDE | None = None) -> None:
+        _floating("means", means)
         if weights.shape != means.shape[:1] or not bool((weights > 0).all()):
             raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}.")
         variances, axes = _covariances(covs.to(means), means[0].numel(), len(means))
@@ -187,10 +206,12 @@ class KernelDensity(_Mixture):
         sde: The process; default `VPSDE`.
 
     Raises:
-        ValueError: If the bandwidth is not positive.
+        TypeError: If ``data`` is no floating tensor.
+        ValueError: If the bandwidth is not positive, or there are no data.
     """
 
     def __init__(self, data: Tensor, bandwidth: float, sde: SDE | None = None) -> None:
+        _floating("data", data)
         if not 0 < bandwidth < math.inf:
             raise ValueError(f"bandwidth must be positive and finite, got {bandwidth!r}.")
         super().__init__(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scoresde import _tensor as t
 from scoresde._tensor import Scalar
-from scoresde.model import Model, event_size
+from scoresde.model import Model, check_model, event_size
 from scoresde.parameterization import X0, Prediction
 
 __all__ = ["Clipped", "Steered", "Thresholded"]
@@ -32,8 +32,7 @@ class Steered(Model, ABC):
     """
 
     def __init__(self, model: Model) -> None:
-        if not isinstance(model, Model):
-            raise TypeError(f"only a Model can be steered, got {model!r}; wrap a network by ScoreModel first.")
+        check_model(model)
         super().__init__()
         self.model = model
         self.sde, self.event_shape, self.data = model.sde, model.event_shape, model.data

@@ -54,10 +54,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         for name, value, kind in (("weighting", self.weighting, Weighting), ("times", self.times, Times)):
-            if not isinstance(value, kind):
-                raise TypeError(
-                    f"{name} must be a {kind.__name__}, got {value!r}; pass an object, not its class or name."
-                )
+            t.check_kind(name, value, kind)
         if not 0 <= self.hybrid < float("inf"):
             raise ValueError(f"hybrid must be finite and not negative, got {self.hybrid!r}; 0.001 is usual.")
         if self.hybrid and self.times.chain is None:
@@ -142,22 +139,27 @@ def _weigh(weighting: Weighting, m: Marginal, u: Tensor) -> Tensor:
 
 
 def check_weighting(weighting: Weighting, times: Times, sde: SDE) -> None:
-    """Looks at λ at 4096 evenly spread draws of the times, once per (weighting, times, process).
+    """Looks at λ at evenly spread draws, 4096 or as many as the chain has steps, once per (weighting, times, process).
 
     Raises:
         ValueError: Naming the weighting and the first time at which λ is negative, NaN or infinite.
         TypeError: If one of the three cannot be hashed.
     """
-    for part in (weighting, times, sde):
-        if type(part).__hash__ is None:
-            raise TypeError(f"{part!r} must be hashable; write its class as @dataclass(frozen=True).")
+    try:
+        hash((weighting, times, sde))
+    except TypeError as error:
+        raise TypeError(
+            f"{weighting}, {times} and {sde} must be hashable, got {error}; write their classes as "
+            "@dataclass(frozen=True), with tuples for lists."
+        ) from error
     _check_once(weighting, times, sde)
 
 
 @lru_cache(maxsize=64)
 def _check_once(weighting: Weighting, times: Times, sde: SDE) -> None:
     with torch.inference_mode(False), torch.no_grad():
-        draw = times.draw(torch.arange(4096, dtype=torch.float64, device="cpu") / 4096, sde)
+        n = max(4096, times.chain.count if times.chain else 0)
+        draw = times.draw(torch.arange(n, dtype=torch.float64, device="cpu") / n, sde)
         weight = _weigh(weighting, sde.marginal(draw.u, draw.s), draw.u)
         bad = ~(torch.isfinite(weight) & (weight >= 0))
         if bool(bad.any()):

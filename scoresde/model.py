@@ -16,7 +16,7 @@ from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Scalar
 from scoresde.data import Description
-from scoresde.parameterization import Parameterization, Prediction, V
+from scoresde.parameterization import Mean, Parameterization, Prediction, V
 from scoresde.sde import SDE
 
 __all__ = ["Model", "ScoreModel", "evaluating"]
@@ -90,8 +90,10 @@ class ScoreModel(Model):
             (not clamped), which ``DDPM(rev_var="learned")`` reads. ``Loss(hybrid=0.001)`` trains it too.
 
     Raises:
-        ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`), or
-            if the process goes closer to the data than the network's declared ``log_snr_range``.
+        TypeError: If a part is not of its class.
+        ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`), if
+            the process goes closer to the data than the network's declared ``log_snr_range``, if `Mean` has another
+            clock than the process, or ``event_shape`` is not the data's.
     """
 
     def __init__(
@@ -104,6 +106,8 @@ class ScoreModel(Model):
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
+        t.check_kind("net", net, nn.Module)
+        t.check_kind("sde", sde, SDE)
         self.net = net
         self.sde = sde
         self.parameterization = V() if parameterization is None else parameterization
@@ -113,6 +117,16 @@ class ScoreModel(Model):
         self._check()
 
     def _check(self) -> None:
+        t.check_kind("parameterization", self.parameterization, Parameterization)
+        if self.data is not None and self.event_shape != self.data.shape:
+            raise ValueError(
+                f"event_shape must be that of the data, {self.data.shape}, got {self.event_shape}; leave it out."
+            )
+        if isinstance(self.parameterization, Mean) and self.parameterization.schedule != self.sde.schedule:
+            raise ValueError(
+                f"the mean is that of a step on the process's clock {self.sde.schedule}, got "
+                f"{self.parameterization.schedule}; write Mean(schedule=…) with the same clock."
+            )
         if self.parameterization.determinant(self.sde.tau_max) == 0:
             raise ValueError(
                 f"{self.parameterization} says nothing about x0 at the end of {self.sde.schedule}, where no signal is "
@@ -137,6 +151,11 @@ class ScoreModel(Model):
         else:
             log_snr = torch.full((x.shape[0],), log_snr, dtype=torch.float32, device=x.device)
         out = net(inner, log_snr, **cond)
+        if not isinstance(out, Tensor):
+            raise TypeError(
+                f"the network must return a tensor, got {type(out).__name__}; wrap it in a module that gives the "
+                "tensor alone (out[0], out.sample …)."
+            )
         out, mix = out if out.dtype == x.dtype else out.to(x.dtype), None
         if self.learned_variance:
             out, mix = _halves(out, x)
@@ -194,6 +213,8 @@ def refuse_unknown(function: Callable[..., object], model: Model, given: Mapping
     """
     if not given:
         return
+    while isinstance(inner := getattr(model, "model", None), Model):  # a wrapper reads what the wrapped one reads
+        model = inner
     network = model.net.forward if isinstance(model, ScoreModel) else model.predict
     reads = inspect.signature(network).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in reads.values())
@@ -204,6 +225,33 @@ def refuse_unknown(function: Callable[..., object], model: Model, given: Mapping
             guess = f"did you mean {near[0]}? " if near else ""
             raise TypeError(
                 f"{name!r} is neither an option nor read by the network; {guess}Options: {', '.join(options)}."
+            )
+
+
+def check_model(model: object) -> None:
+    """Refuses what is no `Model`, such as a network.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be a Model, got {type(model).__name__}; wrap a network: ScoreModel(net, VPSDE()).")
+
+
+def check_per_sample(cond: Mapping[str, object], n: int, each: str = "sample") -> None:
+    """Refuses conditioning that has not one entry for each of ``n`` samples, called ``each``.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If it has another number of entries.
+    """
+    for name, value in cond.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor with one entry per {each}, got {value!r}; wrap it.")
+        entries = None if value.ndim == 0 else len(value)
+        if entries != n:
+            raise ValueError(
+                f"{name} must have one entry per {each}, {n}, got {'a single number' if entries is None else entries}."
             )
 
 

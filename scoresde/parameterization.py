@@ -114,7 +114,7 @@ class Mean(Parameterization):
     r"""DDPM's posterior mean one chain step earlier, $e^{-s}x_0 + (e^{-\Delta}\sigma_s^2/\sigma_\tau)\,\varepsilon$.
 
     Args:
-        schedule: The chain's clock.
+        schedule: The chain's clock, which must be the process's.
         steps: The chain's length K; ``s`` is the time at u - 1/K (0 in the first step).
 
     Source: Ho, Jain & Abbeel 2020, eqs. 7–8.
@@ -122,6 +122,10 @@ class Mean(Parameterization):
 
     schedule: Schedule = LinearBetas()
     steps: int = 1000
+
+    def __post_init__(self) -> None:
+        t.check_kind("schedule", self.schedule, Schedule)
+        t.check_steps(self.steps)
 
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
         r"""$(e^{-s},\ e^{-\Delta}\sigma_s^2/\sigma_\tau)$."""
@@ -176,7 +180,9 @@ class Prediction:
             return -sigma / det, q / det
         if member == "v":
             return 1.0 / det, -(alpha * p + sigma * q) / det
-        return -alpha / (sigma * det), p / (sigma * det)
+        if member == "score":
+            return -alpha / (sigma * det), p / (sigma * det)
+        raise ValueError(f"a prediction has eps, x0, v and score, got {member!r}; ask for one of them.")
 
     def _member(self, member: str) -> Tensor:
         on_out, on_x = self.on(member)

@@ -19,6 +19,7 @@ from torch import Tensor, distributed
 
 __all__ = ["Rank", "launched", "leaves_at_exit"]
 
+_MOST_DIMS = 16  # of a tensor that is gathered
 _PATIENCE = timedelta(days=30)  # for the slowest; the connection to one that has died breaks at once
 
 
@@ -83,10 +84,11 @@ class Rank:
         mine = mine.detach().cpu().contiguous()
         if self.count == 1:
             return mine
-        own = torch.tensor(mine.shape)
+        own = torch.full((_MOST_DIMS,), -1)  # of one length in every process, or gloo ends them all
+        own[: mine.ndim] = torch.tensor(mine.shape)
         told = [torch.empty_like(own) for _ in range(self.count)]
         distributed.all_gather(told, own, group=self.group)
-        shapes = [tuple(shape.tolist()) for shape in told]
+        shapes = [tuple(size for size in shape.tolist() if size >= 0) for shape in told]
         events = sorted({shape[1:] for shape in shapes if shape[0]})
         if len(events) > 1:
             raise ValueError(
@@ -98,12 +100,12 @@ class Rank:
         return whole
 
     def _received(self, mine: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
-        parts = [mine]
+        parts = [mine] if len(mine) else []
         for index, shape in enumerate(shapes[1:], 1):
             if shape[0]:
                 parts.append(torch.empty(shape, dtype=mine.dtype))
                 distributed.recv(parts[-1], index, group=self.group)
-        return torch.cat(parts) if len(parts) > 1 else mine
+        return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else mine
 
     def _sent(self, mine: Tensor) -> None:
         if len(mine):

@@ -82,6 +82,7 @@ class SDE(ABC):
     tau_min: float = 1e-5
 
     def __post_init__(self) -> None:
+        t.check_kind("schedule", self.schedule, Schedule)
         low, high = self.schedule.tau_start, self.schedule.tau_max
         if not max(low, 0.0) * (1 - 1e-6) <= self.tau_min < high or self.tau_min <= 0:
             raise ValueError(
@@ -124,8 +125,11 @@ class SDE(ABC):
             The state in x (not in the view's coordinates), ``(B, *D)``.
 
         Raises:
+            TypeError: If ``x0`` is not floating.
             ValueError: If the shapes differ or ``tau`` is negative, NaN or past the end of the clock.
         """
+        if not x0.is_floating_point():
+            raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
         if x0.shape != eps.shape:
             raise ValueError(f"eps must have the shape of x0, {tuple(x0.shape)}, got {tuple(eps.shape)}.")
         tau = t.as_time(tau, high=self.tau_max * (1 + 1e-6))
@@ -217,7 +221,9 @@ class VPSDE(SDE):
 class VE(SDE):
     r"""Variance exploding: $\tilde x = x_0 + \tilde\sigma\varepsilon$, so $c = e^\tau$.
 
-    The prior is $N(0, \tilde\sigma_{max}^2)$ in $\tilde x$.
+    The prior is $N(0, \tilde\sigma_{max}^2)$ in $\tilde x$. The walk ends at ``tau_min``, where
+    $\tilde\sigma^2 = e^{2\tau} - 1$: at the default 1e-4 the noise left is $\tilde\sigma = 0.014$, whatever smaller
+    $\tilde\sigma$ the clock begins with.
 
     Source: Song et al. 2021, section 3.4.
     """

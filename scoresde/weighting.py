@@ -234,6 +234,9 @@ class Regression(Weighting):
 
     target: Parameterization = V()
 
+    def __post_init__(self) -> None:
+        t.check_kind("target", self.target, Parameterization)
+
     def __call__(self, m: Marginal) -> Scalar:
         """(det / α)²."""
         factor = self.target.eps_factor(m.tau)
@@ -253,8 +256,13 @@ class Custom(Weighting):
         return f"Custom({getattr(self.function, '__qualname__', self.function)})"
 
     def __call__(self, m: Marginal) -> Scalar:
-        """function(m)."""
-        return self.function(m)
+        """function(m), which is shown tensors also where one time is asked for."""
+        if isinstance(m.tau, Tensor):
+            return self.function(m)
+        wide = [None if v is None else torch.as_tensor(v, dtype=torch.float64).reshape(1) for v in (m.tau, m.rate, m.s)]
+        assert wide[0] is not None
+        assert wide[1] is not None
+        return float(self.function(Marginal(wide[0], wide[1], wide[2])))
 
 
 def canonical(

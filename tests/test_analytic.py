@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,3 +232,24 @@ def test_a_one_dimensional_entropy_grows_to_that_of_the_prior():
         fisher = (torch.as_tensor(weights) * model(x, tau).score[:, 0] ** 2).sum().item() / math.sqrt(2 * math.pi)
         slope = (1 - 0.25) * math.exp(-2 * tau) / variance  # of H = ½ log(2πe V)
         assert fisher - 1 == pytest.approx(slope, rel=1e-10)
+
+
+def test_a_cholesky_factor_is_no_covariance():
+    with pytest.raises(ValueError, match=r"cov must be symmetric, .* by up to 0\.9; of .* pass L @ L\.mT"):
+        Gaussian(torch.zeros(2), torch.tensor([[1.0, 0.0], [0.9, 0.1]]))
+
+
+@pytest.mark.parametrize("wrong", [torch.tensor([1, -1]), [1.0, -1.0]])
+def test_laws_of_whole_numbers_are_refused_and_not_cut(wrong: Any):
+    for make in (
+        lambda: Gaussian(wrong, 0.25),
+        lambda: GaussianMixture(torch.ones(2), wrong, torch.ones(2)),
+        lambda: KernelDensity(wrong, 0.5),
+    ):
+        with pytest.raises(TypeError, match=r"must be a floating tensor, got (torch\.int64|list); write"):
+            make()
+
+
+def test_no_data_have_no_density():
+    with pytest.raises(ValueError, match=r"data must hold at least one, got shape \(0, 2\)"):
+        KernelDensity(torch.zeros(0, 2), 0.1)

@@ -14,7 +14,7 @@ from found import concrete
 import scoresde.sampler
 from scoresde import ou, spec
 from scoresde.analytic import Gaussian
-from scoresde.sampler import DDIM, Chain, Custom, Grid, Karras, PowerU, Spaced, UniformU, sample
+from scoresde.sampler import DDIM, BothEnds, Chain, Custom, Grid, Karras, PowerU, Spaced, UniformU, sample
 from scoresde.schedule import Cosine, LinearBetas
 from scoresde.sde import SDE, VE, VPSDE, Flow, SubVP
 
@@ -193,3 +193,13 @@ def test_steps_must_be_a_positive_integer(grid: Grid, steps: Any) -> None:
 def test_a_setting_that_makes_no_grid_is_refused_when_it_is_made(wrong: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         wrong()
+
+
+@pytest.mark.parametrize("slack", [1e-4, 0.002, 0.05])
+@pytest.mark.parametrize("sde", [VPSDE(), Flow()], ids=repr)
+@pytest.mark.parametrize("pull", [0.115, 1.0])
+def test_both_ends_is_even_in_its_coordinate_however_sharp_the_pull(slack: float, sde: SDE, pull: float) -> None:
+    for steps in (2, 10, 1000):
+        phi = np.asarray([ou.angle(tau) for tau in BothEnds(pull=pull, slack=slack).times(sde, steps)])
+        place = phi ** (1 / 3) - pull * np.log(0.5 * math.pi + slack - phi)
+        np.testing.assert_allclose(np.diff(place), (place[-1] - place[0]) / steps, rtol=1e-6)

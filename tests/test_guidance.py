@@ -223,5 +223,5 @@ def test_settings_that_make_no_sense_are_refused(make: Any, message: str) -> Non
 
 def test_a_bare_network_is_refused() -> None:
     network: Any = Wild()
-    with pytest.raises(TypeError, match=r"only a Model can be steered, got Wild\(\); wrap a network by ScoreModel"):
+    with pytest.raises(TypeError, match=r"model must be a Model, got Wild; wrap a network: ScoreModel\(net"):
         Clipped(network)

@@ -22,10 +22,12 @@ from scoresde.nn import MLP
 from scoresde.sampler import (
     DDIM,
     DDPM,
+    Adams,
     AnnealedLangevin,
     Chain,
     Corrector,
     ExponentialSDE,
+    Heun,
     Langevin,
     OptimalVariance,
     PartialRefresh,
@@ -159,15 +161,16 @@ def test_on_a_ring_in_the_plane_the_default_corrector_keeps_the_clusters_width_a
 # --- the walk ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("predictor", [DDPM(), DDIM(), ExponentialSDE()], ids=repr)
+@pytest.mark.parametrize("predictor", [DDPM(), DDIM(), ExponentialSDE(), Heun(churn=3.0), Adams()], ids=repr)
 def test_without_corrections_it_is_the_predictor(predictor: StepSampler) -> None:
     model = GaussianMixture.ring()
-    alone = sample(model, 5, replace(predictor, steps=7, grid=UniformAngle()), seeds=range(5))
+    walker = replace(predictor, steps=7, grid=UniformAngle())
+    alone = sample(model, 5, walker, seeds=range(5))
     ours = PredictorCorrector(7, UniformAngle(), predictor, corrections=0)
     drawn = sample(model, 5, ours, seeds=range(5))
     assert torch.equal(drawn.x, alone.x)
     assert (drawn.nfe, ours.order, ours.start_order, ours.stochastic) == (
-        alone.nfe, predictor.order, predictor.start_order, predictor.stochastic,
+        alone.nfe, walker.order, walker.start_order, walker.stochastic,
     )  # fmt: skip
 
 
@@ -282,6 +285,11 @@ def test_at_a_vanishing_score_the_step_is_bounded_and_finite() -> None:
             lambda: PredictorCorrector(corrections=-1),
             ValueError,
             "corrections must be an integer of at least 0, got -1",
+        ),
+        (
+            lambda: PredictorCorrector(predictor=Adams()),
+            ValueError,
+            "states that corrections would change",
         ),
         (lambda: PredictorCorrector(corrections=True), ValueError, "corrections must be an integer of at least 0"),
         (lambda: PredictorCorrector(predictor="DDPM"), TypeError, "predictor must be a StepSampler, got 'DDPM'"),  # pyright: ignore[reportArgumentType]

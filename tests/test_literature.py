@@ -16,13 +16,14 @@ import torch
 from exact import GaussianData, Law, error, order, walk
 from scipy.integrate import quad
 
-from scoresde.analytic import Gaussian
+from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.sampler import (
     DDIM,
     DDPM,
     DEIS,
     ERSDE,
     Adams,
+    Chain,
     DPMSolver,
     DPMSolverPP,
     Eta,
@@ -637,3 +638,10 @@ def test_deis_in_song_s_u_says_what_to_pass_on_clocks_that_end_later(sde: VPSDE)
 def test_a_variable_or_a_noise_function_of_another_kind_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=rf"{list(wrong)[-1]} must be .* got"):
         Adams(5, **wrong)
+
+
+@pytest.mark.parametrize("sampler", [DEIS(3, Chain(), solver_order=4), DEIS(4, Chain(), solver_order=5)], ids=repr)
+def test_a_walk_to_zero_shorter_than_the_start_holds_one_estimate_from_where_it_is(sampler: StepSampler) -> None:
+    model = GaussianMixture.ring(sde=VPSDE(tau_min=1e-4))
+    truth = sample(model, 64, Adams(100), seeds=range(64)).x
+    assert float((sample(model, 64, sampler, seeds=range(64)).x - truth).square().mean().sqrt()) < 2

@@ -24,7 +24,7 @@ from scoresde.model import Model, ScoreModel
 from scoresde.parameterization import X0, Eps, Mean, Parameterization, Prediction, Score, V, Velocity
 from scoresde.schedule import Cosine, FromBetas, Linear, LinearBetas, LogLinear
 from scoresde.sde import SDE, VE, VPSDE, Flow, Marginal, SubVP, posterior_coefficients
-from scoresde.times import Draw, Importance, Knots, LogNormal, Stratified, Times, Uniform
+from scoresde.times import Draw, Importance, KnotMoments, Knots, LogNormal, Stratified, Times, Uniform
 from scoresde.weighting import (
     EDM,
     ELBO,
@@ -418,7 +418,7 @@ def test_a_weighting_that_cannot_be_remembered_is_refused_with_the_remedy():
         def __call__(self, m: Marginal) -> Scalar:
             return m.sigma
 
-    with pytest.raises(TypeError, match=r"must be hashable; write its class as @dataclass\(frozen=True\)"):
+    with pytest.raises(TypeError, match=r"must be hashable, got .*Loose.*; write .* as @dataclass\(frozen=True\)"):
         Loss(Loose())(_linear(), torch.zeros(2, 3))
 
 
@@ -687,3 +687,40 @@ def test_two_spellings_of_one_canonical_weight_give_one_gradient(members):
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(each.sum(), list(net.parameters()))]))
     for gradient, row in zip(gradients[1:], members[1:]):
         assert torch.allclose(gradient, gradients[0], rtol=1e-6, atol=1e-9 * float(gradients[0].abs().max())), row[0]
+
+
+def test_a_chain_is_looked_at_to_its_last_step_also_where_it_is_long():
+    with pytest.raises(ValueError, match=r"ELBO\(\) is inf at tau = .*\(u = 1\)"):
+        Loss(ELBO(), Knots(5000))(_linear(Flow()), torch.zeros(2, 3))
+
+
+def test_a_weighting_of_an_unhashable_field_is_refused_with_the_remedy():
+    @dataclass(frozen=True)
+    class Listed(Weighting):
+        values: list[float]
+
+        def __call__(self, m: Marginal) -> Scalar:
+            return m.sigma
+
+    with pytest.raises(TypeError, match=r"must be hashable, got .*list.*; write their classes"):
+        Loss(Listed([1.0]))(_linear(), torch.zeros(2, 3))
+
+
+def _tensor_only(value: Scalar) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value
+
+
+def test_a_function_of_tensors_serves_as_a_density_of_times_too():
+    custom = Custom(lambda m: torch.exp(-_tensor_only(m.tau)))
+    model, x0 = _linear(), torch.zeros(64, 3)
+    assert bool(torch.isfinite(Loss(Simple(), Importance(custom))(model, x0)).all())
+    assert canonical(custom, model.sde.schedule)(0.0) == pytest.approx(
+        float(canonical(custom, model.sde.schedule)(torch.zeros(1))), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(("whole", "part"), [(KnotMoments, 100), (Importance, ELBO), (Regression, V)])
+def test_parts_of_another_kind_are_refused_where_they_are_given(whole, part):
+    with pytest.raises(TypeError, match="must be a (Knots|Weighting|Parameterization), got"):
+        whole(part)

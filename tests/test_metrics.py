@@ -182,6 +182,8 @@ def test_copies_are_found_and_new_draws_are_not(generator):
     assert abs(fresh.too_close - 0.01) < 4 * fresh.too_close_stderr
     half = torch.cat([train[:150], normal(150, 8, generator=generator)])
     assert copies(half, train, held_out).too_close == pytest.approx(0.5, abs=0.03)
+    same = copies(train, train, held_out)
+    assert (same.median_ratio, same.too_close) == (0.0, 1.0)
     noisy = copies(train + 0.01 * normal(500, 8, generator=generator), train, held_out)
     assert (noisy.too_close, noisy.median_ratio) == (1.0, pytest.approx(0.02, abs=0.02))
 
@@ -191,9 +193,18 @@ def test_the_floor_is_the_mean_over_draws_without_replacement():
     estimate = floor(
         lambda x, y: Estimate((x - y).sum().item()), real, held_out, draws=4000, generator=torch.Generator()
     )
-    spread = math.sqrt(2 * 1.25 * (1 - 1 / 3))  # the sum of 2 of {0, 1, 2, 3} without replacement
+    spread = math.sqrt(2 * 5 / 3)  # the sum of 2 independent values of the variance that {0, 1, 2, 3} tell of
     assert estimate.stderr == pytest.approx(spread, rel=0.05)
     assert abs(estimate.value - 3) < 4 * spread / math.sqrt(4000)
+
+
+def test_the_floors_error_is_the_spread_over_fresh_data_also_where_draws_share_most_of_theirs(generator):
+    held_out = normal(150, 2, generator=generator)
+    fresh = torch.tensor([energy_distance(normal(150, 2, generator=generator), held_out).value for _ in range(200)])
+    for n in (165, 300):
+        told = [floor(energy_distance, normal(n, 2, generator=generator), held_out).stderr for _ in range(12)]
+        assert sum(told) / 12 == pytest.approx(fresh.std().item(), rel=0.35)
+    assert math.isnan(floor(energy_distance, normal(150, 2, generator=generator), held_out).stderr)
 
 
 # --- real data
@@ -267,16 +278,50 @@ def test_given_a_generator_the_global_state_is_left_alone(generator):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: sliced_wasserstein(x, x, projections=1), "projections must be >= 2 and order >= 1, got 1 and 2"),
-        (lambda x: sliced_wasserstein(x, x, order=0), "projections must be >= 2 and order >= 1, got 512 and 0"),
+        (
+            lambda x: sliced_wasserstein(x, x, projections=1),
+            "projections must be >= 2, and order finite and >= 1, got 1 and 2",
+        ),
+        (lambda x: sliced_wasserstein(x, x, order=0), "order finite and >= 1, got 512 and 0"),
         (lambda x: mmd(x, x, bandwidths=[0.0]), r"bandwidths must be finite and > 0, got \[0.0\]"),
         (lambda x: mmd(x, x * 0), r"the median is 0 where most of y are equal: state bandwidths="),
         (lambda x: classifier_two_sample(x, x, folds=1), "folds must be >= 2, got 1"),
         (lambda x: copies(x, x, x), "a percentile needs at least 50 held-out events, got 9"),
-        (lambda x: copies(x, x, x.repeat(9, 1)), "held-out events must differ from train events"),
+        (
+            lambda x: copies(x, x, x.repeat(9, 1)),
+            "may repeat train events, got 100.0%",
+        ),
         (lambda x: floor(mmd, x[:4], x), "no fewer real than held-out events, got 20, 4 and 9"),
     ],
 )
 def test_arguments_out_of_their_domain_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.arange(18.0).reshape(9, 2))
+
+
+def test_copies_cannot_be_told_where_held_out_data_repeat_train_data(generator):
+    train = torch.randint(0, 10, (1500, 4), generator=generator)
+    held_out = torch.randint(0, 10, (200, 4), generator=generator)
+    with pytest.raises(ValueError, match=r"at most one percent .* may repeat train events, got \d\d\.\d%; split"):
+        copies(train[:200], train, held_out)
+
+
+def test_a_classifier_sees_a_random_part_of_the_larger_set(generator):
+    x, y = normal(100, 1, generator=generator), normal(1000, 1, generator=generator).sort(0).values
+    assert abs(classifier_two_sample(x, y).value - 0.5) < 0.12
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_no_set_of_real_numbers_is_refused(metric):
+    x = torch.randn(20, 1)
+    with pytest.raises(TypeError, match="both sets must be tensors of real numbers, got ndarray; torch.as_tensor"):
+        metric(x.numpy(), x)
+    with pytest.raises(TypeError, match=r"both sets must be tensors of real numbers, got torch\.complex64"):
+        metric(x, x + 0j)
+
+
+@pytest.mark.parametrize("order", [0.5, math.inf, math.nan])
+def test_an_order_without_a_distance_is_refused(order, generator):
+    x = normal(20, 2, generator=generator)
+    with pytest.raises(ValueError, match="order finite and >= 1"):
+        sliced_wasserstein(x, x, order=order)

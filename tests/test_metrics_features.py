@@ -268,3 +268,14 @@ def test_shares_refuse_what_they_cannot_answer(shares):
         shares(torch.rand(9, 2).index_put((torch.tensor(3), torch.tensor(1)), torch.tensor(math.nan)), torch.rand(9, 2))
     with pytest.raises(ValueError, match=r"one event shape, got \(9, 2\) and \(9, 3\)"):
         shares(torch.rand(9, 2), torch.rand(9, 3))
+
+
+def test_one_sample_far_off_makes_no_others_near(generator):
+    x, y = normal(200, 2, generator=generator) + 50, normal(200, 2, generator=generator)
+    x[0] = 1e8
+    assert precision_recall(x, y).precision.value == 0
+    assert density_coverage(x, y).coverage.value == 0
+    near = normal(200, 2, generator=generator)
+    before = density_coverage(near[1:], y)
+    near[0] = 3e5
+    assert density_coverage(near, y).coverage.value == before.coverage.value

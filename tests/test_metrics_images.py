@@ -252,6 +252,11 @@ def test_a_network_that_gives_no_table_is_refused(network, message, generator):
         features_of(images(7, 1, 4, generator), network)
 
 
+def test_a_network_that_gives_no_tensor_is_refused(generator):
+    with pytest.raises(TypeError, match=r"must give a tensor \(n, f\) or Features, got ndarray; wrap it"):
+        features_of(images(7, 1, 4, generator), lambda x: x.flatten(1).numpy())  # pyright: ignore[reportArgumentType]
+
+
 def test_no_images_have_no_features():
     with pytest.raises(ValueError, match=r"features need images and batch >= 1, got 0 images and batch=64"):
         features_of(torch.zeros(0, 1, 4, 4), lambda x: x.flatten(1))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from scoresde import ou
 from scoresde.analytic import Gaussian
+from scoresde.data import load
 from scoresde.model import ScoreModel, evaluating
-from scoresde.parameterization import X0, Eps, Score, V, Velocity
+from scoresde.parameterization import X0, Eps, Mean, Score, V, Velocity
 from scoresde.schedule import Cosine, FromBetas
 from scoresde.sde import VPSDE, Flow
 
@@ -160,3 +161,37 @@ def test_evaluation_mode_is_restored_module_by_module_also_after_an_exception():
     with pytest.raises(RuntimeError, match="stop"):
         stop()
     assert [m.training for m in net.modules()] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("net", "sde", "parameterization", "name"),
+    [
+        (lambda x, log_snr: x, VPSDE(), V(), "net must be a Module, got function"),
+        (nn.Identity(), Cosine(), V(), "sde must be a SDE, got Cosine"),
+        (nn.Identity(), VPSDE, V(), "sde must be a SDE, got <class"),
+        (nn.Identity(), VPSDE(), Eps, "parameterization must be a Parameterization, got <class"),
+    ],
+)
+def test_a_part_of_another_kind_is_refused_by_name(net, sde, parameterization, name):
+    with pytest.raises(TypeError, match=name):
+        ScoreModel(net, sde, parameterization)
+
+
+def test_a_network_that_wraps_its_output_is_refused_with_the_remedy():
+    class Wrapping(nn.Module):
+        def forward(self, x, log_snr):
+            return (x,)
+
+    with pytest.raises(TypeError, match=r"must return a tensor, got tuple; wrap it .* \(out\[0\]"):
+        ScoreModel(Wrapping(), VPSDE())(torch.zeros(2, 3), 0.3)
+
+
+def test_an_event_shape_that_is_not_the_datas_is_refused():
+    data = load("digits").description
+    with pytest.raises(ValueError, match=r"event_shape must be that of the data, \(1, 8, 8\), got \(3, 8, 8\)"):
+        ScoreModel(nn.Identity(), VPSDE(), event_shape=(3, 8, 8), data=data)
+
+
+def test_the_mean_of_another_clocks_step_is_refused():
+    with pytest.raises(ValueError, match=r"clock Cosine\(.*\), got LinearBetas\(.*; write Mean\(schedule=…\)"):
+        ScoreModel(nn.Identity(), VPSDE(Cosine()), Mean())

@@ -47,10 +47,16 @@ with launched() as rank:
         rows = rank.rows(n)
         found = rank.gather(torch.arange(rows.start, rows.stop, dtype=torch.float64).expand(2, -1).T)
         assert found is None if not rank.main else found[:, 1].tolist() == list(range(n)), found
-    try:
-        rank.gather(torch.zeros(1, 1 + rank.index))
-    except ValueError as error:
-        (out / f"said-{rank.index}").write_text(str(error))
+    # those without rows may have any shape, the main one too
+    found = rank.gather(torch.ones(3, 4) if rank.index == rank.count - 1 else torch.empty(0))
+    assert found is None if not rank.main else found.shape == (3, 4), found
+    for mine in torch.zeros(1, *(1 for _ in range(1 + rank.index))), torch.zeros(1, 1 + rank.index):
+        try:
+            rank.gather(mine)
+        except ValueError as error:
+            (out / f"said-{rank.index}").write_text(str(error))
+        else:
+            raise AssertionError("unlike rows were gathered")
 """
 SAMPLE = ("sample", "{run}", "--seeds", "3-9", "--sampler", "DDPM(steps=3)", "--batch-size", "3", "--trajectory")
 LIKELIHOOD = ("likelihood", "{run}", "--limit", "7", "--nodes", "8", "--batch-size", "4", "--draws", "2", "--bound")

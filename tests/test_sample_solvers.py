@@ -77,3 +77,18 @@ def test_torchsde_s_noise_shrinks_no_sample_into_another() -> None:
 def test_torchsde_needs_a_start_with_signal() -> None:
     with pytest.raises(ValueError, match=r"finite start in log-SNR.*clipped clock"):
         sample(Gaussian(MEAN, VARIANCE, Flow()), 3, TorchSDE(steps=3))
+
+
+@pytest.mark.parametrize("method", ["srk", "euler"])
+def test_torchsde_tells_of_each_step_and_may_be_stopped(method: str) -> None:
+    model = Gaussian(MEAN, VARIANCE)
+    alone = sample(model, 3, TorchSDE(method, 5), seeds=range(3))
+    told = sample(model, 3, TorchSDE(method, 5), seeds=range(3), trajectory=True, previews=True)
+    assert torch.equal(told.x, alone.x)
+    assert told.nfe == alone.nfe
+    assert told.trajectory is not None
+    assert told.trajectory.shape == (6, 3, 3)
+    assert told.taus is not None
+    even = torch.linspace(ou.log_snr(model.sde.tau_max), ou.log_snr(model.sde.tau_min), 6, dtype=torch.float64)
+    torch.testing.assert_close(ou.log_snr(torch.tensor(told.taus, dtype=torch.float64)), even)
+    assert sample(model, 3, TorchSDE(method, 5), seeds=range(3), observe=lambda p: p.done == 2).tau == told.taus[2]

@@ -5,29 +5,36 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from scoresde import ou
 from scoresde.analytic import Gaussian
+from scoresde.guidance import Clipped
 from scoresde.model import ScoreModel
 from scoresde.parameterization import Eps, V
 from scoresde.sampler import (
     DDIM,
     DDPM,
     ODE,
+    Adams,
     Chain,
     Custom,
     EulerMaruyama,
     ExponentialSDE,
+    Grid,
     RungeKutta,
     Sampler,
     SolverError,
+    Spaced,
     StepSampler,
     TorchSDE,
     UniformAngle,
     UniformU,
+    calibrate,
+    optimal_variance,
     sample,
 )
 from scoresde.schedule import Cosine
@@ -268,3 +275,74 @@ def test_a_trajectory_of_unequal_times_is_not_joined() -> None:
             MODEL, 4, ODE(), init=torch.tensor([[0.1, 0], [0, 0], [9e3, 0], [0, 9e3]]), trajectory=True, batch_size=2
         )
     assert UniformAngle().times(MODEL.sde, 2)[0] == MODEL.sde.tau_max
+
+
+@pytest.mark.parametrize("grid", [Custom((0.5, 0.2, 0.05, 1e-4)), Spaced("leading", 10)], ids=repr)
+def test_on_a_clock_without_an_end_a_grid_that_begins_elsewhere_is_refused_too(grid: Grid) -> None:
+    with pytest.raises(ValueError, match=r"a grid must begin where sampling starts, at tau = inf, but .* begins at"):
+        sample(Gaussian(torch.tensor([3.0]), 0.25, Flow()), 2, DDIM(3, grid))
+
+
+@pytest.mark.parametrize("wrong", [0.5, UniformAngle])
+def test_a_grid_that_is_none_is_refused_when_the_sampler_is_made(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="grid must be a Grid, got .*; pass an object, not its class or name"):
+        DDIM(50, wrong)
+    with pytest.raises(TypeError, match="grid must be a Grid"):
+        Adams(20, wrong)
+
+
+@pytest.mark.parametrize("taus", [(), (1.0,)])
+def test_a_grid_of_one_s_own_has_a_start_and_an_end(taus: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="taus must be two times or more"):
+        Custom(taus)
+
+
+def test_a_bare_network_is_refused_with_the_remedy() -> None:
+    network: Any = nn.Linear(2, 2)
+    for call in (
+        lambda: sample(network, 2, DDIM(3)),
+        lambda: calibrate(network, Adams(5)),
+        lambda: optimal_variance(network, torch.zeros(2, 2)),
+    ):
+        with pytest.raises(TypeError, match=r"model must be a Model, got Linear; wrap a network: ScoreModel\(net"):
+            call()
+
+
+def test_a_state_of_whole_numbers_is_refused_and_a_number_of_numpy_s_is_none() -> None:
+    with pytest.raises(TypeError, match=r"dtype must be a floating type, got torch\.int64"):
+        sample(MODEL, 2, DDIM(3), dtype=torch.long)
+    count: Any = np.int64(3)
+    assert sample(MODEL, count, DDIM(3)).x.shape == (3, 2)
+
+
+def test_a_shape_that_is_not_the_model_s_is_refused_by_calibrate_too() -> None:
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 2\), got \(256, 3\)"):
+        calibrate(MODEL, Adams(5), shape=(3,))
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, Clipped, lambda model: Clipped(Clipped(model))])
+def test_an_unknown_keyword_is_refused_through_a_wrapper_too(wrap: Any) -> None:
+    class Labelled(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor, label: Tensor) -> Tensor:
+            return x * label[:, None]
+
+    model = wrap(ScoreModel(Labelled(), VPSDE(), V(), (2,)))
+    with pytest.raises(TypeError, match="'lable' is neither an option nor read by the network"):
+        sample(model, 3, DDIM(3), lable=torch.zeros(3))
+    assert sample(model, 3, DDIM(3), label=torch.zeros(3)).x.isfinite().all()
+    with pytest.raises(TypeError, match="'lable' is neither an option"):
+        optimal_variance(model, torch.zeros(3, 2), lable=torch.zeros(3))
+    with pytest.raises(ValueError, match="label must have one entry per sample, 6, got 60"):
+        optimal_variance(model, torch.zeros(6, 2), points=2, label=torch.zeros(60))
+    with pytest.raises(TypeError, match=r"x0 must be a floating tensor, got torch\.uint8"):
+        optimal_variance(model, torch.zeros(6, 2, dtype=torch.uint8), label=torch.zeros(6))
+
+
+def test_a_network_s_own_assertion_is_not_taken_for_the_solver_s() -> None:
+    class Strict(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            assert log_snr[0] < 2, "never trained there"
+            return 0.1 * x
+
+    with pytest.raises(AssertionError, match="never trained there"):
+        sample(ScoreModel(Strict(), VPSDE(), V(), (2,)), 2, ODE())

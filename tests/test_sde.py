@@ -196,3 +196,16 @@ def test_a_cut_off_at_the_very_start_of_a_clock_is_its_start():
     assert sde.u_min == 0.0
     assert VPSDE(FromBetas((0.1, 1.0))).tau_max == math.inf
     assert VPSDE(Linear()).tau_max == pytest.approx(5.025, rel=1e-15)
+
+
+@pytest.mark.parametrize("tau", [0.1, torch.tensor([0.1])])
+def test_whole_numbers_are_refused_and_not_cut(tau):
+    levels = torch.tensor([[10, 200]], dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"x0 must be a floating tensor, got torch\.uint8; scale the data first"):
+        VPSDE().perturb(levels, tau, torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("schedule", [Cosine, "Cosine()"])
+def test_a_clock_that_is_none_is_refused(schedule):
+    with pytest.raises(TypeError, match="schedule must be a Schedule, got .*Cosine.*; pass an object"):
+        VPSDE(schedule)

@@ -1,7 +1,7 @@
 """Where are calibrated grids kept? In ``calibrated.json`` beside the checkpoints, with what they were fitted to.
 
-A grid is found again by the sampler's text and by the SHA-256 of the weights, so that one fitted to other weights is
-never used unsaid.
+A grid is found again by the sampler's text and by the SHA-256 of the checkpoint's weights, so that one of another
+checkpoint is never used unsaid.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def save_calibration(path: str | os.PathLike[str] | Checkpoint, calibration: Cal
     """Writes a calibration beside the checkpoint that it was fitted to.
 
     Args:
-        path: A run directory (its newest checkpoint), a checkpoint, or one that was loaded.
+        path: The one that was loaded for the fit, or its place. Of a run directory it is the newest checkpoint, which
+            while a run goes on may no longer be the one that was fitted to.
         calibration: By `scoresde.sampler.calibrate`; takes the place of one of the same sampler and weights.
         raw: Fitted to the weights as trained instead of the averaged ones.
 

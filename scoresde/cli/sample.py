@@ -77,6 +77,10 @@ def sample(
         raise ValueError(f"--out must end in .png or .npz, got {out}; .npz takes data of every shape.")
     if trajectory and (out is None or out.suffix != ".npz"):
         raise ValueError(f"--trajectory is written as .npz, got --out {out}; name a .npz file.")
+    if calibrated and average is not None:
+        raise ValueError(
+            f"a calibrated grid was fitted to the run's own average, got --average {average}; leave one of them out."
+        )
     place(out)
     way = parse(sampler, Sampler)
     stored = load(checkpoint)

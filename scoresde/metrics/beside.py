@@ -45,7 +45,7 @@ def image_distances(
     Args:
         samples: Features of the images in question.
         real: Features of real images that the model was not fitted to, from the same network; twice as many as samples.
-        metrics: Some of `IMAGE_METRICS`; ``None`` is all of them.
+        metrics: Some of `IMAGE_METRICS`, or one; ``None`` is all of them.
         splits: How often to cut.
         generator: Source of the cuts.
 
@@ -57,7 +57,7 @@ def image_distances(
         ValueError: If a name is unknown, ``splits < 2``, or as the metric raises: Fréchet distances want each half (the
             one without bias each quarter) to have more images than features.
     """
-    names = IMAGE_METRICS if metrics is None else tuple(metrics)
+    names = IMAGE_METRICS if metrics is None else (metrics,) if isinstance(metrics, str) else tuple(metrics)
     if splits < 2 or not names or not set(names) <= set(IMAGE_METRICS):
         raise ValueError(
             f"metrics must be among {', '.join(IMAGE_METRICS)} and splits >= 2, got {', '.join(names)} and {splits}."

@@ -43,7 +43,9 @@ def floor(
         generator: Source of the draws.
 
     Returns:
-        Mean over the draws; the standard error is that of one evaluation: the standard deviation over the draws.
+        Mean over the draws; the standard error is that of one evaluation beside these held-out events: the standard
+        deviation over the draws, over ``sqrt(1 - m / n)``, as draws from few events share most of them; nan for
+        ``n == m``, where every draw is the same.
 
     Raises:
         ValueError: If ``n < m`` or ``draws < 2``, or whatever the metric raises.
@@ -55,7 +57,8 @@ def floor(
         )
     picks = [torch.randperm(len(real), generator=generator)[: len(held_out)] for _ in range(draws)]
     values = torch.tensor([float(metric(real[pick], held_out)) for pick in picks], dtype=torch.float64)
-    return Estimate(values.mean().item(), values.std().item())
+    fresh = 1 - len(held_out) / len(real)
+    return Estimate(values.mean().item(), values.std().item() / math.sqrt(fresh) if fresh else math.nan)
 
 
 def two_sets(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
@@ -69,8 +72,13 @@ def two_sets(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
         Shapes ``(n, d)`` and ``(m, d)``.
 
     Raises:
+        TypeError: If either is no tensor of real numbers.
         ValueError: If events are unlike, samples fewer than ``least``, or a value is NaN or infinite.
     """
+    for z in (x, y):
+        if not isinstance(z, Tensor) or z.is_complex():
+            kind = z.dtype if isinstance(z, Tensor) else type(z).__name__
+            raise TypeError(f"both sets must be tensors of real numbers, got {kind}; torch.as_tensor makes one.")
     if x.ndim == 0 or y.ndim == 0 or x.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"both sets must have one event shape, got {tuple(x.shape)} and {tuple(y.shape)}; reshape one."

@@ -59,6 +59,7 @@ def features_of(images: Tensor, network: Network, *, batch: int = 64) -> Feature
         Features of all images in their order.
 
     Raises:
+        TypeError: If the network gives something else than a tensor or `Features`.
         ValueError: If there are no images, ``batch < 1``, or what the network gives is not finite, not one row per
             image, or not a table.
     """
@@ -78,8 +79,12 @@ def _one(images: Tensor, network: Network) -> Features:
     found = network(images)
     if isinstance(found, Tensor):
         moments = points = found.cpu()
-    else:
+    elif isinstance(found, Features):
         moments, points = found.moments.cpu(), found.points.cpu()
+    else:
+        raise TypeError(
+            f"the network must give a tensor (n, f) or Features, got {type(found).__name__}; wrap it in a function."
+        )
     if len(moments) != len(images):
         raise ValueError(f"the network must give one row per image, got {len(moments)} of {len(images)}.")
     return Features(moments, points)

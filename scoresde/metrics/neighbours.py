@@ -17,7 +17,7 @@ from .estimate import Estimate, two_sets
 __all__ = ["DensityCoverage", "PrecisionRecall", "density_coverage", "precision_recall"]
 
 _ROWS = 1024  # rows of a distance matrix held at a time
-_ROUNDING = 1e-12  # of the largest squared norm: squared distances that differ by less are equal
+_ROUNDING = 1e-12  # of the larger squared norm of a pair: squared distances that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def precision_recall(x: Tensor, y: Tensor, *, k: int = 3) -> PrecisionRecall:
         k: The neighbour, itself not counted.
 
     Returns:
-        Both in ``[0, 1]``, with the binomial standard error as if the balls were fixed: a little too small.
+        Both in ``[0, 1]``, with the binomial standard error as if the balls were fixed: for a few hundred samples the
+        standard deviation over new samples and real data is 1.2 to 1.5 times as large.
 
     Raises:
         ValueError: If there are not more than ``k`` samples of each, ``k < 1``, values are not finite or events unlike.
@@ -55,14 +56,13 @@ def precision_recall(x: Tensor, y: Tensor, *, k: int = 3) -> PrecisionRecall:
     Source: Kynkäänniemi, Karras, Laine, Lehtinen & Aila 2019, eq. 1 and 2.
     """
     x, y = _centred(x, y, k)
-    tol = _tolerance(x, y)
     precise, recalled = torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(y), dtype=torch.bool)
-    around_x, around_y = _squared_radii(x, k) + tol, _squared_radii(y, k) + tol
+    around_x, around_y = _squared_radii(x, k), _squared_radii(y, k)
     for start in range(0, len(x), _ROWS):
         rows = slice(start, start + _ROWS)
-        squares = _squared_distances(x[rows], y)
-        precise[rows] = (squares <= around_y).any(1)
-        recalled |= (squares <= around_x[rows, None]).any(0)
+        least = _squared_distances(x[rows], y) - _rounding(x[rows], y)
+        precise[rows] = (least <= around_y).any(1)
+        recalled |= (least <= around_x[rows, None]).any(0)
     return PrecisionRecall(_share(precise), _share(recalled))
 
 
@@ -80,7 +80,8 @@ def density_coverage(x: Tensor, y: Tensor, *, k: int = 5) -> DensityCoverage:
 
     Returns:
         Density, >= 0 and above 1 where samples crowd the densest real data, and coverage in ``[0, 1]``. Standard errors
-        as if the balls were fixed: a little too small.
+        as if the balls were fixed: for a few hundred samples the standard deviation over new samples and real data is
+        1.5 to 2 times as large.
 
     Raises:
         ValueError: If there are not more than ``k`` samples of each, ``k < 1``, values are not finite, events unlike,
@@ -89,17 +90,18 @@ def density_coverage(x: Tensor, y: Tensor, *, k: int = 5) -> DensityCoverage:
     Source: Naeem, Oh, Uh, Choi & Yoo 2020, eq. 3 and 4, and lemma 2 (expected coverage).
     """
     x, y = _centred(x, y, k)
-    tol = _tolerance(x, y)
-    around = _squared_radii(y, k) - tol
-    if (around <= 0).any():
+    around = _squared_radii(y, k)
+    empty = around <= _ROUNDING * y.square().sum(1)
+    if empty.any():
         raise ValueError(
-            f"no real event may occur more than k = {k} times, got {int((around <= 0).sum())} that do: their balls are "
+            f"no real event may occur more than k = {k} times, got {int(empty.sum())} that do: their balls are "
             "empty. Drop duplicates or raise k."
         )
     counts, covered = torch.zeros(len(x), dtype=x.dtype), torch.zeros(len(y), dtype=torch.bool)
     for start in range(0, len(x), _ROWS):
-        inside = _squared_distances(x[start : start + _ROWS], y) < around
-        counts[start : start + _ROWS] = inside.sum(1)
+        rows = slice(start, start + _ROWS)
+        inside = _squared_distances(x[rows], y) + _rounding(x[rows], y) < around
+        counts[rows] = inside.sum(1)
         covered |= inside.any(0)
     density = Estimate(counts.mean().item() / k, counts.std().item() / k / math.sqrt(len(x)))
     return DensityCoverage(density, _share(covered))
@@ -118,8 +120,8 @@ def _centred(x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return x - centre, y - centre
 
 
-def _tolerance(x: Tensor, y: Tensor) -> float:
-    return _ROUNDING * max(z.square().sum(1).max().item() for z in (x, y))
+def _rounding(x: Tensor, y: Tensor) -> Tensor:
+    return _ROUNDING * torch.maximum(x.square().sum(1)[:, None], y.square().sum(1))
 
 
 def _squared_radii(x: Tensor, k: int) -> Tensor:

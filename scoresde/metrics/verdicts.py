@@ -21,11 +21,11 @@ def classifier_two_sample(x: Tensor, y: Tensor, *, classifier: Any = None, folds
     """Cross-validated accuracy of telling ``x`` from ``y``: 1/2 where the laws are alike, 1 where they are disjoint.
 
     Args:
-        x, y: Samples, shapes ``(n, *D)`` and ``(m, *D)``. The larger one is cut to the smaller one's number.
+        x, y: Samples, shapes ``(n, *D)`` and ``(m, *D)``. Of the larger one as many as of the smaller are drawn.
         classifier: A scikit-learn classifier, cloned for each fold; ``None`` is a support vector machine with a
             radial kernel on standardised values. The verdict is this classifier's, not that of the best one.
         folds: Number of folds, stratified and shuffled.
-        seed: Fixes the folds.
+        seed: Fixes the folds, and which of the larger set are drawn.
 
     Returns:
         Accuracy in ``[0, 1]``, with the binomial standard error (folds share data: a little too small).
@@ -43,8 +43,9 @@ def classifier_two_sample(x: Tensor, y: Tensor, *, classifier: Any = None, folds
     if folds < 2:
         raise ValueError(f"folds must be >= 2, got {folds}; 5 is usual.")
     x, y = two_sets(x, y, least=folds)
-    n = min(len(x), len(y))
-    features, truth = torch.cat([x[:n], y[:n]]).numpy(), np.arange(2 * n) // n
+    n, generator = min(len(x), len(y)), torch.Generator().manual_seed(seed)
+    x, y = (z if len(z) == n else z[torch.randperm(len(z), generator=generator)[:n]] for z in (x, y))
+    features, truth = torch.cat([x, y]).numpy(), np.arange(2 * n) // n
     classifier = make_pipeline(StandardScaler(), SVC(C=10.0)) if classifier is None else classifier
     order = StratifiedKFold(folds, shuffle=True, random_state=seed)
     guess = np.asarray(cross_val_predict(classifier, features, truth, cv=order))
@@ -67,8 +68,8 @@ def nearest_neighbours(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     x, reference = two_sets(x, reference, least=1)
     centre = reference.mean(0)  # torch.cdist loses digits far from the origin
     x, reference = x - centre, reference - centre
-    nearest = [torch.cdist(part, reference).min(dim=1) for part in x.split(_ROWS)]
-    return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
+    indices = torch.cat([torch.cdist(part, reference).argmin(dim=1) for part in x.split(_ROWS)])
+    return (x - reference[indices]).norm(dim=1), indices  # not cdist's, which is above 0 for equal rows
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,19 @@ def copies(samples: Tensor, train: Tensor, held_out: Tensor) -> Copies:
         See ``Copies``.
 
     Raises:
-        ValueError: If held-out events are few (< 50), any is empty or not finite, or held-out data repeat train data.
+        ValueError: If held-out events are few (< 50), any is empty or not finite, or more than a percent of the
+            held-out data repeat train data: then no sample is nearer than the nearest percent of them.
     """
     if len(held_out) < 50:
         raise ValueError(f"a percentile needs at least 50 held-out events, got {len(held_out)}; hold out more.")
     ours, real = nearest_neighbours(samples, train)[0], nearest_neighbours(held_out, train)[0]
-    median = real.median().item()
-    if median == 0:
-        raise ValueError("held-out events must differ from train events, got a median distance of 0; split them anew.")
-    close = (ours < real.quantile(0.01)).double().mean().item()
-    return Copies(ours.median().item() / median, close, math.sqrt(0.01 * 0.99 * (1 / len(ours) + 1 / len(real))))
+    near = real.quantile(0.01)
+    if near == 0:
+        raise ValueError(
+            "at most one percent of the held-out events may repeat train events, got "
+            f"{(real == 0).double().mean().item():.1%}; split them anew, or drop those that repeat."
+        )
+    close = (ours < near).double().mean().item()
+    return Copies(
+        ours.median().item() / real.median().item(), close, math.sqrt(0.01 * 0.99 * (1 / len(ours) + 1 / len(real)))
+    )

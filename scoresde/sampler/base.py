@@ -106,6 +106,7 @@ class StepSampler(Sampler):
         grid: Where they are.
 
     Raises:
+        TypeError: If ``grid`` is none.
         ValueError: If ``steps`` is not a positive integer.
     """
 
@@ -114,6 +115,7 @@ class StepSampler(Sampler):
 
     def __post_init__(self) -> None:
         t.check_steps(self.steps)
+        t.check_kind("grid", self.grid, Grid)
 
     @property
     @abstractmethod

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scoresde._tensor import Noise
-from scoresde.model import Model, evaluating, refuse_unknown
+from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 from scoresde.sampler.base import StepSampler
 from scoresde.sampler.descent import Shares, Walks, descend
 from scoresde.sampler.grid import Custom
@@ -76,7 +76,8 @@ def calibrate(
         The calibrated sampler and its errors: on the noises held out it is never worse than the original.
 
     Raises:
-        TypeError: If the sampler is no `StepSampler`, or a keyword is neither an option nor read by the network.
+        TypeError: If the model is none, the sampler is no `StepSampler`, or a keyword is neither an option nor read by
+            the network.
         ValueError: If the sampler is stochastic or cannot walk from the clock's end, a number is not positive, or the
             shape or the conditioning does not fit.
         RuntimeError: If the reference does not end in finite numbers.
@@ -84,12 +85,13 @@ def calibrate(
     Source: fitting a sampler's steps to a model: Watson et al. 2022 (differentiable sampler search); Xue et al. 2024
     (optimised time steps). Descent: Marquardt 1963. Shares of the range of the root of the angle are ours.
     """
+    check_model(model)
     original = _checked(sampler, steps, noises=noises, iterations=iterations)
     refuse_unknown(calibrate, model, cond)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
         own = original.grid.times(model.sde, original.steps)
         x = _starts(model, shape, 2 * noises, generator, dtype)
-        _check_cond(cond, len(x))
+        check_per_sample(cond, len(x), "noise (2 * noises)")
         cond = {name: value.to(x.device) for name, value in cond.items()}
         ends = _reference(model, own, x, cond)
         fit, held = (
@@ -125,14 +127,9 @@ def _starts(
     held = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), torch.empty(0))
     kind = torch.promote_types(held.dtype, torch.float32) if dtype is None else dtype
     source = torch.Generator(held.device).manual_seed(0) if generator is None else generator
-    return model.sde.prior(torch.empty(n, *event, dtype=kind, device=held.device), Noise(source), model.sde.tau_max)
-
-
-def _check_cond(cond: dict[str, Tensor], n: int) -> None:
-    for name, value in cond.items():
-        if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != n:
-            got = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
-            raise ValueError(f"{name} must be a tensor with one entry per noise, 2 * noises = {n}, got {got}.")
+    x = model.sde.prior(torch.empty(n, *event, dtype=kind, device=held.device), Noise(source), model.sde.tau_max)
+    model._check_event(x)
+    return x
 
 
 def _reference(model: Model, own: list[float], x: Tensor, cond: dict[str, Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde.data import Description
-from scoresde.model import Model, evaluating, refuse_unknown
+from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 from scoresde.sampler.base import Observer, Sampler, StepSampler
 from scoresde.sampler.progress import bar
 from scoresde.sampler.run import Batch, Walk
@@ -108,11 +109,12 @@ def sample(
         The samples, see `Samples`.
 
     Raises:
-        TypeError: If the sampler is none, or no step sampler where ``coupled`` needs one, or a keyword is neither an
-            option nor read by the network.
+        TypeError: If the model or the sampler is none, or no step sampler where ``coupled`` needs one, or a keyword is
+            neither an option nor read by the network.
         ValueError: If the shape, seeds, start, init, batch size or conditioning do not fit.
         RuntimeError: If the network returns NaN or infinity: names the network call, tau and the samples.
     """
+    check_model(model)
     if not isinstance(sampler, Sampler):
         raise TypeError(f"sampler must be a Sampler, got {sampler!r}; pass an object such as DDPM(steps=250).")
     if coupled and not isinstance(sampler, StepSampler):
@@ -151,13 +153,13 @@ def sample(
 
 
 def _size(model: Model, shape: int | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(shape, int):
+    if isinstance(shape, (int, numbers.Integral)):
         if model.event_shape is None:
             raise ValueError(
                 f"a number of samples needs a model that knows its event shape, got n = {shape} and a model without "
                 "one; pass the whole shape (n, *D), or event_shape to ScoreModel."
             )
-        shape = (shape, *model.event_shape)
+        shape = (int(shape), *model.event_shape)
     size = tuple(int(n) for n in shape)
     if not size or any(n < 0 for n in size):
         raise ValueError(f"shape must be (n, *D) with n >= 0, got {size}.")
@@ -172,19 +174,17 @@ def _reference(
     kind = torch.promote_types(held.dtype, torch.float32) if dtype is None else dtype
     if dtype is None and init is not None:
         kind = torch.promote_types(kind, init.dtype)
+    if not kind.is_floating_point:
+        raise TypeError(f"dtype must be a floating type, got {kind}; float32 or float64 are usual.")
     return torch.empty(0, dtype=kind, device=held.device if device is None else device)
 
 
 def _check_per_sample(
     size: tuple[int, ...], seeds: list[int] | None, init: Tensor | None, cond: dict[str, Tensor]
 ) -> None:
-    for name, value in cond.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a tensor with one entry per sample, got {value!r}; wrap it.")
-    for name, value in {"seeds": seeds, **cond}.items():
-        entries = None if isinstance(value, Tensor) and value.ndim == 0 else value if value is None else len(value)
-        if value is not None and entries != size[0]:
-            raise ValueError(f"{name} must have one entry per sample, {size[0]}, got {entries or 'a single number'}.")
+    check_per_sample(cond, size[0])
+    if seeds is not None and len(seeds) != size[0]:
+        raise ValueError(f"seeds must have one entry per sample, {size[0]}, got {len(seeds)}.")
     if init is not None:
         if init.shape != size:
             raise ValueError(f"init must have the shape of the samples, {size}, got {tuple(init.shape)}.")

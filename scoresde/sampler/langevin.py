@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +21,7 @@ from scoresde import ou
 from scoresde.sampler.base import Predict, StepSampler
 from scoresde.sampler.ddpm import DDPM
 from scoresde.sampler.grid import Grid, UniformLogSNR
+from scoresde.sampler.multistep import Multistep
 
 __all__ = ["AnnealedLangevin", "Corrector", "Langevin", "PartialRefresh", "PredictorCorrector"]
 
@@ -109,17 +111,19 @@ class PredictorCorrector(StepSampler):
     """A step of another sampler, then ``corrections`` steps at the time where it arrives, a network call each.
 
     At s = 0 there is no noise left to correct, and the last step is the predictor's alone. With corrections it has no
-    order: see `PartialRefresh` and `Langevin` for what their steps leave.
+    order: see `PartialRefresh` and `Langevin` for what their steps leave. A multistep method goes on from states that
+    it remembers, and would undo them.
 
     Args:
         steps: Number of the predictor's steps.
         grid: Where they are, default even in log-SNR. Those of the predictor itself must be its defaults, or these.
-        predictor: Any `StepSampler`.
+        predictor: Any `StepSampler`; with corrections no `Multistep`.
         corrections: Number of steps after each, 0 or more.
         corrector: How; ``Langevin(0.16)`` is the paper's.
 
     Raises:
-        ValueError: If the predictor has other steps or another grid, or ``corrections`` is negative or no integer.
+        ValueError: If the predictor has other steps or another grid, or is a multistep method that is to be corrected,
+            or ``corrections`` is negative or no integer.
         TypeError: If the predictor is no `StepSampler`, or the corrector no `Corrector`.
 
     Source: Song et al. 2021, algorithms 2 and 3.
@@ -133,10 +137,14 @@ class PredictorCorrector(StepSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, kind in {"predictor": StepSampler, "corrector": Corrector}.items():
-            if not isinstance(getattr(self, name), kind):
-                raise TypeError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}; pass an object.")
+            t.check_kind(name, getattr(self, name), kind)
         if isinstance(self.corrections, bool) or not isinstance(self.corrections, int) or self.corrections < 0:
             raise ValueError(f"corrections must be an integer of at least 0, got {self.corrections!r}.")
+        if self.corrections and isinstance(self.predictor, Multistep):
+            raise ValueError(
+                f"a multistep method goes on from states that corrections would change, got {self.predictor}; take one "
+                "of single steps, such as DDPM(), DDIM() or Heun(), or corrections=0."
+            )
         for name in ("steps", "grid"):
             if getattr(self.predictor, name) not in (getattr(self, name), _default(self.predictor, name)):
                 raise ValueError(
@@ -144,30 +152,35 @@ class PredictorCorrector(StepSampler):
                     f"{name}= to PredictorCorrector and leave it out of the predictor."
                 )
 
+    @cached_property
+    def _walker(self) -> StepSampler:
+        """The predictor with the steps and the grid of the whole, on which its settings may depend."""
+        return replace(self.predictor, steps=self.steps, grid=self.grid)
+
     @property
     def order(self) -> int | None:
         """None; without corrections the predictor's."""
-        return None if self.corrections else self.predictor.order
+        return None if self.corrections else self._walker.order
 
     @property
     def start_order(self) -> int | None:
         """As `order`."""
-        return None if self.corrections else self.predictor.start_order
+        return None if self.corrections else self._walker.start_order
 
     @property
     def stochastic(self) -> bool:
         """Yes; without corrections as the predictor."""
-        return self.corrections > 0 or self.predictor.stochastic
+        return self.corrections > 0 or self._walker.stochastic
 
     def brownian_clock(self, tau: float) -> float:
         """The predictor's."""
-        return self.predictor.brownian_clock(tau)
+        return self._walker.brownian_clock(tau)
 
     def step(
         self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
         """See the class."""
-        x, memory = self.predictor.step(predict, x, tau, s, noise, memory)
+        x, memory = self._walker.step(predict, x, tau, s, noise, memory)
         if s > 0:
             sigma, correct = ou.sigma(s), self.corrector.correct
             for _ in range(self.corrections):

@@ -102,6 +102,7 @@ class Multistep(StepSampler):
     ) -> tuple[Any, Any]:
         """See the class."""
         how, past = self.how, memory
+        last = s == 0 and how.prediction != "v"  # the coordinate is infinite there: one prediction is held, from x
         values, at = [getattr(predict(x, tau), how.prediction)], (tau,)
         origin, begin = x, tau
         if past is not None:
@@ -112,8 +113,8 @@ class Multistep(StepSampler):
                 values = self._again(predict, past, at, values)
             if self.corrector:
                 x = self._corrected(past, at, values)
-            origin, begin = (past.x, past.tau) if starting else (x, tau)
-        used = 1 if s == 0 and how.prediction != "v" else self.predictor
+            origin, begin = (past.x, past.tau) if starting and not last else (x, tau)
+        used = 1 if last else self.predictor
         on_x, weights = how.weights(begin, s, at[:used])
         ahead, fresh, std = advance(origin, on_x, weights, values), None, how.fresh(tau, s) if how.noise else 0.0
         if std > 0:

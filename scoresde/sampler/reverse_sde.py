@@ -140,15 +140,20 @@ class TorchSDE(Sampler):
             raise ValueError("TorchSDE needs a finite start in log-SNR, got an infinite tau; use a clipped clock.")
         law = _ReverseSDE(path, x.shape)
         flat = x.reshape(len(x), -1)
-        times = torch.tensor([first, last], dtype=t.wide(x.device), device=x.device)
-        step = (last - first) / self.steps * (1 + 1e-12)  # rounding must not add a sliver of a step
-        paths = _brownian(path, flat, *times.tolist())  # in float32 the ends are rounded
-        with torch.no_grad():
-            end = torchsde.sdeint(law, flat, times, bm=paths, method=self.method, dt=step)
-        assert isinstance(end, Tensor)
-        if path.observe is not None:
-            path.observe(self.steps, self.steps, path.sde.tau_min, end[-1].reshape(x.shape))
-        return end[-1].reshape(x.shape), path.sde.tau_min
+        places = [first + (last - first) * i / self.steps for i in range(self.steps)] + [last]
+        times = torch.tensor(places, dtype=t.wide(x.device), device=x.device)
+        paths = _brownian(path, flat, *times[[0, -1]].tolist())  # in float32 the ends are rounded
+        for i in range(self.steps):
+            # a step for itself, so that it can be told of; longer than its interval, at whose end torchsde cuts it
+            dt = 2.0 * (last - first) / self.steps
+            with torch.no_grad():
+                ends = torchsde.sdeint(law, flat, times[i : i + 2], bm=paths, method=self.method, dt=dt)
+            assert isinstance(ends, Tensor)
+            flat = ends[-1]
+            if path.observe is not None:
+                tau = path.sde.tau_min if i + 1 == self.steps else float(ou.tau_from_log_snr(places[i + 1]))
+                path.observe(i + 1, self.steps, tau, flat.reshape(x.shape))
+        return flat.reshape(x.shape), path.sde.tau_min
 
 
 class _ReverseSDE(torch.nn.Module):

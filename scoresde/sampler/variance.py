@@ -20,7 +20,7 @@ from torch import Tensor
 from scoresde import _tensor as t
 from scoresde import ou
 from scoresde._tensor import Noise
-from scoresde.model import Model, evaluating
+from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 
 __all__ = ["OptimalVariance", "optimal_variance"]
 
@@ -95,7 +95,8 @@ def optimal_variance(
     at all points, with $\|\varepsilon\|^2/d$, whose mean is 1, as control variate.
 
     Args:
-        model: Evaluated in eval mode, without gradients, ``2 * points`` calls per batch.
+        model: Evaluated in eval mode, without gradients, ``2 * points`` calls per batch. Where it errs by more than an
+            answer of 0 would, its share is taken as 1.
         x0: Data in model units, ``(n, *D)``, or samples of the model. A few thousand elements are enough.
         points: How many times, even in log-SNR from ``tau_min`` to the end of the clock (at most to log-SNR = -14).
         generator: Source of the noise; default torch's global one.
@@ -106,9 +107,16 @@ def optimal_variance(
         What ``DDPM(rev_var=…)`` takes; `scoresde.spec` writes it as text.
 
     Raises:
-        ValueError: If ``x0`` is empty or not finite, ``points`` or ``batch_size`` is no positive integer, or the model
-            returns numbers that are not finite.
+        TypeError: If the model is none, ``x0`` is not floating, or a keyword is neither an option nor read by the
+            network.
+        ValueError: If ``x0`` is empty or not finite, ``points`` or ``batch_size`` is no positive integer, the
+            conditioning does not fit, or the model returns numbers that are not finite.
     """
+    check_model(model)
+    refuse_unknown(optimal_variance, model, cond)
+    if not x0.is_floating_point():
+        raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first (Description.to_model).")
+    check_per_sample(cond, len(x0))
     for name, value in {"points": points, "batch_size": 1 if batch_size is None else batch_size}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")

@@ -186,6 +186,10 @@ class KnotMoments(_ByMoments):
     memory: int = 10
     even: float = 0.001
 
+    def __post_init__(self) -> None:
+        t.check_kind("knots", self.knots, Knots)
+        super().__post_init__()
+
     @property
     def chain(self) -> Knots:
         """The knots."""

@@ -91,6 +91,10 @@ class Importance(Tabulated):
     even: float = 0.0
     bins: int = 256
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        t.check_kind("weighting", self.weighting, Weighting)
+
     def density(self, m: Marginal) -> Scalar:
         """λ."""
         return self.weighting(m)

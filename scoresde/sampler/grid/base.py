@@ -38,19 +38,19 @@ class Grid(ABC):
                 f"a start must lie in (tau_min, tau_max] = ({sde.tau_min:g}, {sde.tau_max:g}], got {first!r}."
             )
         times = self.place(sde, steps, first)
+        if len(times) != steps + 1:
+            raise ValueError(f"{self} has {len(times) - 1} steps, but {steps} were asked for; make them agree.")
         for i, (tau, s) in enumerate(zip(times, times[1:])):
             if not (tau > s >= 0 and math.isfinite(s)):
                 raise ValueError(
                     f"a grid must fall strictly and stay at or above 0, but {self} gives {tau!r} then {s!r} at step "
                     f"{i + 1} of {steps}; use fewer steps, another grid, or a clock with a finite end."
                 )
-        if abs(times[0] - first) > 1e-6 * first:
+        if not math.isclose(times[0], first, rel_tol=1e-6):  # which two infinities are
             raise ValueError(
                 f"a grid must begin where sampling starts, at tau = {first!r}, but {self} begins at {times[0]!r}; "
                 f"pass start={times[0]!r}."
             )
-        if len(times) != steps + 1:
-            raise ValueError(f"{self} has {len(times) - 1} steps, but {steps} were asked for; make them agree.")
         return times
 
 
@@ -63,6 +63,10 @@ class Custom(Grid):
     """
 
     taus: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.taus) < 2:
+            raise ValueError(f"taus must be two times or more, a start and an end, got {self.taus!r}.")
 
     def place(self, sde: SDE, steps: int, start: float) -> list[float]:
         """The times as given, however many steps were asked for (`times` refuses a disagreement)."""

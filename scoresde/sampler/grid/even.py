@@ -91,12 +91,18 @@ class BothEnds(Grid):
     def place(self, sde: SDE, steps: int, start: float) -> list[float]:
         """See the class; the coordinate is inverted by Newton's method from a table."""
         low, high, root = ou.angle(sde.tau_min), ou.angle(start), 1.0 / self.power
-        table = np.linspace(low**root, high**root, _TABLE) ** self.power
+        end = 0.5 * math.pi + self.slack
+        # even in both parts of the coordinate, so that every place has near neighbours; the ends are met exactly
+        near, far = (
+            np.linspace(low**root, high**root, _TABLE) ** self.power,
+            end - np.geomspace(end - low, end - high, _TABLE),
+        )
+        table = np.sort(np.concatenate([near, far.clip(low, high)]))
         known = self._coordinate(table)
         wanted = known[-1] + (known[0] - known[-1]) * np.arange(1, steps) / steps
         phi = np.interp(wanted, known, table)
         for _ in range(_NEWTON):
-            slope = root * phi ** (root - 1.0) + self.pull / (0.5 * math.pi + self.slack - phi)
+            slope = root * phi ** (root - 1.0) + self.pull / (end - phi)
             phi = phi - (self._coordinate(phi) - wanted) / slope
         return [start, *map(ou.tau_from_angle, phi.tolist()), sde.tau_min]
 
