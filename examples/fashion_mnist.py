@@ -200,7 +200,7 @@ def draw(found: dict[str, Any], shown: dict[str, Tensor], about: Description, ou
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Updates; 8000 take an hour and a half on one core.")] = 8_000,
+    steps: Annotated[int, typer.Option(help="Updates; 11 000 take an hour and a half on two cores.")] = 11_000,
     test: Annotated[
         int, typer.Option(help="Test pictures that the bounds score; 0 keeps what was found before.")
     ] = 5000,

@@ -37,4 +37,4 @@ def test_the_shipped_network_bounds_test_pictures_as_its_page_says() -> None:
         model, levels, decoder=Kernel(), evaluations=8, profile=profile, generator=generator, batch_size=16
     )
     assert bound.mean_stderr < 0.3
-    assert bound.mean == pytest.approx(2.84, abs=3 * bound.mean_stderr)
+    assert bound.mean == pytest.approx(2.81, abs=3 * bound.mean_stderr)
