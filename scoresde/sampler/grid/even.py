@@ -16,7 +16,7 @@ from scoresde.sde import SDE
 
 __all__ = ["BothEnds", "Karras", "PowerU", "UniformAngle", "UniformLogSNR", "UniformTau", "UniformU"]
 
-_TABLE, _NEWTON = 65, 4
+_TABLE, _NEWTON = 33, 4
 
 
 def _even(
@@ -93,10 +93,8 @@ class BothEnds(Grid):
         low, high, root = ou.angle(sde.tau_min), ou.angle(start), 1.0 / self.power
         end = 0.5 * math.pi + self.slack
         # even in both parts of the coordinate, so that every place has near neighbours; the ends are met exactly
-        near, far = (
-            np.linspace(low**root, high**root, _TABLE) ** self.power,
-            end - np.geomspace(end - low, end - high, _TABLE),
-        )
+        near = np.linspace(low**root, high**root, _TABLE) ** self.power
+        far = end - np.exp(np.linspace(math.log(end - low), math.log(end - high), _TABLE))
         table = np.sort(np.concatenate([near, far.clip(low, high)]))
         known = self._coordinate(table)
         wanted = known[-1] + (known[0] - known[-1]) * np.arange(1, steps) / steps
