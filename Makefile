@@ -94,6 +94,7 @@ bench: $(VENV)/.bench  ## the benchmarks, one process
 wheel: $(VENV)/.run  ## build dist/scoresde-*.whl
 	$(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps -w dist .
 
-clean:  ## remove .venv and everything that the commands above wrote
-	rm -rf $(VENV) build dist site runs .pytest_cache .ruff_cache .import_linter_cache
+clean:  ## remove .venv and what the commands above wrote; other runs stay
+	rm -rf $(VENV) build dist site $(DEMO_OUT) runs/examples runs/fashion-mnist/quick runs/benchmarks .pytest_cache .ruff_cache .import_linter_cache
 	find scoresde tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rmdir runs/fashion-mnist runs 2>/dev/null || true

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import math
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +216,86 @@ def test_what_a_run_held_out_is_what_is_scored_and_what_is_said_comes_before(tmp
     assert "says what was held out, and cannot be read; restore it, or take it away" in words(refused)
 
 
+SMALL = ("--network", NET, "--steps", 1, "--batch-size", 4, "--watch-every", 0, "-q")
+
+
+def test_what_was_held_out_is_not_looked_for_in_data_that_have_changed(tmp_path: Path) -> None:
+    file, out = tmp_path / "x.npy", tmp_path / "run"
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    np.save(file, x)
+    assert run("train", "--data", file, *SMALL, "--out", out).exit_code == 0
+    scored = ("likelihood", out, "--nodes", 8, "-q")
+    none = run(*scored, "--test-fraction", 0)
+    assert none.exit_code == 2
+    assert "there must be events to score, the test part of x has none" in words(none)
+    assert "x, test part, 3 of 4 events" in words(run(*scored, "--limit", 3))
+    assert "x, test part, 4 of 4 events" in words(run(*scored, "--data", file))
+    np.save(file, x[::-1])
+    for part in ((), ("--part", "test"), ("--part", "train")):
+        refused = run(*scored, *part)
+        assert refused.exit_code == 2
+        assert f"{file} holds other events than it was trained on, or in another order" in words(refused)
+        assert "by --part all, or name others by --data" in words(refused)
+    for said, told in (
+        (("--part", "all"), "train and test part, 20 of 20 events"),
+        (("--data", file), "train and test part, 20 of 20 events"),
+        (("--data", file, "--part", "train"), "train part, 16 of 16 events"),
+        (("--data", file, "--test-fraction", "0.5"), "test part, 10 of 10 events"),
+        (("--split-seed", 1), "test part, 4 of 4 events"),
+    ):
+        assert told in words(run(*scored, *said))
+
+
+def test_data_of_ones_own_are_scored_whole_and_each_as_it_would_be_in_its_part(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", train=x[:15], test=x[15:])
+    out, values = tmp_path / "run", tmp_path / "values.csv"
+    assert run("train", "--data", "ring", *SMALL, "--out", out).exit_code == 0
+    found = {}
+    for name, said in (
+        ("own", ()),
+        ("all", ("--part", "all")),
+        ("train", ("--part", "train")),
+        ("test", ("--part", "test")),
+    ):
+        result = run("likelihood", out, "--data", tmp_path / "x.npz", *said, "--nodes", 8, "--out", values, "-q")
+        assert result.exit_code == 0, result.output
+        found[name] = [float(row["nats"]) for row in lines(values)]
+    assert found["own"] == found["all"]
+    np.testing.assert_allclose(found["all"], found["train"] + found["test"], atol=1e-6)
+    assert len(found["test"]) == 5
+
+
+def test_a_run_finds_its_data_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(20, 2)))
+    assert run("train", "--data", "x.npy", *SMALL, "--out", "run").exit_code == 0
+    assert run("train", "--data", "ring", *SMALL, "--out", "ring").exit_code == 0
+    assert json.loads(Path("ring/config.json").read_text())["about"]["data"] == "ring"
+    monkeypatch.chdir(tmp_path / "other")
+    for words_of in (
+        ("likelihood", "../run", "--nodes", 8, "-q"),
+        ("train", "--config", "../run", "--out", "again", "-q"),
+    ):
+        result = run(*words_of)
+        assert result.exit_code == 0, words(result)
+    assert json.loads(Path("again/config.json").read_text())["about"]["data"] == str(tmp_path / "x.npy")
+
+
+def test_what_a_run_held_out_is_not_guessed_where_it_is_not_recorded(tmp_path: Path) -> None:
+    data = scoresde.load_data("ring", n=50)
+    model = scoresde.ScoreModel(scoresde.MLP((2,), width=8, depth=1), scoresde.VPSDE(), data=data.description)
+    scoresde.train(model, data, scoresde.Training(steps=1, batch_size=4), run_dir=tmp_path)
+    common = ("likelihood", tmp_path, "--nodes", 8, "-q")
+    refused = run(*common)
+    assert refused.exit_code == 2
+    assert "does not say where its data came from; name data by --data" in words(refused)
+    own = ("--data", "ring", "--read", "n=50")
+    assert "ring, test part, 10 of 10 events" in words(run(*common, *own))
+    assert "train and test part, 50 of 50 events" in words(run(*common, *own, "--split-seed", 1))
+
+
 @pytest.mark.parametrize("text", ["MLP", "MLP()", "MLP ( )", "MLP( width=8)", "MLP(event_shape=(2,))"])
 def test_a_shape_that_is_left_out_is_that_of_the_data(text: str) -> None:
     assert parse_network(text, (2,)).event_shape == (2,)
@@ -234,6 +316,9 @@ def test_a_shape_that_is_left_out_is_that_of_the_data(text: str) -> None:
         (["--bound", "--evaluations", "12"], "must be a positive multiple of 8"),
         (["--limit", "0"], "--limit"),
         (["--part", "tset"], "did you mean test?"),
+        (["--part", "all", "--test-fraction", "0.5"], "--part all leaves nothing out, got --test-fraction 0.5"),
+        (["--steps", "7", "--evaluations", "16"], "--steps and --evaluations say how bounds are made"),
+        (["--out", "s.npz"], "--out must end in .csv, got s.npz"),
         (["--plot", "h.pdf"], "--plot must end in .png, got h.pdf"),
         (["--data", "{above}"], "data must lie in [0, 17)"),
         (["--data", "{floats}"], "say --bins 17"),
@@ -426,6 +511,14 @@ def test_the_users_own_files_are_data_too(tmp_path: Path) -> None:
         (["sample", "nowhere"], "there must be a checkpoint at nowhere"),
         (["sample", "nowhere", "--out", "x.jpg"], "must end in .png or .npz, got x.jpg"),
         (["sample", "nowhere", "--trajectory", "--out", "x.png"], "--trajectory is written as .npz"),
+        (["sample", "nowhere", "-n", "9", "--seeds", "0-3"], "--seeds says how many samples there are"),
+        (["sample", "nowhere", "--seeds", "0-3", "--seed", "5"], "got --seed too; leave it out"),
+        (["sample", "nowhere", "--number=-3"], "--number"),
+        (["sample", "nowhere", "--batch-size", "0"], "--batch-size"),
+        (["train", "--data", "ring", "--out", "x", "--watch-every=-1"], "--watch-every"),
+        (["train", "--data", "ring", "--out", "x", "--save-every", "0"], "--save-every"),
+        (["info", "nowhere", "--weightings"], "--weightings is a table of the package's own, got nowhere too"),
+        (["calibrate", "nowhere", "--noises", "0"], "--noises"),
         (["calibrate", "nowhere"], "there must be a checkpoint at nowhere"),
         (["calibrate", "nowhere", "--sampler", "Adam()"], "did you mean Adams?"),
         (["compare", "--data", "ring", "--out", "x", "--seeds", "0"], "--seeds must be at least 1, got 0"),
@@ -615,6 +708,116 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path):
         shown = run(command, str(tmp_path / "no checkpoint"), "--out", str(tmp_path / "file" / f"values.{ending}"))
         assert shown.exit_code == 1
         assert "needs a folder to write to" in " ".join(shown.output.split())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody may write")
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    for command, option, name in (("sample", "--out", "x.npz"), ("likelihood", "--plot", "x.png")):
+        shown = run(command, tmp_path / "no checkpoint", option, f"/proc/self/{name}")
+        assert shown.exit_code == 1
+        assert f"{option} needs a folder to write to, /proc/self is none" in words(shown)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "writer"),
+    [
+        (("sample", "-n", 2, "--sampler", "DDIM(steps=2)"), "x.npz", "numpy.savez_compressed"),
+        (("sample", "-n", 2, "--sampler", "DDIM(steps=2)"), "x.png", "scoresde.report.save_picture"),
+        (("likelihood", "--limit", 2, "--nodes", 8), "x.csv", "csv.writer"),
+        (("likelihood", "--limit", 2, "--nodes", 8), "x.png", "scoresde.report.save_histogram"),
+    ],
+)
+def test_an_output_that_cannot_be_finished_leaves_the_earlier_one(
+    command: tuple, name: str, writer: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(place: object, *_: object, **__: object) -> None:
+        if isinstance(place, Path):
+            place.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / name
+    out.write_text("earlier")
+    monkeypatch.setattr(writer, full)
+    option = "--plot" if command[0] == "likelihood" and name == "x.png" else "--out"
+    failed = run(command[0], digits, *command[1:], option, out, "-q")
+    assert failed.exit_code == 1
+    assert f"{out} must be writable, got: {os.strerror(errno.ENOSPC)}; free or choose another place" in words(failed)
+    assert out.read_text() == "earlier"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EACCES, os.strerror(errno.EACCES), "x.npy"), "got: Permission denied: 'x.npy'; check its path"),
+        (OSError(errno.ENOSPC, "a place must be writable, got: [Errno 28] full; free it."), "error: a place must be"),
+    ],
+)
+def test_the_systems_errors_are_sentences_too(error: OSError, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(typer.Exit):
+        shown(command)()
+    text = " ".join(capsys.readouterr().err.split())
+    assert said in text
+    assert "Errno" not in text
+
+
+def test_a_comparison_is_told_its_own_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    def compare() -> None:
+        raise ValueError("it has lr = 1. Use those, or begin anew in another run_dir.")
+
+    with pytest.raises(typer.Exit):
+        shown(compare)()
+    assert "Use those, or train anew by --fresh, or in another --out." in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_may_be_done_next_is_quoted_for_the_shell(tmp_path: Path) -> None:
+    out = tmp_path / "a b"
+    trained = run("train", "--data", "ring", *SMALL, "--out", out)
+    assert f"next: scoresde sample '{out}' --out samples.npz" in words(trained)
+    drawn = run("sample", out, "-n", 2, "--sampler", "DDIM(steps=2)", "-q")
+    assert "2 samples drawn and not kept; to keep them add --out samples.npz" in words(drawn)
+    assert "scoresde sample" not in words(drawn)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [sys.executable, "-m", "scoresde", "info", "--weightings"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+        text=True,
+    )
+    os.close(write)
+    assert ended.stderr == ""
+
+
+def test_letters_that_a_terminal_does_not_know_are_no_error() -> None:
+    program = [sys.executable, "-m", "scoresde"]
+    for words_of in (("train", "--help"), ("info", "--weightings")):
+        ended = subprocess.run(
+            [*program, *words_of], capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "latin-1"}
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert b"?" in ended.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_clean_leaves_the_users_runs(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[1] / "Makefile", tmp_path)
+    folders = ("scoresde", "tests", "examples", "docs", "runs/demo", "runs/examples", "runs/mine")
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine"]
+    (tmp_path / "runs" / "mine").rmdir()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_with_lengths_draws_from_an_average_of_any_length(tmp_path: Path) -> None:

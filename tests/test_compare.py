@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from scoresde import compare as comparing
 from scoresde import metrics
-from scoresde.compare import Bounds, Comparison, Recipe, Scoring, Yardstick, brief, compare, read, recipe_for
+from scoresde.cli import app
+from scoresde.cli.compare import planned
+from scoresde.compare import Bounds, Comparison, Recipe, Scoring, Yardstick, brief, compare, read, recipe_for, shorter
+from scoresde.compare import examine as examining
 from scoresde.compare.bounds import decoding_time
 from scoresde.compare.likelihood import Scored
 from scoresde.compare.measure import METRICS, comparable, gaussian_fit
 from scoresde.compare.pictures import film
+from scoresde.compare.record import computer, cores, slug
 from scoresde.compare.references import references
 from scoresde.compare.score import score
 from scoresde.data import Data, Description, load
@@ -29,7 +40,7 @@ from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama
 from scoresde.schedule import Cosine, Linear
 from scoresde.sde import VPSDE
 from scoresde.training import train
-from scoresde.weighting import ELBO, MinSNR, Simple
+from scoresde.weighting import ELBO, SNR, MinSNR, Simple
 
 DIGITS_PLAN = Comparison(
     samplers=(DDPM(steps=6), DDIM(steps=4)),
@@ -65,7 +76,8 @@ def ring() -> Data:
 @pytest.fixture(scope="module")
 def digits_folder(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("digits")
-    compare(digits, small(digits), DIGITS_PLAN, out=out, command="scoresde compare --data digits")
+    about = {"data": "digits", "split_seed": None}
+    compare(digits, small(digits), DIGITS_PLAN, out=out, command="scoresde compare --data digits", about=about)
     return out
 
 
@@ -134,8 +146,24 @@ def test_results_say_how_they_were_made(digits_folder: Path) -> None:
         assert (digits_folder / run["checkpoint"] / "state.json").is_file()
         assert run["likelihood"]["unit"] == "bits/dim"
         assert run["likelihood"]["events"] == 4
+        assert run["likelihood"]["law"] == "Uniform()"
         names = ["continuous, dequantised", "continuous, decoder", "discrete, 4 steps", "discrete, 12 steps"]
         assert [bound["name"] for bound in run["bounds"]] == names
+
+
+def test_results_and_models_say_where_the_data_came_from(digits_folder: Path) -> None:
+    said = read(digits_folder).said
+    assert said["data"]["about"] == {"data": "digits", "split_seed": None}
+    for run in said["runs"]:
+        config = json.loads((digits_folder / "models" / run["name"] / "config.json").read_text())
+        assert config["about"] == said["data"]["about"]
+
+
+def test_references_are_scored_on_the_events_that_models_are(digits: Data, digits_folder: Path) -> None:
+    said = read(digits_folder).said
+    assert {mark["events"] for mark in said["references"]} == {4} == {said["runs"][0]["likelihood"]["events"]}
+    assert said["references"] == references(digits, 4)
+    assert references(digits, None)[0]["events"] == 360
 
 
 class Silent(torch.nn.Module):
@@ -294,6 +322,7 @@ def test_a_second_run_trains_nothing_and_finds_the_same(digits: Data, digits_fol
     compare(digits, small(digits), DIGITS_PLAN, out=digits_folder, command="scoresde compare --data digits")
     after = read(digits_folder)
     for old, new in zip(before.said["runs"], after.said["runs"], strict=True):
+        assert old["train_seconds"] == new["train_seconds"]
         assert old["likelihood"] == new["likelihood"]
         assert old["bounds"] == new["bounds"]
         assert old["error_by_noise"] == new["error_by_noise"]
@@ -301,6 +330,115 @@ def test_a_second_run_trains_nothing_and_finds_the_same(digits: Data, digits_fol
     assert all(np.array_equal(before.arrays[name], after.arrays[name]) for name in before.arrays)
     kept = {p: p.stat().st_mtime_ns for p in digits_folder.glob("models/*/checkpoint-*") if p in newest}
     assert kept.items() <= newest.items()
+
+
+def test_an_interrupted_training_keeps_its_seconds_and_sampling_takes_the_batch_size_of_scoring(
+    ring: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(RING_PLAN, seeds=(0,), scoring=Scoring(tol=1.0, limit=8, batch_size=32))
+    clock, heard, sizes = tmp_path / "models" / "elbo-seed0" / "seconds.json", [], []
+
+    def stop(text: str) -> None:
+        heard.append(text)
+        if "step 4 of 8" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(ring, small(ring), plan, out=tmp_path, say=stop)
+    before = json.loads(clock.read_text())
+    sample = examining.sample
+    monkeypatch.setattr(examining, "sample", lambda *a, **k: sizes.append(k["batch_size"]) or sample(*a, **k))
+    compare(ring, small(ring), plan, out=tmp_path, say=lambda text: None if "step 4" in text else heard.append(text))
+    assert read(tmp_path).said["runs"][0]["train_seconds"] > before > 0
+    assert sizes == [32, 32]
+    assert any(text.endswith("by the probability-flow ODE") for text in heard)
+
+
+def test_fresh_removes_models_only_when_all_is_checked(ring: Data, tmp_path: Path) -> None:
+    plan, old = replace(RING_PLAN, seeds=(0,)), tmp_path / "models" / "elbo-seed0" / "checkpoint-000001" / "mine"
+    old.mkdir(parents=True)
+    with pytest.raises(ValueError, match="n must lie in 5 … 80"):
+        compare(ring, small(ring, steps=1), replace(plan, n=81), out=tmp_path, fresh=True)
+    assert old.is_dir()
+    compare(ring, small(ring, steps=1), plan, out=tmp_path, fresh=True)
+    assert not old.exists()
+
+
+TWO_MODELS = """
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from scoresde.compare import Comparison, Recipe, compare, recipe_for
+from scoresde.data import load
+from scoresde.nn import MLP
+
+out = Path(sys.argv[1])
+
+
+def note(text):
+    (out / "workers").mkdir(exist_ok=True)
+    (out / "workers" / str(os.getpid())).touch()
+
+
+if __name__ == "__main__":
+    ring = load("ring", n=400)
+    recipe = recipe_for(ring.description)
+    settings = replace(recipe.training, steps=10**5, batch_size=16)
+    recipe = replace(recipe, network=MLP((2,), width=16, depth=1), training=settings)
+    compare(ring, recipe, Comparison(n=60), out=out, workers=2, say=note)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat")
+        return not status.is_file() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def until(true: Callable[[], bool], seconds: float = 120.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.1)
+    return true()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_began_them_and_save_first(number: int, tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO_MODELS)
+    command = [sys.executable, str(script), str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = [tmp_path / "models" / name / "metrics.jsonl" for name in ("elbo-seed0", "simple-seed0")]
+    try:
+        assert until(lambda: all(path.is_file() and path.stat().st_size for path in metrics))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        workers = [int(path.name) for path in (tmp_path / "workers").iterdir() if int(path.name) != process.pid]
+        assert len(workers) == 2
+        assert until(lambda: not any(map(alive, workers)), 60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == (143 if number == signal.SIGTERM else -number)
+    assert "Process Spawn" not in said
+    for path in metrics:
+        saved = json.loads((max(path.parent.glob("checkpoint-*")) / "state.json").read_text())["meta"]["step"]
+        assert saved >= json.loads(path.read_text().splitlines()[-1])["step"]
+
+
+@pytest.mark.slow
+def test_a_model_that_fails_ends_the_others_at_once(ring: Data, tmp_path: Path) -> None:
+    both = replace(RING_PLAN, weightings=(ELBO(), Simple()), seeds=(0,))
+    compare(ring, small(ring, steps=1), replace(both, weightings=(Simple(),)), out=tmp_path)
+    with pytest.raises(ValueError, match="steps = 1, asked for is 1000000"):
+        compare(ring, small(ring, steps=10**6), both, out=tmp_path, workers=2)
 
 
 @pytest.mark.slow
@@ -330,6 +468,52 @@ def test_forget_removes_models_and_nothing_else(tmp_path: Path) -> None:
     comparing.forget(tmp_path)
     left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")}
     assert left == {"models", "models/mine", "models/notes-seed1", "results.json"}
+
+
+def test_settings_that_differ_have_names_that_differ_or_are_refused() -> None:
+    assert slug(SNR(power=-0.5)) == "snr-power-minus-0-5"
+    assert slug(SNR(power=0.5)) == "snr-power-0-5"
+    assert slug(ODE(method="dopri5", rtol=1e-6)) == "ode-method-dopri5-rtol-1e-06"
+    with pytest.raises(ValueError, match="weightings must differ in letters or digits"):
+        Comparison(weightings=(SNR(power=1e16), SNR(power=1e-16)))
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
+    assert (cores(), cores(2), cores(4)) == (3, 1, 1)
+    assert computer(workers=3)["cores"] == 3
+
+
+def test_what_is_asked_for_wins_over_quick() -> None:
+    quick = shorter(recipe_for(Description("plane", (2,))), Comparison())[1]
+    plan = planned(quick, None, ["DDPM(steps=3)"], 1, 30, 7, None, False)
+    assert (plan.n, plan.scoring.limit, plan.scoring.bounds, plan.samplers) == (30, 7, None, (DDPM(steps=3),))
+    plan = planned(quick, None, None, 1, None, None, None, True)
+    assert (plan.n, plan.scoring, plan.samplers) == (None, quick.scoring, quick.samplers)
+
+
+def test_a_quick_comparison_of_few_data_goes_through_and_its_models_know_what_was_held_out(tmp_path: Path) -> None:
+    events = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    np.save(tmp_path / "few.npy", events)
+    data = ["--data", str(tmp_path / "few.npy"), "--split-seed", "3", "--test-fraction", "0.3"]
+    options = ["--weighting", "Simple()", "--sampler", "DDIM(steps=2)", "--no-bounds", "--steps", "70", "-q"]
+    runner, out = CliRunner(), tmp_path / "out"
+    result = runner.invoke(app, ["compare", *data, *options, "--quick", "--network", "MLP(width=8)", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    said = read(out).said
+    assert (said["n"], said["runs"][0]["steps"], said["runs"][0]["likelihood"]["events"]) == (30, 70, 24)
+    about = json.loads((out / "models" / "simple-seed0" / "config.json").read_text())["about"]
+    assert (about["data"], about["split_seed"], about["test_fraction"]) == (str(tmp_path / "few.npy"), 3, 0.3)
+    scored = runner.invoke(app, ["likelihood", str(out / "models" / "simple-seed0"), "-q"])
+    assert scored.exit_code == 0, scored.output
+    assert "30 events" in scored.output
+
+
+def test_no_events_are_no_score() -> None:
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        Scoring(limit=0)
+    result = CliRunner().invoke(app, ["compare", "--data", "ring", "--out", "x", "--limit", "0"])
+    assert result.exit_code == 2
 
 
 def test_points_in_the_plane_bring_trajectories_and_a_density(ring_folder: Path) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from scoresde.cli.compare import _table
+from scoresde.compare.record import whole
 from scoresde.compare.record import write as record
 from scoresde.data import Description
-from scoresde.report import picture, save_histogram, save_picture, write
-from scoresde.report.bounds import Line, in_words
+from scoresde.report import charts, ink, picture, save_histogram, save_picture, write
+from scoresde.report.bounds import Line, in_words, lines
 from scoresde.report.histogram import histogram
 from scoresde.report.numbers import Number, duration, mean
 from scoresde.report.story import tell
@@ -240,8 +243,8 @@ def test_bounds_stand_beside_the_ode_with_what_sets_them_apart(page: Path) -> No
 
 def test_which_side_bounds_lie_on_is_what_all_models_agree_on() -> None:
     def line(weighting: str, name: str, over: float) -> Line:
-        none = Number(None)
-        return Line(weighting, name, "", Number(2.0), none, none, Number(over, 0.01), none)
+        none, of = Number(None), Number(over, 0.01)
+        return Line(weighting, name, "", Number(2.0), none, none, of, none, (of,))
 
     up, down = {"up": (0.03, 0.05), "also up": (0.021, 0.1)}, {"down": (-0.03, -0.1)}
     sides = up | down | {"near": (0.019, 0.03), "apart": (-0.1, 0.1)}
@@ -254,7 +257,123 @@ def test_which_side_bounds_lie_on_is_what_all_models_agree_on() -> None:
     assert in_words(table, False).startswith("“down” lies below")
 
 
+def test_a_bound_lies_above_only_if_it_does_in_each_run_by_twice_the_runs_own_error() -> None:
+    def of(overs: list[float]) -> str:
+        runs = said([1, 8, 8], 17, seeds=len(overs))["runs"][::2]
+        for run, over in zip(runs, overs, strict=True):
+            run["bounds"][0]["over_ode"] = entry(over, 0.01)
+        return in_words(lines("ELBO()", runs), True)
+
+    assert "“continuous” lies above" in of([0.5, 0.021])  # though the runs differ by more than their mean
+    assert "“continuous” and “discrete, 7 steps” are neither" in of([0.5, 0.019])
+
+
+def test_an_unknown_likelihood_is_neither_drawn_nor_the_best(tmp_path: Path) -> None:
+    results = said([2], None)
+    results["runs"][0]["likelihood"] |= {"value": None, "stderr": None, "probe_stderr": None, "events": 0}
+    for bound in results["runs"][0]["bounds"]:
+        bound |= {"value": None, "stderr": None, "over_ode": entry(0.0, None) | {"value": None}}
+    results["runs"][0]["error_by_noise"]["error"][0] = None
+    results["runs"][0]["samples"][0]["ratio"] = {"value": None, "stderr": None}
+    results["references"][0] |= {"value": None, "stderr": None}
+    story = tell(results)
+    assert story.best.weighting == "Simple()"
+    with ink.style("likelihoods"):
+        axes = charts.likelihoods(story).axes[0]
+        drawn = {round(float(x), 3) for line in axes.lines for x in np.asarray(line.get_xdata(), dtype=float)}
+        bounds = charts.bounds(story)
+    assert drawn == {2.158, 2.171, 2.184}
+    assert bounds is not None
+    assert [text.get_text() for text in bounds.legends[0].get_texts()] == ["Simple()"]
+    record(tmp_path, results, arrays(results))
+    assert '<td class="n">–</td>' in write(tmp_path).read_text()
+
+
+def test_of_several_runs_the_error_is_that_of_the_one_that_is_known() -> None:
+    assert mean([{"value": None, "stderr": 9.0}, {"value": 2.0, "stderr": 0.3}]) == Number(2.0, 0.3)
+
+
+def test_references_say_of_how_many_events_they_are(tmp_path: Path) -> None:
+    results = said([1, 8, 8], 17)
+    assert tell(results).references[0].events == results["n"]
+    results["references"][0]["events"] = 246
+    record(tmp_path, results, arrays(results))
+    assert '<td class="n">246</td>' in write(tmp_path).read_text()
+    assert "| 246 |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_page_names_the_law_of_dequantisation_and_what_the_network_saw(page: Path, tmp_path: Path) -> None:
+    results = said([1, 8, 8], 17)
+    results["training"] = "Training(steps=100, dequantize=False)"
+    for run in results["runs"]:
+        run["likelihood"]["law"] = "TruncatedNormal(std=0.1)"
+    record(tmp_path, results, arrays(results))
+    write(tmp_path)
+    for name in ("index.html", "report.md"):
+        own, other = ((folder / name).read_text() for folder in (tmp_path, page.parent))
+        assert "TruncatedNormal(std=0.1)" in own
+        assert "does not know where in its cell a level lies" not in own
+        assert "does not know where in its cell a level lies" in other
+        assert "niform dequantisation" not in own + other
+
+
+def test_names_keep_their_letters_and_cannot_break_a_table_of_markdown(tmp_path: Path) -> None:
+    text = json.dumps(said([1, 8, 8], 17)).replace("Simple()", "Mine(kind='a|b')").replace('"digits"', '"myDigits"')
+    record(tmp_path, json.loads(text), arrays(json.loads(text)))
+    assert "<h1>MyDigits:" in write(tmp_path).read_text()
+    shown = (tmp_path / "report.md").read_text()
+    assert shown.startswith("# MyDigits:")
+    assert shown.count("Mine(kind='a\\|b')") == 6
+    assert "| Mine(kind='a|b')" not in shown
+
+
+def test_the_summary_shows_every_name_and_number_at_80_columns(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    _table(page.parent)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for name in ("ELBO() DDPM(steps=10)", "Simple() ODE(method='dopri5')", "real against real", "Gaussian"):
+        assert name in shown
+    for number in ("1.05", "61.0", "2.430", "± 0.010", "−0.008 ± 0.006"):
+        assert number in shown
+
+
+def test_a_reference_of_unknown_likelihood_has_a_dash_in_the_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = said([1, 8, 8], 17)
+    results["references"][0] |= {"value": None, "stderr": None}
+    record(tmp_path, results, arrays(results))
+    _table(tmp_path)
+    assert re.search(r"own histogram +–", capsys.readouterr().out)
+
+
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.png"
+    save_picture(path, np.zeros((4, 8, 8)), None)
+    before = path.read_bytes()
+
+    def broken(self: object, aside: Path, **_: object) -> None:
+        aside.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Image.Image, "save", broken)
+    monkeypatch.setattr(Figure, "savefig", broken)
+    with pytest.raises(OSError, match="no space left"):
+        save_picture(path, np.ones((4, 8, 8)), None)
+    with pytest.raises(OSError, match="no space left"):
+        save_histogram(path, np.arange(5.0), "bits", {})
+    with pytest.raises(OSError, match="no space left"), whole(path) as aside:
+        broken(None, aside)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_results_without_bounds_make_a_page_without_them(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "bounds.png").write_bytes(b"of earlier results")
     results = json.loads((page.parent / "results.json").read_text())
     for each in results["runs"]:
         del each["bounds"], each["likelihood"]["draw_stderr"]

@@ -81,9 +81,46 @@ def test_the_config_says_all_that_the_run_was(tmp_path):
     assert config["versions"]["torch"] == torch.__version__
 
 
+def test_the_config_of_a_run_that_went_on_says_what_it_became_and_keeps_what_is_not_said_anew(tmp_path):
+    known = spec.known_classes(scoresde.training, scoresde.loss, scoresde.times, scoresde.weighting)
+    settings = replace(SETTINGS, steps=2, lr_end=1.0)
+    train(small(), levels(), settings, run_dir=tmp_path, about={"data": "levels"})
+    for about, kept in (({}, "levels"), ({"data": "others"}, "others")):
+        settings = replace(settings, steps=settings.steps + 2)
+        train(small(), levels(), settings, run_dir=tmp_path, resume=True, about=about)
+        config = json.loads((tmp_path / "config.json").read_text())
+        assert config["about"] == {"data": kept}
+        assert spec.parse(config["training"], known) == settings
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(ValueError, match="resumed with the settings and data it was begun with"):
+        train(small(), levels(), replace(settings, lr=1.0), run_dir=tmp_path, resume=True)
+    assert (tmp_path / "config.json").read_text() == before
+    (tmp_path / "config.json").unlink()
+    train(small(), levels(), settings, run_dir=tmp_path, resume=True)
+    assert json.loads((tmp_path / "config.json").read_text())["about"] == {}
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.json").write_text(before)
+    train(small(), levels(), settings, run_dir=tmp_path / "begun")
+    assert json.loads((tmp_path / "begun" / "config.json").read_text())["about"] == {}
+
+
 def command(*words: object) -> None:
     result = CliRunner().invoke(app, ["train", *map(str, words), "-q"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
+
+
+def test_a_run_goes_on_from_its_directory_alone_and_is_repeated_as_long_as_it_became(tmp_path):
+    net = ("--network", "MLP(width=8, depth=1)", "--batch-size", 8, "--lr-end", 1, "--watch-every", 0)
+    command("--data", "ring", "--out", tmp_path / "one", "--steps", 2, *net)
+    command("--resume", "--out", tmp_path / "one", "--steps", 4)
+    command("--config", tmp_path / "one", "--out", tmp_path / "two")
+    one, two = (checkpoint.load(tmp_path / name) for name in ("one", "two"))
+    assert one.meta["step"] == two.meta["step"] == 4
+    assert all(torch.equal(v, two.tensors["model"][k]) for k, v in one.tensors["model"].items())
+    words = ["train", "--resume", "--out", str(tmp_path / "one"), "--network", "MLP()"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "--resume without --data, says what the model is, got --network too" in " ".join(result.output.split())
 
 
 def test_a_run_is_repeated_from_its_config_to_the_last_bit(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import io
+import sys
 
 import typer
 
@@ -18,7 +20,7 @@ __all__ = ["app"]
 
 _HELP = """Diffusion models on one clock: train one, sample it in every way, score data, compare.
 
-A first run, about a minute each:
+A first run, a few minutes each:
 
     scoresde train --data digits --out runs/digits
 
@@ -53,7 +55,10 @@ def version(asked: bool) -> None:
 def main(
     show_version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Show the version."),
 ) -> None:
-    """What can be asked of the package as a whole."""
+    """What can be asked of the package as a whole; a letter that the terminal does not know is shown as a ``?``."""
+    del show_version  # whose callback has answered
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _help(doc: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -16,9 +17,13 @@ def calibrate(
     sampler: str = typer.Option(
         "Adams()", "--sampler", help='One that draws no noise, e.g. "Adams()", "UniPC()", "DDIM()".'
     ),
-    steps: int = typer.Option(None, "--steps", help="Of the sampler; default its own.", show_default=False),
-    noises: int = typer.Option(128, "--noises", help="Starts to fit to; as many more decide which grid is kept."),
-    iterations: int = typer.Option(20, "--iterations", help="Of the fit, at most; it ends when it stands still."),
+    steps: int = typer.Option(None, "--steps", min=1, help="Of the sampler; default its own.", show_default=False),
+    noises: int = typer.Option(
+        128, "--noises", min=1, help="Starts to fit to; as many more decide which grid is kept."
+    ),
+    iterations: int = typer.Option(
+        20, "--iterations", min=1, help="Of the fit, at most; it ends when it stands still."
+    ),
     seed: int = typer.Option(0, "--seed", help="Of the noises."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
     device: str = options.DEVICE,
@@ -65,4 +70,5 @@ def calibrate(
     )
     file = save_calibration(stored, found, raw=raw)
     kept = "no grid was better than its own" if found.sampler == found.original else "the fitted grid is kept"
-    show.done(f"{kept}, in {file}", f"scoresde sample {checkpoint} --sampler '{said}' --calibrated{' --raw' * raw}")
+    then = shlex.join(["scoresde", "sample", str(checkpoint), "--sampler", said, "--calibrated", *["--raw"] * raw])
+    show.done(f"{kept}, in {file}", then)

@@ -14,6 +14,7 @@ from scoresde.cli import options
 if TYPE_CHECKING:
     from scoresde.compare import Comparison
     from scoresde.report.bounds import Line
+    from scoresde.report.story import Row
 
 __all__ = ["compare"]
 
@@ -25,7 +26,7 @@ def compare(
     sampler: list[str] = typer.Option(None, "--sampler", help="Once for each; default the three walks and DDIM."),
     seeds: int = typer.Option(1, "--seeds", help="Training seeds; 3 tell a difference from chance."),
     n: int = typer.Option(None, "-n", "--number", help="Samples per sampler; default as many as are held out."),
-    limit: int = typer.Option(None, "--limit", help="Held-out events that are scored; default at most 1000."),
+    limit: int = typer.Option(None, "--limit", min=1, help="Held-out events that are scored; default at most 1000."),
     trace: str = typer.Option(None, "--trace", help='For likelihoods, e.g. "Hutchinson(probes=8)".'),
     bounds: bool = typer.Option(True, "--bounds/--no-bounds", help="Bounds beside the ODE's likelihood."),
     steps: int = typer.Option(None, "--steps", help="Updates of the weights, per model."),
@@ -43,7 +44,7 @@ def compare(
     workers: int = typer.Option(None, "--workers", help="Models side by side; default one per core, 1 on a GPU."),
     fresh: bool = typer.Option(False, "--fresh", help="Train anew, also what --out holds already."),
     quick: bool = typer.Option(
-        False, "--quick", help="Everything short, to see that it runs; the numbers mean little."
+        False, "--quick", help="All that is not asked for short, to see that it runs; the numbers mean little."
     ),
     device: str = options.DEVICE,
     quiet: bool = options.QUIET,
@@ -63,15 +64,17 @@ def compare(
         scoresde compare --data digits --sampler "DDPM(steps=100)" --sampler "DDIM(steps=20)" --out runs/short
     """
     from scoresde.cli import show
+    from scoresde.cli.config import columns_of, located, source
     from scoresde.cli.objects import chosen_device, load_data
     from scoresde.cli.recipes import chosen
+    from scoresde.compare import Comparison, shorter
     from scoresde.compare import compare as run
-    from scoresde.compare import forget, shorter
     from scoresde.report import write
 
     where = chosen_device(device)
-    loaded = load_data(data, bins, test_fraction, split_seed, read)
-    plan = planned(weighting, sampler, seeds, n, limit, trace, bounds)
+    said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
+    about = source({}, **said)
+    loaded = load_data(**about)
     recipe = chosen(
         loaded.description,
         network=network,
@@ -84,10 +87,11 @@ def compare(
         batch_size=batch_size,
         lr=lr,
     )
+    start = Comparison()
     if quick:
-        recipe, plan = shorter(recipe, plan, keep_samplers=bool(sampler))
-    if fresh:
-        forget(out)
+        short, start = shorter(recipe, start)
+        recipe = short if steps is None else recipe
+    plan = planned(start, weighting, sampler, seeds, n, limit, trace, bounds)
     show.settings({"data": show.about(loaded), **show.recipe(recipe), "out": str(out)})
     command = "scoresde " + shlex.join(sys.argv[1:]) if sys.argv[1:2] == ["compare"] else "scoresde compare"
     run(
@@ -96,6 +100,8 @@ def compare(
         plan,
         out=out,
         command=command,
+        about={**about, "data": located(data), **columns_of(loaded)},
+        fresh=fresh,
         device=where,
         workers=side_by_side(workers, where),
         progress=not quiet,
@@ -107,6 +113,7 @@ def compare(
 
 
 def planned(
+    plan: Comparison,
     weightings: list[str] | None,
     samplers: list[str] | None,
     seeds: int,
@@ -115,7 +122,7 @@ def planned(
     trace: str | None,
     bounds: bool,
 ) -> Comparison:
-    """What is compared: the default plan with what was asked for.
+    """What is compared: a plan with what was asked for.
 
     Raises:
         ValueError, TypeError: If a text is not what it should be, or there is no seed.
@@ -123,14 +130,13 @@ def planned(
     from dataclasses import replace
 
     from scoresde.cli.objects import parse
-    from scoresde.compare import Comparison
     from scoresde.likelihood import Trace
     from scoresde.sampler import Sampler
     from scoresde.weighting import Weighting
 
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}.")
-    plan = Comparison(seeds=tuple(range(seeds)), n=n)
+    plan = replace(plan, seeds=tuple(range(seeds)), n=n)
     if weightings:
         plan = replace(plan, weightings=tuple(parse(text, Weighting) for text in weightings))
     if samplers:
@@ -145,13 +151,13 @@ def planned(
 
 def side_by_side(asked: int | None, device: str | None) -> int:
     """How many models are examined at once: as asked, else one per core, and one on a GPU."""
-    import os
-
     import torch
+
+    from scoresde.compare.record import cores
 
     if asked is not None:
         return asked
-    return 1 if torch.cuda.is_available() and device != "cpu" else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() and device != "cpu" else cores()
 
 
 def _table(out: Path) -> None:
@@ -164,18 +170,23 @@ def _table(out: Path) -> None:
     lines = [
         (e.weighting, e.value.text(3), e.held_out.error_text(3), e.train_seconds.text(1)) for e in story.likelihoods
     ]
-    show.table(columns, [*lines, *((m["name"], f"{m['value']:.3f}", "", "") for m in story.said["references"])])
+    marks = [(mark.name, mark.value.text(3), mark.value.error_text(3), "") for mark in story.references]
+    show.table(columns, [*lines, *marks])
     if story.bounds:
         columns = ("bounds beside it", story.unit, "± events", "± draws", "bound − ODE")
         show.table(columns, [_bound(line) for line in story.bounds])
-    columns = ("samples", "weighting", "calls", "s", "× floor", "told apart, %")
+    columns = ("samples", "calls", "s", "× floor", "told apart, %")
     show.table(
         columns,
         [
-            (r.name, r.weighting or "", r.nfe.text(0), r.seconds.text(1), r.ratio.text(2), r.classifier.text(1, 100))
+            (_named(r), r.nfe.text(0), r.seconds.text(1), r.ratio.text(2), r.classifier.text(1, 100))
             for r in [*story.rows, *story.marks]
         ],
     )
+
+
+def _named(row: Row) -> str:
+    return row.name if row.weighting is None else f"{row.weighting} {row.name}"
 
 
 def _bound(line: Line) -> tuple[str, ...]:

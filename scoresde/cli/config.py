@@ -13,7 +13,7 @@ from scoresde.compare import Recipe
 from scoresde.data import Data
 from scoresde.training import Training
 
-__all__ = ["check_columns", "columns_of", "read_config", "recorded", "recorded_source", "source"]
+__all__ = ["check_columns", "columns_of", "located", "read_config", "recorded", "recorded_source", "source"]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -85,6 +85,14 @@ def source(recorded: Mapping[str, Any], **said: Any) -> dict[str, Any]:
         kept |= {"bins": None, "read": ()}
     read = [*kept.get("read", ()), *said.pop("read")]
     return {**said, **kept, **{name: value for name, value in said.items() if value is not None}, "read": read}
+
+
+def located(data: str) -> str:
+    """A source that is found again from every folder: a name as it is, a path from the root on."""
+    from scoresde.data.sources import SOURCES
+    from scoresde.data.toys import TOYS
+
+    return data if data in SOURCES or data in TOYS or data.startswith("hf:") else str(Path(data).absolute())
 
 
 def columns_of(data: Data) -> dict[str, Any]:

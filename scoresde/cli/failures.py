@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ _OPTIONS = {
     "run_dir": "--out",
     "raise max_nfe, or set strict=False": "raise --max-nfe, or leave --strict out",
 }
+_OWN = {"compare": {"begin anew in another run_dir": "train anew by --fresh, or in another --out"}}
 
 
 def shown(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,18 +44,29 @@ def shown(command: Callable[..., Any]) -> Callable[..., Any]:
             except KeyboardInterrupt:
                 _say("stopped", "stopped by you; what was saved is whole.")
                 raise typer.Exit(130) from None
+            except BrokenPipeError:  # who was to read has left, such as `head`; the interpreter must not write either
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(1) from None
             except (*_ASKED, *_WENT) as error:
                 if os.environ.get("SCORESDE_TRACEBACK"):
                     raise
-                _say("error", _in_options(str(error)) or type(error).__name__)
+                _say("error", _in_options(_sentence(error), command.__name__) or type(error).__name__)
                 raise typer.Exit(2 if isinstance(error, _ASKED) else 1) from None
 
     return safely
 
 
-def _in_options(text: str) -> str:
+def _sentence(error: BaseException) -> str:
+    """What an error says, without the system's numbers; the system's own names a file and no remedy."""
+    text = re.sub(r"\[(Errno|WinError) \d+\] ", "", str(error))
+    if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
+        return f"a file must be readable or writable, got: {text}; check its path, its rights and the space left."
+    return text
+
+
+def _in_options(text: str, command: str) -> str:
     """Remedies that name arguments of Python name the command's options instead."""
-    for argument, option in _OPTIONS.items():
+    for argument, option in {**_OWN.get(command, {}), **_OPTIONS}.items():
         text = text.replace(argument, option)
     return text
 

@@ -23,6 +23,8 @@ def info(
 
         scoresde info runs/digits
     """
+    if weightings and checkpoint is not None:
+        raise ValueError(f"--weightings is a table of the package's own, got {checkpoint} too; leave one of them out.")
     if weightings:
         from scoresde.weighting import table
 

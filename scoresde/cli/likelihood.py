@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from scoresde.cli import options
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scoresde.compare import Scoring
+    from scoresde.compare import Bounds, Scoring
     from scoresde.compare.score import Scores
     from scoresde.data import Description
     from scoresde.likelihood import Dequantization, Trace
@@ -32,7 +33,12 @@ def likelihood(
         help="Name or file; default: what the model was trained on, split and read as then.",
         show_default=False,
     ),
-    part: str = typer.Option("test", "--part", help="test or train."),
+    part: str = typer.Option(
+        None,
+        "--part",
+        help="test, train or all; default test, and all of --data that the model was not trained on.",
+        show_default=False,
+    ),
     limit: int = typer.Option(None, "--limit", min=1, help="Only the first so many."),
     trace: str = options.TRACE,
     stderr: float = options.STDERR,
@@ -46,7 +52,7 @@ def likelihood(
     steps: list[int] = options.STEPS,
     evaluations: int = options.EVALUATIONS,
     seed: int = typer.Option(0, "--seed", help="Of dequantisation, trace probes and the bounds' noise."),
-    batch_size: int = typer.Option(512, "--batch-size", help="Events at once."),
+    batch_size: int = typer.Option(512, "--batch-size", min=1, help="Events at once."),
     out: Path = typer.Option(None, "--out", help="A .csv with one line per event."),
     plot: Path = typer.Option(None, "--plot", help="A .png with the histogram."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
@@ -75,20 +81,23 @@ def likelihood(
 
         accelerate launch --multi_gpu --num_processes 8 -m scoresde likelihood runs/faces --bound
     """
+    from scoresde.checkpoint import load
     from scoresde.cli import scores, show
-    from scoresde.cli.config import check_columns, recorded_source, source
-    from scoresde.cli.objects import load_data, load_model, place
-    from scoresde.compare import Bounds, Scoring
+    from scoresde.cli.events import check, check_part, chosen_events
+    from scoresde.cli.objects import load_model, place
+    from scoresde.compare import Scoring
     from scoresde.ranks import launched
-    from scoresde.spec import nearest
 
+    if out is not None and out.suffix != ".csv":
+        raise ValueError(f"--out must end in .csv, got {out}; a picture goes to --plot.")
     if plot is not None and plot.suffix != ".png":
         raise ValueError(f"--plot must end in .png, got {plot}; numbers go to --out.")
+    check_part(part, test_fraction)
+    beside = chosen_bounds(bound, steps, evaluations)
     place(out)
     place(plot, "--plot")
-    if part not in ("test", "train"):
-        raise ValueError(f"no part of the data is named {part!r}; {nearest(part, ('test', 'train'))}")
-    model = load_model(checkpoint, device or "cpu", raw, average)
+    stored = load(checkpoint)
+    model = load_model(stored, device or "cpu", raw, average)
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
     law = chosen_law(dequantization, draws, model.data)
@@ -103,7 +112,7 @@ def likelihood(
         law,
         max_nfe,
         strict,
-        Bounds(evaluations, tuple(steps)) if bound else None,
+        beside,
     )
     if bins is not None and bins != model.data.bins:
         raise ValueError(
@@ -111,22 +120,19 @@ def likelihood(
             f"in training: scoresde train --bins {bins}."
         )
     said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
-    recorded = recorded_source(checkpoint) or {"data": model.data.name}
-    loaded = load_data(**source(recorded, **said))
-    check_columns(recorded, loaded)
-    events = loaded.test if part == "test" else loaded.train
+    events, name, how_many = chosen_events(checkpoint, stored, part, limit, said)
     check(model, events)
     with launched() as rank, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "stderr=.* was not met")  # said below, once for all batches and draws
         model.to(device or rank.device)
-        found = shared(rank, model, events[:limit], how, None if quiet else lambda name: show.say(f"bound: {name}"))
+        found = shared(rank, model, events, how, None if quiet else lambda name: show.say(f"bound: {name}"))
     if found is None:  # not the main process
         return
-    scores.report(found, about=f"{loaded.description.name}, {part} part", asked=stderr, dims=model.data.dims)
+    scores.report(found, about=f"{name}, {how_many}", asked=stderr, dims=model.data.dims)
     if out is not None:
         show.done(f"{scores.write(found, out)} lines in {out}")
     if plot is not None:
-        scores.draw(found, plot, loaded.description.name)
+        scores.draw(found, plot, name)
         show.done(f"the histogram is {plot}")
 
 
@@ -145,8 +151,6 @@ def shared(
         how: The settings; its ``limit`` is not applied.
         tell: Is told the names of bounds, and asks for progress bars; the main process only shows any.
     """
-    from dataclasses import replace
-
     from rich.progress import track
 
     from scoresde.compare.score import score
@@ -191,8 +195,6 @@ def columns_of(found: Scores) -> list[Tensor]:
 
 def scores_of(like: Scores, columns: list[Tensor]) -> Scores:
     """Scores with the columns of `columns_of`, and the settings and names of ``like``."""
-    from dataclasses import replace
-
     left = iter(columns)
     names = ("value", "low", "high", "stderr", "draw_stderr", "status", "nfe", "products")
     ode = {name: next(left) for name in names}
@@ -205,20 +207,22 @@ def scores_of(like: Scores, columns: list[Tensor]) -> Scores:
     return replace(like, ode=replace(like.ode, **ode, budget=budget), bounds=bounds)
 
 
-def check(model: ScoreModel, events: Tensor) -> None:
-    """Refuses data that the model does not describe.
+def chosen_bounds(asked: bool, steps: list[int] | None, evaluations: int | None) -> Bounds | None:
+    """The bounds that were asked for, None where none were.
 
     Raises:
-        ValueError: If levels are wanted and there are none, a shape does not fit, or a value is out of range.
+        ValueError: If their settings are said and they are not asked for, or out of their domain.
     """
-    about = model.data
-    assert about is not None
-    if about.bins is not None and events.is_floating_point():
-        raise ValueError(
-            f"bits per dimension need levels 0 … {about.bins - 1} of {about.name!r}, got {events.dtype}; if the file "
-            f"holds levels, say --bins {about.bins}."
-        )
-    about.validate(events)
+    from scoresde.compare import Bounds
+
+    said = {"--steps": steps or None, "--evaluations": evaluations}
+    given = [name for name, value in said.items() if value is not None]
+    if given and not asked:
+        raise ValueError(f"{' and '.join(given)} say how bounds are made, and none are asked for; add --bound.")
+    if not asked:
+        return None
+    how = Bounds() if evaluations is None else Bounds(evaluations)
+    return replace(how, steps=tuple(steps)) if steps else how
 
 
 def chosen_law(text: str | None, draws: int | None, about: Description) -> Dequantization | None:
@@ -245,8 +249,6 @@ def chosen_trace(text: str | None, stderr: float | None, about: Description) -> 
     Raises:
         ValueError, TypeError: If the text is no trace, or an exact one is asked for an error.
     """
-    from dataclasses import replace
-
     from scoresde.cli.objects import parse
     from scoresde.likelihood import Hutchinson, Trace
     from scoresde.likelihood.trace import default_trace

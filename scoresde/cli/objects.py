@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tempfile
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,27 +18,59 @@ if TYPE_CHECKING:
     from scoresde.data import Data
     from scoresde.model import ScoreModel
 
-__all__ = ["chosen_device", "families", "known", "load_data", "load_model", "parse", "parse_network", "place"]
+__all__ = [
+    "chosen_device",
+    "families",
+    "known",
+    "load_data",
+    "load_model",
+    "parse",
+    "parse_network",
+    "place",
+    "written",
+]
 
 _T = TypeVar("_T")
 
 
 def place(out: Path | None, option: str = "--out") -> None:
-    """Makes the folder for an output, named by an option, before any work is done.
+    """Makes the folder for an output, named by an option, and tries to write there, before any work is done.
 
     Raises:
-        OSError: If there can be none, or the output is a folder itself.
+        OSError: If there can be none, nothing can be written there, or the output is a folder itself.
     """
     if out is None:
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
     except OSError as error:
         raise OSError(
             f"{option} needs a folder to write to, {out.parent} is none ({error.strerror}); choose another."
         ) from error
     if out.is_dir():
         raise IsADirectoryError(f"{option} must name a file, {out} is a folder; choose a name inside of it.")
+
+
+@contextmanager
+def written(out: Path) -> Iterator[Path]:
+    """Where to write an output, in its folder: under its name once it is whole; what was there stays until then.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    part = out.with_name(f".part-{out.name}")
+    try:
+        yield part
+        part.replace(out)
+    except OSError as error:
+        raise OSError(
+            f"{out} must be writable, got: {error.strerror or error}; free or choose another place. What was there is "
+            "as it was."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def families() -> dict[str, type]:

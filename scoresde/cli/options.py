@@ -109,7 +109,12 @@ DEQUANTIZATION = typer.Option(
 BOUND = typer.Option(
     False, "--bound", help="Also the bounds in continuous time and along a chain.", rich_help_panel=_BOUNDS
 )
-STEPS = typer.Option([100, 1000], "--steps", help="Steps of the chain; once for each.", rich_help_panel=_BOUNDS)
+STEPS = typer.Option(
+    None, "--steps", help="Steps of the chain; once for each; default 100 and 1000.", rich_help_panel=_BOUNDS
+)
 EVALUATIONS = typer.Option(
-    64, "--evaluations", help="Network calls per event and bound, a multiple of 8.", rich_help_panel=_BOUNDS
+    None,
+    "--evaluations",
+    help="Network calls per event and bound, a multiple of 8; default 64.",
+    rich_help_panel=_BOUNDS,
 )

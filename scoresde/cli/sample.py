@@ -20,13 +20,16 @@ __all__ = ["sample"]
 
 def sample(
     checkpoint: Path = typer.Argument(..., help="A run directory (its newest checkpoint), or one checkpoint."),
-    n: int = typer.Option(64, "-n", "--number", help="How many."),
+    n: int = typer.Option(None, "-n", "--number", min=0, help="How many; default 64.", show_default=False),
     sampler: str = typer.Option(
         "DDPM(steps=1000)", "--sampler", help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()".'
     ),
     out: Path = typer.Option(None, "--out", help=".png: a sheet of pictures; .npz: the numbers, in the data's units."),
     seed: int = typer.Option(
-        0, "--seed", help="Of all randomness; where several processes draw, a seed for each sample is made of it."
+        None,
+        "--seed",
+        help="Of all randomness, default 0; where several processes draw, a seed for each sample is made of it.",
+        show_default=False,
     ),
     seeds: str = typer.Option(
         None, "--seeds", help='One per sample instead, e.g. "0-63" or "3,5,8".', show_default=False
@@ -42,7 +45,7 @@ def sample(
     calibrated: bool = typer.Option(
         False, "--calibrated", help="On the grid that `scoresde calibrate` fitted to this checkpoint for --sampler."
     ),
-    batch_size: int = typer.Option(None, "--batch-size", help="Samples at once; default all."),
+    batch_size: int = typer.Option(None, "--batch-size", min=1, help="Samples at once; default all."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
     average: float = options.AVERAGE,
     device: str = options.DEVICE,
@@ -81,26 +84,29 @@ def sample(
         raise ValueError(
             f"a calibrated grid was fitted to the run's own average, got --average {average}; leave one of them out."
         )
+    if seeds is not None and (n is not None or seed is not None):
+        said = "-n" if seed is None else "--seed"
+        raise ValueError(f"--seeds says how many samples there are and the seed of each, got {said} too; leave it out.")
     place(out)
     way = parse(sampler, Sampler)
     stored = load(checkpoint)
     if calibrated:
         way = fitted(stored, way, raw)
-    each = None if seeds is None else numbers(seeds)
+    n, each = (64 if n is None else n), (seed or 0 if seeds is None else numbers(seeds))
     with launched() as rank:
         model = load_model(stored, device or str(rank.device), raw, average)
         check_out(out, model)
         begin = time.perf_counter()
         dealt = None if labels is None else classes(labels, model)
         options = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory, "progress": not quiet}
-        drawn = draw(rank, model, way, n if each is None else len(each), seed if each is None else each, options, dealt)
+        drawn = draw(rank, model, way, len(each) if isinstance(each, list) else n, each, options, dealt)
         seconds = time.perf_counter() - begin
     if drawn is None:  # not the main process
         return
     said = sampler.strip() + ", calibrated" if calibrated else brief(way)
     show.settings({"sampler": said, "network calls": str(drawn.nfe), "seconds": f"{seconds:.2f}"})
     if out is None:
-        show.done(f"{len(drawn.x)} samples drawn and not kept", f"scoresde sample {checkpoint} --out {usual(model)}")
+        show.done(f"{len(drawn.x)} samples drawn and not kept; to keep them add --out {usual(model)}")
         return
     write(out, drawn)
     show.done(f"{len(drawn.x)} samples in {out}")
@@ -266,14 +272,17 @@ def write(out: Path, drawn: Samples) -> None:
     """A sheet, or numbers: ``x`` in the data's units, ``tau``, ``nfe``; trajectories in model units."""
     import numpy as np
 
+    from scoresde.cli.objects import written
+
     values = (drawn.x if drawn.description is None else drawn.data).cpu().numpy()
     if out.suffix == ".png":
-        from scoresde.report import picture, save_picture
+        from scoresde.report import save_picture
 
-        picture(values, drawn.description)
-        save_picture(out, values, drawn.description)
+        with written(out) as part:
+            save_picture(part, values, drawn.description)
         return
     arrays = {"x": values, "tau": np.asarray(drawn.tau), "nfe": np.asarray(drawn.nfe)}
     if drawn.trajectory is not None:
         arrays |= {"trajectory": drawn.trajectory.cpu().numpy(), "taus": np.asarray(drawn.taus)}
-    np.savez_compressed(out, allow_pickle=False, **arrays)
+    with written(out) as part:
+        np.savez_compressed(part, allow_pickle=False, **arrays)

@@ -29,7 +29,7 @@ def report(found: Scores, about: str, asked: float | None, dims: int) -> None:
 
     Args:
         found: What was found.
-        about: The data, in words.
+        about: The data, in words, with how many of them are scored.
         asked: The standard error that was asked for, nats.
         dims: Numbers in one event, for bits.
     """
@@ -38,7 +38,7 @@ def report(found: Scores, about: str, asked: float | None, dims: int) -> None:
     said = found.said()
     ode, bounds = said["likelihood"], said["bounds"]
     lost = ", ".join(f"{count} {name}" for name, count in ode["lost"].items())
-    show.settings({"data": f"{about}, {len(found.ode.value)} events", **({"did not arrive": lost} if lost else {})})
+    show.settings({"data": about, **({"did not arrive": lost} if lost else {})})
     columns = ("held out", ode["unit"], "± events", "± draws", "calls", *(("bound − ODE",) if bounds else ()))
     show.table(columns, [_line(ODE, ode), *((*_line(b["name"], b), _difference(b["over_ode"])) for b in bounds)])
     bits = 1.0 / (dims * math.log(2)) if ode["unit"] == "bits/dim" else None
@@ -58,6 +58,7 @@ def write(found: Scores, out: Path) -> int:
     Returns:
         The number of events.
     """
+    from scoresde.cli.objects import written
     from scoresde.likelihood import Status
 
     ode = found.ode
@@ -67,7 +68,7 @@ def write(found: Scores, out: Path) -> int:
     numbers |= {f"bound, {bound.name}": bound.value for bound in found.bounds}
     columns |= {name: [f"{value:.9g}" for value in each.tolist()] for name, each in numbers.items()}
     columns |= {"status": [Status(code).name for code in ode.status.tolist()], "nfe": ode.nfe.tolist()}
-    with out.open("w", encoding="utf-8", newline="") as file:
+    with written(out) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
@@ -76,12 +77,14 @@ def write(found: Scores, out: Path) -> int:
 
 def draw(found: Scores, plot: Path, name: str) -> None:
     """The histogram as PNG, with the means of the ODE and the bounds as marks."""
+    from scoresde.cli.objects import written
     from scoresde.report import save_histogram
 
     values = found.ode.value[~found.ode.value.isnan()].cpu().numpy()
     marks = {ODE: float(values.mean()) if len(values) else math.nan}
     marks |= {f"bound, {bound.name}": float(bound.value.mean()) for bound in found.bounds}
-    save_histogram(plot, values, f"{name}, {found.ode.unit} per event", marks)
+    with written(plot) as part:
+        save_histogram(part, values, f"{name}, {found.ode.unit} per event", marks)
 
 
 def _line(name: str, entry: dict[str, Any]) -> tuple[str, ...]:

@@ -28,10 +28,11 @@ def settings(lines: Mapping[str, str]) -> None:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
-    """A table; the first column is left-aligned, the others right-aligned."""
+    """A table; the first column is left-aligned and folds where there is little room, the others right-aligned."""
     shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1))
     for i, name in enumerate(columns):
-        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+        least = None if i else 16
+        shown.add_column(name, justify="right" if i else "left", no_wrap=i > 0, overflow="fold", min_width=least)
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
     Console().print(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,15 @@ def train(
         None, "--label-dropout", help="Share of labels that are hidden, for guidance.", rich_help_panel=_LOSS
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run that is in --out.", rich_help_panel=_RUN),
-    save_every: int = typer.Option(1000, "--save-every", help="Updates between checkpoints.", rich_help_panel=_RUN),
+    save_every: int = typer.Option(
+        1000, "--save-every", min=1, help="Updates between checkpoints.", rich_help_panel=_RUN
+    ),
     watch_every: int = typer.Option(
-        1000, "--watch-every", help="Updates between samples and losses by log-SNR; 0: none.", rich_help_panel=_RUN
+        1000,
+        "--watch-every",
+        min=0,
+        help="Updates between samples and losses by log-SNR; 0: none.",
+        rich_help_panel=_RUN,
     ),
     track: str = typer.Option(
         None, "--track", help="Send metrics to these too, e.g. tensorboard.", rich_help_panel=_RUN
@@ -95,24 +102,29 @@ def train(
 
         scoresde train --data faces.npy --bins 256 --network "UNet(channels=64)" --out runs/faces
 
-        scoresde train --data digits --out runs/digits --resume
+        scoresde train --resume --out runs/digits
 
         scoresde train --config runs/digits --out runs/again
 
         accelerate launch --multi_gpu --num_processes 8 -m scoresde train --data faces.npy --bins 256 --out runs/faces
     """
     from scoresde.cli import show
-    from scoresde.cli.config import columns_of, read_config, source
+    from scoresde.cli.config import columns_of, located, read_config, source
     from scoresde.cli.objects import chosen_device, load_data
     from scoresde.cli.sample import usual
     from scoresde.training import train as run
 
     where = chosen_device(device)
+    if resume and data is None and config is None and (out / "config.json").is_file():
+        config = out
     old = None if config is None else read_config(config)
     said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
     about = source({} if old is None else old["about"], **said)
     if about["data"] is None:
-        raise ValueError("what to train on must be named, got neither --data nor --config; try --data digits.")
+        raise ValueError(
+            "what to train on must be named, got neither --data nor --config nor a run to --resume in --out; try "
+            "--data digits."
+        )
     loaded = load_data(**about)
     texts: dict[str, str | None] = {"network": network, "schedule": schedule, "process": process}
     texts |= {"parameterization": parameterization, "weighting": weighting, "times": times}
@@ -134,16 +146,15 @@ def train(
         save_every=save_every,
         callbacks=_watch(out, loaded, watch_every, recipe.training.dequantize),
         trackers=[] if track is None else [name.strip() for name in track.split(",")],
-        about={**about, **columns_of(loaded)},
+        about={**about, "data": located(about["data"]), **columns_of(loaded)},
         progress=not quiet,
         device=where,
     )
     loss = f"loss {trained.history[-1][1]:.4f}" if trained.history else "no update was due"
     if not main:
         return
-    show.done(
-        f"{trained.step} updates, {loss}; saved in {trained.checkpoint}", f"scoresde sample {out} --out {usual(model)}"
-    )
+    then = shlex.join(["scoresde", "sample", str(out), "--out", usual(model)])
+    show.done(f"{trained.step} updates, {loss}; saved in {trained.checkpoint}", then)
 
 
 def _recipe(
@@ -164,7 +175,10 @@ def _recipe(
     else:
         given = [f"--{name}" for name, text in texts.items() if text is not None]
         if given:
-            raise ValueError(f"--config says what the model is, got {', '.join(given)} too; leave one of them out.")
+            raise ValueError(
+                f"--config, or --resume without --data, says what the model is, got {', '.join(given)} too; leave one "
+                "of them out."
+            )
         recipe = recorded(old)
         asked = {name: value for name, value in numbers.items() if value is not None}
         recipe = replace(recipe, training=replace(recipe.training, **asked))

@@ -1,9 +1,9 @@
 """How do weightings and samplers compare on one data set? `compare` finds out and writes it down.
 
-`recipe` says what is trained and how, `plan` what is compared; `run` does it and `examine` looks at one model; `score`
-puts bounds (`bounds`) beside likelihoods (`likelihood`), `measure` holds distances, `references` what models without a
-network reach, `pictures` the arrays that are drawn later; `record` keeps results on disk. Nothing is drawn here:
-`scoresde.report` draws what is on disk.
+`recipe` says what is trained and how, `plan` what is compared; `run` does it, `pool` for several models side by side,
+and `examine` looks at one; `score` puts bounds (`bounds`) beside likelihoods (`likelihood`), `measure` holds distances,
+`references` what models without a network reach, `pictures` the arrays that are drawn later; `record` keeps results on
+disk. Nothing is drawn here: `scoresde.report` draws what is on disk.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,7 @@ class Examination:
     plan: Comparison
     out: Path
     yardstick: Yardstick
+    about: Mapping[str, Any] | None = None
     device: str | None = None
     progress: bool = False
     say: Say | None = None
@@ -63,7 +63,7 @@ class Examination:
     def __call__(self, weighting: Weighting, seed: int) -> Found:
         """Trains and examines one model."""
         brief, stages, arrays = record.brief(weighting), record.Stages(), {}
-        name = f"{_slug(brief)}-seed{seed}"
+        name = f"{record.slug(weighting)}-seed{seed}"
         tell = _Teller(f"{brief}, seed {seed}", self.say)
         with stages("training"):
             trained, seconds = self._train(name, weighting, seed, tell)
@@ -73,16 +73,15 @@ class Examination:
         said["parameters"] = sum(p.numel() for p in model.parameters())
         said["checkpoint"] = None if trained.checkpoint is None else str(trained.checkpoint.relative_to(self.out))
         with stages("likelihood"):
-            tell("scoring held-out data by the probability-flow ODE, and by bounds")
+            beside = "" if self.plan.scoring.bounds is None else ", and by bounds"
+            tell(f"scoring held-out data by the probability-flow ODE{beside}")
             said |= score(model, self.data.test, self.plan.scoring, self.progress).said()
         with stages("error by noise level"):
             said["error_by_noise"] = error_by_noise(model, self.yardstick.held_out)
         said["samples"] = []
         for sampler in self.plan.samplers:
             tell(f"sampling by {record.brief(sampler)}")
-            said["samples"].append(
-                self._sample(model, sampler, f"{name}/{_slug(record.brief(sampler))}", seed, stages, arrays)
-            )
+            said["samples"].append(self._sample(model, sampler, f"{name}/{record.slug(sampler)}", seed, stages, arrays))
         if model.event_shape == (2,) and seed == self.plan.seeds[0]:
             with stages("trajectories and density"):
                 tell("following trajectories, and the density in the plane")
@@ -90,18 +89,23 @@ class Examination:
         return Found(said, arrays, stages.seconds, str(next(model.parameters()).device))
 
     def _train(self, name: str, weighting: Weighting, seed: int, tell: Say) -> tuple[Trained, float]:
-        """The trained model, and the seconds it took, those of an interrupted run before included."""
+        """The trained model, and the seconds its updates took, those of an interrupted run before included."""
         folder, settings = self.out / "models" / name, self.recipe.training
         settings = replace(settings, seed=seed, loss=replace(settings.loss, weighting=weighting))
         model = self.recipe.build(self.data, seed)
         resume, clock = next(folder.glob("checkpoint-*"), None) is not None, folder / "seconds.json"
-        before = float(json.loads(clock.read_text(encoding="utf-8"))) if resume and clock.is_file() else 0.0
+        before = _seconds(clock) if resume else 0.0
         tell(f"training, {settings.steps} steps" + (", on from what is there" if resume else ""))
 
         def heard(moment: Moment) -> None:
             tell(f"step {moment.step} of {settings.steps}, loss {moment.loss:.4f}")
 
-        callbacks = () if self.progress else (Every(max(1, -(-settings.steps // 4)), heard),)
+        def timed(_: Moment) -> None:
+            with record.whole(clock) as path:
+                path.write_text(json.dumps(before + time.perf_counter() - begin), encoding="utf-8")
+
+        callbacks = [Every(max(1, settings.steps // 100), timed)]
+        callbacks += [] if self.progress else [Every(max(1, -(-settings.steps // 4)), heard)]
         begin = time.perf_counter()
         trained = train(
             model,
@@ -110,13 +114,11 @@ class Examination:
             run_dir=folder,
             resume=resume,
             callbacks=callbacks,
+            about=self.about,
             progress=self.progress,
             device=self.device,
         )
-        seconds = before + time.perf_counter() - begin
-        with record.whole(clock) as path:
-            path.write_text(json.dumps(seconds), encoding="utf-8")
-        return trained, seconds
+        return trained, _seconds(clock)
 
     def _sample(
         self, model: ScoreModel, sampler: Sampler, array: str, seed: int, stages: record.Stages, arrays: dict[str, Any]
@@ -125,7 +127,8 @@ class Examination:
         generator = torch.Generator(device).manual_seed(seed)
         begin = time.perf_counter()
         with stages("sampling"):
-            drawn = sample(model, n, sampler, generator=generator, progress=self.progress)
+            at_once = self.plan.scoring.batch_size
+            drawn = sample(model, n, sampler, generator=generator, batch_size=at_once, progress=self.progress)
         seconds = time.perf_counter() - begin
         with stages("measuring"):
             measured = self.yardstick.measure(comparable(drawn.x, self.data.description))
@@ -135,7 +138,7 @@ class Examination:
     def _plane(self, model: ScoreModel, name: str) -> dict[str, np.ndarray]:
         found = {}
         for sampler in self.plan.samplers:
-            place = f"{name}/{_slug(record.brief(sampler))}"
+            place = f"{name}/{record.slug(sampler)}"
             found |= {f"{place}/path_{key}": values for key, values in pictures.paths(model, sampler).items()}
         drawn = pictures.density(model, self.yardstick.held_out)
         return found | {f"{name}/density/{key}": values for key, values in drawn.items()}
@@ -153,5 +156,5 @@ class _Teller:
             self.say(f"{self.about}: {text}")
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+def _seconds(clock: Path) -> float:
+    return float(json.loads(clock.read_text(encoding="utf-8"))) if clock.is_file() else 0.0

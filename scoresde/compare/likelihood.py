@@ -47,6 +47,9 @@ class Scoring:
         max_nfe: Network calls on an event's path before it is given up.
         strict: Raise where an event does not arrive; else it is left out of the mean and counted.
         bounds: What else is estimated, or None.
+
+    Raises:
+        ValueError: If ``limit`` is not positive.
     """
 
     trace: Trace | None = None
@@ -60,6 +63,10 @@ class Scoring:
     max_nfe: int = 10_000
     strict: bool = False
     bounds: Bounds | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be at least 1, or None for all held-out events, got {self.limit!r}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +85,7 @@ class Scored:
         nfe: ``(n,)`` int64, network calls.
         products: ``(n,)`` int64, Jacobian products.
         draws: Of the dequantisation; 0 for data that need none.
+        law: Of the dequantisation, as text; None for data that need none.
     """
 
     settings: str
@@ -92,6 +100,7 @@ class Scored:
     nfe: Tensor
     products: Tensor
     draws: int
+    law: str | None = None
 
     @property
     def lost(self) -> dict[str, int]:
@@ -105,7 +114,7 @@ class Scored:
         count = int(there.sum())
 
         def error(each: Tensor) -> float:
-            return float(each[there].square().sum().sqrt()) / max(count, 1)
+            return float(each[there].square().sum().sqrt()) / count if count else math.nan
 
         return {
             "settings": self.settings,
@@ -114,6 +123,7 @@ class Scored:
             "probe_stderr": error(self.stderr),
             "draw_stderr": error(self.draw_stderr) if self.draws > 1 else None,
             "draws": self.draws,
+            "law": self.law,
             "events": count,
             "lost": self.lost,
             "nfe": int(self.nfe.max()) if len(self.nfe) else 0,
@@ -143,8 +153,8 @@ def score_events(model: ScoreModel, y: Tensor, how: Scoring, progress: bool = Fa
     if about.bins is None:
         return _nats(log_prob(model, about.to_model(y), **settings), about.log_det, brief(trace))
     law = how.dequantization or suited(model)
-    said = f"{brief(law)}, {how.draws} draw{'s' if how.draws > 1 else ''}, {brief(trace)}"
-    return _bits(bits_per_dim(model, y, draws=how.draws, dequantization=law, **settings), said)
+    said = f"{how.draws} draw{'s' if how.draws > 1 else ''}, {brief(trace)}"
+    return _bits(bits_per_dim(model, y, draws=how.draws, dequantization=law, **settings), brief(law), said)
 
 
 def _nats(found: LogProb, log_det: float, settings: str) -> Scored:
@@ -166,12 +176,12 @@ def _nats(found: LogProb, log_det: float, settings: str) -> Scored:
     )
 
 
-def _bits(found: BitsPerDim, settings: str) -> Scored:
+def _bits(found: BitsPerDim, law: str, settings: str) -> Scored:
     draws, (low, high) = len(found.per_draw), found.interval()
     scatter = found.per_draw.std(0) / math.sqrt(draws) if draws > 1 else torch.full_like(found.bits, math.nan)
     budget = _by_name(found.budget) | ({"dequantisation": found.dequantization} if draws > 1 else {})
     return Scored(
-        settings,
+        f"{law}, {settings}",
         "bits/dim",
         found.bits,
         low,
@@ -183,6 +193,7 @@ def _bits(found: BitsPerDim, settings: str) -> Scored:
         found.nfe,
         found.products,
         draws,
+        law,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from scoresde.compare.bounds import Bounds
 from scoresde.compare.likelihood import Scoring
 from scoresde.compare.recipe import Recipe
+from scoresde.compare.record import slug
 from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, Sampler
 from scoresde.weighting import ELBO, Simple, Weighting
 
@@ -22,12 +23,13 @@ class Comparison:
         samplers: Each draws from every model.
         seeds: Of initial weights, data order, noise and sampling. Weightings share them; several tell whether a
             difference is more than chance.
-        n: Samples per sampler and held-out events; None is all held-out events, at most 1000.
+        n: Samples per sampler and held-out events; None is all held-out events, at most ``most`` of them.
         scoring: How held-out data are scored.
         shown: Samples kept for the pictures.
+        most: Largest ``n`` that None stands for.
 
     Raises:
-        ValueError: If there is no weighting, sampler or seed, or one is there twice.
+        ValueError: If there is no weighting, sampler or seed, one is there twice, or two would have one name.
     """
 
     weightings: tuple[Weighting, ...] = (ELBO(), Simple())
@@ -36,6 +38,7 @@ class Comparison:
     n: int | None = None
     scoring: Scoring = Scoring(draws=2, bounds=Bounds())
     shown: int = 36
+    most: int = 1000
 
     def __post_init__(self) -> None:
         for name in ("weightings", "samplers", "seeds"):
@@ -43,22 +46,28 @@ class Comparison:
             object.__setattr__(self, name, values)
             if not values or len({repr(value) for value in values}) < len(values):
                 raise ValueError(f"{name} must be one or more, each given once, got {values}.")
+        for name in ("weightings", "samplers"):
+            values = getattr(self, name)
+            if len({slug(value) for value in values}) < len(values):
+                raise ValueError(
+                    f"{name} must differ in letters or digits, which name their files, got {values}; compare them in "
+                    "two folders."
+                )
 
     def kept(self, n: int, dims: int) -> int:
         """How many of ``n`` samples of ``dims`` values are stored: all, unless they are large."""
         return min(n, max(self.shown, 4_000_000 // dims))
 
 
-def shorter(recipe: Recipe, plan: Comparison, keep_samplers: bool = False) -> tuple[Recipe, Comparison]:
+def shorter(recipe: Recipe, plan: Comparison) -> tuple[Recipe, Comparison]:
     """Everything so short that it takes seconds, to see that it runs; its numbers mean little.
 
     Args:
         recipe: What would be trained.
         plan: What would be compared.
-        keep_samplers: Leave the samplers as they are.
     """
     short = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
     scoring = replace(plan.scoring, limit=24, tol=1.0, bounds=plan.scoring.bounds and Bounds(evaluations=8))
-    plan = replace(plan, n=plan.n or 60, scoring=scoring, samplers=plan.samplers if keep_samplers else short)
+    plan = replace(plan, most=60, scoring=scoring, samplers=short)
     settings = replace(recipe.training, steps=min(recipe.training.steps, 60), warmup=10)
     return replace(recipe, training=settings), plan

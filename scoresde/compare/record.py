@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import time
 import zipfile
@@ -25,7 +26,19 @@ import torch
 
 from scoresde import spec
 
-__all__ = ["FORMAT", "Results", "Stages", "brief", "computer", "read", "versions", "whole", "write"]
+__all__ = [
+    "FORMAT",
+    "Results",
+    "Stages",
+    "brief",
+    "computer",
+    "cores",
+    "read",
+    "slug",
+    "versions",
+    "whole",
+    "write",
+]
 
 FORMAT = {"format": "scoresde comparison", "version": 1}
 """What `results.json` begins with."""
@@ -126,6 +139,16 @@ def brief(obj: object) -> str:
     return f"{type(obj).__name__}({', '.join(said)})"
 
 
+def slug(obj: object) -> str:
+    """Letters, digits and hyphens that name a setting's folder and arrays, e.g. ``snr-power-minus-0-5``.
+
+    Args:
+        obj: As for `brief`.
+    """
+    signed = re.sub(r"(?<![0-9a-z])-", "minus-", brief(obj).lower())
+    return re.sub(r"[^a-z0-9]+", "-", signed).strip("-")
+
+
 class Stages:
     """A clock for the parts of a run, seconds by name; a part that comes again adds up."""
 
@@ -158,6 +181,12 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version()} | {name: found[name] for name in _PACKAGES if name in found}
 
 
+def cores(workers: int = 1) -> int:
+    """How many cores this process may use, or each of so many workers; at least 1."""
+    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, may // workers)
+
+
 def computer(device: torch.device | str = "cpu", workers: int = 1) -> dict[str, Any]:
     """On what it ran: processor, cores, device, and the largest memory used so far, GB (or None), of all processes.
 
@@ -169,9 +198,9 @@ def computer(device: torch.device | str = "cpu", workers: int = 1) -> dict[str, 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "workers": workers,
-        "threads": torch.get_num_threads() if workers == 1 else max(1, (os.cpu_count() or 1) // workers),
+        "threads": torch.get_num_threads() if workers == 1 else cores(workers),
         "device": name,
         "system": f"{platform.system()} {platform.release()}",
         "peak_memory_gb": _peak_memory(0 if workers == 1 else workers),
@@ -199,14 +228,18 @@ def _peak_memory(children: int) -> float | None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes ``path`` when all is written.
+    """A name to write to, which becomes ``path`` when all is written; after a failure ``path`` is as it was.
 
     Args:
         path: The file.
     """
     aside = path.with_name(f".{path.name}.part")
-    yield aside
-    aside.replace(path)
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from scoresde.compare.bounds import mean
 from scoresde.compare.measure import gaussian_fit
 from scoresde.data import Data, Description
 
@@ -17,20 +17,20 @@ _LARGE = 8192  # dimensions of which a covariance takes half a gigabyte
 _TABLE = 1 << 26  # numbers of a histogram, likewise
 
 
-def references(data: Data, n: int, seed: int = 0) -> list[dict[str, Any]]:
+def references(data: Data, limit: int | None, seed: int = 0) -> list[dict[str, Any]]:
     """Held-out likelihoods of simple models of the same data, in the unit of `score`.
 
     Args:
         data: Fitted to the train part, scored on the test part.
-        n: Most events that are scored.
+        limit: Most events that are scored, the first ones, as models are; None is all.
         seed: Of dequantisation.
 
     Returns:
-        Dicts of ``name``, ``value`` and ``stderr``: for quantised data a histogram of each value by itself, and a
-        Gaussian where it has a density, which it has not of data that repeat, or are fewer than dimensions. Neither
-        of events too large for its table.
+        Dicts of ``name``, ``value``, ``stderr`` and ``events``, their number: for quantised data a histogram of each
+        value by itself, and a Gaussian where it has a density, which it has not of data that repeat, or are fewer than
+        dimensions. Neither of events too large for its table.
     """
-    test, about = data.test[:n], data.description
+    test, about = data.test[:limit], data.description
     generator = torch.Generator().manual_seed(seed)
     found = []
     if about.bins is not None and about.bins * about.dims <= _TABLE:
@@ -63,4 +63,4 @@ def _histogram_bits(train: Tensor, test: Tensor, bins: int) -> Tensor:
 
 
 def _entry(name: str, values: Tensor) -> dict[str, Any]:
-    return {"name": name, "value": float(values.mean()), "stderr": float(values.std()) / math.sqrt(len(values))}
+    return {"name": name, **mean(values), "events": len(values)}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from scoresde.compare import pictures, record
 from scoresde.compare.examine import Examination, Found, Say
 from scoresde.compare.measure import Yardstick
 from scoresde.compare.plan import Comparison
+from scoresde.compare.pool import side_by_side
 from scoresde.compare.recipe import Recipe
 from scoresde.compare.references import references
 from scoresde.compare.score import canonical_weights
@@ -34,6 +32,8 @@ def compare(
     *,
     out: str | Path,
     command: str = "scoresde.compare",
+    about: Mapping[str, Any] | None = None,
+    fresh: bool = False,
     device: str | None = None,
     workers: int = 1,
     progress: bool = False,
@@ -50,6 +50,8 @@ def compare(
         plan: What is compared; default `Comparison()`.
         out: The folder.
         command: What made it, for the record.
+        about: Where the data came from and how they were split, for the record of results and models; JSON.
+        fresh: Remove the models that are in ``out`` first, once all is checked; see `forget`.
         device: Where; None leaves the choice to accelerate.
         workers: Models that are trained and examined side by side, each in a process of its own with its share of the
             cores. More than one needs a main module that can be imported (``if __name__ == "__main__":``).
@@ -78,16 +80,19 @@ def compare(
         raise OSError(f"a comparison needs a folder to write to, not {out}: {error}; choose another.") from error
     stages = record.Stages()
     with stages("floors and Gaussian"):
-        n = min(len(data.test), len(data.train), 1000) if plan.n is None else plan.n
+        n = min(len(data.test), len(data.train), plan.most) if plan.n is None else plan.n
         if say is not None:
             say(f"measuring real against real, {n} events each")
         yardstick = Yardstick(data, n)
-        said = {"floors": yardstick.floors, "gaussian": yardstick.gaussian, "references": references(data, n)}
+        said: dict[str, Any] = {"floors": yardstick.floors, "gaussian": yardstick.gaussian}
+        said["references"] = references(data, plan.scoring.limit)
     arrays = {"real": _real(data, yardstick, plan.kept(n, data.description.dims))}
     frames = 11 if len(data.description.shape) > 1 else 7
     said["film"], arrays["film"] = pictures.film(recipe.sde, _film_events(data, yardstick), frames)
     said["weights"] = {record.brief(w): canonical_weights(w, recipe.sde) for w in plan.weightings}
-    examination = Examination(data, recipe, plan, out, yardstick, device, progress and workers == 1, say)
+    examination = Examination(data, recipe, plan, out, yardstick, about, device, progress and workers == 1, say)
+    if fresh:
+        forget(out)
     runs = []
     for found in _each(examination, workers):
         runs.append(found.said)
@@ -96,7 +101,7 @@ def compare(
     computer = record.computer(found.device, workers)
     said |= {"command": command, "started": stages.started, "computer": computer, "versions": record.versions()}
     said |= {"seconds": {**stages.seconds, "in all": stages.total}, "n": n, "runs": runs}
-    return record.write(out, {**_settings(data, recipe, plan), **said}, arrays)
+    return record.write(out, {**_settings(data, recipe, plan, about), **said}, arrays)
 
 
 def forget(out: str | Path) -> None:
@@ -114,23 +119,14 @@ def _each(examination: Examination, workers: int) -> Iterator[Found]:
     """What is found about each model, in the order of seeds and weightings."""
     plan = examination.plan
     jobs: list[tuple[Weighting, int]] = [(weighting, seed) for seed in plan.seeds for weighting in plan.weightings]
-    if workers == 1:
-        for weighting, seed in jobs:
-            yield examination(weighting, seed)
+    if workers > 1:
+        yield from side_by_side(examination, jobs, workers)
         return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool:
-        waiting = [pool.submit(replace(examination, progress=False), weighting, seed) for weighting, seed in jobs]
-        try:
-            for each in waiting:
-                yield each.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for weighting, seed in jobs:
+        yield examination(weighting, seed)
 
 
-def _settings(data: Data, recipe: Recipe, plan: Comparison) -> dict[str, Any]:
+def _settings(data: Data, recipe: Recipe, plan: Comparison, source: Mapping[str, Any] | None) -> dict[str, Any]:
     about, training, sde = data.description, recipe.training, recipe.sde
     return {
         "data": {
@@ -140,6 +136,7 @@ def _settings(data: Data, recipe: Recipe, plan: Comparison) -> dict[str, Any]:
             "train": len(data.train),
             "test": len(data.test),
             "description": spec.to_text(about),
+            "about": dict(source or {}),
         },
         "process": record.brief(sde),
         "tau_max": sde.tau_max,

@@ -17,7 +17,7 @@ ODE = "probability-flow ODE"
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table of bounds: the ODE, or a bound, of one weighting."""
+    """One line of the table of bounds: the ODE, or a bound, of one weighting; ``each`` is ``over`` run by run."""
 
     weighting: str
     name: str
@@ -27,6 +27,7 @@ class Line:
     drawn: Number
     over: Number
     nfe: Number
+    each: tuple[Number, ...]
 
 
 def lines(weighting: str, runs: Sequence[dict[str, Any]]) -> list[Line]:
@@ -48,7 +49,7 @@ def in_words(table: Sequence[Line], lower_is_better: bool) -> str:
     """
     above, below, level = [], [], []
     for name in dict.fromkeys(line.name for line in table if line.name != ODE):
-        over = [line.over for line in table if line.name == name]
+        over = [each for line in table if line.name == name for each in line.each]
         ratios = [(each.value or 0.0) / (each.error or math.inf) for each in over]
         (above if min(ratios) > 2 else below if max(ratios) < -2 else level).append(name)
     sides = [("above", above), ("below", below)]
@@ -74,6 +75,7 @@ def _line(weighting: str, about: dict[str, Any], entries: list[dict[str, Any]]) 
         Number(None, mean(drawn).value),
         mean(over),
         Number(mean([e["nfe"] for e in entries]).value),
+        tuple(mean([e]) for e in over),
     )
 
 

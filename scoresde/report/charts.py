@@ -28,20 +28,21 @@ def likelihoods(story: Story) -> Figure:
     axes = figure.add_subplot()
     for i, line in enumerate(lines):
         colour, y = SERIES[i % len(SERIES)], len(lines) - 1 - i
-        for run in story.runs(line.weighting):
-            axes.plot(run["likelihood"]["value"], y, "o", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
-        error = line.value.error or 0.0
-        axes.errorbar(
-            line.value.value or 0.0, y, xerr=error, fmt="o", color=colour, capsize=4, markersize=7, elinewidth=1.8
-        )
+        place, error = line.value.value, line.value.error or 0.0
+        if place is None:
+            continue
+        values = np.asarray([run["likelihood"]["value"] for run in story.runs(line.weighting)], dtype=float)
+        axes.plot(values, np.full(len(values), y), "o", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
+        axes.errorbar(place, y, xerr=error, fmt="o", color=colour, capsize=4, markersize=7, elinewidth=1.8)
         text = f"{line.value.text(3)} {line.value.error_text(3)}"
-        axes.annotate(text, (line.value.value or 0.0, y), (0, 9), textcoords="offset points", ha="center", fontsize=9)
-    for name, mark in story.references:
-        place = mark.value or 0.0
-        axes.axvline(place, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
+        axes.annotate(text, (place, y), (0, 9), textcoords="offset points", ha="center", fontsize=9)
+    for mark in story.references:
+        if mark.value.value is None:
+            continue
+        axes.axvline(mark.value.value, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
         axes.annotate(
-            f"{name}\n{mark.text(2)}",
-            (place, 1.0),
+            f"{mark.name}\n{mark.value.text(2)}",
+            (mark.value.value, 1.0),
             (0, 4),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
@@ -71,8 +72,10 @@ def bounds(story: Story) -> Figure | None:
     axes = figure.add_subplot()
     for i, weighting in enumerate(weightings):
         colour, shift = SERIES[i % len(SERIES)], 0.2 * (i - 0.5 * (len(weightings) - 1))
-        own = [line for line in lines if line.weighting == weighting]
-        places = [line.value.value or 0.0 for line in own]
+        own = [line for line in lines if line.weighting == weighting and line.value.value is not None]
+        if not own:
+            continue
+        places = np.asarray([line.value.value for line in own], dtype=float)
         rows = [len(names) - 1 - names.index(line.name) - shift for line in own]
         thin, thick = ([part.error or 0.0 for part in parts] for parts in zip(*((e.value, e.drawn) for e in own)))
         axes.errorbar(places, rows, xerr=thick, fmt="none", ecolor=colour, elinewidth=5, alpha=0.4)
@@ -117,7 +120,7 @@ def noise_levels(story: Story) -> Figure:
 
 def _error_curve(axes: Axes, story: Story, weighting: str, i: int) -> None:
     runs = [run["error_by_noise"] for run in story.runs(weighting)]
-    levels, values = np.asarray(runs[0]["log_snr"]), np.asarray([run["error"] for run in runs])
+    levels, values = np.asarray(runs[0]["log_snr"]), np.asarray([run["error"] for run in runs], dtype=float)
     spread = values.std(0, ddof=1) if len(runs) > 1 else np.asarray(runs[0]["stderr"], dtype=float)
     middle, colour = values.mean(0), SERIES[i % len(SERIES)]
     axes.plot(levels, middle, color=colour, linestyle=_DASHES[i % 4], label=weighting)
@@ -131,13 +134,17 @@ def cost(story: Story) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(1.0, color=INK, linewidth=1.0)
-    axes.axhline(story.marks[1].ratio.value or 0.0, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
+    gaussian = story.marks[1].ratio.value
+    if gaussian is not None:
+        axes.axhline(gaussian, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
     for i, weighting in enumerate(story.said["weightings"]):
         for j, row in enumerate(row for row in story.rows if row.weighting == weighting):
+            if row.ratio.value is None:
+                continue
             shift = 1.0 + 0.03 * (i - 0.5 * (len(story.said["weightings"]) - 1))
             axes.errorbar(
                 (row.nfe.value or 1.0) * shift,
-                row.ratio.value or 0.0,
+                row.ratio.value,
                 yerr=row.ratio.error or 0.0,
                 fmt=MARKERS[j % len(MARKERS)],
                 color=SERIES[i % len(SERIES)],
@@ -161,7 +168,8 @@ def cost(story: Story) -> Figure:
     right = axes.get_xlim()[1]
     note: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8.5}
     axes.annotate("real\nagainst real", (right, 1.0), (5, 0), color=INK, **note)
-    axes.annotate("Gaussian", (right, story.marks[1].ratio.value or 0.0), (5, 0), color=GREY, **note)
+    if gaussian is not None:
+        axes.annotate("Gaussian", (right, gaussian), (5, 0), color=GREY, **note)
     figure.legend(loc="outside right upper")
     axes.grid(axis="x", color=FAINT)
     return figure

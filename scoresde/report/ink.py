@@ -16,6 +16,8 @@ from typing import Any, cast
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from scoresde.compare.record import whole
+
 __all__ = ["COLOURS", "FAINT", "GREY", "INK", "MARKERS", "PAPER", "SERIES", "png", "style", "svg"]
 
 INK, GREY, FAINT, PAPER = "#1c2330", "#667085", "#e2e6ec", "#ffffff"
@@ -69,7 +71,8 @@ def style(name: str) -> Iterator[None]:
 
 def png(figure: Figure, path: Path) -> None:
     """Writes the figure on white, 144 dots per inch, without a date."""
-    figure.savefig(path, dpi=144, metadata={"Software": None})
+    with whole(path) as aside:
+        figure.savefig(aside, format="png", dpi=144, metadata={"Software": None})
 
 
 def svg(figure: Figure, label: str) -> str:

@@ -40,7 +40,8 @@ def mean(entries: list[dict[str, Any] | float | None]) -> Number:
         entries: One per seed; None is unknown.
     """
     pairs = [(e, None) if not isinstance(e, dict) else (e["value"], e.get("stderr")) for e in entries]
-    values = [float(v) for v, _ in pairs if v is not None]
-    if not values:
+    known = [(float(value), error) for value, error in pairs if value is not None]
+    if not known:
         return Number(None)
-    return Number(fmean(values), stdev(values) if len(values) > 1 else pairs[0][1])
+    values = [value for value, _ in known]
+    return Number(fmean(values), stdev(values) if len(values) > 1 else known[0][1])

@@ -10,6 +10,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from scoresde.compare import Results, read
+from scoresde.compare.record import whole
 from scoresde.report import charts, ink, pictures
 from scoresde.report.numbers import duration
 from scoresde.report.story import Story, tell
@@ -32,7 +33,8 @@ _FIGURES: dict[str, tuple[Draw, str]] = {
 def write(folder: str | os.PathLike[str]) -> Path:
     """Draws what a comparison's folder says: PNGs, ``report.md`` and ``index.html`` beside ``results.json``.
 
-    The page holds everything it shows and asks for nothing from elsewhere. The same results give the same page.
+    The page holds everything it shows and asks for nothing from elsewhere. The same results give the same page; a
+    figure of earlier results that these do not have is removed.
 
     Args:
         folder: Holds ``results.json`` and ``arrays.npz``.
@@ -49,9 +51,11 @@ def write(folder: str | os.PathLike[str]) -> Path:
     inline: dict[str, str] = {}
     for name, (draw, label) in _FIGURES.items():
         with ink.style(name):
-            figure = draw(results, story)
-            if figure is not None:
-                ink.png(figure, results.folder / f"{name}.png")
+            figure, path = draw(results, story), results.folder / f"{name}.png"
+            if figure is None:
+                path.unlink(missing_ok=True)
+            else:
+                ink.png(figure, path)
                 inline[name] = ink.svg(figure, label)
     environment, labels = _environment(), {name: label for name, (_, label) in _FIGURES.items()}
     for template, target in (("report.md.j2", "report.md"), ("report.html.j2", "index.html")):
@@ -61,7 +65,8 @@ def write(folder: str | os.PathLike[str]) -> Path:
             figures=inline,
             labels=labels,
         )
-        (results.folder / target).write_text(text.strip() + "\n", encoding="utf-8")
+        with whole(results.folder / target) as path:
+            path.write_text(text.strip() + "\n", encoding="utf-8")
     return results.folder / "index.html"
 
 
@@ -74,4 +79,5 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["duration"] = duration
+    environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # of a table in Markdown
     return environment

@@ -15,7 +15,7 @@ from scoresde.report.bounds import Line, in_words, lines
 from scoresde.report.numbers import Number, duration, mean
 from scoresde.report.tiles import is_picture
 
-__all__ = ["Row", "Story", "tell"]
+__all__ = ["Likelihood", "Reference", "Row", "Story", "tell"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,25 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The likelihood of a model without a network, of so many held-out events."""
+
+    name: str
+    value: Number
+    events: int
+
+
+@dataclass(frozen=True)
 class Story:
     """All that the templates and the figures ask for; ``said`` is ``results.json`` itself."""
 
     said: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The data's name with a large first letter."""
+        name = self.said["data"]["name"]
+        return name[:1].upper() + name[1:]
 
     @property
     def kind(self) -> str:
@@ -119,15 +134,26 @@ class Story:
         return in_words(self.bounds, self.lower_is_better)
 
     @property
-    def references(self) -> list[tuple[str, Number]]:
-        """Likelihoods of models without a network."""
-        return [(mark["name"], Number(mark["value"], mark["stderr"])) for mark in self.said["references"]]
+    def references(self) -> list[Reference]:
+        """Likelihoods of models without a network; in older results of as many events as there are samples."""
+        n, marks = self.said["n"], self.said["references"]
+        return [Reference(m["name"], Number(m["value"], m["stderr"]), m.get("events", n)) for m in marks]
+
+    @property
+    def law(self) -> str | None:
+        """Of the places of levels in their cells, in likelihoods; None for other data, and in older results."""
+        return self.said["runs"][0]["likelihood"].get("law")
+
+    @property
+    def trained_on_centres(self) -> bool:
+        """Whether levels were left at the centres of their cells in training."""
+        return "dequantize=False" in self.said["training"]
 
     @property
     def best(self) -> Likelihood:
-        """The weighting with the best likelihood."""
+        """The weighting with the best likelihood that is known."""
         sign = 1.0 if self.lower_is_better else -1.0
-        return min(self.likelihoods, key=lambda line: sign * (line.value.value or 0.0))
+        return min(self.likelihoods, key=lambda e: math.inf if e.value.value is None else sign * e.value.value)
 
     @property
     def closest(self) -> Row:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scoresde.compare.record import whole
 from scoresde.data import Description
 
 __all__ = ["enlarged", "grid", "is_picture", "picture", "save_picture", "to_bytes"]
@@ -94,4 +95,6 @@ def save_picture(path: Path, x: np.ndarray, description: Description | None) -> 
     """Writes a sheet of samples as PNG; see `picture`."""
     from PIL import Image
 
-    Image.fromarray(picture(x, description)).save(path)
+    sheet = Image.fromarray(picture(x, description))
+    with whole(path) as aside:
+        sheet.save(aside, format="PNG")

@@ -20,7 +20,7 @@ from scoresde.model import ScoreModel
 from scoresde.parameterization import V
 from scoresde.training.settings import Training
 
-__all__ = ["Batches", "derive", "in_model_units"]
+__all__ = ["Batches", "derive", "fingerprint", "in_model_units"]
 
 _RESIDENT = 1 << 30  # bytes of data that are kept on the device rather than sent batch by batch
 _ORDER, _STEP = 1, 2  # what a derived seed is for
@@ -77,7 +77,7 @@ class Batches:
         self._ahead = None if resident or events.device.type != "cpu" else Ahead(events)
         self.labels = None if labels is None else labels.to(self.events.device)
         self._orders: dict[int, Tensor] = {}
-        self.fingerprint = _fingerprint(events)
+        self.fingerprint = fingerprint(events)
 
     def indices(self, step: int, shard: int) -> Tensor:
         """Which events shard ``shard`` of step ``step`` (0 is the first) holds, ``(batch_size / shards,)``."""
@@ -133,6 +133,21 @@ class Batches:
             self._orders = {k: v for k, v in self._orders.items() if k == epoch - 1}
             self._orders[epoch] = torch.randperm(len(self.events), generator=generator).to(self.events.device)
         return self._orders[epoch]
+
+
+def fingerprint(events: Tensor) -> str:
+    """What tells one data set from another: shape, type, and up to 1024 evenly spaced events.
+
+    Args:
+        events: Of the train part, ``(N, *D)``, as they are read.
+
+    Returns:
+        16 hexadecimal digits, as ``config.json`` and checkpoints have them under ``events``.
+    """
+    digest = hashlib.sha256(f"{tuple(events.shape)} {events.dtype}".encode())
+    some = events[:: max(1, -(-len(events) // 1024))].detach().cpu().contiguous()
+    digest.update(some.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def in_model_units(events: Tensor, about: Description, dequantize: bool) -> Tensor:
@@ -229,11 +244,3 @@ def _seed(seed: int, device: torch.device) -> None:
             torch.cuda.manual_seed(seed)
     elif device.type != "cpu":
         getattr(torch, device.type).manual_seed(seed)
-
-
-def _fingerprint(events: Tensor) -> str:
-    """What tells one data set from another: shape, type, and up to 1024 evenly spaced events."""
-    digest = hashlib.sha256(f"{tuple(events.shape)} {events.dtype}".encode())
-    some = events[:: max(1, len(events) // 1024)][:1024].detach().cpu().contiguous()
-    digest.update(some.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from scoresde import checkpoint, spec
 from scoresde.training.processes import together
-from scoresde.training.record import write_config
+from scoresde.training.record import CONFIG, write_config
 from scoresde.training.tally import Tally
 from scoresde.training.update import Run
 
@@ -28,7 +29,7 @@ class RunDirectory:
         path: The directory.
         run: Whose state is kept there.
         keep: How many checkpoints stay.
-        about: What else ``config.json`` shall say.
+        about: What else ``config.json`` shall say; a run that goes on keeps what it said, where this is empty.
 
     Attributes:
         latest: The newest checkpoint.
@@ -65,6 +66,7 @@ class RunDirectory:
                     self._restore(checkpoint.load(checkpoint.latest(self.path)))
                 with together(self._run.accelerator):
                     self._tidy()
+                    self._configure(self._about or _told(self.path / CONFIG))
             else:
                 self.save()
             yield
@@ -107,7 +109,12 @@ class RunDirectory:
         self._make()
         held.enter_context(checkpoint.only_writer(self.path))
         if not resume:
-            write_config(self.path, {"model": checkpoint.model_settings(self._run.model), **self._made_by}, self._about)
+            self._configure(self._about)
+
+    def _configure(self, about: Mapping[str, Any]) -> None:
+        assert self.path is not None
+        if self._run.accelerator.is_main_process:
+            write_config(self.path, {"model": checkpoint.model_settings(self._run.model), **self._made_by}, about)
 
     def _write(self, path: Path, tallies: list[Tally]) -> None:
         run = self._run
@@ -206,6 +213,14 @@ def _number(text: str | None) -> float | str | None:
 
 def _made_by(run: Run) -> dict[str, Any]:
     return {"training": spec.to_text(run.settings), "events": run.batches.fingerprint, "shards": run.shards}
+
+
+def _told(config: Path) -> dict[str, Any]:
+    """What ``config.json`` says besides; nothing where it cannot be read."""
+    try:
+        return dict(json.loads(config.read_text(encoding="utf-8"))["about"])
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _fields(text: str) -> dict[str, str]:

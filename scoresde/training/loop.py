@@ -114,7 +114,8 @@ def train(
         keep: How many checkpoints stay.
         callbacks: What to call while training; an exception in one ends it.
         trackers: Names of accelerate's trackers that get the metrics too, such as "tensorboard".
-        about: What else ``config.json`` shall say, such as where the data came from; JSON.
+        about: What else ``config.json`` shall say, such as where the data came from; JSON. A run that goes on keeps
+            what it said, where this is empty.
         progress: Show a bar with loss and speed.
         device: Where to train in one process; None leaves device and processes to accelerate and its launcher.
 
