@@ -366,6 +366,7 @@ def test_fresh_removes_models_only_when_all_is_checked(ring: Data, tmp_path: Pat
 
 TWO_MODELS = """
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -383,6 +384,7 @@ def note(text):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are begun without one
     ring = load("ring", n=400)
     recipe = recipe_for(ring.description)
     settings = replace(recipe.training, steps=10**5, batch_size=16)
