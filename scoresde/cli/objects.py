@@ -60,17 +60,16 @@ def written(out: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be written.
     """
-    part = out.with_name(f".part-{out.name}")
+    from scoresde.compare.record import whole
+
     try:
-        yield part
-        part.replace(out)
+        with whole(out) as part:
+            yield part
     except OSError as error:
         raise OSError(
             f"{out} must be writable, got: {error.strerror or error}; free or choose another place. What was there is "
             "as it was."
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def families() -> dict[str, type]:

@@ -213,6 +213,7 @@ def classes(text: str, model: ScoreModel) -> list[int]:
     Raises:
         ValueError: If the network knows no classes, or not one of these.
     """
+    from scoresde.data.columns import is_number
     from scoresde.spec import nearest
 
     known = getattr(model.net, "num_classes", None)
@@ -230,7 +231,7 @@ def classes(text: str, model: ScoreModel) -> list[int]:
             found.append(names.index(word))
         elif ends and ends[0][0] <= ends[0][1]:
             found += range(ends[0][0], ends[0][1] + 1)
-        elif names and (not word.replace("-", "").isdigit() or any(map(_is_number, names))):
+        elif names and (not word.replace("-", "").isdigit() or any(map(is_number, names))):
             raise ValueError(f"no class is named {word!r}; {nearest(word, names)}")
         else:
             found += numbers(word, "labels")
@@ -258,14 +259,6 @@ def numbers(text: str, what: str = "seeds") -> list[int]:
             f'{what} are whole numbers and rising ranges, such as "0-63" or "3,5,8", got {text!r}.'
         ) from None
     return found
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def write(out: Path, drawn: Samples) -> None:

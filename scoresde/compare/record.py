@@ -233,7 +233,7 @@ def whole(path: Path) -> Iterator[Path]:
     Args:
         path: The file.
     """
-    aside = path.with_name(f".{path.name}.part")
+    aside = path.with_name(f".part-{path.name}")  # of the same suffix, which some writers go by
     try:
         yield aside
         aside.replace(path)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
-__all__ = ["codes", "finite", "numbers", "refuse_missing"]
+__all__ = ["codes", "finite", "is_number", "numbers", "refuse_missing"]
 
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 
@@ -26,7 +26,7 @@ def numbers(name: str, values: Sequence[str]) -> np.ndarray:
     try:
         found = np.array([float(value) for value in values])
     except ValueError:
-        row = next(i for i, value in enumerate(values) if not _is_number(value))
+        row = next(i for i, value in enumerate(values) if not is_number(value))
         _refuse_text(name, row, values[row])
     return finite(name, found)
 
@@ -46,7 +46,7 @@ def codes(name: str, values: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]
         ValueError: If a text is empty, or a word for what is missing among numbers; the column and the row are named.
     """
     texts = set(values)
-    numeric = all(text.strip().lower() in _MISSING or _is_number(text) for text in texts)
+    numeric = all(text.strip().lower() in _MISSING or is_number(text) for text in texts)
     for text in sorted(texts):
         if text == "" or (numeric and (text.strip().lower() in _MISSING or not math.isfinite(float(text)))):
             refuse_missing(name, values.index(text), text, sum(value == text for value in values))
@@ -76,7 +76,8 @@ def _value(text: str) -> tuple[float, str]:
     return float(text), text
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is read as a float; nan and inf are."""
     try:
         float(text)
     except ValueError:

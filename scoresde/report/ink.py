@@ -72,7 +72,7 @@ def style(name: str) -> Iterator[None]:
 def png(figure: Figure, path: Path) -> None:
     """Writes the figure on white, 144 dots per inch, without a date."""
     with whole(path) as aside:
-        figure.savefig(aside, format="png", dpi=144, metadata={"Software": None})
+        figure.savefig(aside, dpi=144, metadata={"Software": None})
 
 
 def svg(figure: Figure, label: str) -> str:

@@ -97,4 +97,4 @@ def save_picture(path: Path, x: np.ndarray, description: Description | None) -> 
 
     sheet = Image.fromarray(picture(x, description))
     with whole(path) as aside:
-        sheet.save(aside, format="PNG")
+        sheet.save(aside)
