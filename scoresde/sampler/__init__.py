@@ -27,6 +27,7 @@ from scoresde.sampler.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampler.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
 from scoresde.sampler.singlestep import DPMSolver, Heun, Singlestep
 from scoresde.sampler.variance import OptimalVariance, optimal_variance
+from scoresde.sampler.whitened import Moments, Whitened
 
 __all__ = [
     "DDIM",
@@ -52,6 +53,7 @@ __all__ = [
     "Interpolation",
     "Karras",
     "Langevin",
+    "Moments",
     "Multistep",
     "NoiseFunction",
     "Observe",
@@ -79,6 +81,7 @@ __all__ = [
     "UniformLogSNR",
     "UniformTau",
     "UniformU",
+    "Whitened",
     "calibrate",
     "optimal_variance",
     "sample",

@@ -17,7 +17,17 @@ from scoresde.sampler.brownian import Brownian
 from scoresde.sampler.grid import Chain, Grid
 from scoresde.sde import SDE
 
-__all__ = ["Observe", "Observer", "Path", "Predict", "Progress", "Sampler", "SolverError", "StepSampler"]
+__all__ = [
+    "Observe",
+    "Observer",
+    "Path",
+    "Predict",
+    "Progress",
+    "Sampler",
+    "SolverError",
+    "StepSampler",
+    "check_deterministic",
+]
 
 Predict = Callable[[Any, Any], Prediction]
 """One network call: ``predict(x, tau)``."""
@@ -184,6 +194,26 @@ class StepSampler(Sampler):
             if observe is not None:
                 observe(i + 1, self.steps, taus[i + 1], x)
         return x, taus[-1]
+
+
+def check_deterministic(sampler: object, who: str) -> None:
+    """Refuses a sampler whose end is not a function of its start.
+
+    Args:
+        sampler: What was given.
+        who: Who needs it, for the message.
+
+    Raises:
+        TypeError: If it is no step sampler.
+        ValueError: If it draws noise.
+    """
+    if not isinstance(sampler, StepSampler):
+        raise TypeError(f"{who} needs a step sampler, got {sampler!r}; pass one such as Adams(steps=10).")
+    if sampler.stochastic or sampler.order is None:
+        raise ValueError(
+            f"{who} needs a deterministic sampler, whose end is a function of its start, got {sampler!r}; "
+            "take Adams() or DDIM(), or the same method without noise."
+        )
 
 
 def _coupled(sampler: StepSampler, brownian: Brownian) -> Callable[..., tuple[Any, Any]]:

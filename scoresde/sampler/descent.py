@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,68 +17,91 @@ from torch import Tensor
 
 from scoresde import ou
 from scoresde.model import Model
-from scoresde.sampler.base import StepSampler
+from scoresde.sampler.base import Predict, StepSampler
 
-__all__ = ["Shares", "Walks", "descend"]
+__all__ = ["Shares", "Walks", "descend", "unit"]
 
-_POWERS = (1.5, 2.0, 2.5, 3.0)
+_POWERS = (1.0, 1.5, 2.0, 3.0)
 _TRIALS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Walks:
-    """Walks of a sampler from some starts, and how far from the right ends they lead.
+    r"""Walks of a sampler from some starts, and how far from the right ends they lead.
+
+    A walk that ends at another part of the data is as far off as such parts are apart, and no small move of a time
+    brings it back. So the descent lowers the mean of $c^2\log(1 + e^2/c^2)$, with e the root mean square error of a
+    walk and c the spread of the ends: the mean square, but for such walks.
 
     Attributes:
-        model: The network, in eval mode.
+        predict: The network call.
         sampler: A deterministic one.
-        x: Starts, ``(B, *D)``.
-        ends: Where they should lead, ``(B, *D)``.
-        cond: Passed to the network.
+        x: Starts, ``(B, *D)``, in the coordinates of ``predict``.
+        ends: Where they should lead, ``(B, *D)``, in x.
+        leave: Takes the last state to x.
+        unit: How far a time is moved for a difference, as a share of a step: see `unit`.
     """
 
-    model: Model
+    predict: Predict
     sampler: StepSampler
     x: Tensor
     ends: Tensor
-    cond: dict[str, Tensor]
+    leave: Callable[[Tensor], Tensor]
+    unit: float
 
     def end(self, taus: Sequence[float]) -> Tensor:
-        """Where walks over ``taus`` lead, ``(B, *D)``."""
+        """Where walks over ``taus`` lead, ``(B, *D)``, in x."""
         return self._walk(taus, self.x, None)
 
     def error(self, taus: Sequence[float]) -> float:
         """Root mean square over all elements; infinite where the times do not fall or a walk blows up."""
-        if not all(tau > s for tau, s in zip(taus, taus[1:])):
-            return math.inf
-        error = float((self.end(taus) - self.ends).square().mean().sqrt())
-        return error if math.isfinite(error) else math.inf
+        return self._judged(taus, lambda squares: math.sqrt(squares.mean()))
+
+    def loss(self, taus: Sequence[float]) -> float:
+        """What the descent lowers; infinite as `error` is."""
+        return self._judged(taus, lambda squares: float((squares / self._spread).log1p().mean()))
 
     def slopes(self, shares: Shares, places: list[float]) -> tuple[Tensor, Tensor]:
         """All errors as ``(n,)``, and their slopes in the places of the knots, ``(n, steps - 1)``, by differences.
 
-        A step is pure: up to the knot that is moved, the walk need not be made again.
+        Both are weighted as the loss weighs their walks. A step is pure: up to the knot that is moved, the walk need
+        not be made again.
         """
         taus, along, columns = shares.times(places), [], []
-        end, unit = self._walk(taus, self.x, None, along), self._unit()
+        end = self._walk(taus, self.x, None, along)
+        weight = (1.0 + self._squares(end) / self._spread).rsqrt().to(end).reshape(-1, *[1] * (end.ndim - 1))
         for i in range(1, len(taus) - 1):
-            move = unit * min(places[i - 1] - places[i], places[i] - places[i + 1])
+            move = self.unit * min(places[i - 1] - places[i], places[i] - places[i + 1])
             moved = [taus[i - 1], shares.time(places[i] + move), *taus[i + 1 :]]
-            columns.append(((self._walk(moved, *along[i - 1]) - end) / move).flatten())
-        return (end - self.ends).flatten(), torch.stack(columns, 1)
+            columns.append(((self._walk(moved, *along[i - 1]) - end) / move * weight).flatten())
+        return ((end - self.ends) * weight).flatten(), torch.stack(columns, 1)
 
-    def _unit(self) -> float:
-        """How far to move, as a share of a step: the cube root of what the coarsest type in use can tell apart."""
-        types = {value.dtype for value in (self.x, *self.model.parameters()) if value.is_floating_point()}
-        return max(torch.finfo(each).eps for each in types) ** (1 / 3)
+    @cached_property
+    def _spread(self) -> float:
+        """Mean square of the ends about their mean; 1 where they are one point."""
+        return float((self.ends - self.ends.mean(0)).square().mean()) or 1.0
+
+    def _squares(self, end: Tensor) -> Tensor:
+        return (end - self.ends).reshape(len(end), -1).square().mean(1)
+
+    def _judged(self, taus: Sequence[float], judge: Callable[[Tensor], float]) -> float:
+        if not all(tau > s for tau, s in zip(taus, taus[1:])):
+            return math.inf
+        value = judge(self._squares(self.end(taus)))
+        return value if math.isfinite(value) else math.inf
 
     def _walk(self, taus: Sequence[float], x: Tensor, memory: Any, along: list[Any] | None = None) -> Tensor:
-        predict = partial(self.model.predict, **self.cond)
         for tau, s in zip(taus, taus[1:]):
             if along is not None:
                 along.append((x, memory))
-            x, memory = self.sampler.step(predict, x, tau, s, _no_noise, memory)
-        return x
+            x, memory = self.sampler.step(self.predict, x, tau, s, _no_noise, memory)
+        return self.leave(x)
+
+
+def unit(model: Model, x: Tensor) -> float:
+    """The cube root of what the coarsest type in use can tell apart."""
+    types = {value.dtype for value in (x, *model.parameters()) if value.is_floating_point()}
+    return max(torch.finfo(each).eps for each in types) ** (1 / 3)
 
 
 def _no_noise() -> Tensor:
@@ -147,42 +170,45 @@ def _place(tau: float) -> float:
     return math.sqrt(ou.angle(tau))
 
 
-def descend(walks: Walks, own: list[float], iterations: int) -> Iterator[list[float]]:
-    """Grids, each better than the one before; the first is the best of a few to start from.
+def descend(walks: Walks, shares: Shares, steps: int, iterations: int, starts: int) -> Iterator[list[float]]:
+    """Grids: from some that are even in a power of the angle, and from there on each that is better than the one before.
 
     Args:
         walks: What must come near to its ends.
-        own: The sampler's own times, falling; the first and the last stay.
-        iterations: At most so many; it ends where one gains less than a thousandth.
+        shares: Of the way.
+        steps: How many.
+        iterations: From each start at most so many; a descent ends where one gains less than a thousandth.
+        starts: From how many, the best first.
 
     Yields:
-        ``steps + 1`` times. None for a single step, which has nothing to move.
+        ``steps + 1`` times.
 
     Source: Marquardt 1963.
     """
-    steps, shares = len(own) - 1, Shares.make(own, walks.model.sde.tau_min)
-    if steps == 1:
-        return
-    starts = [[*map(_place, own[:-1]), shares.low], *(shares.power(power, steps) for power in _POWERS)]
-    theta = shares.theta(min(starts, key=lambda places: walks.error(shares.times(places))))
-    taus, damping = shares.times(shares.places(theta)), 1e-2
-    error = walks.error(taus)
-    yield taus
+    firsts = [shares.power(power, steps) for power in _POWERS]
+    for places in sorted(firsts, key=lambda places: walks.loss(shares.times(places)))[:starts]:
+        yield shares.times(places)
+        if steps > 1:
+            yield from _down(walks, shares, shares.theta(places), iterations)
+
+
+def _down(walks: Walks, shares: Shares, theta: Tensor, iterations: int) -> Iterator[list[float]]:
+    loss, damping = walks.loss(shares.times(shares.places(theta))), 1e-2
     for _ in range(iterations):
         move = _marquardt(walks, shares, theta)
         for _ in range(_TRIALS):
             trial = theta + move(damping)
             taus = shares.times(shares.places(trial))
-            now = walks.error(taus)
-            if now < error:
+            now = walks.loss(taus)
+            if now < loss:
                 break
             damping *= 10.0
         else:
             return
         yield taus
-        if now > 0.999 * error:
+        if now > 0.999 * loss:
             return
-        theta, error, damping = trial, now, damping / 10.0
+        theta, loss, damping = trial, now, damping / 10.0
 
 
 def _marquardt(walks: Walks, shares: Shares, theta: Tensor) -> Callable[[float], Tensor]:
