@@ -1,25 +1,28 @@
-"""Where are calibrated grids kept? In ``calibrated.json`` beside the checkpoints, with what they were fitted to.
+"""Where are calibrated samplers kept? In ``calibrated.json`` beside the checkpoints, with what they were fitted to.
 
-A grid is found again by the sampler's text and by the SHA-256 of the checkpoint's weights, so that one of another
-checkpoint is never used unsaid.
+One is found again by the text of the sampler as it was and by the SHA-256 of the checkpoint's weights, so that one of
+another checkpoint is never used unsaid. Moments stand in a folder of their own, ``calibrated-…``, written before the
+file that names it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
+import scoresde.sampler
+import scoresde.schedule
 from scoresde import spec
-from scoresde.checkpoint.reading import Checkpoint, digest_file, load
-from scoresde.checkpoint.writing import only_writer
-from scoresde.sampler import Calibration, Custom, StepSampler
+from scoresde.checkpoint.reading import Checkpoint, digest, digest_file, load
+from scoresde.checkpoint.writing import only_writer, write_whole
+from scoresde.sampler import Calibration, Moments, StepSampler, Whitened
 
 __all__ = ["load_calibration", "save_calibration"]
 
-_FORMAT = {"format": "scoresde calibrations", "version": 1}
+_FORMAT = {"format": "scoresde calibrations", "version": 2}
 _NUMBERS = ("error", "original_error", "fit_error", "noises")
 
 
@@ -44,16 +47,25 @@ def save_calibration(path: str | os.PathLike[str] | Checkpoint, calibration: Cal
     file, weights = _file(checkpoint), _weights(checkpoint, raw)
     entry = {
         "sampler": spec.to_text(calibration.original),
-        "taus": None if calibration.sampler == calibration.original else list(_taus(calibration.sampler)),
+        "fitted": spec.to_text(_steps(calibration.sampler)),
+        "moments": None,
         **{name: getattr(calibration, name) for name in _NUMBERS},
         "checkpoint": checkpoint.path.name,
         **weights,
     }
+    if isinstance(calibration.sampler, Whitened):
+        entry["moments"] = f"{file.stem}-{digest(entry)[:16]}"
     key = ("sampler", "sha256")
     try:
         with only_writer(file.parent, f".{file.stem}.lock"):
             kept = [e for e in _read(file) if any(e[name] != entry[name] for name in key)] if file.exists() else []
+            if isinstance(calibration.sampler, Whitened):
+                _write_moments(file.with_name(entry["moments"]), calibration.sampler.moments)
             _write(file, [*kept, entry])
+            named = {e["moments"] for e in (*kept, entry)}
+            for folder in file.parent.glob(f"{file.stem}-*"):
+                if folder.name not in named:
+                    shutil.rmtree(folder)
     except OSError as error:
         raise OSError(
             error.errno, f"a calibration must be writable to {file}, got: {error}; free or choose another place."
@@ -87,27 +99,37 @@ def load_calibration(
     same = [e for e in entries if e["sampler"] == text]
     found = [e for e in same if e["sha256"] == weights["sha256"]]
     if found:
-        return _calibration(found[0], sampler)
+        return _calibration(found[0], sampler, file.parent)
     if same:
         asked = _where({**weights, "checkpoint": checkpoint.path.name})
         raise ValueError(
-            f"a grid is used with the weights that it was fitted to, for {text} {'; '.join(map(_where, same))}, "
+            f"a calibration is used with the weights that it was fitted to, for {text} {'; '.join(map(_where, same))}, "
             f"got {asked}; {remedy}"
         )
     there = sorted({e["sampler"] for e in entries})
     raise ValueError(f"no calibration of {text} is in {file}; there are: {'; '.join(there) or 'none'}. {remedy}")
 
 
-def _calibration(entry: dict[str, Any], sampler: StepSampler) -> Calibration:
-    taus = entry["taus"]
-    fitted = sampler if taus is None else replace(sampler, grid=Custom(tuple(taus)))
+def _calibration(entry: dict[str, Any], sampler: StepSampler, run: Path) -> Calibration:
+    known = spec.known_classes(scoresde.sampler, scoresde.schedule)
+    fitted = spec.parse(entry["fitted"], known, kind=StepSampler)
+    if entry["moments"] is not None:
+        fitted = Whitened(fitted, _read_moments(run / entry["moments"]))
     return Calibration(fitted, sampler, **{name: entry[name] for name in _NUMBERS})
 
 
-def _taus(sampler: StepSampler) -> tuple[float, ...]:
-    if not isinstance(sampler.grid, Custom):
-        raise ValueError(f"a calibrated sampler walks a Custom grid, got {sampler}; pass what calibrate returned.")
-    return sampler.grid.taus
+def _steps(sampler: StepSampler | Whitened) -> StepSampler:
+    return sampler.sampler if isinstance(sampler, Whitened) else sampler
+
+
+def _write_moments(folder: Path, moments: Moments) -> None:
+    tensors = {"mean": moments.mean, "axes": moments.axes, "variances": moments.variances}
+    write_whole(folder, {"moments": tensors}, {"rest": moments.rest})
+
+
+def _read_moments(folder: Path) -> Moments:
+    stored = load(folder)
+    return Moments(**stored.tensors["moments"], rest=stored.meta["rest"])
 
 
 def _file(checkpoint: Checkpoint) -> Path:
@@ -125,7 +147,7 @@ def _where(entry: dict[str, str]) -> str:
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
-    needed = {"sampler", "taus", "checkpoint", "weights", "sha256", *_NUMBERS}
+    needed = {"sampler", "fitted", "moments", "checkpoint", "weights", "sha256", *_NUMBERS}
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
         entries = state["calibrations"]

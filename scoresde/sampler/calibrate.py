@@ -8,7 +8,7 @@ network will do. What is kept is best on noises that the fit never saw, the samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,14 +20,14 @@ from scoresde._tensor import Noise
 from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 from scoresde.parameterization import Prediction, V
 from scoresde.sampler.base import Predict, StepSampler, check_deterministic
-from scoresde.sampler.descent import Shares, Walks, descend, unit
+from scoresde.sampler.descent import Shares, Walks, descend, evolve, unit
 from scoresde.sampler.grid import Custom
 from scoresde.sampler.multistep import Adams
 from scoresde.sampler.whitened import Coordinates, Moments, Whitened
 
 __all__ = ["Calibration", "calibrate"]
 
-_ORDERS = ((2, 0), (2, 3), (3, 0))
+_SETTLED = ((2, 0, "sigma"), (2, 3, "angle"), (2, 3, "sigma"))
 _FEWEST, _LARGEST = 16, 4096
 
 
@@ -60,7 +60,9 @@ def calibrate(
     shape: Sequence[int] | None = None,
     noises: int = 128,
     iterations: int = 20,
-    starts: int = 2,
+    starts: int = 1,
+    search: int = 0,
+    pool: int = 1,
     whiten: bool | Moments = True,
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
@@ -69,23 +71,28 @@ def calibrate(
     """Fits a deterministic sampler to a model, at the same number of network calls.
 
     An iteration costs about as many network calls as half of ``steps`` walks, on ``noises`` samples; most fits end
-    after ten. There is one from each of ``starts``, and so for each of three orders if ``sampler`` is an `Adams` that
+    after ten. There is one from each of ``starts``, and so for each of four methods if ``sampler`` is an `Adams` that
     leaves its orders open. The reference costs 8 ``steps`` calls, 128 at least, on twice as many samples.
+
+    Where data lie in parts far from each other, few noises, near the watersheds, are led to a wrong part, and those
+    decide the error. There ``pool=8``, ``search=60`` and a thousand noises or more are worth their time.
 
     Args:
         model: The model; evaluated in eval mode, without gradients.
         sampler: A deterministic step sampler. Its grid says where the fitted one ends.
         steps: Number of steps; default the sampler's.
         shape: Of one event; default the model's.
-        noises: Starts to fit to; as many more decide what is kept. Where data lie in parts far from each other, take
-            thousands: only few noises are led to the wrong part, and those decide the error.
+        noises: Starts to fit to; as many more decide what is kept.
         iterations: Of a descent, at most; it ends where one gains less than a thousandth.
         starts: Grids to descend from, at most four.
+        search: Rounds of an evolution strategy after the best descent, ten walks each; 0 for none.
+        pool: How many times ``noises`` to draw and choose the fitted ones from: half are those that two rough walks
+            take farthest apart, half are drawn from the others and weigh as much as they stand for.
         whiten: Whether the walk may leave out the data's mean and covariance; or these, from data, where events are
             too large (over 4096 elements) or the noises too few (under 16) to have them from the model.
         generator: Source of the noises; default a new one with seed 0. The global random state is left alone.
         dtype: Of the states; default the model's, at least float32.
-        **cond: Passed to the network, one entry per noise, ``(2 * noises, …)``.
+        **cond: Passed to the network, one entry per noise, ``((pool + 1) * noises, …)``.
 
     Returns:
         The calibrated sampler and its errors: on the noises held out it is never worse than the original.
@@ -101,26 +108,41 @@ def calibrate(
     (optimised time steps). Descent: Marquardt 1963. Shares of the range of the root of the angle are ours.
     """
     check_model(model)
-    original = _checked(sampler, steps, noises=noises, iterations=iterations, starts=starts)
+    original = _checked(sampler, steps, noises=noises, iterations=iterations, starts=starts, pool=pool)
+    if isinstance(search, bool) or not isinstance(search, int) or search < 0:
+        raise ValueError(f"search must be a number of rounds, 0 for none, got {search!r}.")
     refuse_unknown(calibrate, model, cond)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
         own = original.grid.times(model.sde, original.steps)
-        x, source = _starts(model, shape, 2 * noises, generator, dtype)
-        check_per_sample(cond, len(x), "noise (2 * noises)")
+        x, source = _starts(model, shape, (pool + 1) * noises, generator, dtype)
+        check_per_sample(cond, len(x), "noise ((pool + 1) * noises)")
         cond = {name: value.to(x.device) for name, value in cond.items()}
-        job = _Job(model, original, own, x, _reference(model, own, x, cond), cond)
+        rows, weights = _chosen(model, original, own, x, cond, noises, source)
+        x, cond = x[rows], {name: value[rows] for name, value in cond.items()}
+        job = _Job(model, original, own, x, _reference(model, own, x, cond), cond, weights)
         moments = _moments(job, whiten, source)
-        plain = job.walks(original, None, held=True)
-        best = Calibration(original, original, *2 * [plain.error(own)], job.walks(original, None).error(own), noises)
-        for way in _ways(original):
-            for found in job.candidates(way, moments, iterations, starts):
-                best = min(best, replace(best, **found), key=lambda each: each.error)
-        return best
+        before = job.walks(original, None, held=True).error(own)
+        kept = Calibration(original, original, before, before, job.walks(original, None).error(own), noises)
+        ways = [_Way(job, way, moments) for way in _ways(original)]
+        grids = [list(descend(way.fit, way.shares, way.steps, iterations, starts)) for way in ways]
+        best = min(range(len(ways)), key=lambda i: ways[i].fit.loss(grids[i][-1]))
+        if search:
+            trials = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=source, device=x.device)))
+            way, found = ways[best], min(grids[best], key=ways[best].fit.loss)
+            grids[best].append(evolve(way.fit, way.shares, found, search, trials))
+        for way, each in zip(ways, grids):
+            error, taus = min((way.held.error(taus), taus) for taus in each)
+            if error < kept.error:
+                kept = replace(kept, sampler=way.sampler(taus), error=error, fit_error=way.fit.error(taus))
+        return kept
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What all candidates share: model, starts and right ends; the first half is fitted to, the second held out."""
+    """What all candidates share: model, starts and right ends; the first half is fitted to, the second held out.
+
+    Of the half that is fitted to, only the last ``fair`` are drawn as they come.
+    """
 
     model: Model
     original: StepSampler
@@ -128,15 +150,21 @@ class _Job:
     x: Tensor
     ends: Tensor
     cond: dict[str, Tensor]
+    weights: Tensor | None
+
+    @property
+    def fair(self) -> slice:
+        half = len(self.x) // 2
+        return slice(0 if self.weights is None else half // 2, half)
 
     def walks(self, way: StepSampler, moments: Moments | None, held: bool = False) -> Walks:
         """Those of a way from one half of the starts, in the coordinates of the moments."""
         half = len(self.x) // 2
         rows = slice(half, None) if held else slice(half)
         predict: Predict = partial(self.model.predict, **{name: value[rows] for name, value in self.cond.items()})
-        x, ends = self.x[rows], self.ends[rows]
+        x, ends, weights = self.x[rows], self.ends[rows], None if held else self.weights
         if moments is None:
-            return Walks(predict, way, x, ends, lambda last: last, unit(self.model, x))
+            return Walks(predict, way, x, ends, lambda last: last, unit(self.model, x), weights)
         frame = Coordinates(moments, x)
         return Walks(
             partial(frame.predict, predict, self.own[0]),
@@ -145,28 +173,26 @@ class _Job:
             ends,
             partial(frame.leave, tau=self.own[-1]),
             unit(self.model, x),
+            weights,
         )
 
-    def candidates(
-        self, way: StepSampler, moments: Moments | None, iterations: int, starts: int
-    ) -> Iterator[dict[str, Any]]:
-        """What a descent comes by: samplers with their errors."""
-        shares = Shares.make(self.own, self.model.sde.tau_min)
-        steps = self._steps(way, shares, moments is not None)
-        fit, held = self.walks(way, moments), self.walks(way, moments, held=True)
-        found = [(held.error(taus), taus) for taus in descend(fit, shares, steps, iterations, starts)]
-        error, taus = min(found)
-        fitted = replace(way, steps=steps, grid=Custom(tuple(taus)))
-        sampler = fitted if moments is None else Whitened(fitted, moments)
-        yield {"sampler": sampler, "error": error, "fit_error": fit.error(taus)}
 
-    def _steps(self, way: StepSampler, shares: Shares, whitened: bool) -> int:
-        """As many as the network calls of the original allow."""
-        budget = _calls(self.original, self.own, self.x, False)
-        for steps in range(self.original.steps + 3, self.original.steps, -1):
-            if _calls(way, shares.times(shares.power(2.0, steps)), self.x, whitened) <= budget:
-                return steps
-        return self.original.steps
+class _Way:
+    """One candidate: a method with its orders settled, in its coordinates, and how many steps it may take."""
+
+    def __init__(self, job: _Job, method: StepSampler, moments: Moments | None) -> None:
+        self.fit, self.held = job.walks(method, moments), job.walks(method, moments, held=True)
+        self.shares = Shares.make(job.own, job.model.sde.tau_min)
+        self._method, self._moments = method, moments
+        budget, steps = _calls(job.original, job.own, job.x, False), job.original.steps
+        places = {n: self.shares.times(self.shares.power(2.0, n)) for n in range(steps, steps + 4)}
+        whitened = moments is not None
+        self.steps = max([n for n in places if _calls(method, places[n], job.x, whitened) <= budget] or [steps])
+
+    def sampler(self, taus: list[float]) -> StepSampler | Whitened:
+        """The method on a grid."""
+        fitted = replace(self._method, steps=self.steps, grid=Custom(tuple(taus)))
+        return fitted if self._moments is None else Whitened(fitted, self._moments)
 
 
 def _calls(way: StepSampler, taus: list[float], x: Tensor, whitened: bool) -> int:
@@ -186,21 +212,44 @@ def _calls(way: StepSampler, taus: list[float], x: Tensor, whitened: bool) -> in
 def _ways(original: StepSampler) -> list[StepSampler]:
     """The sampler, or if it leaves its orders open those with settled ones."""
     if isinstance(original, Adams) and original.predictor_order is None and original.corrector_order is None:
-        settled = (*_ORDERS, (original.predictor, original.corrector))
-        return [replace(original, predictor_order=p, corrector_order=c) for p, c in dict.fromkeys(settled)]
+        settled = [(original.predictor, original.corrector, original.variable)]
+        if (original.prediction, original.variable) == ("v", "angle"):
+            settled += _SETTLED
+        return [replace(original, predictor_order=p, corrector_order=c, variable=of) for p, c, of in settled]
     return [original]
+
+
+def _chosen(
+    model: Model, rough: StepSampler, own: list[float], x: Tensor, cond: dict[str, Tensor], noises: int, source: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Rows to fit to, the hard ones first, and behind them those held out; the weights of the former, if not equal."""
+    hard, many = noises // 2, len(x) - noises
+    if many == noises or not hard:
+        return torch.cat([torch.arange(noises), torch.arange(many, len(x))]).to(x.device), None
+    shares, apart = Shares.make(own, model.sde.tau_min), []
+    for begin in range(0, many, noises):
+        rows = slice(begin, begin + noises)
+        predict = partial(model.predict, **{name: value[rows] for name, value in cond.items()})
+        walks = Walks(predict, rough, x[rows], x[rows], lambda last: last, 0.0)
+        ends = [walks.end(shares.times(shares.power(power, len(own) - 1))) for power in (1.0, 1.5)]
+        apart.append((ends[0] - ends[1]).reshape(len(ends[0]), -1).square().mean(1))
+    order = torch.cat(apart).argsort(descending=True)
+    easy = order[hard:][torch.randperm(many - hard, generator=source, device=x.device)[: noises - hard]]
+    stand_for = (many - hard) / len(easy)
+    weights = torch.cat([torch.ones(hard), torch.full((len(easy),), stand_for)]).to(x.device) * (noises / many)
+    return torch.cat([order[:hard], easy, torch.arange(many, len(x), device=x.device)]), weights
 
 
 def _moments(job: _Job, whiten: bool | Moments, source: torch.Generator) -> Moments | None:
     """Of the model's own samples, as its field has them; None where there are too few, or they are too large."""
     if isinstance(whiten, Moments):
         return whiten
-    half, last = len(job.x) // 2, job.own[-1]
-    if not whiten or half < _FEWEST or job.x[0].numel() > _LARGEST or job.original.steps < 2:
+    last, ends = job.own[-1], job.ends[job.fair]
+    if not whiten or len(ends) < _FEWEST or ends[0].numel() > _LARGEST or job.original.steps < 2:
         return None
-    predict = partial(job.model.predict, **{name: value[:half] for name, value in job.cond.items()})
-    data = job.ends[:half] if last == 0 else predict(job.ends[:half], last).x0
-    return Moments.of(data).sharpened(predict, data, Noise(source).normal)
+    cond = {name: value[job.fair] for name, value in job.cond.items()}
+    data = ends if last == 0 else job.model.predict(ends, last, **cond).x0
+    return Moments.of(data).sharpened(partial(job.model.predict, **cond), data, Noise(source).normal)
 
 
 def _checked(sampler: StepSampler, steps: int | None, **counts: int) -> StepSampler:

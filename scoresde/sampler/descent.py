@@ -19,7 +19,7 @@ from scoresde import ou
 from scoresde.model import Model
 from scoresde.sampler.base import Predict, StepSampler
 
-__all__ = ["Shares", "Walks", "descend", "unit"]
+__all__ = ["Shares", "Walks", "descend", "evolve", "unit"]
 
 _POWERS = (1.0, 1.5, 2.0, 3.0)
 _TRIALS = 8
@@ -40,6 +40,7 @@ class Walks:
         ends: Where they should lead, ``(B, *D)``, in x.
         leave: Takes the last state to x.
         unit: How far a time is moved for a difference, as a share of a step: see `unit`.
+        weights: Of the walks in the loss, ``(B,)``; None for equal ones.
     """
 
     predict: Predict
@@ -48,6 +49,7 @@ class Walks:
     ends: Tensor
     leave: Callable[[Tensor], Tensor]
     unit: float
+    weights: Tensor | None = None
 
     def end(self, taus: Sequence[float]) -> Tensor:
         """Where walks over ``taus`` lead, ``(B, *D)``, in x."""
@@ -59,7 +61,7 @@ class Walks:
 
     def loss(self, taus: Sequence[float]) -> float:
         """What the descent lowers; infinite as `error` is."""
-        return self._judged(taus, lambda squares: float((squares / self._spread).log1p().mean()))
+        return self._judged(taus, lambda squares: float(((squares / self._spread).log1p() * self._weights).mean()))
 
     def slopes(self, shares: Shares, places: list[float]) -> tuple[Tensor, Tensor]:
         """All errors as ``(n,)``, and their slopes in the places of the knots, ``(n, steps - 1)``, by differences.
@@ -69,7 +71,7 @@ class Walks:
         """
         taus, along, columns = shares.times(places), [], []
         end = self._walk(taus, self.x, None, along)
-        weight = (1.0 + self._squares(end) / self._spread).rsqrt().to(end).reshape(-1, *[1] * (end.ndim - 1))
+        weight = (self._weights / (1.0 + self._squares(end) / self._spread)).sqrt().reshape(-1, *[1] * (end.ndim - 1))
         for i in range(1, len(taus) - 1):
             move = self.unit * min(places[i - 1] - places[i], places[i] - places[i + 1])
             moved = [taus[i - 1], shares.time(places[i] + move), *taus[i + 1 :]]
@@ -80,6 +82,10 @@ class Walks:
     def _spread(self) -> float:
         """Mean square of the ends about their mean; 1 where they are one point."""
         return float((self.ends - self.ends.mean(0)).square().mean()) or 1.0
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        return torch.ones_like(self._squares(self.ends)) if self.weights is None else self.weights.to(self.ends)
 
     def _squares(self, end: Tensor) -> Tensor:
         return (end - self.ends).reshape(len(end), -1).square().mean(1)
@@ -171,7 +177,7 @@ def _place(tau: float) -> float:
 
 
 def descend(walks: Walks, shares: Shares, steps: int, iterations: int, starts: int) -> Iterator[list[float]]:
-    """Grids: from some that are even in a power of the angle, and from there on each that is better than the one before.
+    """Grids: some that are even in a power of the angle, and from there on each that is better than the one before.
 
     Args:
         walks: What must come near to its ends.
@@ -209,6 +215,41 @@ def _down(walks: Walks, shares: Shares, theta: Tensor, iterations: int) -> Itera
         if now > 0.999 * loss:
             return
         theta, loss, damping = trial, now, damping / 10.0
+
+
+def evolve(walks: Walks, shares: Shares, taus: list[float], rounds: int, generator: torch.Generator) -> list[float]:
+    """A better grid by trial, where the loss is too rough for a descent; ten walks a round.
+
+    Trials are drawn about a mean that moves to the best of them, with the covariance of the moves that helped.
+
+    Args:
+        walks: What must come near to its ends.
+        shares: Of the way.
+        taus: Where to begin.
+        rounds: How many.
+        generator: Source of the trials, on the CPU.
+
+    Source: Hansen 2016 (the covariance's rank-mu update, with its constants rounded).
+    """
+
+    def loss(theta: Tensor) -> float:
+        return walks.loss(shares.times(shares.places(theta)))
+
+    best = mean = shares.theta([*map(_place, taus[:-1]), shares.low])
+    least, size, spread = loss(best), 0.15, torch.eye(len(best), dtype=torch.float64)
+    shared = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+    for _ in range(rounds if len(taus) > 2 else 0):
+        root = torch.linalg.cholesky(spread + 1e-6 * torch.eye(len(best), dtype=torch.float64))
+        moves = torch.randn(10, len(best), generator=generator, dtype=torch.float64) @ root.mT
+        found = [loss(mean + size * move) for move in moves]
+        order = sorted(range(len(found)), key=found.__getitem__)
+        if better := found[order[0]] < least:
+            best, least = mean + size * moves[order[0]], found[order[0]]
+        helped = moves[order[: len(shared)]]
+        mean = mean + size * (shared @ helped)
+        spread = 0.9 * spread + 0.1 * (helped.mT * shared) @ helped
+        size *= 1.05 if better else 0.95
+    return shares.times(shares.places(best))
 
 
 def _marquardt(walks: Walks, shares: Shares, theta: Tensor) -> Callable[[float], Tensor]:

@@ -40,6 +40,7 @@ PREDICTIONS = ("eps", "x0", "v")
 VARIABLES = {
     "log_snr": ou.log_snr,
     "angle": ou.angle,
+    "sigma": ou.sigma,
     "rho": lambda tau: t.exp(-0.5 * ou.log_snr(tau)),
     "tau": lambda tau: tau,
 }
@@ -52,7 +53,8 @@ class Interpolation:
 
     Args:
         prediction: ``"eps"``, ``"x0"`` or ``"v"``.
-        variable: Of the polynomial: ``"log_snr"``, ``"angle"``, ``"rho"``, ``"tau"``, or a clock, for its u.
+        variable: Of the polynomial: ``"log_snr"``, ``"angle"``, ``"sigma"``, ``"rho"``, ``"tau"``, or a clock, for
+            its u.
         noise: Noise function; None for the ODE. Only with ``"x0"``.
         midpoint: Takes the polynomial's value in the middle of the step (in log-SNR) for all of the step, as
             DPM-Solver++ does at order 2, instead of integrating it.

@@ -154,7 +154,7 @@ class Adams(Multistep):
         corrector_order: Predictions that the corrector uses, the new one among them; 0 for none. None: none below 12
             steps, where it carries the errors of long steps on, and as many as the predictor's from there.
         prediction: ``"v"``, ``"x0"`` or ``"eps"``: what is interpolated.
-        variable: In what: ``"angle"``, ``"log_snr"``, ``"rho"``, ``"tau"``, or a clock, for its u.
+        variable: In what: ``"angle"``, ``"sigma"``, ``"log_snr"``, ``"rho"``, ``"tau"``, or a clock, for its u.
         noise: Noise function, with ``"x0"``; None for the ODE.
 
     Raises:

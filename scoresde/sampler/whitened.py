@@ -1,8 +1,8 @@
 r"""Which part of the way need not be walked? That of the data's mean and covariance, which is known in closed form.
 
 For data N(m, C) the velocity in the angle is affine, $v_G(x) = G(x - \alpha m) - \sigma m$ with
-$G = \alpha\sigma(I - C)S^{-2}$ and $S^2 = \alpha^2 C + \sigma^2 I$, and it leaves $y = S^{-1}(x - \alpha m)$ where it is.
-For any other data
+$G = \alpha\sigma(I - C)S^{-2}$ and $S^2 = \alpha^2 C + \sigma^2 I$, and it leaves $y = S^{-1}(x - \alpha m)$ where
+it is. For any other data
 
 $$\frac{dy}{d\phi} = S^{-1}(v - v_G(x)),$$
 
@@ -15,8 +15,8 @@ these coordinates nothing is leapt, and every deterministic sampler applies as i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -30,11 +30,10 @@ from scoresde.sampler.base import Observe, Path, Predict, Sampler, StepSampler, 
 __all__ = ["Coordinates", "Moments", "Whitened"]
 
 
-@dataclass(frozen=True, eq=False)
 class Moments:
     """Mean and covariance of data in model units, the covariance by its axes.
 
-    Attributes:
+    Args:
         mean: ``(*D)``.
         axes: Orthonormal columns, ``(d, r)`` with d the event's size and r up to d.
         variances: Along the axes, ``(r,)``, not negative.
@@ -44,22 +43,18 @@ class Moments:
         ValueError: If the shapes do not fit, a number is not finite, or a variance is negative.
     """
 
-    mean: Tensor
-    axes: Tensor
-    variances: Tensor
-    rest: float = 0.0
-
-    def __post_init__(self) -> None:
-        size, rank = self.mean.numel(), len(self.variances)
-        if self.axes.shape != (size, rank) or self.variances.shape != (rank,):
+    def __init__(self, mean: Tensor, axes: Tensor, variances: Tensor, rest: float = 0.0) -> None:
+        size, rank = mean.numel(), len(variances)
+        if axes.shape != (size, rank) or variances.shape != (rank,):
             raise ValueError(
-                f"axes must have shape ({size}, r) and variances (r,), got {tuple(self.axes.shape)} and "
-                f"{tuple(self.variances.shape)}; put the axes into columns."
+                f"axes must have shape ({size}, r) and variances (r,), got {tuple(axes.shape)} and "
+                f"{tuple(variances.shape)}; put the axes into columns."
             )
-        for name in ("mean", "axes", "variances"):
-            t.check_finite(getattr(self, name), name)
-        if bool((self.variances < 0).any()) or not 0 <= self.rest < float("inf"):
-            raise ValueError(f"variances must not be negative, got {self.variances.tolist()[:8]} and {self.rest!r}.")
+        for name, value in {"mean": mean, "axes": axes, "variances": variances}.items():
+            t.check_finite(value, name)
+        if bool((variances < 0).any()) or not 0 <= rest < math.inf:
+            raise ValueError(f"variances must not be negative, got {variances.tolist()[:8]} and {rest!r}.")
+        self.mean, self.axes, self.variances, self.rest = mean, axes, variances, rest
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Moments):
@@ -106,8 +101,8 @@ class Moments:
 
         Args:
             predict: The network call.
-            x0: Data, or what the model makes of noise, ``(n, *D)``, n at least two; noise is added to it, to as many
-                copies as eight numbers per unknown take.
+            x0: Data, or what the model makes of noise, ``(n, *D)``, n at least two; noise is added to copies of
+                it, 64 states for each of the d + 1 unknowns of an element.
             noise: Draws unit normal noise like what it is given.
 
         Returns:
@@ -115,11 +110,10 @@ class Moments:
         """
         tau, size = self._first_sight(), self.mean.numel()
         alpha, sigma = ou.alpha(tau), ou.sigma(tau)
-        many = x0.repeat(-(-8 * (size + 1) // len(x0)), *[1] * (x0.ndim - 1))
         parts = []
-        for part in many.split(max(len(x0), 1)):
-            x = t.combine(alpha, part, sigma, noise(part))
-            parts.append((x.reshape(len(x), -1).cpu().double(), predict(x, tau).x0.reshape(len(x), -1).cpu().double()))
+        for _ in range(-(-64 * (size + 1) // len(x0))):
+            x = t.combine(alpha, x0, sigma, noise(x0))
+            parts.append([each.reshape(len(x), -1).cpu().double() for each in (x, predict(x, tau).x0)])
         x, seen = (torch.cat(side) for side in zip(*parts))
         solved = torch.linalg.lstsq(torch.cat([x, torch.ones_like(x[:, :1])], 1), seen).solution
         filtered, axes = torch.linalg.eigh(0.5 * (solved[:-1] + solved[:-1].mT))
@@ -197,7 +191,6 @@ class Coordinates:
         return x * across + ((x @ self._axes) * (along - across)) @ self._axes.mT
 
 
-@dataclass(frozen=True)
 class Whitened(Sampler):
     """A deterministic step sampler that walks only what the data have beyond their mean and covariance.
 
@@ -213,14 +206,22 @@ class Whitened(Sampler):
         ValueError: If ``sampler`` draws noise or makes a single step.
     """
 
-    sampler: StepSampler
-    moments: Moments
+    def __init__(self, sampler: StepSampler, moments: Moments) -> None:
+        check_deterministic(sampler, "Whitened")
+        t.check_kind("moments", moments, Moments)
+        if sampler.steps < 2:
+            raise ValueError(f"Whitened needs two steps or more, the first asks no network, got {sampler}.")
+        self.sampler, self.moments = sampler, moments
 
-    def __post_init__(self) -> None:
-        check_deterministic(self.sampler, "Whitened")
-        t.check_kind("moments", self.moments, Moments)
-        if self.sampler.steps < 2:
-            raise ValueError(f"Whitened needs two steps or more, the first asks no network, got {self.sampler}.")
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Whitened):
+            return NotImplemented
+        return (self.sampler, self.moments) == (other.sampler, other.moments)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def __repr__(self) -> str:
+        return f"Whitened({self.sampler!r}, {self.moments!r})"
 
     def run(self, x: Tensor, path: Path) -> tuple[Tensor, float]:
         """See `Sampler.run`."""
