@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,17 @@ from scoresde.sampler import (
     ODE,
     Adams,
     AnnealedLangevin,
+    Calibration,
     Chain,
     Custom,
     DPMSolver,
     Heun,
+    Moments,
     RungeKutta,
     StepSampler,
     UniformAngle,
     UniPC,
+    Whitened,
     calibrate,
     sample,
 )
@@ -58,6 +62,13 @@ def _error(model: Any, sampler: StepSampler, seed: int = 77, n: int = 512) -> fl
     fine = Adams(400, _root(400), predictor_order=4, corrector_order=4)
     ends = [sample(model, x.shape, each, init=x).x for each in (sampler, fine)]
     return float((ends[0] - ends[1]).square().mean().sqrt())
+
+
+def _times(found: Calibration) -> tuple[float, ...]:
+    """Of the fitted grid."""
+    way = found.sampler.sampler if isinstance(found.sampler, Whitened) else found.sampler
+    assert isinstance(way.grid, Custom)
+    return way.grid.taus
 
 
 # --- what it is for ---------------------------------------------------------------------------------------------------
@@ -109,8 +120,7 @@ def test_where_no_grid_is_better_the_sampler_comes_back_as_it_was() -> None:
 def test_a_grid_keeps_its_ends_and_falls_between_them() -> None:
     for own in (UniformAngle(), Chain()):
         found = calibrate(RING, replace(PLAIN, grid=own), noises=16, iterations=4)
-        taus, before = found.sampler.grid.times(RING.sde, 8), own.times(RING.sde, 8)
-        assert isinstance(found.sampler.grid, Custom)
+        taus, before = _times(found), own.times(RING.sde, 8)
         assert (taus[0], taus[-1]) == (before[0], before[-1])
         assert taus[-2] > RING.sde.tau_min
 
@@ -125,8 +135,64 @@ def test_a_clock_without_signal_at_its_end_is_calibrated_in_the_angle() -> None:
     ring = GaussianMixture.ring(sde=VPSDE(Cosine(clip=1.0), tau_min=1e-4))
     assert ring.sde.tau_max == math.inf
     found = calibrate(ring, PLAIN, noises=64)
-    assert found.sampler.grid.times(ring.sde, 8)[0] == math.inf
+    assert _times(found)[0] == math.inf
     assert found.error < 0.6 * found.original_error
+
+
+@pytest.fixture(scope="module")
+def far() -> GaussianMixture:
+    """Six parts far apart in eight dimensions, most of whose variance lies in few of them."""
+    draw = torch.Generator().manual_seed(2)
+    means = torch.randn(6, 8, generator=draw, dtype=D)
+    stds = torch.exp(torch.empty(6, 8, dtype=D).uniform_(math.log(0.03), 0.0, generator=draw))
+    return GaussianMixture(torch.ones(6), means, stds**2, VPSDE(tau_min=1e-4))
+
+
+def _far_error(law: GaussianMixture, sampler: StepSampler | Whitened) -> float:
+    x = torch.randn(4096, 8, generator=torch.Generator().manual_seed(77), dtype=D)
+    fine = Adams(400, _root(400, sde=law.sde), predictor_order=4, corrector_order=4)
+    ends = [sample(law, x.shape, each, init=x) for each in (sampler, fine)]
+    assert ends[0].nfe == 8
+    return float((ends[0].x - ends[1].x).square().mean().sqrt())
+
+
+@pytest.mark.slow
+def test_without_mean_and_covariance_less_is_left_and_hard_noises_and_trials_take_more_of_it(
+    far: GaussianMixture,
+) -> None:
+    plain = calibrate(far, PLAIN, noises=512, whiten=False)
+    white = calibrate(far, PLAIN, noises=512)
+    hard = calibrate(far, PLAIN, noises=512, pool=8, search=40)
+    errors = [_far_error(far, each) for each in (PLAIN, plain.sampler, white.sampler, hard.sampler)]
+    assert isinstance(white.sampler, Whitened)
+    assert not isinstance(plain.sampler, Whitened)
+    assert errors[1] < 0.9 * errors[0]
+    assert errors[2] < 0.8 * errors[1]
+    assert errors[3] < errors[2]
+
+
+def test_orders_are_settled_only_where_they_are_left_open() -> None:
+    found = calibrate(RING, Adams(8, predictor_order=3, corrector_order=3), noises=32, iterations=3)
+    assert isinstance(found.sampler, Whitened)
+    way = found.sampler.sampler
+    assert isinstance(way, Adams)
+    assert (way.predictor_order, way.corrector_order, way.variable) == (3, 3, "angle")
+    assert way.steps == 9
+
+
+@pytest.mark.parametrize("sampler", [Adams(13), Adams(6, predictor_order=5), Heun(4), UniPC(7)], ids=repr)
+def test_what_was_fitted_makes_no_more_network_calls_than_what_was_given(sampler: StepSampler) -> None:
+    found = calibrate(RING, sampler, noises=32, iterations=2)
+    calls = [sample(RING, 1, each).nfe for each in (found.original, found.sampler)]
+    assert calls[0] - 1 <= calls[1] <= calls[0]
+
+
+def test_moments_may_be_given_and_with_few_noises_none_are_taken() -> None:
+    data = RING.sample(500, generator=torch.Generator().manual_seed(0))
+    given = calibrate(RING, PLAIN, noises=8, iterations=3, whiten=Moments.of(data))
+    assert isinstance(given.sampler, Whitened)
+    assert given.sampler.moments == Moments.of(data)
+    assert not isinstance(calibrate(RING, PLAIN, noises=8, iterations=3).sampler, Whitened)
 
 
 # --- how --------------------------------------------------------------------------------------------------------------
@@ -225,6 +291,10 @@ def test_the_networks_gradient_is_never_asked_for_and_conditioning_arrives_by_no
         found = calibrate(model, PLAIN, 4, noises=12, iterations=3, label=label)
     assert found.error <= found.original_error
     assert net.labels == {12, 24}
+    found = calibrate(model, PLAIN, 4, noises=32, iterations=2, pool=3, search=2, label=label.repeat(6)[:128])
+    assert found.error <= found.original_error
+    assert isinstance(found.sampler, Whitened)
+    assert net.labels == {12, 16, 24, 32, 64}
     assert not any(p.grad_fn for p in model.parameters())
 
 
@@ -243,6 +313,10 @@ def test_the_same_seed_finds_the_same_grid() -> None:
         (AnnealedLangevin(), {}, ValueError, "calibrate needs a deterministic sampler"),
         (PLAIN, {"noises": 0}, ValueError, "noises must be a positive integer, got 0"),
         (PLAIN, {"iterations": True}, ValueError, "iterations must be a positive integer, got True"),
+        (PLAIN, {"pool": 0}, ValueError, "pool must be a positive integer, got 0"),
+        (PLAIN, {"starts": 1.0}, ValueError, "starts must be a positive integer, got 1.0"),
+        (PLAIN, {"search": -1}, ValueError, "search must be a number of rounds, 0 for none, got -1"),
+        (PLAIN, {"whiten": Moments(torch.zeros(3), torch.eye(3), torch.ones(3))}, ValueError, "the moments' shape"),
         (PLAIN, {"steps": 0}, ValueError, "steps must be a positive integer, got 0"),
         (PLAIN, {"noise": 3}, TypeError, "did you mean noises"),
     ],
@@ -257,7 +331,7 @@ def test_a_model_must_say_its_shape_its_conditioning_fit_and_its_reference_be_fi
     model = ScoreModel(net, VPSDE(tau_min=1e-3), V())
     with pytest.raises(ValueError, match="calibrate needs the shape of an event"):
         calibrate(model, PLAIN)
-    with pytest.raises(ValueError, match=r"label must have one entry per noise \(2 \* noises\), 4, got 3"):
+    with pytest.raises(ValueError, match=r"label must have one entry per noise \(\(pool \+ 1\) \* noises\), 4, got 3"):
         calibrate(model, PLAIN, shape=(3,), noises=2, label=torch.zeros(3))
     with torch.no_grad():
         net.weight.fill_(math.nan)
@@ -279,12 +353,26 @@ def test_a_calibration_is_read_back_as_it_was_saved(kept: tuple[Path, ScoreModel
     run, model = kept
     first, second = (calibrate(model, PLAIN, steps, noises=4, iterations=2) for steps in (3, 4))
     same = replace(second, sampler=second.original)
-    for each in (first, second, same):
+    white = calibrate(model, PLAIN, 5, noises=16, iterations=1, whiten=True)
+    if not isinstance(white.sampler, Whitened):  # of an untrained network hardly anything is left to gain
+        white = replace(white, sampler=Whitened(Adams(6), Moments.of(torch.randn(9, 2))))
+    for each in (white, first, second, same):
         file = save_calibration(run, each)
+    assert load_calibration(run, white.original) == white
     assert load_calibration(run, first.original) == first
     assert load_calibration(run, second.original) == same
     assert file == run / "calibrated.json"
-    assert len(json.loads(file.read_text())["calibrations"]) == 2
+    assert len(json.loads(file.read_text())["calibrations"]) == 3
+    (moments,) = run.glob("calibrated-*")
+    save_calibration(run, replace(white, sampler=Whitened(Adams(6), Moments.of(torch.randn(9, 2)))))
+    assert moments not in list(run.glob("calibrated-*"))  # no longer named
+    (moments,) = run.glob("calibrated-*")
+    (moments / "moments.safetensors").write_bytes(b"\0" * 64)
+    with pytest.raises(RuntimeError, match="must be as it was saved"):
+        load_calibration(run, white.original)
+    shutil.rmtree(moments)
+    with pytest.raises(FileNotFoundError, match="there must be a checkpoint at .*calibrated-"):
+        load_calibration(run, white.original)
     assert not list(run.glob(".calibrated.json"))
 
 

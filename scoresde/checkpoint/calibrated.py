@@ -54,7 +54,9 @@ def save_calibration(path: str | os.PathLike[str] | Checkpoint, calibration: Cal
         **weights,
     }
     if isinstance(calibration.sampler, Whitened):
-        entry["moments"] = f"{file.stem}-{digest(entry)[:16]}"
+        moments = calibration.sampler.moments
+        told = {**entry, "numbers": [moments.mean.flatten().tolist(), moments.variances.tolist()]}
+        entry["moments"] = f"{file.stem}-{digest(told)[:16]}"
     key = ("sampler", "sha256")
     try:
         with only_writer(file.parent, f".{file.stem}.lock"):

@@ -71,7 +71,7 @@ def calibrate(
     """Fits a deterministic sampler to a model, at the same number of network calls.
 
     An iteration costs about as many network calls as half of ``steps`` walks, on ``noises`` samples; most fits end
-    after ten. There is one from each of ``starts``, and so for each of four methods if ``sampler`` is an `Adams` that
+    after ten. There is one from each of ``starts``, and so for each of three or four methods if ``sampler`` is an `Adams` that
     leaves its orders open. The reference costs 8 ``steps`` calls, 128 at least, on twice as many samples.
 
     Where data lie in parts far from each other, few noises, near the watersheds, are led to a wrong part, and those
@@ -85,7 +85,7 @@ def calibrate(
         noises: Starts to fit to; as many more decide what is kept.
         iterations: Of a descent, at most; it ends where one gains less than a thousandth.
         starts: Grids to descend from, at most four.
-        search: Rounds of an evolution strategy after the best descent, ten walks each; 0 for none.
+        search: Rounds of an evolution strategy after the descents, ten walks each; 0 for none.
         pool: How many times ``noises`` to draw and choose the fitted ones from: half are those that two rough walks
             take farthest apart, half are drawn from the others and weigh as much as they stand for.
         whiten: Whether the walk may leave out the data's mean and covariance; or these, from data, where events are
@@ -123,15 +123,13 @@ def calibrate(
         moments = _moments(job, whiten, source)
         before = job.walks(original, None, held=True).error(own)
         kept = Calibration(original, original, before, before, job.walks(original, None).error(own), noises)
-        ways = [_Way(job, way, moments) for way in _ways(original)]
-        grids = [list(descend(way.fit, way.shares, way.steps, iterations, starts)) for way in ways]
-        best = min(range(len(ways)), key=lambda i: ways[i].fit.loss(grids[i][-1]))
-        if search:
-            trials = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=source, device=x.device)))
-            way, found = ways[best], min(grids[best], key=ways[best].fit.loss)
-            grids[best].append(evolve(way.fit, way.shares, found, search, trials))
-        for way, each in zip(ways, grids):
-            error, taus = min((way.held.error(taus), taus) for taus in each)
+        for method in _ways(original):
+            way = _Way(job, method, moments)
+            grids = list(descend(way.fit, way.shares, way.steps, iterations, starts))
+            if search:
+                trials = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=source, device=x.device)))
+                grids.append(evolve(way.fit, way.shares, min(grids, key=way.fit.loss), search, trials))
+            error, taus = min((way.held.error(taus), taus) for taus in grids)
             if error < kept.error:
                 kept = replace(kept, sampler=way.sampler(taus), error=error, fit_error=way.fit.error(taus))
         return kept
@@ -212,9 +210,11 @@ def _calls(way: StepSampler, taus: list[float], x: Tensor, whitened: bool) -> in
 def _ways(original: StepSampler) -> list[StepSampler]:
     """The sampler, or if it leaves its orders open those with settled ones."""
     if isinstance(original, Adams) and original.predictor_order is None and original.corrector_order is None:
-        settled = [(original.predictor, original.corrector, original.variable)]
-        if (original.prediction, original.variable) == ("v", "angle"):
-            settled += _SETTLED
+        own = (original.predictor, original.corrector, original.variable)
+        if (original.prediction, original.variable) != ("v", "angle"):
+            settled = [own]
+        else:
+            settled = [*_SETTLED, *[own] * (original.corrector > 0)]
         return [replace(original, predictor_order=p, corrector_order=c, variable=of) for p, c, of in settled]
     return [original]
 

@@ -36,7 +36,7 @@ from scoresde.sampler import (
 __all__ = ["calibrated", "ours", "ours_stochastic"]
 
 CALIBRATED = (5, 8, 10, 15, 20)
-NOISES = 512
+NOISES = 1024
 
 
 def ours(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
@@ -62,9 +62,6 @@ def ours(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
         del entries["RK4 angle"]
     if calls in CALIBRATED:
         entries["calibrated: Adams"] = calibrated(adams(calls), law).sampler
-        entries["calibrated: Adams order 2"] = calibrated(
-            adams(calls, predictor_order=2, corrector_order=2), law
-        ).sampler
     return entries
 
 
@@ -76,7 +73,7 @@ def adams(calls: int, **settings: Any) -> Adams:
 
 def calibrated(sampler: Adams, law: GaussianMixture) -> Calibration:
     """Fitted on noises of its own seed, which the race never draws."""
-    return calibrate(law, sampler, noises=NOISES)
+    return calibrate(law, sampler, noises=NOISES, pool=8, search=60)
 
 
 def ours_stochastic(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
