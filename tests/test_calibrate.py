@@ -56,7 +56,7 @@ def _root(steps: int, power: float = 2.0, sde: SDE = RING.sde) -> Custom:
     return Custom(tuple(shares.times(shares.power(power, steps))))
 
 
-def _error(model: Any, sampler: StepSampler, seed: int = 77, n: int = 512) -> float:
+def _error(model: Any, sampler: StepSampler | Whitened, seed: int = 77, n: int = 512) -> float:
     """Against a finer walk than the calibration's own reference, from noises that it never saw."""
     x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=D)
     fine = Adams(400, _root(400), predictor_order=4, corrector_order=4)

@@ -1,13 +1,18 @@
-"""`scoresde calibrate`: fits a sampler's steps to a trained model, and keeps them beside its checkpoint."""
+"""`scoresde calibrate`: fits a sampler to a trained model, and keeps what was fitted beside its checkpoint."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from scoresde.cli import options
+from scoresde.cli.options import DEVICE
+
+if TYPE_CHECKING:
+    from scoresde.sampler import StepSampler, Whitened
 
 __all__ = ["calibrate"]
 
@@ -18,17 +23,25 @@ def calibrate(
         "Adams()", "--sampler", help='One that draws no noise, e.g. "Adams()", "UniPC()", "DDIM()".'
     ),
     steps: int = typer.Option(None, "--steps", min=1, help="Of the sampler; default its own.", show_default=False),
-    noises: int = typer.Option(
-        128, "--noises", min=1, help="Starts to fit to; as many more decide which grid is kept."
-    ),
+    noises: int = typer.Option(128, "--noises", min=1, help="Starts to fit to; as many more decide what is kept."),
     iterations: int = typer.Option(
-        20, "--iterations", min=1, help="Of the fit, at most; it ends when it stands still."
+        20, "--iterations", min=1, help="Of a descent, at most; it ends when it stands still."
+    ),
+    starts: int = typer.Option(1, "--starts", min=1, max=4, help="Grids to descend from."),
+    search: int = typer.Option(
+        0, "--search", min=0, help="Rounds of trials after a descent, for data in parts far from each other, e.g. 60."
+    ),
+    pool: int = typer.Option(
+        1, "--pool", min=1, help="How many times the noises to choose the hard ones from, for the same, e.g. 8."
+    ),
+    whiten: bool = typer.Option(
+        True, "--whiten/--no-whiten", help="Leave the data's mean and covariance, which are known, out of the walk."
     ),
     seed: int = typer.Option(0, "--seed", help="Of the noises."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
-    device: str = options.DEVICE,
+    device: str = DEVICE,
 ) -> None:
-    """Fit the times of a sampler's steps to a model.
+    """Fit a sampler to a model: the times of its steps, the orders that it leaves open, the data's mean and covariance.
 
     For example:
 
@@ -52,12 +65,21 @@ def calibrate(
     model = load_model(stored, device, raw)
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     begin = time.perf_counter()
-    found = fit(model, way, steps, noises=noises, iterations=iterations, generator=generator)
+    options = {"iterations": iterations, "starts": starts, "search": search, "pool": pool, "whiten": whiten}
+    found = fit(model, way, steps, noises=noises, generator=generator, **options)
     seconds = time.perf_counter() - begin
     said = brief(found.original)
-    show.settings({"sampler": said, "checkpoint": str(stored.path), "seconds": f"{seconds:.1f}"})
+    same = found.sampler == found.original
+    show.settings(
+        {
+            "sampler": said,
+            "fitted": "as it was" if same else _shown(found.sampler),
+            "checkpoint": str(stored.path),
+            "seconds": f"{seconds:.1f}",
+        }
+    )
     show.table(
-        ["error at the end, rms", "its own grid", "fitted", "ratio"],
+        ["error at the end, rms", "as it was", "fitted", "ratio"],
         [
             [
                 f"{noises} noises held out",
@@ -69,6 +91,16 @@ def calibrate(
         ],
     )
     file = save_calibration(stored, found, raw=raw)
-    kept = "no grid was better than its own" if found.sampler == found.original else "the fitted grid is kept"
+    kept = "nothing was better than the sampler as it was" if same else "the fitted sampler is kept"
     then = shlex.join(["scoresde", "sample", str(checkpoint), "--sampler", said, "--calibrated", *["--raw"] * raw])
     show.done(f"{kept}, in {file}", then)
+
+
+def _shown(sampler: StepSampler | Whitened) -> str:
+    """A fitted sampler without its times."""
+    from scoresde.compare import brief
+    from scoresde.sampler import BothEnds, Whitened
+
+    inner = sampler.sampler if isinstance(sampler, Whitened) else sampler
+    said = brief(replace(inner, grid=BothEnds()))
+    return f"{said}, {sampler.moments}" if isinstance(sampler, Whitened) else said

@@ -71,8 +71,8 @@ def calibrate(
     """Fits a deterministic sampler to a model, at the same number of network calls.
 
     An iteration costs about as many network calls as half of ``steps`` walks, on ``noises`` samples; most fits end
-    after ten. There is one from each of ``starts``, and so for each of three or four methods if ``sampler`` is an `Adams` that
-    leaves its orders open. The reference costs 8 ``steps`` calls, 128 at least, on twice as many samples.
+    after ten. There is a fit from each of ``starts``, and so for each of three or four methods if ``sampler`` is an
+    `Adams` that leaves its orders open. The reference costs 8 ``steps`` calls, 128 at least, on twice as many samples.
 
     Where data lie in parts far from each other, few noises, near the watersheds, are led to a wrong part, and those
     decide the error. There ``pool=8``, ``search=60`` and a thousand noises or more are worth their time.
