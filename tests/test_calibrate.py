@@ -41,7 +41,7 @@ from scoresde.sampler import (
     calibrate,
     sample,
 )
-from scoresde.sampler.descent import Shares
+from scoresde.sampler.shares import Shares
 from scoresde.schedule import Cosine
 from scoresde.sde import SDE, VPSDE
 

@@ -23,13 +23,14 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import scoresde
-from scoresde.checkpoint import save_model
+from scoresde.checkpoint import load_calibration, save_model
 from scoresde.cli import app
 from scoresde.cli.failures import shown
 from scoresde.cli.objects import load_data, parse_network
 from scoresde.cli.recipes import chosen
 from scoresde.cli.sample import classes, numbers
 from scoresde.data import Description
+from scoresde.sampler import DDIM, Custom, Whitened
 
 NET = "MLP(width=16, depth=1)"
 
@@ -429,8 +430,13 @@ def test_a_sampler_is_calibrated_once_and_used_with_the_weights_it_was_fitted_to
     assert f"16 noises held out {entry['original_error']:.3g} {entry['error']:.3g}" in words(fitted)
     assert f"scoresde sample {out} --sampler 'DDIM(steps=4)' --calibrated" in words(fitted)
     assert run(*use, "--trajectory").exit_code == 0
+    assert entry["moments"] is not None
+    found = load_calibration(out, DDIM(steps=4)).sampler
+    assert isinstance(found, Whitened)
+    assert isinstance(found.sampler.grid, Custom)
+    taus = found.sampler.grid.taus
     with np.load(drawn) as file:
-        assert file["taus"].tolist() == entry["taus"]
+        assert file["taus"].tolist() == [taus[0], *taus[2:]]  # what comes before a call is part of its step
     assert "DDIM(steps=4), calibrated" in words(run(*use))
     assert run(*use, "--raw").exit_code == 2
     model = scoresde.load(out)
@@ -438,7 +444,7 @@ def test_a_sampler_is_calibrated_once_and_used_with_the_weights_it_was_fitted_to
     scoresde.save(out, model)
     stale = run(*use)
     assert stale.exit_code == 2
-    assert "a grid is used with the weights that it was fitted to" in words(stale)
+    assert "a calibration is used with the weights that it was fitted to" in words(stale)
     assert "--calibrated needs a sampler with a grid, got ODE" in words(run(*use[:5], "ODE()", *use[6:]))
 
 

@@ -21,13 +21,14 @@ from scoresde.sampler.grid import (
 )
 from scoresde.sampler.langevin import AnnealedLangevin, Corrector, Langevin, PartialRefresh, PredictorCorrector
 from scoresde.sampler.literature import DEIS, ERSDE, DPMSolverPP, SASolver, SDEDPMSolverPP, UniPC
+from scoresde.sampler.moments import Moments
 from scoresde.sampler.multistep import Adams, Multistep
 from scoresde.sampler.noise_function import Eta, Extended, NoiseFunction
 from scoresde.sampler.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampler.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
 from scoresde.sampler.singlestep import DPMSolver, Heun, Singlestep
 from scoresde.sampler.variance import OptimalVariance, optimal_variance
-from scoresde.sampler.whitened import Moments, Whitened
+from scoresde.sampler.whitened import Whitened
 
 __all__ = [
     "DDIM",

@@ -11,23 +11,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scoresde._tensor import Noise
 from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
-from scoresde.parameterization import Prediction, V
-from scoresde.sampler.base import Predict, StepSampler, check_deterministic
-from scoresde.sampler.descent import Shares, Walks, descend, evolve, unit
-from scoresde.sampler.grid import Custom
+from scoresde.sampler.base import StepSampler, check_deterministic
+from scoresde.sampler.candidates import Job, Way, ways
+from scoresde.sampler.descent import descend
+from scoresde.sampler.evolution import evolve
+from scoresde.sampler.moments import Moments
 from scoresde.sampler.multistep import Adams
-from scoresde.sampler.whitened import Coordinates, Moments, Whitened
+from scoresde.sampler.shares import Shares
+from scoresde.sampler.walks import Walks
+from scoresde.sampler.whitened import Whitened
 
 __all__ = ["Calibration", "calibrate"]
 
-_SETTLED = ((2, 0, "sigma"), (2, 3, "angle"), (2, 3, "sigma"))
 _FEWEST, _LARGEST = 16, 4096
 
 
@@ -119,12 +120,12 @@ def calibrate(
         cond = {name: value.to(x.device) for name, value in cond.items()}
         rows, weights = _chosen(model, original, own, x, cond, noises, source)
         x, cond = x[rows], {name: value[rows] for name, value in cond.items()}
-        job = _Job(model, original, own, x, _reference(model, own, x, cond), cond, weights)
+        job = Job(model, original, own, x, _reference(model, own, x, cond), cond, weights)
         moments = _moments(job, whiten, source)
         before = job.walks(original, None, held=True).error(own)
         kept = Calibration(original, original, before, before, job.walks(original, None).error(own), noises)
-        for method in _ways(original):
-            way = _Way(job, method, moments)
+        for method in ways(original):
+            way = Way(job, method, moments)
             grids = list(descend(way.fit, way.shares, way.steps, iterations, starts))
             if search:
                 trials = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=source, device=x.device)))
@@ -135,92 +136,14 @@ def calibrate(
         return kept
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """What all candidates share: model, starts and right ends; the first half is fitted to, the second held out.
-
-    Of the half that is fitted to, only the last ``fair`` are drawn as they come.
-    """
-
-    model: Model
-    original: StepSampler
-    own: list[float]
-    x: Tensor
-    ends: Tensor
-    cond: dict[str, Tensor]
-    weights: Tensor | None
-
-    @property
-    def fair(self) -> slice:
-        half = len(self.x) // 2
-        return slice(0 if self.weights is None else half // 2, half)
-
-    def walks(self, way: StepSampler, moments: Moments | None, held: bool = False) -> Walks:
-        """Those of a way from one half of the starts, in the coordinates of the moments."""
-        half = len(self.x) // 2
-        rows = slice(half, None) if held else slice(half)
-        predict: Predict = partial(self.model.predict, **{name: value[rows] for name, value in self.cond.items()})
-        x, ends, weights = self.x[rows], self.ends[rows], None if held else self.weights
-        if moments is None:
-            return Walks(predict, way, x, ends, lambda last: last, unit(self.model, x), weights)
-        frame = Coordinates(moments, x)
-        return Walks(
-            partial(frame.predict, predict, self.own[0]),
-            way,
-            frame.enter(x, self.own[0]),
-            ends,
-            partial(frame.leave, tau=self.own[-1]),
-            unit(self.model, x),
-            weights,
-        )
-
-
-class _Way:
-    """One candidate: a method with its orders settled, in its coordinates, and how many steps it may take."""
-
-    def __init__(self, job: _Job, method: StepSampler, moments: Moments | None) -> None:
-        self.fit, self.held = job.walks(method, moments), job.walks(method, moments, held=True)
-        self.shares = Shares.make(job.own, job.model.sde.tau_min)
-        self._method, self._moments = method, moments
-        budget, steps = _calls(job.original, job.own, job.x, False), job.original.steps
-        places = {n: self.shares.times(self.shares.power(2.0, n)) for n in range(steps, steps + 4)}
-        whitened = moments is not None
-        self.steps = max([n for n in places if _calls(method, places[n], job.x, whitened) <= budget] or [steps])
-
-    def sampler(self, taus: list[float]) -> StepSampler | Whitened:
-        """The method on a grid."""
-        fitted = replace(self._method, steps=self.steps, grid=Custom(tuple(taus)))
-        return fitted if self._moments is None else Whitened(fitted, self._moments)
-
-
-def _calls(way: StepSampler, taus: list[float], x: Tensor, whitened: bool) -> int:
-    """Network calls of a walk; whitened, that at the start is none."""
-    x, calls, memory = x[:1], 0, None
-
-    def predict(x: Tensor, tau: float) -> Prediction:
-        nonlocal calls
-        calls += not (whitened and tau == taus[0])
-        return Prediction(x, tau, torch.zeros_like(x), V())
-
-    for tau, s in zip(taus, taus[1:]):
-        x, memory = way.step(predict, x, tau, s, lambda: None, memory)
-    return calls
-
-
-def _ways(original: StepSampler) -> list[StepSampler]:
-    """The sampler, or if it leaves its orders open those with settled ones."""
-    if isinstance(original, Adams) and original.predictor_order is None and original.corrector_order is None:
-        own = (original.predictor, original.corrector, original.variable)
-        if (original.prediction, original.variable) != ("v", "angle"):
-            settled = [own]
-        else:
-            settled = [*_SETTLED, *[own] * (original.corrector > 0)]
-        return [replace(original, predictor_order=p, corrector_order=c, variable=of) for p, c, of in settled]
-    return [original]
-
-
 def _chosen(
-    model: Model, rough: StepSampler, own: list[float], x: Tensor, cond: dict[str, Tensor], noises: int, source: Any
+    model: Model,
+    rough: StepSampler,
+    own: list[float],
+    x: Tensor,
+    cond: dict[str, Tensor],
+    noises: int,
+    source: torch.Generator,
 ) -> tuple[Tensor, Tensor | None]:
     """Rows to fit to, the hard ones first, and behind them those held out; the weights of the former, if not equal."""
     hard, many = noises // 2, len(x) - noises
@@ -240,7 +163,7 @@ def _chosen(
     return torch.cat([order[:hard], easy, torch.arange(many, len(x), device=x.device)]), weights
 
 
-def _moments(job: _Job, whiten: bool | Moments, source: torch.Generator) -> Moments | None:
+def _moments(job: Job, whiten: bool | Moments, source: torch.Generator) -> Moments | None:
     """Of the model's own samples, as its field has them; None where there are too few, or they are too large."""
     if isinstance(whiten, Moments):
         return whiten
