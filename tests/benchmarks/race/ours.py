@@ -36,7 +36,7 @@ from scoresde.sampler import (
 __all__ = ["calibrated", "ours", "ours_stochastic"]
 
 CALIBRATED = (5, 8, 10, 15, 20)
-NOISES = 1024
+NOISES, FEW = 1024, 10
 
 
 def ours(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
@@ -72,8 +72,9 @@ def adams(calls: int, **settings: Any) -> Adams:
 
 
 def calibrated(sampler: Adams, law: GaussianMixture) -> Calibration:
-    """Fitted on noises of its own seed, which the race never draws."""
-    return calibrate(law, sampler, noises=NOISES, pool=8, search=60)
+    """Fitted on noises of its own seed, which the race never draws; with few calls, when paths get lost, by trial."""
+    hard = {"pool": 8, "search": 60} if sampler.steps <= FEW else {}
+    return calibrate(law, sampler, noises=NOISES, **hard)
 
 
 def ours_stochastic(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
