@@ -73,7 +73,7 @@ def adams(calls: int, **settings: Any) -> Adams:
 
 def calibrated(sampler: Adams, law: GaussianMixture) -> Calibration:
     """Fitted on noises of its own seed, which the race never draws; with few calls, when paths get lost, by trial."""
-    hard = {"pool": 8, "search": 60} if sampler.steps <= FEW else {}
+    hard: dict[str, Any] = {"pool": 8, "search": 60} if sampler.steps <= FEW else {}
     return calibrate(law, sampler, noises=NOISES, **hard)
 
 
