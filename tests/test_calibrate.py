@@ -41,7 +41,10 @@ from scoresde.sampler import (
     calibrate,
     sample,
 )
+from scoresde.sampler.calibrate import _chosen
+from scoresde.sampler.evolution import evolve
 from scoresde.sampler.shares import Shares
+from scoresde.sampler.walks import Walks
 from scoresde.schedule import Cosine
 from scoresde.sde import SDE, VPSDE
 
@@ -169,6 +172,36 @@ def test_without_mean_and_covariance_less_is_left_and_hard_noises_and_trials_tak
     assert errors[1] < 0.9 * errors[0]
     assert errors[2] < 0.8 * errors[1]
     assert errors[3] < errors[2]
+
+
+def test_hard_noises_come_first_and_the_weights_of_all_stand_for_the_pool() -> None:
+    x = torch.randn(90, 2, generator=torch.Generator().manual_seed(3), dtype=D)
+    source, own = torch.Generator().manual_seed(4), UniformAngle().times(RING.sde, 8)
+    rows, weights = _chosen(RING, PLAIN, own, x, {}, 18, source)
+    assert weights is not None
+    assert rows.tolist()[18:] == list(range(72, 90))  # what is held out is neither chosen nor weighed
+    assert len(set(rows.tolist())) == 36
+    assert float(weights.sum()) == pytest.approx(18.0)
+    assert weights.tolist() == pytest.approx([18 / 72] * 9 + [7 * 18 / 72] * 9)
+    shares = Shares.make(own, RING.sde.tau_min)
+    walks = [
+        sample(RING, (72, 2), replace(PLAIN, grid=Custom(tuple(shares.times(shares.power(p, 8))))), init=x[:72])
+        for p in (1.0, 1.5)
+    ]
+    apart = (walks[0].x - walks[1].x).square().mean(1)
+    assert apart[rows[:9]].min() >= apart[[i for i in range(72) if i not in rows[:9].tolist()]].max()
+
+
+def test_trials_never_end_above_where_they_began_and_are_the_generators() -> None:
+    x = torch.randn(32, 2, generator=torch.Generator().manual_seed(3), dtype=D)
+    ends = sample(RING, x.shape, Adams(100), init=x).x
+    walks = Walks(RING.predict, Adams(6, predictor_order=2), x, ends, lambda last: last, 1e-5)
+    shares = Shares.make(UniformAngle().times(RING.sde, 6), RING.sde.tau_min)
+    begin = shares.times(shares.power(1.0, 6))
+    found = [evolve(walks, shares, begin, 15, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+    assert all(walks.loss(taus) < 0.5 * walks.loss(begin) for taus in found)
+    assert evolve(walks, shares, begin, 0, torch.Generator()) == pytest.approx(begin)
 
 
 def test_orders_are_settled_only_where_they_are_left_open() -> None:
