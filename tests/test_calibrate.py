@@ -220,12 +220,18 @@ def test_what_was_fitted_makes_no_more_network_calls_than_what_was_given(sampler
     assert calls[0] - 1 <= calls[1] <= calls[0]
 
 
-def test_moments_may_be_given_and_with_few_noises_none_are_taken() -> None:
-    data = RING.sample(500, generator=torch.Generator().manual_seed(0))
-    given = calibrate(RING, PLAIN, noises=8, iterations=3, whiten=Moments.of(data))
+def test_moments_may_be_given_and_with_few_noises_none_are_taken(far: GaussianMixture) -> None:
+    moments = Moments.of(far.sample(5000, generator=torch.Generator().manual_seed(0)))
+    way = Adams(8, predictor_order=2, corrector_order=3, variable="sigma")
+    given = calibrate(far, way, noises=64, iterations=3, whiten=moments)
     assert isinstance(given.sampler, Whitened)
-    assert given.sampler.moments == Moments.of(data)
-    assert not isinstance(calibrate(RING, PLAIN, noises=8, iterations=3).sampler, Whitened)
+    assert given.sampler.moments == moments
+    assert not isinstance(calibrate(far, way, noises=8, iterations=3).sampler, Whitened)
+
+
+def test_the_walk_is_whitened_only_where_that_is_better() -> None:
+    moments = Moments(torch.zeros(2), torch.eye(2), torch.tensor([1e-3, 1e3]))  # far from the ring's
+    assert not isinstance(calibrate(RING, PLAIN, noises=16, iterations=3, whiten=moments).sampler, Whitened)
 
 
 # --- how --------------------------------------------------------------------------------------------------------------
@@ -326,7 +332,6 @@ def test_the_networks_gradient_is_never_asked_for_and_conditioning_arrives_by_no
     assert net.labels == {12, 24}
     found = calibrate(model, PLAIN, 4, noises=32, iterations=2, pool=3, search=2, label=label.repeat(6)[:128])
     assert found.error <= found.original_error
-    assert isinstance(found.sampler, Whitened)
     assert net.labels == {12, 16, 24, 32, 64}
     assert not any(p.grad_fn for p in model.parameters())
 

@@ -568,7 +568,7 @@ def test_the_start_costs_nothing_up_to_order_3_one_call_at_4_and_three_at_5(samp
         (lambda: Adams(prediction="V"), r"no prediction is named 'V'; did you mean v\?"),
         (
             lambda: Adams(variable="angel"),
-            r"no variable is named 'angel'; did you mean angle\? Valid: angle, log_snr, rho, tau",
+            r"no variable is named 'angel'; did you mean angle\? Valid: angle, log_snr, rho, sigma, tau",
         ),
         (lambda: DEIS(variable="rho_"), r"no variable is named 'rho_'; did you mean rho\?"),
         (lambda: Adams(noise=Eta()), r"a noise function goes with prediction='x0', got 'v'; take 'x0'"),

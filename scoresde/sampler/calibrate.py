@@ -1,9 +1,10 @@
 r"""How does this sampler end nearest to where it should, on this model? Three things are fitted to a fine reference.
 
 The data's mean and covariance, as the model's own field has them, so that only what is beyond them is walked
-(`whitened`); the orders, where an `Adams` leaves them open; and the times, which a `descent` moves. Walks and reference
-start from the same noises. Only values are asked for, never the network's gradient: any deterministic sampler and any
-network will do. What is kept is best on noises that the fit never saw, the sampler as it was among the candidates.
+(`whitened`), where that is better; the orders, where an `Adams` leaves them open; and the times, which a `descent`
+moves. Walks and reference start from the same noises. Only values are asked for, never the network's gradient: any
+deterministic sampler and any network will do. What is kept is best on noises that the fit never saw, the sampler as it
+was among the candidates.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def calibrate(
     """Fits a deterministic sampler to a model, at the same number of network calls.
 
     An iteration costs about as many network calls as half of ``steps`` walks, on ``noises`` samples; most fits end
-    after ten. There is a fit from each of ``starts``, and so for each of three or four methods if ``sampler`` is an
-    `Adams` that leaves its orders open. The reference costs 8 ``steps`` calls, 128 at least, on twice as many samples.
+    after ten. There is a fit from each of ``starts``, with and without the data's mean and covariance in the walk, and
+    so for each of three or four methods if ``sampler`` is an `Adams` that leaves its orders open. The reference costs
+    8 ``steps`` calls, 128 at least, on twice as many samples.
 
     Where data lie in parts far from each other, few noises, near the watersheds, are led to a wrong part, and those
     decide the error. There ``pool=8``, ``search=60`` and a thousand noises or more are worth their time.
@@ -86,7 +88,7 @@ def calibrate(
         noises: Starts to fit to; as many more decide what is kept.
         iterations: Of a descent, at most; it ends where one gains less than a thousandth.
         starts: Grids to descend from, at most four.
-        search: Rounds of an evolution strategy after the descents, ten walks each; 0 for none.
+        search: Rounds of an evolution strategy after the descents of a method, ten walks each; 0 for none.
         pool: How many times ``noises`` to draw and choose the fitted ones from: half are those that two rough walks
             take farthest apart, half are drawn from the others and weigh as much as they stand for.
         whiten: Whether the walk may leave out the data's mean and covariance; or these, from data, where events are
@@ -125,14 +127,18 @@ def calibrate(
         before = job.walks(original, None, held=True).error(own)
         kept = Calibration(original, original, before, before, job.walks(original, None).error(own), noises)
         for method in ways(original):
-            way = Way(job, method, moments)
-            grids = list(descend(way.fit, way.shares, way.steps, iterations, starts))
+            found = []
+            for coordinates in (None,) if moments is None else (None, moments):
+                way = Way(job, method, coordinates)
+                found.append((way, list(descend(way.fit, way.shares, way.steps, iterations, starts))))
             if search:
+                way, grids = min(found, key=lambda each: min(map(each[0].fit.loss, each[1])))
                 trials = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=source, device=x.device)))
                 grids.append(evolve(way.fit, way.shares, min(grids, key=way.fit.loss), search, trials))
-            error, taus = min((way.held.error(taus), taus) for taus in grids)
-            if error < kept.error:
-                kept = replace(kept, sampler=way.sampler(taus), error=error, fit_error=way.fit.error(taus))
+            for way, grids in found:
+                error, taus = min((way.held.error(taus), taus) for taus in grids)
+                if error < kept.error:
+                    kept = replace(kept, sampler=way.sampler(taus), error=error, fit_error=way.fit.error(taus))
         return kept
 
 
