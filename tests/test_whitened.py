@@ -249,6 +249,11 @@ def test_nothing_looks_at_values_on_the_way() -> None:
         (lambda: Moments(_draw(3), _draw(3, 3), _draw(3).exp(), math.nan), ValueError, "must not be negative"),
         (lambda: Moments(_draw(3) * math.nan, _draw(3, 3), _draw(3).exp()), ValueError, "mean .*finite"),
         (lambda: Moments.of(_draw(1, 3)), ValueError, "needs two events or more, got 1"),
+        (
+            lambda: sample(_law(), 3, Whitened(Adams(4), _moments(4)), init=_draw(3, 4), start=1.0),
+            ValueError,
+            "alpha <= 0.1, got alpha = 0.368 at tau = 1",
+        ),
         (lambda: sample(_law(), 3, Whitened(Adams(4), _moments(5))), ValueError, r"the moments' shape, \(5,\), got"),
     ],
 )

@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 from scoresde.sampler.base import StepSampler, check_deterministic
@@ -26,7 +27,7 @@ from scoresde.sampler.moments import Moments
 from scoresde.sampler.multistep import Adams
 from scoresde.sampler.shares import Shares
 from scoresde.sampler.walks import Walks
-from scoresde.sampler.whitened import Whitened
+from scoresde.sampler.whitened import DEEP, Whitened
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -171,6 +172,8 @@ def _chosen(
 
 def _moments(job: Job, whiten: bool | Moments, source: torch.Generator) -> Moments | None:
     """Of the model's own samples, as its field has them; None where there are too few, or they are too large."""
+    if ou.alpha(job.own[0]) > DEEP:
+        return None
     if isinstance(whiten, Moments):
         return whiten
     last, ends = job.own[-1], job.ends[job.fair]

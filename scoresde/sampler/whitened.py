@@ -26,7 +26,10 @@ from scoresde.parameterization import Prediction, V
 from scoresde.sampler.base import Observe, Path, Predict, Sampler, StepSampler, check_deterministic
 from scoresde.sampler.moments import Moments
 
-__all__ = ["Coordinates", "Whitened"]
+__all__ = ["DEEP", "Coordinates", "Whitened"]
+
+DEEP = 0.1
+"""Largest alpha at which a walk may begin without a network call."""
 
 
 class Coordinates:
@@ -88,8 +91,8 @@ class Coordinates:
 class Whitened(Sampler):
     """A deterministic step sampler that walks only what the data have beyond their mean and covariance.
 
-    The network is not asked at the start of the walk, which must lie where hardly any of the data is in x: n steps of
-    a multistep method are n - 1 network calls. `calibrate` makes these.
+    The network is not asked at the start of the walk, which must lie where hardly any of the data is in x (a start
+    with α above 0.1 is refused): n steps of a multistep method are n - 1 network calls. `calibrate` makes these.
 
     Args:
         sampler: A deterministic step sampler of two steps or more.
@@ -119,6 +122,11 @@ class Whitened(Sampler):
 
     def run(self, x: Tensor, path: Path) -> tuple[Tensor, float]:
         """See `Sampler.run`."""
+        if ou.alpha(path.start) > DEEP:
+            raise ValueError(
+                f"Whitened asks no network at its start, which must have alpha <= {DEEP:g}, got alpha = "
+                f"{ou.alpha(path.start):.3g} at tau = {path.start:.6g}; from there take {self.sampler}."
+            )
         frame, asked = Coordinates(self.moments, x), _Asked(path.predict)
         told = None if path.observe is None else partial(_tell, path.observe, frame, asked)
         predict = partial(frame.predict, asked, path.start)
