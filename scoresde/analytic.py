@@ -44,16 +44,17 @@ class _Mixture(Model):
         self.register_buffer("axes", axes)
 
     def _terms(self, x: Tensor, tau: Scalar) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weighted component densities (B, K), whitened residuals and precisions (B, K, d) along the axes."""
+        """Log-weighted component densities (B, K), standardised residuals (B, K, d) along the axes, and variances."""
         alpha, sigma = self._column(ou.alpha(tau)), self._column(ou.sigma(tau))
-        residual = x.reshape(len(x), 1, self.means.shape[1]).to(self.means.dtype) - alpha * self.means
-        if self.axes is not None:
-            residual = torch.einsum("bkd,kde->bke", residual, self.axes)
         variance = alpha * alpha * self.variances + sigma * sigma
-        size = residual.shape[-1]
+        scale, x = variance.rsqrt(), x.reshape(len(x), 1, self.means.shape[1]).to(self.means.dtype)
+        if self.axes is None:
+            scaled = torch.addcmul(-alpha * self.means * scale, x, scale)
+        else:
+            scaled = torch.einsum("bkd,kde->bke", x - alpha * self.means, self.axes) * scale
+        size = scaled.shape[-1]
         log_det = variance.log().expand(*variance.shape[:-1], size).sum(-1)
-        scaled = residual / variance
-        square = (scaled * residual).sum(-1)
+        square = torch.linalg.vector_norm(scaled, dim=-1).square()
         return self.log_weights - 0.5 * (square + log_det + size * math.log(2 * math.pi)), scaled, variance
 
     def _column(self, c: Scalar) -> Scalar:
@@ -63,13 +64,16 @@ class _Mixture(Model):
         r"""The exact $v = \sigma\sum_k r_k(\alpha(I - C_k)(x - \alpha m_k)/var_k - m_k)$, also without signal."""
         if cond:
             raise TypeError(f"an exact model reads no conditioning, got {', '.join(cond)}; leave it out.")
-        terms, scaled, _ = self._terms(x, tau)
+        terms, scaled, variance = self._terms(x, tau)
         share, alpha = torch.softmax(terms, 1), self._column(ou.alpha(tau))
-        pull = alpha * (1.0 - self.variances) * scaled
-        if self.axes is not None:
-            pull = torch.einsum("bke,kde->bkd", pull, self.axes)
-        v = torch.einsum("bk,bkd->bd", share, pull - self.means).reshape(x.shape).to(x.dtype)
-        return Prediction(x, tau, t.expand(ou.sigma(tau), x) * v, V())
+        if self.axes is None:
+            slope = alpha * (1.0 - self.variances) / variance
+            flat = x.reshape(len(x), self.means.shape[1]).to(self.means.dtype)
+            v = flat * _blend(share, slope) - _blend(share, alpha * slope * self.means + self.means)
+        else:
+            pull = torch.einsum("bke,kde->bkd", alpha * (1.0 - self.variances) * variance.rsqrt() * scaled, self.axes)
+            v = _blend(share, pull - self.means)
+        return Prediction(x, tau, t.expand(ou.sigma(tau), x) * v.reshape(x.shape).to(x.dtype), V())
 
     def _time(self, tau: Scalar) -> Scalar:
         return t.as_time(tau, high=self.sde.tau_max * (1 + 1e-6))
@@ -107,6 +111,11 @@ class _Mixture(Model):
             noise = torch.einsum("be,bde->bd", noise, self.axes[pick])
         x = ou.alpha(tau) * (self.means[pick] + noise) + ou.sigma(tau) * Noise(generator).normal(noise)
         return x.reshape(n, *(self.event_shape or ()))
+
+
+def _blend(share: Tensor, each: Tensor) -> Tensor:
+    """Mean of what components have, ``(K, d)`` or ``(B, K, d)``, by their shares ``(B, K)``: ``(B, d)``."""
+    return share @ each if each.ndim == 2 else torch.einsum("bk,bkd->bd", share, each)
 
 
 def _floating(name: str, value: Tensor) -> None:
