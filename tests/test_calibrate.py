@@ -41,9 +41,11 @@ from scoresde.sampler import (
     calibrate,
     sample,
 )
-from scoresde.sampler.calibrate import _chosen
+from scoresde.sampler.calibrate import _with_hard
+from scoresde.sampler.candidates import Way
 from scoresde.sampler.evolution import evolve
 from scoresde.sampler.shares import Shares
+from scoresde.sampler.starts import Draws, Starts
 from scoresde.sampler.walks import Walks
 from scoresde.schedule import Cosine
 from scoresde.sde import SDE, VPSDE
@@ -174,28 +176,43 @@ def test_without_mean_and_covariance_less_is_left_and_hard_noises_and_trials_tak
     assert errors[3] < errors[2]
 
 
-def test_hard_noises_come_first_and_the_weights_of_all_stand_for_the_pool() -> None:
-    x = torch.randn(90, 2, generator=torch.Generator().manual_seed(3), dtype=D)
-    source, own = torch.Generator().manual_seed(4), UniformAngle().times(RING.sde, 8)
-    rows, weights = _chosen(RING, PLAIN, own, x, {}, 18, source)
-    assert weights is not None
-    assert rows.tolist()[18:] == list(range(72, 90))  # what is held out is neither chosen nor weighed
-    assert len(set(rows.tolist())) == 36
-    assert float(weights.sum()) == pytest.approx(18.0)
-    assert weights.tolist() == pytest.approx([18 / 72] * 9 + [7 * 18 / 72] * 9)
-    shares = Shares.make(own, RING.sde.tau_min)
-    walks = [
-        sample(RING, (72, 2), replace(PLAIN, grid=Custom(tuple(shares.times(shares.power(p, 8))))), init=x[:72])
-        for p in (1.0, 1.5)
-    ]
-    apart = (walks[0].x - walks[1].x).square().mean(1)
-    assert apart[rows[:9]].min() >= apart[[i for i in range(72) if i not in rows[:9].tolist()]].max()
+def test_hard_noises_join_those_that_came_first_and_the_weights_of_all_stand_for_the_pool() -> None:
+    model = ScoreModel(Hard(), VPSDE(tau_min=1e-3), V(), event_shape=(2,))
+    model.eval()
+    x = torch.randn(72, 2, generator=torch.Generator().manual_seed(3), dtype=D)
+    draws, rough = Draws(x, {"label": torch.linspace(-1.0, 1.0, 72)}), Way(model, PLAIN, PLAIN, None)
+
+    def lead(some: Draws) -> Tensor:
+        return 3.0 * some.x
+
+    grids = [Custom(tuple(rough.shares.times(rough.shares.power(p, 8)))) for p in (4 / 3, 5 / 3)]
+    walks = [sample(model, x.shape, replace(PLAIN, grid=grid), init=x, label=draws.cond["label"]).x for grid in grids]
+    apart = (walks[0] - walks[1]).square().mean(1)
+    with torch.no_grad():
+        found = _with_hard(Starts.alike(draws[:12], lead(draws[:12])), draws, 18, rough, lead)
+    rows = torch.tensor([int((x == one).all(1).nonzero()) for one in found.draws.x])
+    assert torch.equal(found.draws.cond["label"], draws.cond["label"][rows])
+    assert torch.equal(found.ends, 3.0 * found.draws.x)
+    assert rows[:12].tolist() == list(range(12))
+    least = apart[rows[12:]].min()
+    assert set(rows[12:].tolist()) == {i for i in range(12, 72) if apart[i] >= least}
+    easy = apart[:12] < least
+    assert 0 < easy.sum() < 12  # some of the first are as hard as those that were chosen, and stand for themselves
+    stands = torch.where(easy, (72 - 6 - (~easy).sum()) / easy.sum(), 1.0)
+    assert found.weights.tolist() == pytest.approx([*(stands * 18 / 72).tolist(), *[18 / 72] * 6])
+
+
+def test_from_a_pool_the_errors_are_those_of_all_of_its_noises() -> None:
+    found = calibrate(RING, PLAIN, noises=600, pool=3, iterations=3)
+    x = RING.sde.prior(torch.empty(3600, 2, dtype=D), _noise(0), RING.sde.tau_max)
+    fine, own = (sample(RING, x.shape, each, init=x).x for each in (Adams(128), PLAIN))
+    assert found.original_error == pytest.approx(float((own - fine)[1800:].square().mean().sqrt()), rel=0.1)
 
 
 def test_trials_never_end_above_where_they_began_and_are_the_generators() -> None:
     x = torch.randn(32, 2, generator=torch.Generator().manual_seed(3), dtype=D)
     ends = sample(RING, x.shape, Adams(100), init=x).x
-    walks = Walks(RING.predict, Adams(6, predictor_order=2), x, ends, lambda last: last, 1e-5)
+    walks = Walks(RING.predict, Adams(6, predictor_order=2), x, ends, lambda last: last, 1e-5, torch.ones(32))
     shares = Shares.make(UniformAngle().times(RING.sde, 6), RING.sde.tau_min)
     begin = shares.times(shares.power(1.0, 6))
     found = [evolve(walks, shares, begin, 15, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
@@ -329,10 +346,10 @@ def test_the_networks_gradient_is_never_asked_for_and_conditioning_arrives_by_no
     with torch.inference_mode():
         found = calibrate(model, PLAIN, 4, noises=12, iterations=3, label=label)
     assert found.error <= found.original_error
-    assert net.labels == {12, 24}
-    found = calibrate(model, PLAIN, 4, noises=32, iterations=2, pool=3, search=2, label=label.repeat(6)[:128])
+    assert net.labels == {12}
+    found = calibrate(model, PLAIN, 4, noises=100, iterations=2, pool=3, search=2, label=label.repeat(25))
     assert found.error <= found.original_error
-    assert net.labels == {12, 16, 24, 32, 64}
+    assert net.labels == {12, 20, 80, 100}
     assert not any(p.grad_fn for p in model.parameters())
 
 
@@ -369,7 +386,7 @@ def test_a_model_must_say_its_shape_its_conditioning_fit_and_its_reference_be_fi
     model = ScoreModel(net, VPSDE(tau_min=1e-3), V())
     with pytest.raises(ValueError, match="calibrate needs the shape of an event"):
         calibrate(model, PLAIN)
-    with pytest.raises(ValueError, match=r"label must have one entry per noise \(\(pool \+ 1\) \* noises\), 4, got 3"):
+    with pytest.raises(ValueError, match=r"label must have one entry per noise \(2 \* pool \* noises\), 4, got 3"):
         calibrate(model, PLAIN, shape=(3,), noises=2, label=torch.zeros(3))
     with torch.no_grad():
         net.weight.fill_(math.nan)

@@ -32,7 +32,7 @@ def calibrate(
         0, "--search", min=0, help="Rounds of trials after a descent, for data in parts far from each other, e.g. 60."
     ),
     pool: int = typer.Option(
-        1, "--pool", min=1, help="How many times the noises to choose the hard ones from, for the same, e.g. 8."
+        1, "--pool", min=1, help="How many times the noises to draw, and mostly choose the hard ones, for the same, e.g. 8."
     ),
     whiten: bool = typer.Option(
         True, "--whiten/--no-whiten", help="Leave the data's mean and covariance, which are known, out of the walk."

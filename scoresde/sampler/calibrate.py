@@ -9,9 +9,10 @@ was among the candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -20,18 +21,19 @@ from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 from scoresde.sampler.base import StepSampler, check_deterministic
-from scoresde.sampler.candidates import Job, Way, ways
+from scoresde.sampler.candidates import Way, ways
 from scoresde.sampler.descent import descend
 from scoresde.sampler.evolution import evolve
 from scoresde.sampler.moments import Moments
 from scoresde.sampler.multistep import Adams
 from scoresde.sampler.shares import Shares
-from scoresde.sampler.walks import Walks
+from scoresde.sampler.starts import Draws, Starts
+from scoresde.sampler.walks import walk
 from scoresde.sampler.whitened import DEEP, Whitened
 
 __all__ = ["Calibration", "calibrate"]
 
-_FEWEST, _LARGEST = 16, 4096
+_FEWEST, _LARGEST, _FAIR = 16, 4096, 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Calibration:
         error: Of ``sampler``, on the noises that were held out.
         original_error: Of ``original``, on the same.
         fit_error: Of ``sampler``, on the noises that it was fitted to; if it is far below ``error``, they are too few.
-        noises: How many noises it was fitted to; as many were held out.
+        noises: How many noises it was fitted to; as many were held out. Chosen from a larger pool they are weighed, and
+            the errors are the pool's.
     """
 
     sampler: StepSampler | Whitened
@@ -79,7 +82,8 @@ def calibrate(
     8 ``steps`` calls, 128 at least, on twice as many samples.
 
     Where data lie in parts far from each other, few noises, near the watersheds, are led to a wrong part, and those
-    decide the error. There ``pool=8``, ``search=60`` and a thousand noises or more are worth their time.
+    decide the error. There ``pool=8``, ``search=60`` and a thousand noises or more are worth their time; a round of
+    the search is ten walks, for each method with and without.
 
     Args:
         model: The model; evaluated in eval mode, without gradients.
@@ -89,14 +93,15 @@ def calibrate(
         noises: Starts to fit to; as many more decide what is kept.
         iterations: Of a descent, at most; it ends where one gains less than a thousandth.
         starts: Grids to descend from, at most four.
-        search: Rounds of an evolution strategy after the descents of a method, ten walks each; 0 for none.
-        pool: How many times ``noises`` to draw and choose the fitted ones from: half are those that two rough walks
-            take farthest apart, half are drawn from the others and weigh as much as they stand for.
+        search: Rounds of an evolution strategy after the descents; 0 for none.
+        pool: How many times ``noises`` to draw, to fit and again to hold out. Of each pool a fifth of the noises are
+            its first, the others those that two rough walks take farthest apart; all weigh as much as they stand for.
         whiten: Whether the walk may leave out the data's mean and covariance; or these, from data, where events are
-            too large (over 4096 elements) or the noises too few (under 16) to have them from the model.
+            too large (over 4096 elements) or the noises that are taken as they come too few (under 16) to have them
+            from the model.
         generator: Source of the noises; default a new one with seed 0. The global random state is left alone.
         dtype: Of the states; default the model's, at least float32.
-        **cond: Passed to the network, one entry per noise, ``((pool + 1) * noises, …)``.
+        **cond: Passed to the network, one entry per noise, ``(2 * pool * noises, …)``.
 
     Returns:
         The calibrated sampler and its errors: on the noises held out it is never worse than the original.
@@ -117,71 +122,65 @@ def calibrate(
         raise ValueError(f"search must be a number of rounds, 0 for none, got {search!r}.")
     refuse_unknown(calibrate, model, cond)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-        own = original.grid.times(model.sde, original.steps)
-        x, source = _starts(model, shape, (pool + 1) * noises, generator, dtype)
-        check_per_sample(cond, len(x), "noise ((pool + 1) * noises)")
-        cond = {name: value.to(x.device) for name, value in cond.items()}
-        rows, weights = _chosen(model, original, own, x, cond, noises, source)
-        x, cond = x[rows], {name: value[rows] for name, value in cond.items()}
-        job = Job(model, original, own, x, _reference(model, own, x, cond), cond, weights)
-        moments = _moments(job, whiten, source)
-        before = job.walks(original, None, held=True).error(own)
-        kept = Calibration(original, original, before, before, job.walks(original, None).error(own), noises)
-        for method in ways(original):
-            found = []
-            for coordinates in (None,) if moments is None else (None, moments):
-                way = Way(job, method, coordinates)
-                found.append((way, list(descend(way.fit, way.shares, way.steps, iterations, starts))))
+        x, source = _noises(model, shape, 2 * pool * noises, generator, dtype)
+        check_per_sample(cond, len(x), "noise (2 * pool * noises)")
+        draws = Draws(x, {name: value.to(x.device) for name, value in cond.items()})
+        halves = [draws[: pool * noises], draws[pool * noises :]]
+        lead, few = partial(_reference, model, original), noises if pool == 1 else -(-noises // _FAIR)
+        fit, held = (Starts.alike(half[:few], lead(half[:few])) for half in halves)
+        moments = _moments(model, original, fit, whiten, source)
+        if few < noises:
+            rough = Way(model, original, ways(original)[0], moments)
+            fit, held = (_with_hard(each, half, noises, rough, lead) for each, half in zip((fit, held), halves))
+        kept = _as_it_was(model, original, fit, held)
+        for method, coordinates in product(ways(original), (None,) if moments is None else (None, moments)):
+            way = Way(model, original, method, coordinates)
+            walks, judge = way.walks(fit), way.walks(held)
+            grids = list(descend(walks, way.shares, way.steps, iterations, starts))
             if search:
-                way, grids = min(found, key=lambda each: min(map(each[0].fit.loss, each[1])))
                 trials = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=source, device=x.device)))
-                grids.append(evolve(way.fit, way.shares, min(grids, key=way.fit.loss), search, trials))
-            for way, grids in found:
-                error, taus = min((way.held.error(taus), taus) for taus in grids)
-                if error < kept.error:
-                    kept = replace(kept, sampler=way.sampler(taus), error=error, fit_error=way.fit.error(taus))
+                grids.append(evolve(walks, way.shares, min(grids, key=walks.loss), search, trials))
+            error, taus = min((judge.error(taus), taus) for taus in grids)
+            if error < kept.error:
+                kept = replace(kept, sampler=way.sampler(taus), error=error, fit_error=walks.error(taus))
         return kept
 
 
-def _chosen(
-    model: Model,
-    rough: StepSampler,
-    own: list[float],
-    x: Tensor,
-    cond: dict[str, Tensor],
-    noises: int,
-    source: torch.Generator,
-) -> tuple[Tensor, Tensor | None]:
-    """Rows to fit to, the hard ones first, and behind them those held out; the weights of the former, if not equal."""
-    hard, many = noises // 2, len(x) - noises
-    if many == noises or not hard:
-        return torch.cat([torch.arange(noises), torch.arange(many, len(x))]).to(x.device), None
-    shares, apart = Shares.make(own, model.sde.tau_min), []
-    for begin in range(0, many, noises):
-        rows = slice(begin, begin + noises)
-        predict = partial(model.predict, **{name: value[rows] for name, value in cond.items()})
-        walks = Walks(predict, rough, x[rows], x[rows], lambda last: last, 0.0)
-        ends = [walks.end(shares.times(shares.power(power, len(own) - 1))) for power in (1.0, 1.5)]
-        apart.append((ends[0] - ends[1]).reshape(len(ends[0]), -1).square().mean(1))
-    order = torch.cat(apart).argsort(descending=True)
-    easy = order[hard:][torch.randperm(many - hard, generator=source, device=x.device)[: noises - hard]]
-    stand_for = (many - hard) / len(easy)
-    weights = torch.cat([torch.ones(hard), torch.full((len(easy),), stand_for)]).to(x.device) * (noises / many)
-    return torch.cat([order[:hard], easy, torch.arange(many, len(x), device=x.device)]), weights
+def _as_it_was(model: Model, original: StepSampler, fit: Starts, held: Starts) -> Calibration:
+    way = Way(model, original, original, None)
+    errors = [way.walks(each).error(way.own) for each in (held, fit)]
+    return Calibration(original, original, errors[0], errors[0], errors[1], len(fit.draws))
 
 
-def _moments(job: Job, whiten: bool | Moments, source: torch.Generator) -> Moments | None:
+def _with_hard(fair: Starts, pool: Draws, noises: int, rough: Way, lead: Callable[[Draws], Tensor]) -> Starts:
+    """``noises`` of a pool: ``fair``, its first, and of the rest those that two rough walks take farthest apart."""
+    grids = [rough.shares.times(rough.shares.power(power, rough.steps)) for power in (4 / 3, 5 / 3)]
+    apart = []
+    for begin in range(0, len(pool), noises):
+        part = pool[begin : begin + noises]
+        walks = rough.walks(Starts.alike(part, part.x))
+        apart.append((walks.end(grids[0]) - walks.end(grids[1])).reshape(len(part), -1).square().mean(1))
+    apart, few = torch.cat(apart), len(fair.draws)
+    rows = few + apart[few:].argsort(descending=True)[: noises - few]
+    hard = pool[rows]
+    easy = apart[:few] < apart[rows].min()
+    return fair.with_hard(hard, lead(hard), easy, len(pool))
+
+
+def _moments(
+    model: Model, original: StepSampler, fair: Starts, whiten: bool | Moments, source: torch.Generator
+) -> Moments | None:
     """Of the model's own samples, as its field has them; None where there are too few, or they are too large."""
-    if ou.alpha(job.own[0]) > DEEP:
+    own, ends = original.grid.times(model.sde, original.steps), fair.ends
+    if ou.alpha(own[0]) > DEEP:
         return None
     if isinstance(whiten, Moments):
         return whiten
-    last, ends = job.own[-1], job.ends[job.fair]
-    if not whiten or len(ends) < _FEWEST or ends[0].numel() > _LARGEST or job.original.steps < 2:
+    if not whiten or len(ends) < _FEWEST or ends[0].numel() > _LARGEST or original.steps < 2:
         return None
-    cond = {name: value[job.fair] for name, value in job.cond.items()}
-    data = ends if last == 0 else job.model.predict(ends, last, **cond).x0
-    return Moments.of(data).sharpened(partial(job.model.predict, **cond), data, Noise(source).normal)
+    predict = fair.draws.predict(model)
+    data = ends if own[-1] == 0 else predict(ends, own[-1]).x0
+    return Moments.of(data).sharpened(predict, data, Noise(source).normal)
 
 
 def _checked(sampler: StepSampler, steps: int | None, **counts: int) -> StepSampler:
@@ -192,7 +191,7 @@ def _checked(sampler: StepSampler, steps: int | None, **counts: int) -> StepSamp
     return sampler if steps is None else replace(sampler, steps=steps)
 
 
-def _starts(
+def _noises(
     model: Model, shape: Sequence[int] | None, n: int, generator: torch.Generator | None, dtype: torch.dtype | None
 ) -> tuple[Tensor, torch.Generator]:
     """Noises, and where they come from."""
@@ -207,11 +206,12 @@ def _starts(
     return x, source
 
 
-def _reference(model: Model, own: list[float], x: Tensor, cond: dict[str, Tensor]) -> Tensor:
-    """Where the ODE leads from ``x``; the network is not asked below ``tau_min``, also if the walk ends at 0."""
-    steps, shares = max(8 * (len(own) - 1), 128), Shares.make(own, model.sde.tau_min)
+def _reference(model: Model, original: StepSampler, draws: Draws) -> Tensor:
+    """Where the ODE leads noises; the network is not asked below ``tau_min``, also if the walk ends at 0."""
+    own = original.grid.times(model.sde, original.steps)
+    steps, shares = max(8 * original.steps, 128), Shares.make(own, model.sde.tau_min)
     taus, way = shares.times(shares.power(2.0, steps)), Adams(steps, predictor_order=4, corrector_order=4)
-    ends = Walks(partial(model.predict, **cond), way, x, x, lambda last: last, 0.0).end(taus)
+    ends = walk(way, draws.predict(model), taus, draws.x)
     if not bool(torch.isfinite(ends).all()):
         raise RuntimeError(
             f"the reference, Adams(steps={steps}), must end in finite numbers, got NaN or infinity; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,84 +10,48 @@ from torch import Tensor
 
 from scoresde.model import Model
 from scoresde.parameterization import Prediction, V
-from scoresde.sampler.base import Predict, StepSampler
+from scoresde.sampler.base import StepSampler
 from scoresde.sampler.grid import Custom
 from scoresde.sampler.moments import Moments
 from scoresde.sampler.multistep import Adams
 from scoresde.sampler.shares import Shares
+from scoresde.sampler.starts import Starts
 from scoresde.sampler.walks import Walks, unit
 from scoresde.sampler.whitened import Coordinates, Whitened
 
-__all__ = ["Job", "Way", "ways"]
+__all__ = ["Way", "ways"]
 
 _SETTLED = ((2, 0, "sigma"), (2, 3, "angle"), (2, 3, "sigma"))
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What all candidates share: model, starts and right ends; the first half is fitted to, the second held out.
-
-    Attributes:
-        model: The network, in eval mode.
-        original: The sampler as it was given.
-        own: Its times.
-        x: Starts, ``(2 * noises, *D)``.
-        ends: Where they should lead, likewise.
-        cond: Passed to the network, likewise.
-        weights: Of the half that is fitted to, whose first half are then hard ones; None where all are alike.
-    """
-
-    model: Model
-    original: StepSampler
-    own: list[float]
-    x: Tensor
-    ends: Tensor
-    cond: dict[str, Tensor]
-    weights: Tensor | None
-
-    @property
-    def fair(self) -> slice:
-        """Rows that are fitted to and were drawn as they come."""
-        half = len(self.x) // 2
-        return slice(0 if self.weights is None else half // 2, half)
-
-    def walks(self, way: StepSampler, moments: Moments | None, held: bool = False) -> Walks:
-        """Those of a way from one half of the starts, in the coordinates of the moments."""
-        half = len(self.x) // 2
-        rows = slice(half, None) if held else slice(half)
-        predict: Predict = partial(self.model.predict, **{name: value[rows] for name, value in self.cond.items()})
-        x, ends, weights = self.x[rows], self.ends[rows], None if held else self.weights
-        if moments is None:
-            return Walks(predict, way, x, ends, lambda last: last, unit(self.model, x), weights)
-        frame = Coordinates(moments, x)
-        return Walks(
-            partial(frame.predict, predict, self.own[0]),
-            way,
-            frame.enter(x, self.own[0]),
-            ends,
-            partial(frame.leave, tau=self.own[-1]),
-            unit(self.model, x),
-            weights,
-        )
 
 
 class Way:
     """One candidate: a method with its orders settled, in its coordinates, and how many steps it may take.
 
     Args:
-        job: What it is for.
+        model: The network, in eval mode.
+        original: The sampler as it was given: the way makes no more network calls.
         method: Its grid and number of steps do not count.
         moments: What is left out of the walk, or None.
     """
 
-    def __init__(self, job: Job, method: StepSampler, moments: Moments | None) -> None:
-        self.fit, self.held = job.walks(method, moments), job.walks(method, moments, held=True)
-        self.shares = Shares.make(job.own, job.model.sde.tau_min)
-        self._method, self._moments = method, moments
-        budget, steps = _calls(job.original, job.own, job.x, False), job.original.steps
+    def __init__(self, model: Model, original: StepSampler, method: StepSampler, moments: Moments | None) -> None:
+        self.own = original.grid.times(model.sde, original.steps)
+        self.shares = Shares.make(self.own, model.sde.tau_min)
+        self._model, self._method, self._moments = model, method, moments
+        budget, steps = _calls(original, self.own, False), original.steps
         places = {n: self.shares.times(self.shares.power(2.0, n)) for n in range(steps, steps + 4)}
         whitened = moments is not None
-        self.steps = max([n for n in places if _calls(method, places[n], job.x, whitened) <= budget] or [steps])
+        self.steps = max([n for n in places if _calls(method, places[n], whitened) <= budget] or [steps])
+
+    def walks(self, starts: Starts) -> Walks:
+        """Those from some starts, in its coordinates."""
+        x, predict = starts.draws.x, starts.draws.predict(self._model)
+        small = unit(self._model, x)
+        if self._moments is None:
+            return Walks(predict, self._method, x, starts.ends, lambda last: last, small, starts.weights)
+        frame, (first, last) = Coordinates(self._moments, x), (self.own[0], self.own[-1])
+        called, leave = partial(frame.predict, predict, first), partial(frame.leave, tau=last)
+        return Walks(called, self._method, frame.enter(x, first), starts.ends, leave, small, starts.weights)
 
     def sampler(self, taus: list[float]) -> StepSampler | Whitened:
         """The method on a grid."""
@@ -95,9 +59,9 @@ class Way:
         return fitted if self._moments is None else Whitened(fitted, self._moments)
 
 
-def _calls(way: StepSampler, taus: list[float], x: Tensor, whitened: bool) -> int:
+def _calls(way: StepSampler, taus: list[float], whitened: bool) -> int:
     """Network calls of a walk; whitened, that at the start is none."""
-    x, calls, memory = x[:1], 0, None
+    x, calls, memory = torch.zeros(1, 1), 0, None
 
     def predict(x: Tensor, tau: float) -> Prediction:
         nonlocal calls

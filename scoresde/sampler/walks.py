@@ -15,7 +15,7 @@ from scoresde.model import Model
 from scoresde.sampler.base import Predict, StepSampler
 from scoresde.sampler.shares import Shares
 
-__all__ = ["Walks", "unit"]
+__all__ = ["Walks", "unit", "walk"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Walks:
         ends: Where they should lead, ``(B, *D)``, in x.
         leave: Takes the last state to x.
         unit: How far a time is moved for a difference, as a share of a step: see `unit`.
-        weights: Of the walks in the loss, ``(B,)``; None for equal ones.
+        weights: Of the walks, ``(B,)``, 1 on average.
     """
 
     predict: Predict
@@ -42,7 +42,7 @@ class Walks:
     ends: Tensor
     leave: Callable[[Tensor], Tensor]
     unit: float
-    weights: Tensor | None = None
+    weights: Tensor
 
     def end(self, taus: Sequence[float]) -> Tensor:
         """Where walks over ``taus`` lead, ``(B, *D)``, in x."""
@@ -50,11 +50,11 @@ class Walks:
 
     def error(self, taus: Sequence[float]) -> float:
         """Root mean square over all elements; infinite where the times do not fall or a walk blows up."""
-        return self._judged(taus, lambda squares: math.sqrt(squares.mean()))
+        return self._judged(taus, lambda squares: math.sqrt((squares * self.weights).mean()))
 
     def loss(self, taus: Sequence[float]) -> float:
         """What the descent lowers; infinite as `error` is."""
-        return self._judged(taus, lambda squares: float(((squares / self._spread).log1p() * self._weights).mean()))
+        return self._judged(taus, lambda squares: float(((squares / self._spread).log1p() * self.weights).mean()))
 
     def slopes(self, shares: Shares, places: list[float]) -> tuple[Tensor, Tensor]:
         """All errors as ``(n,)``, and their slopes in the places of the knots, ``(n, steps - 1)``, by differences.
@@ -64,7 +64,7 @@ class Walks:
         """
         taus, along, columns = shares.times(places), [], []
         end = self._walk(taus, self.x, None, along)
-        weight = (self._weights / (1.0 + self._squares(end) / self._spread)).sqrt().reshape(-1, *[1] * (end.ndim - 1))
+        weight = (self.weights / (1.0 + self._squares(end) / self._spread)).sqrt().reshape(-1, *[1] * (end.ndim - 1))
         for i in range(1, len(taus) - 1):
             move = self.unit * min(places[i - 1] - places[i], places[i] - places[i + 1])
             moved = [taus[i - 1], shares.time(places[i] + move), *taus[i + 1 :]]
@@ -76,10 +76,6 @@ class Walks:
         """Mean square of the ends about their mean; 1 where they are one point."""
         return float((self.ends - self.ends.mean(0)).square().mean()) or 1.0
 
-    @cached_property
-    def _weights(self) -> Tensor:
-        return torch.ones_like(self._squares(self.ends)) if self.weights is None else self.weights.to(self.ends)
-
     def _squares(self, end: Tensor) -> Tensor:
         return (end - self.ends).reshape(len(end), -1).square().mean(1)
 
@@ -90,11 +86,23 @@ class Walks:
         return value if math.isfinite(value) else math.inf
 
     def _walk(self, taus: Sequence[float], x: Tensor, memory: Any, along: list[Any] | None = None) -> Tensor:
-        for tau, s in zip(taus, taus[1:]):
-            if along is not None:
-                along.append((x, memory))
-            x, memory = self.sampler.step(self.predict, x, tau, s, _no_noise, memory)
-        return self.leave(x)
+        return self.leave(walk(self.sampler, self.predict, taus, x, memory, along))
+
+
+def walk(
+    sampler: StepSampler,
+    predict: Predict,
+    taus: Sequence[float],
+    x: Tensor,
+    memory: Any = None,
+    along: list[Any] | None = None,
+) -> Tensor:
+    """Where a deterministic sampler leads ``x`` over ``taus``; states and memories before each step go ``along``."""
+    for tau, s in zip(taus, taus[1:]):
+        if along is not None:
+            along.append((x, memory))
+        x, memory = sampler.step(predict, x, tau, s, _no_noise, memory)
+    return x
 
 
 def unit(model: Model, x: Tensor) -> float:

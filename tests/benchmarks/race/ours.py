@@ -36,7 +36,7 @@ from scoresde.sampler import (
 __all__ = ["calibrated", "ours", "ours_stochastic"]
 
 CALIBRATED = (5, 8, 10, 15, 20)
-NOISES, FEW = 1024, 10
+NOISES, POOL, ROUNDS = 1024, 8, 60
 
 
 def ours(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
@@ -72,9 +72,8 @@ def adams(calls: int, **settings: Any) -> Adams:
 
 
 def calibrated(sampler: Adams, law: GaussianMixture) -> Calibration:
-    """Fitted on noises of its own seed, which the race never draws; with few calls, when paths get lost, by trial."""
-    hard: dict[str, Any] = {"pool": 8, "search": 60} if sampler.steps <= FEW else {}
-    return calibrate(law, sampler, noises=NOISES, **hard)
+    """Fitted on noises of its own seed, which the race never draws."""
+    return calibrate(law, sampler, noises=NOISES, pool=POOL, search=ROUNDS)
 
 
 def ours_stochastic(calls: int, law: GaussianMixture) -> dict[str, Sampler]:

@@ -1,0 +1,77 @@
+"""From which noises is a sampler judged, and where do they lead? Where few of many decide the error, from mostly those.
+
+Of a pool some noises are taken as they come, and with them those on which two rough walks end farthest apart; each
+weighs as much as it stands for, so that weighted means are the pool's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from scoresde.model import Model
+from scoresde.sampler.base import Predict
+
+__all__ = ["Draws", "Starts"]
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Noises and what goes with them.
+
+    Attributes:
+        x: ``(B, *D)``.
+        cond: Passed to the network, one entry per noise.
+    """
+
+    x: Tensor
+    cond: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: slice | Tensor) -> Draws:
+        return Draws(self.x[rows], {name: value[rows] for name, value in self.cond.items()})
+
+    def predict(self, model: Model) -> Predict:
+        """The network call."""
+        return partial(model.predict, **self.cond)
+
+
+@dataclass(frozen=True, eq=False)
+class Starts:
+    """Noises, where the flow leads them and how much each counts.
+
+    Attributes:
+        draws: The noises.
+        ends: ``(B, *D)``.
+        weights: ``(B,)``, 1 on average.
+    """
+
+    draws: Draws
+    ends: Tensor
+    weights: Tensor
+
+    @staticmethod
+    def alike(draws: Draws, ends: Tensor) -> Starts:
+        """All count the same."""
+        return Starts(draws, ends, torch.ones(len(draws), dtype=ends.dtype, device=ends.device))
+
+    def with_hard(self, hard: Draws, ends: Tensor, easy: Tensor, pool: int) -> Starts:
+        """These and the hardest of a pool, of which these are a fair part.
+
+        Args:
+            hard: The hardest of the rest of the pool.
+            ends: Where they lead.
+            easy: Which of these are easier than all ``hard``, ``(B,)``; they stand for all that are.
+            pool: How many noises there are.
+        """
+        cond = {name: torch.cat([value, hard.cond[name]]) for name, value in self.draws.cond.items()}
+        ones, easy = torch.ones(len(hard)).to(self.weights), easy.to(self.weights)
+        counted = len(hard) + len(easy) - easy.sum()
+        weights = torch.cat([1 - easy + easy * (pool - counted) / easy.sum().clamp(min=1.0), ones])
+        draws = Draws(torch.cat([self.draws.x, hard.x]), cond)
+        return Starts(draws, torch.cat([self.ends, ends]), weights / weights.mean())
