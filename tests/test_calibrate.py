@@ -353,6 +353,18 @@ def test_the_networks_gradient_is_never_asked_for_and_conditioning_arrives_by_no
     assert not any(p.grad_fn for p in model.parameters())
 
 
+def test_a_batch_size_bounds_every_network_call_and_changes_nothing_else() -> None:
+    net = Hard()
+    model = ScoreModel(net, VPSDE(tau_min=1e-3), V(), event_shape=(3,))
+    settings: dict[str, Any] = {"noises": 80, "iterations": 2, "pool": 2, "label": torch.linspace(-1.0, 1.0, 320)}
+    whole = calibrate(model, PLAIN, 4, **settings)
+    net.labels.clear()
+    parts = calibrate(model, PLAIN, 4, batch_size=7, **settings)
+    assert max(net.labels) == 7
+    assert (parts.error, parts.original_error) == pytest.approx((whole.error, whole.original_error), rel=1e-3)
+    assert _times(parts) == pytest.approx(_times(whole), rel=1e-3)
+
+
 def test_the_same_seed_finds_the_same_grid() -> None:
     assert calibrate(RING, PLAIN, noises=8, iterations=3) == calibrate(RING, PLAIN, noises=8, iterations=3)
 
@@ -368,6 +380,7 @@ def test_the_same_seed_finds_the_same_grid() -> None:
         (AnnealedLangevin(), {}, ValueError, "calibrate needs a deterministic sampler"),
         (PLAIN, {"noises": 0}, ValueError, "noises must be a positive integer, got 0"),
         (PLAIN, {"iterations": True}, ValueError, "iterations must be a positive integer, got True"),
+        (PLAIN, {"batch_size": 0}, ValueError, "batch_size must be a positive integer, got 0"),
         (PLAIN, {"pool": 0}, ValueError, "pool must be a positive integer, got 0"),
         (PLAIN, {"starts": 1.0}, ValueError, "starts must be a positive integer, got 1.0"),
         (PLAIN, {"search": -1}, ValueError, "search must be a number of rounds, 0 for none, got -1"),

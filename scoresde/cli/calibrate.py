@@ -32,11 +32,15 @@ def calibrate(
         0, "--search", min=0, help="Rounds of trials after a descent, for data in parts far from each other, e.g. 60."
     ),
     pool: int = typer.Option(
-        1, "--pool", min=1, help="How many times the noises to draw, and mostly choose the hard ones, for the same, e.g. 8."
+        1,
+        "--pool",
+        min=1,
+        help="How many times the noises to draw, and mostly choose the hard ones, for the same, e.g. 8.",
     ),
     whiten: bool = typer.Option(
         True, "--whiten/--no-whiten", help="Leave the data's mean and covariance, which are known, out of the walk."
     ),
+    batch_size: int = typer.Option(None, "--batch-size", min=1, help="Noises in a network call; default all."),
     seed: int = typer.Option(0, "--seed", help="Of the noises."),
     raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
     device: str = DEVICE,
@@ -66,7 +70,7 @@ def calibrate(
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     begin = time.perf_counter()
     options = {"iterations": iterations, "starts": starts, "search": search, "pool": pool, "whiten": whiten}
-    found = fit(model, way, steps, noises=noises, generator=generator, **options)
+    found = fit(model, way, steps, noises=noises, batch_size=batch_size, generator=generator, **options)
     seconds = time.perf_counter() - begin
     said = brief(found.original)
     same = found.sampler == found.original

@@ -70,6 +70,7 @@ def calibrate(
     search: int = 0,
     pool: int = 1,
     whiten: bool | Moments = True,
+    batch_size: int | None = None,
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
     **cond: Tensor,
@@ -99,6 +100,7 @@ def calibrate(
         whiten: Whether the walk may leave out the data's mean and covariance; or these, from data, where events are
             too large (over 4096 elements) or the noises that are taken as they come too few (under 16) to have them
             from the model.
+        batch_size: Noises in a network call; default all.
         generator: Source of the noises; default a new one with seed 0. The global random state is left alone.
         dtype: Of the states; default the model's, at least float32.
         **cond: Passed to the network, one entry per noise, ``(2 * pool * noises, …)``.
@@ -117,14 +119,15 @@ def calibrate(
     (optimised time steps). Descent: Marquardt 1963. Shares of the range of the root of the angle are ours.
     """
     check_model(model)
-    original = _checked(sampler, steps, noises=noises, iterations=iterations, starts=starts, pool=pool)
+    counts = {"noises": noises, "iterations": iterations, "starts": starts, "pool": pool}
+    original = _checked(sampler, steps, **counts, batch_size=1 if batch_size is None else batch_size)
     if isinstance(search, bool) or not isinstance(search, int) or search < 0:
         raise ValueError(f"search must be a number of rounds, 0 for none, got {search!r}.")
     refuse_unknown(calibrate, model, cond)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
         x, source = _noises(model, shape, 2 * pool * noises, generator, dtype)
         check_per_sample(cond, len(x), "noise (2 * pool * noises)")
-        draws = Draws(x, {name: value.to(x.device) for name, value in cond.items()})
+        draws = Draws(x, {name: value.to(x.device) for name, value in cond.items()}, batch_size)
         halves = [draws[: pool * noises], draws[pool * noises :]]
         lead, few = partial(_reference, model, original), noises if pool == 1 else -(-noises // _FAIR)
         fit, held = (Starts.alike(half[:few], lead(half[:few])) for half in halves)

@@ -6,13 +6,14 @@ weighs as much as it stands for, so that weighted means are the pool's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from scoresde.model import Model
+from scoresde.parameterization import Prediction
 from scoresde.sampler.base import Predict
 
 __all__ = ["Draws", "Starts"]
@@ -25,20 +26,31 @@ class Draws:
     Attributes:
         x: ``(B, *D)``.
         cond: Passed to the network, one entry per noise.
+        batch_size: Of a network call; None for all at once.
     """
 
     x: Tensor
     cond: dict[str, Tensor]
+    batch_size: int | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: slice | Tensor) -> Draws:
-        return Draws(self.x[rows], {name: value[rows] for name, value in self.cond.items()})
+        return replace(self, x=self.x[rows], cond={name: value[rows] for name, value in self.cond.items()})
 
     def predict(self, model: Model) -> Predict:
-        """The network call."""
-        return partial(model.predict, **self.cond)
+        """The network call, for as many states as there are noises."""
+        size = self.batch_size
+        if size is None or len(self) <= size:
+            return partial(model.predict, **self.cond)
+        parts = [self[begin : begin + size] for begin in range(0, len(self), size)]
+
+        def batched(x: Tensor, tau: float) -> Prediction:
+            found = [model.predict(some, tau, **part.cond) for some, part in zip(x.split(size), parts)]
+            return Prediction(x, tau, torch.cat([each.out for each in found]), found[0].parameterization)
+
+        return batched
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,5 +85,5 @@ class Starts:
         ones, easy = torch.ones(len(hard)).to(self.weights), easy.to(self.weights)
         counted = len(hard) + len(easy) - easy.sum()
         weights = torch.cat([1 - easy + easy * (pool - counted) / easy.sum().clamp(min=1.0), ones])
-        draws = Draws(torch.cat([self.draws.x, hard.x]), cond)
+        draws = replace(self.draws, x=torch.cat([self.draws.x, hard.x]), cond=cond)
         return Starts(draws, torch.cat([self.ends, ends]), weights / weights.mean())
