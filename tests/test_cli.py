@@ -424,7 +424,9 @@ def test_a_sampler_is_calibrated_once_and_used_with_the_weights_it_was_fitted_to
     assert run("train", *common, "--steps", 60).exit_code == 0
     use = ("sample", out, "-n", 4, "--sampler", "DDIM(steps=4)", "--calibrated", "--out", drawn, "-q")
     assert "there must be calibrations in" in words(run(*use))
-    fitted = run("calibrate", out, "--sampler", "DDIM()", "--steps", 4, "--noises", 16, "--iterations", 3, "--batch-size", 5)
+    fitted = run(
+        "calibrate", out, "--sampler", "DDIM()", "--steps", 4, "--noises", 16, "--iterations", 3, "--batch-size", 5
+    )
     assert fitted.exit_code == 0, fitted.output
     [entry] = json.loads((out / "calibrated.json").read_text())["calibrations"]
     assert f"16 noises held out {entry['original_error']:.3g} {entry['error']:.3g}" in words(fitted)
