@@ -41,12 +41,12 @@ from scoresde.sampler import (
     calibrate,
     sample,
 )
-from scoresde.sampler.calibrate import _with_hard
-from scoresde.sampler.candidates import Way
-from scoresde.sampler.evolution import evolve
-from scoresde.sampler.shares import Shares
-from scoresde.sampler.starts import Draws, Starts
-from scoresde.sampler.walks import Walks
+from scoresde.sampler.calibration.calibrate import _with_hard
+from scoresde.sampler.calibration.candidates import Way
+from scoresde.sampler.calibration.evolution import evolve
+from scoresde.sampler.calibration.shares import Shares
+from scoresde.sampler.calibration.starts import Draws, Starts
+from scoresde.sampler.calibration.walks import Walks
 from scoresde.schedule import Cosine
 from scoresde.sde import SDE, VPSDE
 

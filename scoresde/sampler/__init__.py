@@ -2,7 +2,7 @@
 
 from scoresde.sampler.base import Observe, Observer, Path, Predict, Progress, Sampler, SolverError, StepSampler
 from scoresde.sampler.brownian import Brownian
-from scoresde.sampler.calibrate import Calibration, calibrate
+from scoresde.sampler.calibration import Calibration, calibrate
 from scoresde.sampler.ddpm import DDPM
 from scoresde.sampler.draw import Samples, sample
 from scoresde.sampler.exponential import Interpolation

@@ -3,6 +3,7 @@
     pip install -e '.[benchmark]' -c constraints.txt
     python tests/benchmarks/samplers.py [--quick] [--stochastic] [--problem ring] [--calls 10,20]
     python tests/benchmarks/samplers.py --ours    # ours again, beside the peers of the last run
+    python tests/benchmarks/samplers.py --seed 7  # from other draws than the race's own
     python tests/benchmarks/samplers.py --draw    # the last runs into docs/samplers.md: its picture and tables
 
 Deterministic: root mean square over all elements at u = 1e-3 against DOP853 at 1e-12 from the same 512 draws, float64.
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from race import heats
 from race.entry import released
-from race.problems import CACHE, PROBLEMS
+from race.problems import CACHE, NOISE_SEED, PROBLEMS
 
 CALLS, NOISY_CALLS = (5, 8, 10, 15, 20, 30, 50, 100), (20, 50)
 
@@ -85,19 +86,25 @@ def main() -> None:
     parser.add_argument("--ours", action="store_true", help="ours alone, beside the peers of the last run")
     parser.add_argument("--draw", action="store_true", help="only puts the last runs into the docs")
     parser.add_argument("--stochastic", action="store_true", help="samplers that draw noise, instead")
+    parser.add_argument("--seed", type=int, default=NOISE_SEED, help="of the draws that all start from")
     parser.add_argument("--problem", choices=tuple(PROBLEMS), action="append")
     parser.add_argument("--calls", type=lambda text: tuple(int(c) for c in text.split(",")))
     options = parser.parse_args()
     if options.draw:
         document()
         return
+    if options.stochastic and options.seed != NOISE_SEED:
+        parser.error("--seed is for the draws of the deterministic race")
     for name in () if options.ours else ("diffusers", "azula"):
         released(name)
     problems = options.problem or list(PROBLEMS)
     calls = options.calls or (NOISY_CALLS if options.stochastic else (5, 10, 20) if options.quick else CALLS)
     race = heats.stochastic if options.stochastic else heats.deterministic
     settings = {"calls": calls, "peers": not options.ours, **({"finalists": 1} if options.quick else {})}
-    path = CACHE / ("stochastic.json" if options.stochastic else "results.json")
+    other = "" if options.seed == NOISE_SEED else f"-seed{options.seed}"
+    if other:
+        settings["seed"] = options.seed
+    path = CACHE / ("stochastic.json" if options.stochastic else f"results{other}.json")
     with ProcessPoolExecutor(len(problems), mp_context=get_context("spawn")) as pool:
         parts = list(pool.map(partial(race, **settings), problems))
     rows = [row for part in parts for row in part]

@@ -14,7 +14,7 @@ from torch import Tensor
 from race import from_azula, from_diffusers
 from race.entry import Peer
 from race.ours import ours, ours_stochastic
-from race.problems import END, PROBLEMS, Oracle, Problem
+from race.problems import END, NOISE_SEED, PROBLEMS, Oracle, Problem
 from scoresde import ou
 from scoresde.analytic import GaussianMixture
 from scoresde.sampler import Sampler, sample
@@ -59,10 +59,12 @@ def _best(rows: Iterable[Row], badness: Callable[[Row], float], count: int) -> s
     return {row["entrant"] for lent in (False, True) for row in [r for r in ranked if r["lent"] == lent][:count]}
 
 
-def deterministic(name: str, calls: Sequence[int], finalists: int = 12, peers: bool = True) -> list[Row]:
-    """RMS over all elements at u = 1e-3, of ours and, with ``peers``, of the released ones."""
+def deterministic(
+    name: str, calls: Sequence[int], finalists: int = 12, peers: bool = True, seed: int = NOISE_SEED
+) -> list[Row]:
+    """RMS over all elements at u = 1e-3, of ours and, with ``peers``, of the released ones; the draws' ``seed``."""
     torch.set_num_threads(1)
-    problem = Problem(name, PROBLEMS[name]())
+    problem = Problem(name, PROBLEMS[name](), seed)
     few, exact = problem.start[:HEAT], problem.truth[:HEAT]
     field = [*from_diffusers.deterministic(), *from_azula.deterministic()] if peers else []
     rows: list[Row] = []

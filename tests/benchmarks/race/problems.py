@@ -75,11 +75,12 @@ class Problem:
 
     name: str
     law: GaussianMixture = field(repr=False)
+    seed: int = NOISE_SEED
 
     @cached_property
     def start(self) -> Tensor:
         """(512, d), float64, N(0, I)."""
-        return self.noise(NOISE_SEED)
+        return self.noise(self.seed)
 
     def noise(self, seed: int, n: int = BATCH) -> Tensor:
         """(n, d), float64, N(0, I)."""

@@ -21,14 +21,14 @@ from scoresde import ou
 from scoresde._tensor import Noise
 from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 from scoresde.sampler.base import StepSampler, check_deterministic
-from scoresde.sampler.candidates import Way, ways
-from scoresde.sampler.descent import descend
-from scoresde.sampler.evolution import evolve
+from scoresde.sampler.calibration.candidates import Way, ways
+from scoresde.sampler.calibration.descent import descend
+from scoresde.sampler.calibration.evolution import evolve
+from scoresde.sampler.calibration.shares import Shares
+from scoresde.sampler.calibration.starts import Draws, Starts
+from scoresde.sampler.calibration.walks import walk
 from scoresde.sampler.moments import Moments
 from scoresde.sampler.multistep import Adams
-from scoresde.sampler.shares import Shares
-from scoresde.sampler.starts import Draws, Starts
-from scoresde.sampler.walks import walk
 from scoresde.sampler.whitened import DEEP, Whitened
 
 __all__ = ["Calibration", "calibrate"]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from scoresde.sampler.shares import Shares
-from scoresde.sampler.walks import Walks
+from scoresde.sampler.calibration.shares import Shares
+from scoresde.sampler.calibration.walks import Walks
 
 __all__ = ["descend"]
 

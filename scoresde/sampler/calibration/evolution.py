@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scoresde.sampler.shares import Shares
-from scoresde.sampler.walks import Walks
+from scoresde.sampler.calibration.shares import Shares
+from scoresde.sampler.calibration.walks import Walks
 
 __all__ = ["evolve"]
 

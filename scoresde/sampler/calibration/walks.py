@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scoresde.model import Model
 from scoresde.sampler.base import Predict, StepSampler
-from scoresde.sampler.shares import Shares
+from scoresde.sampler.calibration.shares import Shares
 
 __all__ = ["Walks", "unit", "walk"]
 

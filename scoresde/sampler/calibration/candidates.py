@@ -11,12 +11,12 @@ from torch import Tensor
 from scoresde.model import Model
 from scoresde.parameterization import Prediction, V
 from scoresde.sampler.base import StepSampler
+from scoresde.sampler.calibration.shares import Shares
+from scoresde.sampler.calibration.starts import Starts
+from scoresde.sampler.calibration.walks import Walks, unit
 from scoresde.sampler.grid import Custom
 from scoresde.sampler.moments import Moments
 from scoresde.sampler.multistep import Adams
-from scoresde.sampler.shares import Shares
-from scoresde.sampler.starts import Starts
-from scoresde.sampler.walks import Walks, unit
 from scoresde.sampler.whitened import Coordinates, Whitened
 
 __all__ = ["Way", "ways"]
