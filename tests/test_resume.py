@@ -77,7 +77,7 @@ def started() -> Iterator[Callable[..., Process]]:
 
 
 def killed_again_and_again(started: Callable[..., Process], path: Path, kills: int, seed: int) -> tuple[list[int], int]:
-    """Kills a run so often, each time after another while, and resumes it.
+    """Kills a run so often, each time after some more updates and another while, and resumes it.
 
     Returns:
         The steps that its newest checkpoints had, and how many blows fell into a save.
@@ -85,9 +85,12 @@ def killed_again_and_again(started: Callable[..., Process], path: Path, kills: i
     wait, reached, in_saves = random.Random(seed), [], 0
     words = [str(path), "--steps", str(STEPS), "--save-every", "1"]
     for _ in range(kills):
-        begun = any(path.glob("checkpoint-*"))
+        begun = newest(path)
         process = started(*words, *(["--resume"] if begun else []))
-        time.sleep(wait.uniform(0.05, 0.5))
+        more = wait.randint(0, max(STEPS // kills - 2, 1))
+        while newest(path) < begun + more and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(wait.uniform(0.0, 0.05))
         os.kill(process.pid or 0, signal.SIGKILL)
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
@@ -95,6 +98,11 @@ def killed_again_and_again(started: Callable[..., Process], path: Path, kills: i
         if any(path.glob("checkpoint-*")):
             reached.append(checkpoint.load(checkpoint.latest(path)).meta["step"])
     return reached, in_saves
+
+
+def newest(path: Path) -> int:
+    """The updates that the newest checkpoint has seen, by its name; 0 for none."""
+    return max((int(folder.name.split("-")[1]) for folder in path.glob("checkpoint-*")), default=0)
 
 
 def until_begun(path: Path, after: str = "") -> None:
