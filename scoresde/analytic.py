@@ -54,7 +54,7 @@ class _Mixture(Model):
             scaled = torch.einsum("bkd,kde->bke", x - alpha * self.means, self.axes) * scale
         size = scaled.shape[-1]
         log_det = variance.log().expand(*variance.shape[:-1], size).sum(-1)
-        square = torch.linalg.vector_norm(scaled, dim=-1).square()
+        square = torch.einsum("bkd,bkd->bk", scaled, scaled)
         return self.log_weights - 0.5 * (square + log_det + size * math.log(2 * math.pi)), scaled, variance
 
     def _column(self, c: Scalar) -> Scalar:

@@ -96,6 +96,12 @@ def _fokker_planck_residual(model: Gaussian | GaussianMixture | KernelDensity, t
     return slope - (3 + (x * gradient).sum(1) + laplacian + gradient.square().sum(1))
 
 
+def test_at_a_mean_the_curvature_is_that_of_the_component():
+    law = GaussianMixture(torch.ones(2), torch.tensor([[0.0, 0.0], [30.0, 0.0]]).double(), torch.tensor([2.0, 0.5]))
+    curvature = torch.autograd.functional.hessian(lambda x: law.log_prob(x[None])[0], law.means[0])
+    assert torch.allclose(curvature, -0.5 * torch.eye(2, dtype=torch.float64), atol=1e-12)
+
+
 @every_model
 def test_densities_solve_the_fokker_planck_equation(name):
     for tau in (0.05, 0.4, 1.5, 4.0):
