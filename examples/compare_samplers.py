@@ -3,8 +3,8 @@
     python examples/compare_samplers.py                  # an exact model: eight Gaussians on a ring, no training
     python examples/compare_samplers.py --data digits    # a network trained on handwritten digits (minutes)
 
-With the exact model nothing is left but the samplers' own error. One column per family, with the others in grey.
-Grey bands: the same distance between real data and the held-out ones, and two standard errors more; in there nothing
+With the exact model nothing is left but the samplers' own error. One column per family, with the others in gray.
+Gray bands: the same distance between real data and the held-out ones, and two standard errors more; in there nothing
 can be told apart.
 """
 
@@ -23,14 +23,14 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 import scoresde as sd
-from scoresde import sampler as ways
-from scoresde.compare import recipe_for
-from scoresde.data import load
+from scoresde import sampling as ways
+from scoresde.data import load_data
 from scoresde.metrics import Estimate, floor, mmd, sliced_wasserstein
 from scoresde.model import Model
-from scoresde.sampler import Sampler
+from scoresde.sampling import Sampler
+from scoresde.training.defaults import default_recipe
 
-FAMILIES = {  # in one colour each, C0, C1 …
+FAMILIES = {  # in one color each, C0, C1 …
     "the DDPM chain": ("DDPM, β̃", "DDPM, optimal variance", "DDIM, η = 0.5"),
     "the reverse SDE": ("Euler–Maruyama", "exponential", "SDE-DPM-Solver++ 2M", "SA-Solver", "ER-SDE"),
     "the ODE, step by step": ("DDIM", "Heun", "DPM-Solver-2", "dopri5"),
@@ -108,11 +108,11 @@ def ring(n: int, seed: int) -> Case:
 
 def digits(n: int, seed: int, steps: int | None) -> Case:
     """A network trained on the train part; levels are put in the middle of their bins."""
-    data = load("digits")
-    recipe = recipe_for(data.description)
+    data = load_data("digits")
+    recipe = default_recipe(data.description)
     settings = recipe.training if steps is None else replace(recipe.training, steps=steps)
     model = sd.train(recipe.build(data, seed), data, settings, progress=True).model
-    held_out, real = (data.description.to_model(data.description.centre(part)) for part in (data.test[:n], data.train))
+    held_out, real = (data.description.to_model(data.description.center(part)) for part in (data.test[:n], data.train))
     distances = {"sliced Wasserstein distance": sliced, "squared kernel distance (MMD²)": mmd}
     return Case("a network trained on handwritten digits", model, held_out, real, distances)
 
@@ -135,14 +135,14 @@ def run(case: Case, name: str, sampler: Sampler, budget: int, seed: int) -> Run:
     data, began = case.model.data, time.perf_counter()
     drawn = sd.sample(case.model, len(case.held_out), sampler, generator=torch.Generator().manual_seed(seed))
     seconds = time.perf_counter() - began
-    x = drawn.x if data is None else data.to_model(data.centre(drawn.data))
+    x = drawn.x if data is None else data.to_model(data.center(drawn.data))
     found = {what: measure(x, case.held_out).value for what, measure in case.distances.items()}
     print(f"{name:24}{drawn.nfe:>8}{seconds:>10.2f}" + "".join(f"{v:>12.4f}" for v in found.values()), flush=True)
     return Run(name, budget, drawn.nfe, found, x)
 
 
 def draw_errors(ax: Axes, runs: list[Run], what: str, real: Estimate, family: str) -> None:
-    """One distance over network calls: a family in colour, with its names, the others in grey."""
+    """One distance over network calls: a family in color, with its names, the others in gray."""
     known = {run.name: [] for run in runs}
     for each in runs:
         known[each.name].append((each.calls, max(each.distances[what], 1e-9)))
@@ -158,31 +158,31 @@ def draw_errors(ax: Axes, runs: list[Run], what: str, real: Estimate, family: st
     for name, line in known.items():
         if name not in FAMILIES[family]:
             ax.plot(*zip(*sorted(line)), color="#dddddd", lw=0.8, zorder=1)
-    colours = dict(zip(FAMILIES[family], SHADES))
-    for name, colour in colours.items():
-        ax.plot(*zip(*sorted(known.get(name, []))), "-o", color=colour, lw=1.5, ms=3)
+    colors = dict(zip(FAMILIES[family], SHADES))
+    for name, color in colors.items():
+        ax.plot(*zip(*sorted(known.get(name, []))), "-o", color=color, lw=1.5, ms=3)
     ax.set_xlim(ticks[0] * 0.85, ticks[-1] * 1.2)
 
 
 def draw_names(ax: Axes, family: str) -> None:
-    """Above the panels: the family's names in the colours of its lines."""
-    for row, (name, colour) in enumerate(zip(FAMILIES[family], SHADES)):
-        ax.text(0.0, 4.3 - row, name, color=colour, fontsize=9)
+    """Above the panels: the family's names in the colors of its lines."""
+    for row, (name, color) in enumerate(zip(FAMILIES[family], SHADES)):
+        ax.text(0.0, 4.3 - row, name, color=color, fontsize=9)
     ax.set(xlim=(0, 1), ylim=(-0.2, 6.2))
     ax.text(0.0, 5.4, family, fontsize=11, color="#222222")
     ax.axis("off")
 
 
-def draw_events(ax: Axes, x: Tensor, colour: str, title: str) -> None:
+def draw_events(ax: Axes, x: Tensor, color: str, title: str) -> None:
     """Points in the plane, or pictures in a square."""
     if x.ndim == 2:
-        ax.scatter(*x[:2000].T, s=1.5, color=colour, alpha=0.4, lw=0)
+        ax.scatter(*x[:2000].T, s=1.5, color=color, alpha=0.4, lw=0)
         ax.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
     else:
         rows = [torch.cat(list(row[:, 0]), 1) for row in x[:36].split(6) if len(row) == 6]
         ax.imshow(torch.cat(rows), cmap="gray_r", vmin=-1, vmax=1)
     ax.set(xticks=[], yticks=[], aspect="equal")
-    ax.set_title(title, fontsize=8.5, loc="center", color=colour)
+    ax.set_title(title, fontsize=8.5, loc="center", color=color)
     ax.grid(False)
     ax.spines[["left", "bottom"]].set_visible(False)
 
@@ -194,9 +194,9 @@ def draw_samples(path: Path, runs: list[Run], case: Case, calls: int) -> None:
     drawn = {each.name: each for each in runs if each.budget == calls}
     for row, (family, names) in zip(axes, FAMILIES.items()):
         row[0].text(0.0, 0.5, family.replace(", ", ",\n"), fontsize=11, va="center", transform=row[0].transAxes)
-        for ax, name, colour in zip(row[1:], names, SHADES):
+        for ax, name, color in zip(row[1:], names, SHADES):
             if name in drawn:
-                draw_events(ax, drawn[name].x, colour, f"{name}\n{drawn[name].calls} calls")
+                draw_events(ax, drawn[name].x, color, f"{name}\n{drawn[name].calls} calls")
         for ax in row:
             ax.axis("on" if ax.has_data() else "off")
     axes[0, -1].axis("on")

@@ -22,30 +22,30 @@ import typer
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from scoresde import checkpoint
-from scoresde.checkpoint import load_model, save_model
-from scoresde.data import Data, Description, load
+from scoresde.data import Data, Description, load_data
 from scoresde.likelihood import (
     Hutchinson,
-    Kernel,
-    TruncatedNormal,
+    KernelDecoder,
+    TruncatedNormalDequantization,
     bits_per_dim,
-    continuous_bound,
-    discrete_bound,
-    measure_profile,
+    continuous_vlb,
+    discrete_vlb,
+    measure_error_profile,
 )
-from scoresde.loss import Loss
 from scoresde.metrics import EfficientNetLite0, features_of, image_distances
 from scoresde.model import ScoreModel
-from scoresde.nn import FourierInput, LevelSkip, UNet
-from scoresde.parameterization import V
-from scoresde.report.tiles import picture
-from scoresde.sampler import DDPM, Adams, SDEDPMSolverPP, StepSampler, sample
-from scoresde.schedule import Cosine
-from scoresde.sde import VPSDE
-from scoresde.times import Moments
+from scoresde.nn import FourierInput, QuantizedSkip, UNet
+from scoresde.objective.loss import Loss
+from scoresde.objective.timesteps import LossMomentTimesteps
+from scoresde.objective.weighting import ELBO
+from scoresde.plots.image_grid import tile_images
+from scoresde.process.parameterization import V
+from scoresde.process.schedule import Cosine
+from scoresde.process.sde import VPSDE
+from scoresde.sampling import DDPM, Adams, SDEDPMSolverPP, StepSampler, sample
+from scoresde.storage import checkpoint
+from scoresde.storage.checkpoint import load, save
 from scoresde.training import Training, train
-from scoresde.weighting import ELBO
 
 SAMPLERS: dict[str, StepSampler] = {"DDPM": DDPM(steps=250), "SDE": SDEDPMSolverPP(steps=50), "ODE": Adams(steps=25)}
 SAME = "mean over the pictures that the ODE scored"
@@ -56,29 +56,29 @@ METRICS = ("frechet", "kernel", "precision", "recall", "density", "coverage")
 def clothes() -> Data:
     """Fashion-MNIST, or digits where it is not installed."""
     try:
-        return load("fashion-mnist")
+        return load_data("fashion-mnist")
     except FileNotFoundError as missing:
         print(f"{missing}\nHandwritten digits instead.")
-        return load("digits")
+        return load_data("digits")
 
 
 def model_for(data: Data, channels: int = 32, seed: int = 0) -> ScoreModel:
-    """The network, which says what neighbours add to the levels' histogram, and a process that ends inside a cell."""
+    """The network, which says what neighbors add to the levels' histogram, and a process that ends inside a cell."""
     about = data.description
     assert about.bins is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inner = UNet(about.shape, channels, outputs=3, fourier=FourierInput(about.bins / 2, (-1, 0), damped=True))
-        net = LevelSkip(inner, about.bins).fit(data.train)
+        net = QuantizedSkip(inner, about.bins).fit(data.train)
     return ScoreModel(net, VPSDE(Cosine(), tau_min=1e-6), V(), data=about)
 
 
 def settings_for(steps: int, seed: int = 0) -> Training:
-    """The bound itself as loss, times drawn where it varies most, on the levels' centres."""
+    """The bound itself as loss, times drawn where it varies most, on the levels' centers."""
     return Training(
         steps=steps,
         batch_size=32,
-        loss=Loss(ELBO(), Moments()),
+        loss=Loss(ELBO(), LossMomentTimesteps()),
         optimizer="muon",
         lr=5e-3,
         lr_end=0.0,
@@ -101,15 +101,15 @@ def bits(model: ScoreModel, levels: Tensor, scored: int) -> dict[str, dict[str, 
     """
     about, seed = model.data, lambda: torch.Generator().manual_seed(0)
     assert about is not None
-    centres = about.to_model(about.centre(levels))
+    centers = about.to_model(about.center(levels))
     found: dict[str, dict[str, Any]] = {}
     with torch.autocast("cpu", torch.bfloat16):  # as it was trained
-        profile = measure_profile(model, centres[:64], generator=torch.Generator().manual_seed(1))
+        profile = measure_error_profile(model, centers[:64], generator=torch.Generator().manual_seed(1))
         for name, ask in {
-            "continuous bound": lambda: continuous_bound(
-                model, levels, decoder=Kernel(), evaluations=8, profile=profile, generator=seed(), batch_size=128
+            "continuous bound": lambda: continuous_vlb(
+                model, levels, decoder=KernelDecoder(), evaluations=8, profile=profile, generator=seed(), batch_size=128
             ),
-            "discrete bound, 1000 steps": lambda: discrete_bound(
+            "discrete bound, 1000 steps": lambda: discrete_vlb(
                 model, levels, 1000, terms=8, profile=profile, generator=seed(), batch_size=128
             ),
         }.items():
@@ -118,9 +118,9 @@ def bits(model: ScoreModel, levels: Tensor, scored: int) -> dict[str, dict[str, 
             found[name] = {"mean": bound.mean, "stderr": bound.mean_stderr, "draws": bound.mean_draw_stderr}
             found[name][SAME] = float(bound.bits[:scored].mean())
             found[name] |= {"pictures": len(levels), "seconds": time.perf_counter() - start}
-    law, start = TruncatedNormal.matching(model), time.perf_counter()
+    law, start = TruncatedNormalDequantization.matching(model), time.perf_counter()
     ode = bits_per_dim(model, levels[:scored], dequantization=law, trace=Hutchinson(2), generator=seed())
-    found["ODE, truncated-normal dequantisation"] = {
+    found["ODE, truncated-normal dequantization"] = {
         "mean": ode.mean,
         SAME: ode.mean,
         "stderr": ode.stderr,
@@ -193,7 +193,7 @@ def draw(found: dict[str, Any], shown: dict[str, Tensor], about: Description, ou
     for ax, metric in zip(right, DRAWN, strict=True):
         draw_distances(ax, found["distances"], metric)
     for ax, (name, images) in zip(parts[1].subplots(1, len(shown)), shown.items(), strict=True):
-        ax.imshow(picture(images[:36].numpy(), about))
+        ax.imshow(tile_images(images[:36].numpy(), about))
         ax.set(title=name)
         ax.axis("off")
     figure.savefig(out)
@@ -216,16 +216,16 @@ def main(
         steps, test, scored, samples, run = 3, 8, 2, 0, run / "quick"
     torch.set_num_threads(threads)
     plt.style.use(Path(__file__).with_name("pictures.mplstyle"))
-    data = clothes() if quick else load("fashion-mnist")
+    data = clothes() if quick else load_data("fashion-mnist")
     if weights is None:
         again = (run / "config.json").exists()
         trained = train(
             model_for(data), data, settings_for(steps), run_dir=run, resume=again, save_every=500, progress=True
         )
         model = trained.model
-        save_model(run / "model", model, keep=1)
+        save(model, run / "model", keep=1)
     else:
-        model = load_model(weights)
+        model = load(weights)
     run.mkdir(parents=True, exist_ok=True)
     path = run / "figures.json"
     found: dict[str, Any] = {}

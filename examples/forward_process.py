@@ -17,18 +17,27 @@ import typer
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from scoresde import ou
-from scoresde.data import load
-from scoresde.schedule import Cosine, Geometric, Linear, LinearBetas, LogLinear, Schedule, Sigmoid, Straight
+from scoresde.data import load_data
+from scoresde.process import ou
+from scoresde.process.schedule import (
+    Cosine,
+    GeometricSigma,
+    LinearBetas,
+    LinearVP,
+    LogLinear,
+    Schedule,
+    Sigmoid,
+    StraightPath,
+)
 
 CLOCKS: dict[str, Schedule] = {
-    "Linear, Song's VP-SDE": Linear(),
+    "Linear, Song's VP-SDE": LinearVP(),
     "LinearBetas, DDPM": LinearBetas(),
     "Cosine, improved DDPM": Cosine(),
     "LogLinear, VDM": LogLinear(),
     "Sigmoid, Chen": Sigmoid(),
-    "Straight, flow matching": Straight(),
-    "Geometric, Song's VE": Geometric(),
+    "Straight, flow matching": StraightPath(),
+    "Geometric, Song's VE": GeometricSigma(),
 }
 FIRST, LAST = 10.0, -10.0  # log-SNR of the film's ends, nats
 
@@ -69,12 +78,12 @@ def draw_rulers(ax: Axes) -> None:
         stops = [(u / 20, ou.log_snr(float(clock.tau(u / 20)))) for u in range(21)]
         inside = [(u, at) for u, at in stops if LAST - 0.5 <= at <= FIRST + 0.5]
         ends = [min(max(at, LAST - 0.7), FIRST + 0.7) for _, at in (stops[0], stops[-1])]
-        colour = f"C{row}"
-        ax.plot(ends, [row, row], color=colour, alpha=0.35, lw=1.2)
-        ax.scatter([at for _, at in inside], [row] * len(inside), s=12, color=colour, zorder=3)
+        color = f"C{row}"
+        ax.plot(ends, [row, row], color=color, alpha=0.35, lw=1.2)
+        ax.scatter([at for _, at in inside], [row] * len(inside), s=12, color=color, zorder=3)
         for u, at in inside:
             if u in (0.25, 0.5, 0.75):
-                ax.scatter([at], [row], s=44, color=colour, zorder=3)
+                ax.scatter([at], [row], s=44, color=color, zorder=3)
                 ax.annotate(
                     f"u = {u:g}" if row == 0 else f"{u:g}",
                     (at, row),
@@ -112,9 +121,9 @@ def main(
     """Draws the film with its rulers (forward_process.png) and the clocks as curves (clocks.png)."""
     plt.style.use(Path(__file__).with_name("pictures.mplstyle"))
     out.mkdir(parents=True, exist_ok=True)
-    digits = load("digits")
+    digits = load_data("digits")
     picked = [int((digits.test_labels == label).nonzero()[0]) for label in (0, 3, 4)]
-    x0 = digits.description.to_model(digits.description.centre(digits.test[picked]))
+    x0 = digits.description.to_model(digits.description.center(digits.test[picked]))
     count = 7 if quick else 15
     log_snrs = [FIRST + (LAST - FIRST) * i / (count - 1) for i in range(count)]
     frames = film(x0, log_snrs, torch.Generator().manual_seed(seed))

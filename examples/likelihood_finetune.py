@@ -1,4 +1,4 @@
-r"""What does a trained model gain if log p itself is maximised, and what does it pay?
+r"""What does a trained model gain if log p itself is maximized, and what does it pay?
 
     python examples/likelihood_finetune.py
     python examples/likelihood_finetune.py --adjoint
@@ -25,22 +25,29 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from scoresde.analytic import GaussianMixture
-from scoresde.data import Data, load
-from scoresde.likelihood import Exact, TorchDiffEq, continuous_bound, differentiable_log_prob, log_prob, measure_profile
-from scoresde.loss import Loss
+from scoresde.data import Data, load_data
+from scoresde.likelihood import (
+    ExactTrace,
+    TorchDiffEq,
+    continuous_vlb,
+    differentiable_log_prob,
+    log_prob,
+    measure_error_profile,
+)
 from scoresde.metrics import energy_distance
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
-from scoresde.parameterization import V
-from scoresde.sampler import DDPM, ODE, sample
-from scoresde.schedule import Cosine
-from scoresde.sde import VPSDE
-from scoresde.times import Importance
+from scoresde.objective.loss import Loss
+from scoresde.objective.timesteps import ImportanceTimesteps
+from scoresde.objective.weighting import ELBO
+from scoresde.process.parameterization import V
+from scoresde.process.schedule import Cosine
+from scoresde.process.sde import VPSDE
+from scoresde.sampling import DDPM, ODE, sample
 from scoresde.training import Training, train
-from scoresde.weighting import ELBO
 
 LAW = GaussianMixture.ring(unit=False, sde=VPSDE(Cosine(), tau_min=1e-4))
-USUAL = Training(batch_size=256, loss=Loss(ELBO(), Importance(ELBO())), lr=2e-3, lr_end=0.0, ema=0.99)
+USUAL = Training(batch_size=256, loss=Loss(ELBO(), ImportanceTimesteps(ELBO())), lr=2e-3, lr_end=0.0, ema=0.99)
 
 
 class Score(NamedTuple):
@@ -62,15 +69,15 @@ class Score(NamedTuple):
 def finetune(model: ScoreModel, data: Data, steps: int, batch: int, tol: float, adjoint: bool) -> ScoreModel:
     """Adam on -log p of random batches, with gradients through the ODE."""
     tuned = copy.deepcopy(model).requires_grad_(True)
-    optimiser = torch.optim.Adam(tuned.parameters(), 1e-3)
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam(tuned.parameters(), 1e-3)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator, solver = torch.Generator().manual_seed(1), TorchDiffEq(rtol=tol, atol=tol)
     for step in range(steps):
         x = data.train[torch.randint(len(data.train), (batch,), generator=generator)]
         loss = -differentiable_log_prob(tuned, x, adjoint=adjoint, solver=solver).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         falling.step()
         if step % max(1, steps // 5) == 0:
             print(f"  step {step:3d}: -log p of the batch {loss.detach():.3f} nats", flush=True)
@@ -81,9 +88,9 @@ def measure(model: ScoreModel, x: Tensor, train_x: Tensor) -> Score:
     """Everything that is said of a model; the same points, times and noise for all."""
     mean = lambda v: (float(v.mean()), float(v.std()) / len(v) ** 0.5)  # noqa: E731
     generator = torch.Generator().manual_seed(0)
-    found = log_prob(model, x, trace=Exact()).log_prob
-    profile = measure_profile(model, train_x, generator=generator)
-    bound = continuous_bound(model, x, evaluations=256, profile=profile, generator=generator).nats
+    found = log_prob(model, x, trace=ExactTrace()).log_prob
+    profile = measure_error_profile(model, train_x, generator=generator)
+    bound = continuous_vlb(model, x, evaluations=256, profile=profile, generator=generator).nats
     distance = []
     for sampler in (ODE(), DDPM(steps=200)):
         drawn = sample(model, len(x), sampler, generator=torch.Generator().manual_seed(0)).data
@@ -130,8 +137,8 @@ def cost(model: ScoreModel, x: Tensor, tol: float, adjoint: bool) -> tuple[float
 def draw_scores(ax: Axes, scores: dict[str, Score]) -> None:
     """How far -log p by the ODE, and the bound on it, lie above the law's, for each model."""
     for i, score in enumerate(scores.values()):
-        for value, colour, marker in ((score.ode, "C0", "o"), (score.bound, "C1", "s")):
-            ax.errorbar(value[0], i, xerr=value[1], fmt=marker, color=colour, capsize=3)
+        for value, color, marker in ((score.ode, "C0", "o"), (score.bound, "C1", "s")):
+            ax.errorbar(value[0], i, xerr=value[1], fmt=marker, color=color, capsize=3)
     ax.plot([], [], "o", color="C0", label="ODE")
     ax.plot([], [], "s", color="C1", label="bound")
     ax.set_yticks(range(len(scores)), list(scores))
@@ -145,7 +152,7 @@ def draw_density(ax: Axes, model: ScoreModel, title: str, size: int) -> None:
     """p on a grid, by the ODE."""
     side = torch.linspace(-2.1, 2.1, size)
     grid = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(-1, 2)
-    p = log_prob(model, grid, trace=Exact(), nodes=24).log_prob.exp().reshape(size, size)
+    p = log_prob(model, grid, trace=ExactTrace(), nodes=24).log_prob.exp().reshape(size, size)
     ax.imshow(p.sqrt(), origin="lower", extent=(-2.1, 2.1, -2.1, 2.1), cmap="cividis", vmin=0, vmax=1.1)
     ax.set(title=title, xlabel="x₁ (model units)", ylabel="x₂")
     ax.grid(False)
@@ -174,7 +181,7 @@ def main(
     """Trains, fine-tunes, prints held-out log p before and after, and draws likelihood_finetune.png."""
     plt.style.use(Path(__file__).with_name("pictures.mplstyle"))
     out.mkdir(parents=True, exist_ok=True)
-    data = load("ring")
+    data = load_data("ring")
     usual = replace(USUAL, steps=4 if quick else 2000)
     steps, batch, points, size = (2, 16, 16, 6) if quick else (steps, 256, 1000, 60)
     x = data.test[:points].float()

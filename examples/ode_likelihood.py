@@ -23,9 +23,9 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from scoresde.analytic import GaussianMixture
-from scoresde.data import Data, load
-from scoresde.likelihood import Adaptive, Exact, Hutchinson, LogProb, Solver, TorchDiffEq, Trace, log_prob
-from scoresde.sde import VPSDE
+from scoresde.data import Data, load_data
+from scoresde.likelihood import AdaptiveSolver, ExactTrace, Hutchinson, LogProb, Solver, TorchDiffEq, Trace, log_prob
+from scoresde.process.sde import VPSDE
 
 Points = list[tuple[float, float]]
 
@@ -59,9 +59,9 @@ class Law(NamedTuple):
 
 
 def digits_mixture(data: Data, ridge: float = 0.05) -> GaussianMixture:
-    """One Gaussian of full covariance per digit, fitted to the dequantised train part; ``ridge`` on the variances."""
+    """One Gaussian of full covariance per digit, fitted to the dequantized train part; ``ridge`` on the variances."""
     assert data.train_labels is not None
-    x = data.description.to_model(data.description.dequantise(data.train, torch.Generator().manual_seed(0)))
+    x = data.description.to_model(data.description.dequantize(data.train, torch.Generator().manual_seed(0)))
     parts = [x[data.train_labels == label].flatten(1).double() for label in range(10)]
     shares = torch.tensor([len(part) / len(x) for part in parts], dtype=torch.float64)
     covs = torch.stack([torch.cov(part.T) + ridge**2 * torch.eye(64, dtype=torch.float64) for part in parts])
@@ -93,9 +93,9 @@ def accuracy(law: Law, settings: list[tuple[float, int]], tolerances: tuple[floa
     """Mean |error| in nats by network calls, with the exact divergence: ours, and the joint solve."""
     ours, usual = [], []
     for tol, nodes in settings:
-        found = law.score(Exact(), Adaptive(tol), nodes)
+        found = law.score(ExactTrace(), AdaptiveSolver(tol), nodes)
         ours.append((float(found.nfe.double().mean()), float((found.log_prob - law.truth).abs().mean())))
-        row = f"Adaptive({tol:g}), {nodes} nodes"
+        row = f"AdaptiveSolver({tol:g}), {nodes} nodes"
         print(f"  {law.name:6} {row:30} {ours[-1][0]:6.1f} calls, mean |error| {ours[-1][1]:.1e} nats")
     for tol in tolerances:
         end, added, calls = joint(law, law.basis(), tol)
@@ -137,7 +137,7 @@ def probes(law: Law, counts: tuple[int, ...], asked: tuple[float, ...]) -> dict[
 def budget(law: Law, nodes: int) -> dict[str, Tensor]:
     """The terms of each point with few probes and the default prior, and the error that the first three speak of."""
     found = log_prob(law.model, law.x, trace=Hutchinson(4), seeds=range(len(law.x)))
-    fine = log_prob(law.model, law.x, trace=Exact(), solver=Adaptive(1e-3), nodes=nodes)
+    fine = log_prob(law.model, law.x, trace=ExactTrace(), solver=AdaptiveSolver(1e-3), nodes=nodes)
     error = (found.log_prob - fine.log_prob).abs()
     terms = {name: getattr(found.budget, name) for name in found.budget.means()}
     for name, value in {"|error|": error, **terms}.items():
@@ -145,7 +145,7 @@ def budget(law: Law, nodes: int) -> dict[str, Tensor]:
     return {"|error|": error, **terms}
 
 
-def neighbours(law: Law) -> dict[str, list[tuple[int, float]]]:
+def neighbors(law: Law) -> dict[str, list[tuple[int, float]]]:
     """Network calls of one point, and how far its value moves: alone, among 32, and beside points on saddles."""
     point, others = law.x[:1], law.x[1:32]
     saddles = torch.cat([1e-3 * law.x[:16], torch.full((8, 2), 1e-9, dtype=torch.float64)])
@@ -154,7 +154,7 @@ def neighbours(law: Law) -> dict[str, list[tuple[int, float]]]:
     for name, solver in {
         "joint": None,
         "TorchDiffEq": TorchDiffEq(rtol=1e-5, atol=1e-5),
-        "Adaptive": Adaptive(),
+        "AdaptiveSolver": AdaptiveSolver(),
     }.items():
         rows = []
         for x in batches:
@@ -163,7 +163,7 @@ def neighbours(law: Law) -> dict[str, list[tuple[int, float]]]:
                 end, added, calls = joint(here, here.basis(), 1e-5)
                 rows.append((calls, float((end + added.sum(0))[0])))
             else:
-                found = here.score(Exact(), solver)
+                found = here.score(ExactTrace(), solver)
                 rows.append((int(found.nfe[0]), float(found.log_prob[0])))
         out[name] = [(calls, abs(value - rows[0][1])) for calls, value in rows]
         print(f"  {name:12} " + ", ".join(f"{calls} calls, moved by {gap:.1e}" for calls, gap in out[name]))
@@ -204,7 +204,7 @@ def draw_budget(ax: Axes, terms: dict[str, Tensor]) -> None:
     ax.grid(axis="x", visible=False)
 
 
-def draw_neighbours(ax: Axes, rows: dict[str, list[tuple[int, float]]]) -> None:
+def draw_neighbors(ax: Axes, rows: dict[str, list[tuple[int, float]]]) -> None:
     """Bars of calls, with how far the value moved."""
     for i, (name, bars) in enumerate(rows.items()):
         at = [j + 0.28 * (i - 1) for j in range(len(bars))]
@@ -224,12 +224,12 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the points.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Few points, few probes.")] = False,
 ) -> None:
-    """Prints errors, intervals, budgets and what neighbours do, and draws them (ode_likelihood.png)."""
+    """Prints errors, intervals, budgets and what neighbors do, and draws them (ode_likelihood.png)."""
     plt.style.use(Path(__file__).with_name("pictures.mplstyle"))
     out.mkdir(parents=True, exist_ok=True)
-    began, data, plane = time.perf_counter(), load("digits"), GaussianMixture.ring(sde=VPSDE())
+    began, data, plane = time.perf_counter(), load_data("digits"), GaussianMixture.ring(sde=VPSDE())
     generator = torch.Generator().manual_seed(seed)
-    x = data.description.to_model(data.description.dequantise(data.test, generator)).double()
+    x = data.description.to_model(data.description.dequantize(data.test, generator)).double()
     ring = Law("ring", plane, plane.sample(200, plane.sde.tau_min, generator))
     digits = Law("digits", digits_mixture(data), x[:40])
     drawn = digits._replace(x=digits.model.sample(4 if quick else 300, plane.sde.tau_min, generator))
@@ -246,7 +246,7 @@ def main(
     print("budget, held-out digits")
     draw_budget(axes[1, 0], budget(digits.first(2 if quick else 40), 40 if quick else 100))
     print("one point of the ring alone, among 32, beside points on saddles")
-    draw_neighbours(axes[1, 1], neighbours(ring))
+    draw_neighbors(axes[1, 1], neighbors(ring))
     figure.savefig(out / "ode_likelihood.png")
     print(f"wrote {out / 'ode_likelihood.png'} after {time.perf_counter() - began:.0f} s")
 

@@ -23,20 +23,20 @@ from fashion_mnist import clothes, model_for
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from scoresde import checkpoint
 from scoresde.data import Data
-from scoresde.likelihood import Kernel, continuous_bound
-from scoresde.loss import Loss
+from scoresde.likelihood import KernelDecoder, continuous_vlb
 from scoresde.metrics import EfficientNetLite0, Features, features_of, image_distances
 from scoresde.model import Model
-from scoresde.report.tiles import picture
-from scoresde.sampler import Adams, sample
-from scoresde.schedule import Cosine
-from scoresde.times import Importance
+from scoresde.objective.loss import Loss
+from scoresde.objective.timesteps import ImportanceTimesteps
+from scoresde.objective.weighting import EDM, ELBO, MinSNR, SigmoidWeighting, Simple, Weighting, canonical
+from scoresde.plots.image_grid import tile_images
+from scoresde.process.schedule import Cosine
+from scoresde.sampling import Adams, sample
+from scoresde.storage import checkpoint
 from scoresde.training import Training, loss_by_log_snr, train
-from scoresde.weighting import EDM, ELBO, MinSNR, Sigmoid, Simple, Weighting, canonical
 
-WEIGHTINGS: tuple[Weighting, ...] = (ELBO(), Simple(), MinSNR(gamma=5), Sigmoid(bias=2), EDM())
+WEIGHTINGS: tuple[Weighting, ...] = (ELBO(), Simple(), MinSNR(gamma=5), SigmoidWeighting(bias=2), EDM())
 
 
 def name_of(weighting: Weighting) -> str:
@@ -61,7 +61,7 @@ def train_with(weighting: Weighting, data: Data, steps: int, channels: int, seed
     settings = Training(
         steps=steps,
         batch_size=32,
-        loss=Loss(weighting, Importance(ELBO())),
+        loss=Loss(weighting, ImportanceTimesteps(ELBO())),
         lr=2e-3,
         lr_end=0.0,
         betas=(0.9, 0.99),
@@ -78,10 +78,10 @@ def examine(model: Model, data: Data, found: Found, events: int, samples: int, r
     """Adds what this model shows to what was found; noise and events are the same for all. Returns the log-SNRs."""
     about, seed = data.description, lambda: torch.Generator().manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        bound = continuous_bound(
-            model, data.test[:events], decoder=Kernel(), evaluations=16, generator=seed(), batch_size=128
+        bound = continuous_vlb(
+            model, data.test[:events], decoder=KernelDecoder(), evaluations=16, generator=seed(), batch_size=128
         )
-        levels = loss_by_log_snr(model, about.to_model(about.centre(data.test[:events])), 16, generator=seed())
+        levels = loss_by_log_snr(model, about.to_model(about.center(data.test[:events])), 16, generator=seed())
         drawn = sample(model, samples, Adams(steps=20), seeds=range(samples), batch_size=100).data if samples else None
     found.bits.append(bound.mean)
     found.stderr.append(bound.mean_stderr)
@@ -146,7 +146,7 @@ def draw(found: dict[str, Found], log_snr: Tensor, data: Data, out: Path) -> Non
         axes[3].set_yticks([])
         for ax, (name, about) in zip(parts[1].subplots(1, len(found)), found.items(), strict=True):
             assert about.shown is not None
-            ax.imshow(picture(about.shown.numpy(), data.description))
+            ax.imshow(tile_images(about.shown.numpy(), data.description))
             ax.set_title(name)
             ax.axis("off")
     parts[0].legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(found))

@@ -1,139 +1,31 @@
 """Diffusion models on one Ornstein–Uhlenbeck clock: DDPM, score SDEs and probability-flow ODEs are one object.
 
-The names most used stand here; everything else is in the module that it belongs to. All are imported when they are
-first asked for, so that ``import scoresde`` is quick.
+The names that are used most are here; every other name is in its module. All are imported on first use, so that
+``import scoresde`` is quick.
 
-    import scoresde
+    import scoresde as sd
 
-    model = scoresde.load("runs/digits")
-    x = scoresde.sample(model, 64, scoresde.DDPM(steps=250)).data
+    model = sd.load("runs/digits")
+    x = sd.sample(model, 64, sd.DDPM(steps=250)).data
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from scoresde.checkpoint import load_model as load
-    from scoresde.checkpoint import save_model as save
-    from scoresde.data import load as load_data
-    from scoresde.guidance import Clipped, Thresholded
-    from scoresde.likelihood import (
-        Adaptive,
-        Exact,
-        Hutchinson,
-        TorchDiffEq,
-        bits_per_dim,
-        continuous_bound,
-        differentiable_log_prob,
-        discrete_bound,
-        importance_weights,
-        log_prob,
-        sample_log_prob,
-    )
-    from scoresde.loss import Loss
-    from scoresde.model import Model, ScoreModel
-    from scoresde.nn import MLP, Pointwise, UNet
-    from scoresde.parameterization import X0, Eps, V
-    from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, ExponentialSDE, RungeKutta, TorchSDE, sample
-    from scoresde.schedule import Cosine, Linear, LinearBetas, LogLinear
-    from scoresde.sde import VE, VPSDE, Flow, SubVP
-    from scoresde.times import Importance, Knots, LogNormal, Stratified
-    from scoresde.training import Training, train
-    from scoresde.weighting import EDM, ELBO, MinSNR, Simple
 
-    __version__: str
+def _public_names() -> dict[str, tuple[str, str]]:
+    """Each public name, its module and its name there, as ``__init__.pyi`` lists them."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name: (node.module or "", alias.name) for node in imports for alias in node.names}
 
-_HOMES = {
-    "checkpoint": ("load = load_model", "save = save_model"),
-    "data": ("load_data = load",),
-    "guidance": ("Clipped", "Thresholded"),
-    "likelihood": (
-        "Adaptive",
-        "Exact",
-        "Hutchinson",
-        "TorchDiffEq",
-        "bits_per_dim",
-        "continuous_bound",
-        "differentiable_log_prob",
-        "discrete_bound",
-        "importance_weights",
-        "log_prob",
-        "sample_log_prob",
-    ),
-    "loss": ("Loss",),
-    "model": ("Model", "ScoreModel"),
-    "nn": ("MLP", "Pointwise", "UNet"),
-    "parameterization": ("Eps", "V", "X0"),
-    "sampler": ("DDIM", "DDPM", "ODE", "EulerMaruyama", "ExponentialSDE", "RungeKutta", "TorchSDE", "sample"),
-    "schedule": ("Cosine", "Linear", "LinearBetas", "LogLinear"),
-    "sde": ("VE", "VPSDE", "Flow", "SubVP"),
-    "times": ("Importance", "Knots", "LogNormal", "Stratified"),
-    "training": ("Training", "train"),
-    "weighting": ("EDM", "ELBO", "MinSNR", "Simple"),
-}
-_MODULES = (*_HOMES, "analytic", "compare", "metrics", "ou", "report", "spec")
-_NAMES = {
-    name: (module, own or name)
-    for module, entries in _HOMES.items()
-    for name, _, own in (entry.partition(" = ") for entry in entries)
-}
 
-__all__ = [
-    "DDIM",
-    "DDPM",
-    "EDM",
-    "ELBO",
-    "MLP",
-    "ODE",
-    "UNet",
-    "VE",
-    "VPSDE",
-    "X0",
-    "Clipped",
-    "Cosine",
-    "Eps",
-    "EulerMaruyama",
-    "Exact",
-    "ExponentialSDE",
-    "Flow",
-    "Hutchinson",
-    "Importance",
-    "Knots",
-    "Linear",
-    "LinearBetas",
-    "LogLinear",
-    "LogNormal",
-    "Loss",
-    "MinSNR",
-    "Model",
-    "Pointwise",
-    "RungeKutta",
-    "ScoreModel",
-    "Simple",
-    "Stratified",
-    "SubVP",
-    "Thresholded",
-    "TorchSDE",
-    "Training",
-    "V",
-    "__version__",
-    "bits_per_dim",
-    "load",
-    "load_data",
-    "log_prob",
-    "sample",
-    "save",
-    "train",
-    "Adaptive",
-    "TorchDiffEq",
-    "continuous_bound",
-    "differentiable_log_prob",
-    "discrete_bound",
-    "importance_weights",
-    "sample_log_prob",
-]
+_NAMES = _public_names()
+__all__ = [*_NAMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -144,15 +36,29 @@ def __getattr__(name: str) -> Any:
             return version("scoresde")
         except PackageNotFoundError:
             return "0+unknown"
-    if name in _NAMES:
-        module, own = _NAMES[name]
-        value = getattr(importlib.import_module(f"scoresde.{module}"), own)
-        globals()[name] = value
-        return value
-    if name in _MODULES:
-        return importlib.import_module(f"scoresde.{name}")
-    raise AttributeError(f"module 'scoresde' has no attribute {name!r}; dir(scoresde) lists what there is")
+    if name not in _NAMES:
+        raise AttributeError(_unknown(name))
+    module, attribute = _NAMES[name]
+    if module == "scoresde":
+        return importlib.import_module(f"scoresde.{attribute}")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_MODULES})
+    return sorted(__all__)
+
+
+def _unknown(name: str) -> str:
+    text = f"module 'scoresde' has no attribute {name!r}"
+    if name.startswith("__"):
+        return text
+    from scoresde._core.suggest import closest, homes
+
+    modules = {**homes(), **dict.fromkeys(_NAMES, "scoresde")}
+    if name in modules:
+        return f"{text}; it is {modules[name]}.{name}."
+    match = closest(name, modules, cutoff=0.6)
+    guess = f"did you mean {modules[match]}.{match}? " if match else ""
+    return f"{text}; {guess}dir(scoresde) lists the public names."

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from scoresde import _tensor as t
-from scoresde import ou
-from scoresde._tensor import Noise, Scalar
+from scoresde._core.checks import check_finite
+from scoresde._core.elementwise import Scalar
+from scoresde._core.noise import Noise
+from scoresde._core.tensors import as_time, expand
 from scoresde.model import Model
-from scoresde.parameterization import Prediction, V
-from scoresde.sde import SDE, VPSDE
+from scoresde.process import ou
+from scoresde.process.parameterization import Prediction, V
+from scoresde.process.sde import SDE, VPSDE
 
 __all__ = ["Gaussian", "GaussianMixture", "KernelDensity"]
 
@@ -35,7 +37,7 @@ class _Mixture(Model):
     ) -> None:
         super().__init__()
         for name, value in {"means": means, "covs": variances, "weights": log_weights}.items():
-            t.check_finite(value, name)
+            check_finite(value, name)
         self.sde = VPSDE() if sde is None else sde
         self.event_shape = tuple(means.shape[1:])
         self.register_buffer("means", means.reshape(len(means), -1))
@@ -44,7 +46,7 @@ class _Mixture(Model):
         self.register_buffer("axes", axes)
 
     def _terms(self, x: Tensor, tau: Scalar) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weighted component densities (B, K), standardised residuals (B, K, d) along the axes, and variances."""
+        """Log-weighted component densities (B, K), standardized residuals (B, K, d) along the axes, and variances."""
         alpha, sigma = self._column(ou.alpha(tau)), self._column(ou.sigma(tau))
         variance = alpha * alpha * self.variances + sigma * sigma
         scale, x = variance.rsqrt(), x.reshape(len(x), 1, self.means.shape[1]).to(self.means.dtype)
@@ -73,10 +75,10 @@ class _Mixture(Model):
         else:
             pull = torch.einsum("bke,kde->bkd", alpha * (1.0 - self.variances) * variance.rsqrt() * scaled, self.axes)
             v = _blend(share, pull - self.means)
-        return Prediction(x, tau, t.expand(ou.sigma(tau), x) * v.reshape(x.shape).to(x.dtype), V())
+        return Prediction(x, tau, expand(ou.sigma(tau), x) * v.reshape(x.shape).to(x.dtype), V())
 
     def _time(self, tau: Scalar) -> Scalar:
-        return t.as_time(tau, high=self.sde.tau_max * (1 + 1e-6))
+        return as_time(tau, high=self.sde.tau_max * (1 + 1e-6))
 
     def log_prob(self, x: Tensor, tau: Scalar = 0.0) -> Tensor:
         """Exact log-density of x_τ, nats.
@@ -92,9 +94,9 @@ class _Mixture(Model):
             ValueError: If ``x`` is not finite or of another shape, ``tau`` is no such time, or the law has no density.
         """
         self._check_event(x)
-        t.check_finite(x)
+        check_finite(x)
         tau = self._time(tau)
-        t.expand(tau, x)  # for its check of the shape
+        expand(tau, x)  # for its check of the shape
         terms, _, variance = self._terms(x, tau)
         if variance.device.type == "cpu" and not isinstance(variance, FakeTensor) and not bool((variance > 0).all()):
             raise ValueError("a law with a variance of 0 has no density at tau = 0; ask for a later tau.")
@@ -141,7 +143,7 @@ def _eigen(covs: Tensor) -> tuple[Tensor, Tensor]:
 
 def _covariances(covs: Tensor, size: int, count: int) -> tuple[Tensor, Tensor | None]:
     """Numbers (K,), diagonals (K, d) or matrices (K, d, d) as eigenvalues and axes."""
-    t.check_finite(covs, "covs")
+    check_finite(covs, "covs")
     if covs.shape == (count, size, size):
         return _eigen(covs)
     if covs.shape not in ((count,), (count, size)):
@@ -177,7 +179,7 @@ class GaussianMixture(_Mixture):
     """A mixture of K Gaussians, exact.
 
     Args:
-        weights: ``(K,)``, positive, normalised here.
+        weights: ``(K,)``, positive, normalized here.
         means: ``(K, *D)``; their type is the model's.
         covs: ``(K,)`` variances of spheres, ``(K, d)`` or ``(K, d, d)``.
         sde: The process; default `VPSDE`.

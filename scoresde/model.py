@@ -2,7 +2,6 @@ r"""What does everything downstream call? `model(x, tau, **cond) -> Prediction`:
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -12,12 +11,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from scoresde import _tensor as t
-from scoresde import ou
-from scoresde._tensor import Scalar
+from scoresde._core.checks import check_kind
+from scoresde._core.elementwise import Scalar
+from scoresde._core.suggest import closest
+from scoresde._core.tensors import as_time
 from scoresde.data import Description
-from scoresde.parameterization import Mean, Parameterization, Prediction, V
-from scoresde.sde import SDE
+from scoresde.process import ou
+from scoresde.process.parameterization import Parameterization, PosteriorMean, Prediction, V
+from scoresde.process.sde import SDE
 
 __all__ = ["Model", "ScoreModel", "evaluating"]
 
@@ -54,7 +55,7 @@ class Model(nn.Module, ABC):
         if not x.is_floating_point():
             raise TypeError(f"x must be a floating tensor, got {x.dtype}; scale the data first (Description.to_model).")
         self._check_event(x)
-        tau = t.as_time(tau, low=5e-324, high=self.sde.tau_max * (1 + 1e-6))
+        tau = as_time(tau, low=5e-324, high=self.sde.tau_max * (1 + 1e-6))
         if isinstance(tau, Tensor) and tau.ndim and tau.shape != x.shape[:1]:
             raise ValueError(
                 f"tau must have shape () or ({len(x)},), got {tuple(tau.shape)}; pass one time per sample."
@@ -92,7 +93,7 @@ class ScoreModel(Model):
     Raises:
         TypeError: If a part is not of its class.
         ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`), if
-            the process goes closer to the data than the network's declared ``log_snr_range``, if `Mean` has another
+            the process goes closer to the data than the network's declared ``log_snr_range``, if `PosteriorMean` has another
             clock than the process, or ``event_shape`` is not the data's.
     """
 
@@ -106,8 +107,8 @@ class ScoreModel(Model):
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
-        t.check_kind("net", net, nn.Module)
-        t.check_kind("sde", sde, SDE)
+        check_kind("net", net, nn.Module)
+        check_kind("sde", sde, SDE)
         self.net = net
         self.sde = sde
         self.parameterization = V() if parameterization is None else parameterization
@@ -117,15 +118,15 @@ class ScoreModel(Model):
         self._check()
 
     def _check(self) -> None:
-        t.check_kind("parameterization", self.parameterization, Parameterization)
+        check_kind("parameterization", self.parameterization, Parameterization)
         if self.data is not None and self.event_shape != self.data.shape:
             raise ValueError(
                 f"event_shape must be that of the data, {self.data.shape}, got {self.event_shape}; leave it out."
             )
-        if isinstance(self.parameterization, Mean) and self.parameterization.schedule != self.sde.schedule:
+        if isinstance(self.parameterization, PosteriorMean) and self.parameterization.schedule != self.sde.schedule:
             raise ValueError(
                 f"the mean is that of a step on the process's clock {self.sde.schedule}, got "
-                f"{self.parameterization.schedule}; write Mean(schedule=…) with the same clock."
+                f"{self.parameterization.schedule}; write PosteriorMean(schedule=…) with the same clock."
             )
         if self.parameterization.determinant(self.sde.tau_max) == 0:
             raise ValueError(
@@ -220,9 +221,9 @@ def refuse_unknown(function: Callable[..., object], model: Model, given: Mapping
     takes_any = any(p.kind is p.VAR_KEYWORD for p in reads.values())
     options = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in given:
-        near = difflib.get_close_matches(name, options, 1, 0.75 if takes_any else 0.6)
-        if name not in reads and (near or not takes_any):
-            guess = f"did you mean {near[0]}? " if near else ""
+        match = closest(name, options, 0.75 if takes_any else 0.6)
+        if name not in reads and (match or not takes_any):
+            guess = f"did you mean {match}? " if match else ""
             raise TypeError(
                 f"{name!r} is neither an option nor read by the network; {guess}Options: {', '.join(options)}."
             )

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import ou
 from scoresde.analytic import Gaussian, GaussianMixture, KernelDensity
-from scoresde.schedule import FromBetas
-from scoresde.sde import VPSDE, Flow
+from scoresde.process import ou
+from scoresde.process.schedule import FromBetas
+from scoresde.process.sde import VPSDE, Flow
 
 D = torch.float64
 AXES = torch.linalg.qr(torch.tensor([[1.0, 0.3, -0.2], [0.5, -1.0, 0.7], [0.1, 0.9, 0.4]], dtype=D))[0]
@@ -153,8 +153,8 @@ def test_samples_have_the_models_mean_and_covariance(name, generator):
         cov = cov + (1 - alpha**2) * torch.eye(3, dtype=D)
         std = x.std(0) / math.sqrt(n)
         assert bool(((x.mean(0) - mean).abs() < 4 * std).all())
-        centred = x - mean
-        products = centred[:, :, None] * centred[:, None, :]
+        centered = x - mean
+        products = centered[:, :, None] * centered[:, None, :]
         assert bool(((products.mean(0) - cov).abs() < 4.5 * products.std(0) / math.sqrt(n)).all())
 
 

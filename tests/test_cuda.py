@@ -7,19 +7,19 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from every import every
+from sampler_cases import every
 
-from scoresde import ou
-from scoresde._tensor import Noise
+from scoresde._core.noise import Noise
 from scoresde.analytic import Gaussian
-from scoresde.loss import Loss
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
-from scoresde.parameterization import Eps, Parameterization, V
-from scoresde.sampler import DDIM, ODE, Brownian, Path, Sampler, StepSampler, TorchSDE, sample
-from scoresde.sde import VPSDE
-from scoresde.times import Knots, Stratified, Times, Uniform
-from scoresde.weighting import ELBO, MinSNR, Simple, Weighting
+from scoresde.objective.loss import Loss
+from scoresde.objective.timesteps import DiscreteTimesteps, StratifiedTimesteps, Timesteps, UniformTimesteps
+from scoresde.objective.weighting import ELBO, MinSNR, Simple, Weighting
+from scoresde.process import ou
+from scoresde.process.parameterization import Eps, Parameterization, V
+from scoresde.process.sde import VPSDE
+from scoresde.sampling import DDIM, ODE, Brownian, Sampler, SamplingContext, StepSampler, TorchSDE, sample
 
 pytestmark = pytest.mark.cuda
 
@@ -27,7 +27,7 @@ STEPS = every(9)
 
 
 @contextmanager
-def _no_synchronisation() -> Iterator[None]:
+def _no_synchronization() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("error")
     try:
         yield
@@ -60,7 +60,7 @@ def test_a_stochastic_walk_is_the_same_with_noise_from_the_cpu(sampler: StepSamp
     ends = []
     for device in ("cpu", "cuda"):
         model = Gaussian(mean.to(device), 0.25)
-        path = Path(model.predict, model.sde, Noise(torch.Generator().manual_seed(1)), 4.0)
+        path = SamplingContext(model.predict, model.sde, Noise(torch.Generator().manual_seed(1)), 4.0)
         ends.append(sampler.run(torch.full((5, 2), 0.3, dtype=torch.float64, device=device), path)[0].cpu())
     torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-10)
 
@@ -70,11 +70,11 @@ def test_no_coupled_walk_waits_for_the_host_and_all_follow_the_cpu_s_path(sample
     mean, ends = torch.tensor([0.7, -1.3], dtype=torch.float64), []
     for device in ("cpu", "cuda"):
         model, x = Gaussian(mean.to(device), 0.25), torch.full((4, 2), 0.3, dtype=torch.float64, device=device)
-        path = Path(model.predict, model.sde, Noise(), 4.0, None, Brownian(x, [3, 4, 5, 6]))
+        path = SamplingContext(model.predict, model.sde, Noise(), 4.0, None, Brownian(x, [3, 4, 5, 6]))
         with torch.no_grad():
             end, _ = sampler.run(x, path)
             if device == "cuda":
-                with _no_synchronisation():
+                with _no_synchronization():
                     sampler.run(x, path)
         ends.append(end.cpu())
     torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-10)
@@ -88,23 +88,23 @@ def test_no_step_waits_for_the_host(
 ) -> None:
     model = _model(dtype, parameterization).eval()
     x, noise = torch.randn(4, 3, device="cuda"), Noise(torch.Generator("cuda").manual_seed(1))
-    path = Path(model.predict, model.sde, noise, model.sde.tau_max)
+    path = SamplingContext(model.predict, model.sde, noise, model.sde.tau_max)
     with torch.no_grad():
         sampler.run(x, path)  # the first calls may build tables and handles
-        with _no_synchronisation():
+        with _no_synchronization():
             end, _ = sampler.run(x, path)
     assert end.dtype == torch.float32
     assert end.isfinite().all()
 
 
 @pytest.mark.parametrize("weighting", [Simple(), ELBO(), MinSNR()], ids=repr)
-@pytest.mark.parametrize("times", [Uniform(), Stratified(), Knots(100)], ids=repr)
+@pytest.mark.parametrize("times", [UniformTimesteps(), StratifiedTimesteps(), DiscreteTimesteps(100)], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_no_loss_waits_for_the_host(weighting: Weighting, times: Times, dtype: torch.dtype) -> None:
+def test_no_loss_waits_for_the_host(weighting: Weighting, times: Timesteps, dtype: torch.dtype) -> None:
     model, loss = _model(dtype), Loss(weighting, times)
     x0, generator = torch.randn(4, 3, device="cuda"), torch.Generator("cuda").manual_seed(1)
     loss(model, x0, generator)
-    with _no_synchronisation():
+    with _no_synchronization():
         value = loss(model, x0, generator)
         value.sum().backward()
     assert value.isfinite().all()

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from found import concrete
+from subclasses import concrete
 
-from scoresde.sampler import Multistep, Sampler, StepSampler
-from scoresde.spec import parse
-from scoresde.weighting import table
+from scoresde.objective.weighting import equivalence_table
+from scoresde.sampling import Multistep, Sampler, StepSampler
+from scoresde.storage.spec import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
@@ -21,7 +21,7 @@ SHORTER = {
         "steps=1000": "steps=2",
         "steps=250": "steps=3",
         "sd.ODE()": "sd.ODE(rtol=0.1, atol=0.1)",
-        "digits.test[:100])": "digits.test[:3], solver=sd.Adaptive(1.0))",
+        "digits.test[:100])": "digits.test[:3], solver=sd.AdaptiveSolver(1.0))",
     }
 }
 
@@ -51,7 +51,7 @@ def test_the_docs_show_the_table_of_weightings_that_the_library_prints():
         r"```text\n(w at log-SNR.*?)\n```", (ROOT / "docs/weightings.md").read_text(encoding="utf-8"), re.DOTALL
     )
     assert shown is not None
-    assert shown[1] == "\n".join(line.rstrip() for line in table((-6.0, 0.0, 6.0)).splitlines())
+    assert shown[1] == "\n".join(line.rstrip() for line in equivalence_table((-6.0, 0.0, 6.0)).splitlines())
 
 
 def test_the_orders_in_the_docs_are_those_that_the_samplers_declare():

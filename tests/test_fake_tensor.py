@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from every import every
+from sampler_cases import every
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
-from scoresde.parameterization import Eps, Parameterization, V
-from scoresde.sampler import StepSampler, sample
-from scoresde.sde import VE, VPSDE
+from scoresde.process.parameterization import Eps, Parameterization, V
+from scoresde.process.sde import VE, VPSDE
+from scoresde.sampling import StepSampler, sample
 
 SAMPLERS = every(5)
 

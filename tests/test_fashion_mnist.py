@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scoresde.checkpoint import load_model
-from scoresde.data import load
-from scoresde.likelihood import Kernel, continuous_bound, measure_profile
-from scoresde.sampler import Adams, sample
+from scoresde.data import load_data
+from scoresde.likelihood import KernelDecoder, continuous_vlb, measure_error_profile
+from scoresde.sampling import Adams, sample
+from scoresde.storage.checkpoint import load
 
 WEIGHTS = Path(__file__).parent.parent / "examples" / "fashion-mnist"
 
@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parent.parent / "examples" / "fashion-mnist"
 def test_the_shipped_network_is_small_and_draws_levels() -> None:
     files = [file for file in WEIGHTS.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 8_000_000
-    drawn = sample(load_model(WEIGHTS), 2, Adams(steps=6), seeds=range(2)).data
+    drawn = sample(load(WEIGHTS), 2, Adams(steps=6), seeds=range(2)).data
     assert drawn.shape == (2, 1, 28, 28)
     assert drawn.dtype == torch.uint8
     assert (drawn == 0).float().mean() > 0.2  # half of a real picture
@@ -26,15 +26,15 @@ def test_the_shipped_network_is_small_and_draws_levels() -> None:
 
 def test_the_shipped_network_bounds_test_pictures_as_its_page_says() -> None:
     try:
-        levels = load("fashion-mnist").test[:32]
+        levels = load_data("fashion-mnist").test[:32]
     except FileNotFoundError as missing:
         pytest.skip(str(missing))
-    model, generator = load_model(WEIGHTS), torch.Generator().manual_seed(0)
+    model, generator = load(WEIGHTS), torch.Generator().manual_seed(0)
     assert model.data is not None
-    centres = model.data.to_model(model.data.centre(levels))
-    profile = measure_profile(model, centres[:16], generator=generator)
-    bound = continuous_bound(
-        model, levels, decoder=Kernel(), evaluations=8, profile=profile, generator=generator, batch_size=16
+    centers = model.data.to_model(model.data.center(levels))
+    profile = measure_error_profile(model, centers[:16], generator=generator)
+    bound = continuous_vlb(
+        model, levels, decoder=KernelDecoder(), evaluations=8, profile=profile, generator=generator, batch_size=16
     )
     assert bound.mean_stderr < 0.3
     assert bound.mean == pytest.approx(2.81, abs=3 * bound.mean_stderr)

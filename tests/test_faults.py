@@ -12,23 +12,32 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scoresde import _tensor as t
+from scoresde._core import tensors
+from scoresde._core.tensors import combine
 from scoresde.analytic import Gaussian, GaussianMixture, KernelDensity
-from scoresde.data import Description, load
+from scoresde.data import Description, load_data
 from scoresde.data.toys import TOYS
-from scoresde.likelihood import Adaptive, Exact, Hutchinson, TorchDiffEq, bits_per_dim, log_prob
-from scoresde.loss import Loss
+from scoresde.likelihood import AdaptiveSolver, ExactTrace, Hutchinson, TorchDiffEq, bits_per_dim, log_prob
 from scoresde.model import ScoreModel
-from scoresde.parameterization import X0, Eps, Mean, Parameterization, Score, V, Velocity
-from scoresde.sampler import DDIM, DDPM, ODE, EulerMaruyama, ExponentialSDE, RungeKutta, Sampler, TorchSDE, sample
-from scoresde.schedule import Cosine, LogLinear, Sigmoid
-from scoresde.sde import VPSDE
-from scoresde.weighting import EDM, ELBO, ChainBound, Likelihood, MinSNR, Simple, Weighting
-from scoresde.weighting import Sigmoid as SigmoidWeighting
+from scoresde.objective.loss import Loss
+from scoresde.objective.weighting import (
+    EDM,
+    ELBO,
+    DiscreteVLB,
+    LikelihoodWeighting,
+    MinSNR,
+    SigmoidWeighting,
+    Simple,
+    Weighting,
+)
+from scoresde.process.parameterization import X0, Eps, Parameterization, PosteriorMean, Score, V, Velocity
+from scoresde.process.schedule import Cosine, LogLinear, Sigmoid
+from scoresde.process.sde import VPSDE
+from scoresde.sampling import DDIM, DDPM, ODE, EulerMaruyama, ExponentialSDE, RungeKutta, Sampler, TorchSDE, sample
 
 D = torch.float64
 LAW = Gaussian(torch.tensor([0.7, -1.3], dtype=D), 0.25)
-LOOSE: dict[str, Any] = {"solver": Adaptive(1.0)}
+LOOSE: dict[str, Any] = {"solver": AdaptiveSolver(1.0)}
 
 
 class Slope(nn.Module):
@@ -80,7 +89,7 @@ def test_at_time_zero_a_weighting_has_its_limit_as_a_float_and_as_a_tensor() -> 
     sde = VPSDE()
     limits: dict[Weighting, float] = {
         ELBO(): math.inf,
-        Likelihood(): math.inf,
+        LikelihoodWeighting(): math.inf,
         EDM(): 0.0,
         SigmoidWeighting(bias=2.0): math.exp(2.0) * 0.05,  # dτ/du at 0 is beta_min / 2
         MinSNR(): 0.0,
@@ -95,10 +104,10 @@ def test_at_time_zero_a_weighting_has_its_limit_as_a_float_and_as_a_tensor() -> 
             assert weighting(sde.marginal(1e-9)) == pytest.approx(limit, rel=1e-5)
     for rev_var in ("beta", "beta_tilde"):
         with pytest.raises(ValueError, match=r"no step ends at tau = 0; ask at the knots from k = 1"):
-            ChainBound(rev_var)(sde.marginal(0.0, 0.0))
+            DiscreteVLB(rev_var)(sde.marginal(0.0, 0.0))
 
 
-@pytest.mark.parametrize("parameterization", [Eps(), X0(), Score(), V(), V(0.5), Velocity(), Mean()], ids=repr)
+@pytest.mark.parametrize("parameterization", [Eps(), X0(), Score(), V(), V(0.5), Velocity(), PosteriorMean()], ids=repr)
 def test_a_target_refuses_time_zero_and_arguments_of_two_shapes(parameterization: Parameterization) -> None:
     x = torch.ones(3, 2, dtype=D)
     for tau in (0.0, torch.zeros(3), -0.1, math.nan, torch.tensor([0.1, math.nan, 0.2])):
@@ -141,8 +150,8 @@ def test_exact_models_and_posteriors_refuse_times_outside_the_clock(bad: float) 
         lambda x, tau: LAW.sde.posterior(x, x.flip(0), tau, 0.25)[0],
         lambda x, tau: LAW.sde.posterior(x, x.flip(0), 2.0, tau)[0],
         lambda x, tau: V().target(x, x.flip(0), tau),
-        lambda x, tau: torch.as_tensor(t.combine(LAW.sde.marginal(tau).alpha, x, LAW.sde.marginal(tau).rate, x)),
-        lambda x, tau: t.combine(LAW.sde.schedule.u(tau), x, LAW.sde.schedule.rate(tau), x),
+        lambda x, tau: torch.as_tensor(combine(LAW.sde.marginal(tau).alpha, x, LAW.sde.marginal(tau).rate, x)),
+        lambda x, tau: combine(LAW.sde.schedule.u(tau), x, LAW.sde.schedule.rate(tau), x),
     ],
     ids=["model", "log_prob", "perturb", "posterior", "posterior's s", "target", "marginal", "schedule"],
 )
@@ -222,21 +231,21 @@ def test_no_sampler_makes_a_float64_tensor_where_there_is_none(
     sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_float64 = sample(_model(), 3, sampler, seeds=[1, 2, 3]).x
-    monkeypatch.setattr(t, "has_float64", lambda device: False)
+    monkeypatch.setattr(tensors, "has_float64", lambda device: False)
     with _Float64() as watch:
         without = sample(_model(), 3, sampler, seeds=[1, 2, 3]).x
     assert watch.found == []
     torch.testing.assert_close(without, with_float64, rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize("trace", [Exact(), Hutchinson(2), Exact(mode="forward")], ids=repr)
+@pytest.mark.parametrize("trace", [ExactTrace(), Hutchinson(2), ExactTrace(mode="forward")], ids=repr)
 def test_a_likelihood_without_float64_is_solved_in_float32_and_summed_in_float64(
-    trace: Exact | Hutchinson, monkeypatch: pytest.MonkeyPatch
+    trace: ExactTrace | Hutchinson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x = _model(), torch.tensor([[0.5, -1.0], [0.1, 2.0]])
     assert isinstance(model.net, Slope)
     wide = log_prob(model, x, trace=trace, seeds=[1, 2]).log_prob
-    monkeypatch.setattr(t, "has_float64", lambda device: False)
+    monkeypatch.setattr(tensors, "has_float64", lambda device: False)
     model.net.seen.clear()
     narrow = log_prob(model, x, trace=trace, seeds=[1, 2]).log_prob
     assert model.net.seen == {torch.float32}
@@ -269,15 +278,15 @@ def test_loading_data_leaves_every_global_random_state_alone(name: str) -> None:
     def state() -> tuple[Any, ...]:
         return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
 
-    load(name)  # scikit-learn, when it is first imported, draws from Python's own
+    load_data(name)  # scikit-learn, when it is first imported, draws from Python's own
     before = state()
-    load(name, seed=3)
+    load_data(name, seed=3)
     assert state() == before
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("trace", [Exact(), Hutchinson(2)])
-def test_bits_are_the_same_without_gradients_and_in_inference_mode(mode: Any, trace: Exact | Hutchinson) -> None:
+@pytest.mark.parametrize("trace", [ExactTrace(), Hutchinson(2)])
+def test_bits_are_the_same_without_gradients_and_in_inference_mode(mode: Any, trace: ExactTrace | Hutchinson) -> None:
     levels = torch.tensor([[0, 7], [3, 4]])
     outside = bits_per_dim(_levels_model(), levels, trace=trace, seeds=[1, 2], **LOOSE)
     with mode():
@@ -332,10 +341,13 @@ def test_conditioning_that_nothing_reads_is_refused_and_what_is_read_is_a_tensor
     [
         (lambda: sample(LAW, 3, "DDPM(steps=3)"), r"sampler must be a Sampler, got 'DDPM\(steps=3\)'; pass an object"),  # pyright: ignore[reportArgumentType]
         (lambda: sample(LAW, 3, DDPM), r"sampler must be a Sampler, got <class .*DDPM'>"),  # pyright: ignore[reportArgumentType]
-        (lambda: log_prob(LAW, torch.zeros(3, 2), trace="Exact()"), r"trace must be a Trace, got 'Exact\(\)'"),  # pyright: ignore[reportArgumentType]
+        (
+            lambda: log_prob(LAW, torch.zeros(3, 2), trace="ExactTrace()"),
+            r"trace must be a Trace, got 'ExactTrace\(\)'",
+        ),  # pyright: ignore[reportArgumentType]
         (lambda: Loss("MinSNR()"), r"weighting must be a Weighting, got 'MinSNR\(\)'; pass an object"),  # pyright: ignore[reportArgumentType]
         (lambda: Loss(MinSNR), r"weighting must be a Weighting, got <class"),  # pyright: ignore[reportArgumentType]
-        (lambda: Loss(times="Knots"), r"times must be a Times, got 'Knots'"),  # pyright: ignore[reportArgumentType]
+        (lambda: Loss(timesteps="DiscreteTimesteps"), r"timesteps must be a Timesteps, got 'DiscreteTimesteps'"),  # pyright: ignore[reportArgumentType]
     ],
 )
 def test_a_name_or_a_class_in_place_of_an_object_is_refused(call: Any, text: str) -> None:
@@ -347,7 +359,7 @@ def test_the_names_of_modes_are_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no method is named 'dopry5'; did you mean dopri5\? Valid: adaptive_heun"):
         TorchDiffEq("dopry5")
     with pytest.raises(ValueError, match=r"no mode is named 'revers'; did you mean reverse\?"):
-        Exact(mode="revers")
+        ExactTrace(mode="revers")
     with pytest.raises(ValueError, match=r"no kind is named 'gausian'; did you mean gaussian\?"):
         Hutchinson(kind="gausian")
     with pytest.raises(ValueError, match=r"no method is named 'euller'; did you mean euler\?"):

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scoresde import ou
 from scoresde.analytic import Gaussian
-from scoresde.data import load
+from scoresde.data import load_data
 from scoresde.model import ScoreModel, evaluating
-from scoresde.parameterization import X0, Eps, Mean, Score, V, Velocity
-from scoresde.schedule import Cosine, FromBetas
-from scoresde.sde import VPSDE, Flow
+from scoresde.process import ou
+from scoresde.process.parameterization import X0, Eps, PosteriorMean, Score, V, Velocity
+from scoresde.process.schedule import Cosine, FromBetas
+from scoresde.process.sde import VPSDE, Flow
 
 
 class Scale(nn.Module):
@@ -187,11 +187,11 @@ def test_a_network_that_wraps_its_output_is_refused_with_the_remedy():
 
 
 def test_an_event_shape_that_is_not_the_datas_is_refused():
-    data = load("digits").description
+    data = load_data("digits").description
     with pytest.raises(ValueError, match=r"event_shape must be that of the data, \(1, 8, 8\), got \(3, 8, 8\)"):
         ScoreModel(nn.Identity(), VPSDE(), event_shape=(3, 8, 8), data=data)
 
 
 def test_the_mean_of_another_clocks_step_is_refused():
-    with pytest.raises(ValueError, match=r"clock Cosine\(.*\), got LinearBetas\(.*; write Mean\(schedule=…\)"):
-        ScoreModel(nn.Identity(), VPSDE(Cosine()), Mean())
+    with pytest.raises(ValueError, match=r"clock Cosine\(.*\), got LinearBetas\(.*; write PosteriorMean\(schedule=…\)"):
+        ScoreModel(nn.Identity(), VPSDE(Cosine()), PosteriorMean())

@@ -10,7 +10,7 @@ import typer
 
 from scoresde.cli.calibrate import calibrate
 from scoresde.cli.compare import compare
-from scoresde.cli.failures import shown
+from scoresde.cli.errors import shown
 from scoresde.cli.info import info
 from scoresde.cli.likelihood import likelihood
 from scoresde.cli.sample import sample

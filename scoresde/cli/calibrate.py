@@ -12,7 +12,7 @@ import typer
 from scoresde.cli.options import DEVICE
 
 if TYPE_CHECKING:
-    from scoresde.sampler import StepSampler, Whitened
+    from scoresde.sampling import StepSampler, Whitened
 
 __all__ = ["calibrate"]
 
@@ -57,22 +57,22 @@ def calibrate(
 
     import torch
 
-    from scoresde.checkpoint import load, save_calibration
-    from scoresde.cli import show
-    from scoresde.cli.objects import load_model, parse
-    from scoresde.compare import brief
-    from scoresde.sampler import StepSampler
-    from scoresde.sampler import calibrate as fit
+    from scoresde.cli import console as show
+    from scoresde.cli.parsing import load_model, parse
+    from scoresde.sampling import StepSampler
+    from scoresde.sampling import calibrate as fit
+    from scoresde.storage.checkpoint import read_checkpoint, save_calibration
+    from scoresde.storage.labels import short_text
 
     way = parse(sampler, StepSampler)
-    stored = load(checkpoint)
+    stored = read_checkpoint(checkpoint)
     model = load_model(stored, device, raw)
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     begin = time.perf_counter()
     options = {"iterations": iterations, "starts": starts, "search": search, "pool": pool, "whiten": whiten}
     found = fit(model, way, steps, noises=noises, batch_size=batch_size, generator=generator, **options)
     seconds = time.perf_counter() - begin
-    said = brief(found.original)
+    said = short_text(found.original)
     same = found.sampler == found.original
     show.settings(
         {
@@ -102,9 +102,9 @@ def calibrate(
 
 def _shown(sampler: StepSampler | Whitened) -> str:
     """A fitted sampler without its times."""
-    from scoresde.compare import brief
-    from scoresde.sampler import BothEnds, Whitened
+    from scoresde.sampling import DenseEnds, Whitened
+    from scoresde.storage.labels import short_text
 
     inner = sampler.sampler if isinstance(sampler, Whitened) else sampler
-    said = brief(replace(inner, grid=BothEnds()))
+    said = short_text(replace(inner, grid=DenseEnds()))
     return f"{said}, {sampler.moments}" if isinstance(sampler, Whitened) else said

@@ -12,9 +12,9 @@ import typer
 from scoresde.cli import options
 
 if TYPE_CHECKING:
-    from scoresde.compare import Comparison
-    from scoresde.report.bounds import Line
-    from scoresde.report.story import Row
+    from scoresde.experiments.plan import Comparison
+    from scoresde.experiments.report.bound_table import BoundRow
+    from scoresde.experiments.report.summary import SamplerRow
 
 __all__ = ["compare"]
 
@@ -36,7 +36,7 @@ def compare(
     schedule: str = options.SCHEDULE,
     process: str = options.PROCESS,
     parameterization: str = options.PARAMETERIZATION,
-    times: str = options.TIMES,
+    timesteps: str = options.TIMESTEPS,
     bins: int = options.BINS,
     read: list[str] = options.READ,
     test_fraction: float = options.TEST,
@@ -63,13 +63,13 @@ def compare(
 
         scoresde compare --data digits --sampler "DDPM(steps=100)" --sampler "DDIM(steps=20)" --out runs/short
     """
-    from scoresde.cli import show
-    from scoresde.cli.config import columns_of, located, source
-    from scoresde.cli.objects import chosen_device, load_data
-    from scoresde.cli.recipes import chosen
-    from scoresde.compare import Comparison, shorter
-    from scoresde.compare import compare as run
-    from scoresde.report import write
+    from scoresde.cli import console as show
+    from scoresde.cli.overrides import chosen
+    from scoresde.cli.parsing import chosen_device, load_data
+    from scoresde.cli.recorded_config import columns_of, located, source
+    from scoresde.experiments.compare import compare as run
+    from scoresde.experiments.plan import Comparison, quick_settings
+    from scoresde.experiments.report.html import write_report
 
     where = chosen_device(device)
     said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
@@ -82,14 +82,14 @@ def compare(
         process=process,
         parameterization=parameterization,
         weighting=None,
-        times=times,
+        timesteps=timesteps,
         steps=steps,
         batch_size=batch_size,
         lr=lr,
     )
     start = Comparison()
     if quick:
-        short, start = shorter(recipe, start)
+        short, start = quick_settings(recipe, start)
         recipe = short if steps is None else recipe
     plan = planned(start, weighting, sampler, seeds, n, limit, trace, bounds)
     show.settings({"data": show.about(loaded), **show.recipe(recipe), "out": str(out)})
@@ -107,7 +107,7 @@ def compare(
         progress=not quiet,
         say=show.say,
     )
-    page = write(out)
+    page = write_report(out)
     _table(out)
     show.done(f"the report is {page.resolve()}")
 
@@ -129,10 +129,10 @@ def planned(
     """
     from dataclasses import replace
 
-    from scoresde.cli.objects import parse
+    from scoresde.cli.parsing import parse
     from scoresde.likelihood import Trace
-    from scoresde.sampler import Sampler
-    from scoresde.weighting import Weighting
+    from scoresde.objective.weighting import Weighting
+    from scoresde.sampling import Sampler
 
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}.")
@@ -153,7 +153,7 @@ def side_by_side(asked: int | None, device: str | None) -> int:
     """How many models are examined at once: as asked, else one per core, and one on a GPU."""
     import torch
 
-    from scoresde.compare.record import cores
+    from scoresde.storage.environment import cores
 
     if asked is not None:
         return asked
@@ -161,11 +161,11 @@ def side_by_side(asked: int | None, device: str | None) -> int:
 
 
 def _table(out: Path) -> None:
-    from scoresde.cli import show
-    from scoresde.compare import read
-    from scoresde.report import tell
+    from scoresde.cli import console as show
+    from scoresde.experiments.report.summary import summarize
+    from scoresde.experiments.results import read
 
-    story = tell(read(out).said)
+    story = summarize(read(out).said)
     columns = ("likelihood", story.unit, "±", "training, s")
     lines = [
         (e.weighting, e.value.text(3), e.held_out.error_text(3), e.train_seconds.text(1)) for e in story.likelihoods
@@ -185,11 +185,11 @@ def _table(out: Path) -> None:
     )
 
 
-def _named(row: Row) -> str:
+def _named(row: SamplerRow) -> str:
     return row.name if row.weighting is None else f"{row.weighting} {row.name}"
 
 
-def _bound(line: Line) -> tuple[str, ...]:
+def _bound(line: BoundRow) -> tuple[str, ...]:
     over = "" if line.over.value is None else f"{line.over.text(3)} {line.over.error_text(3)}"
     errors = line.held_out.error_text(3), line.drawn.error_text(4)
     return f"{line.weighting} {line.name}", line.value.text(3), *(text.removeprefix("± ") for text in errors), over

@@ -26,9 +26,9 @@ def info(
     if weightings and checkpoint is not None:
         raise ValueError(f"--weightings is a table of the package's own, got {checkpoint} too; leave one of them out.")
     if weightings:
-        from scoresde.weighting import table
+        from scoresde.objective.weighting import equivalence_table
 
-        typer.echo(table())
+        typer.echo(equivalence_table())
     elif checkpoint is not None:
         _checkpoint(checkpoint)
     else:
@@ -38,11 +38,11 @@ def info(
 def _package() -> None:
     import torch
 
-    from scoresde.cli import show
-    from scoresde.cli.objects import families, known
-    from scoresde.compare.record import versions
+    from scoresde.cli import console as show
+    from scoresde.cli.parsing import families, known
     from scoresde.data.sources import FILES, SOURCES
     from scoresde.data.toys import TOYS
+    from scoresde.storage.environment import versions
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     found = versions()
@@ -58,10 +58,10 @@ def _package() -> None:
 
 
 def _checkpoint(path: Path) -> None:
-    from scoresde.checkpoint import load
-    from scoresde.cli import show
+    from scoresde.cli import console as show
+    from scoresde.storage.checkpoint import read_checkpoint
 
-    found = load(path)
+    found = read_checkpoint(path)
     settings = found.meta.get("model") or {}
     sizes = {group: sum(t.numel() for t in tensors.values()) for group, tensors in found.tensors.items()}
     lines = {"checkpoint": str(found.path)}

@@ -15,12 +15,13 @@ from scoresde.cli import options
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scoresde.compare import Bounds, Scoring
-    from scoresde.compare.score import Scores
     from scoresde.data import Description
+    from scoresde.distributed import Rank
+    from scoresde.evaluation.bounds import BoundSettings
+    from scoresde.evaluation.evaluate import Evaluation
+    from scoresde.evaluation.likelihood import LikelihoodSettings
     from scoresde.likelihood import Dequantization, Trace
     from scoresde.model import ScoreModel
-    from scoresde.ranks import Rank
 
 __all__ = ["likelihood"]
 
@@ -51,7 +52,7 @@ def likelihood(
     bound: bool = options.BOUND,
     steps: list[int] = options.STEPS,
     evaluations: int = options.EVALUATIONS,
-    seed: int = typer.Option(0, "--seed", help="Of dequantisation, trace probes and the bounds' noise."),
+    seed: int = typer.Option(0, "--seed", help="Of dequantization, trace probes and the bounds' noise."),
     batch_size: int = typer.Option(512, "--batch-size", min=1, help="Events at once."),
     out: Path = typer.Option(None, "--out", help="A .csv with one line per event."),
     plot: Path = typer.Option(None, "--plot", help="A .png with the histogram."),
@@ -81,12 +82,13 @@ def likelihood(
 
         accelerate launch --multi_gpu --num_processes 8 -m scoresde likelihood runs/faces --bound
     """
-    from scoresde.checkpoint import load
-    from scoresde.cli import scores, show
-    from scoresde.cli.events import check, check_part, chosen_events
-    from scoresde.cli.objects import load_model, place
-    from scoresde.compare import Scoring
-    from scoresde.ranks import launched
+    from scoresde.cli import console as show
+    from scoresde.cli import likelihood_output as scores
+    from scoresde.cli.held_out import check, check_part, chosen_events
+    from scoresde.cli.parsing import check_writable, load_model
+    from scoresde.distributed import launched
+    from scoresde.evaluation.likelihood import LikelihoodSettings
+    from scoresde.storage.checkpoint import read_checkpoint
 
     if out is not None and out.suffix != ".csv":
         raise ValueError(f"--out must end in .csv, got {out}; a picture goes to --plot.")
@@ -94,14 +96,14 @@ def likelihood(
         raise ValueError(f"--plot must end in .png, got {plot}; numbers go to --out.")
     check_part(part, test_fraction)
     beside = chosen_bounds(bound, steps, evaluations)
-    place(out)
-    place(plot, "--plot")
-    stored = load(checkpoint)
+    check_writable(out)
+    check_writable(plot, "--plot")
+    stored = read_checkpoint(checkpoint)
     model = load_model(stored, device or "cpu", raw, average)
     if model.data is None:
         raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
     law = chosen_law(dequantization, draws, model.data)
-    how = Scoring(
+    how = LikelihoodSettings(
         chosen_trace(trace, stderr, model.data),
         tolerance,
         limit,
@@ -137,8 +139,8 @@ def likelihood(
 
 
 def shared(
-    rank: Rank, model: ScoreModel, events: Tensor, how: Scoring, tell: Callable[[str], None] | None
-) -> Scores | None:
+    rank: Rank, model: ScoreModel, events: Tensor, how: LikelihoodSettings, tell: Callable[[str], None] | None
+) -> Evaluation | None:
     """The scores of all events, each process taking whole batches, gathered in the main one; None in the others.
 
     A batch has its own seed, made of ``how.seed`` and the number of its first event (the first batch has ``how.seed``),
@@ -153,12 +155,12 @@ def shared(
     """
     from rich.progress import track
 
-    from scoresde.compare.score import score
+    from scoresde.evaluation.evaluate import evaluate
     from scoresde.training.batches import derive
 
     rows, size = rank.rows(len(events), how.batch_size), how.batch_size
     if not len(events):
-        return score(model, events, how) if rank.main else None
+        return evaluate(model, events, how) if rank.main else None
     batches = -(-len(events) // size)
     if rank.main and batches < rank.count:
         asked = f"there are {batches} batches of {size} events for {rank.count} processes"
@@ -168,11 +170,11 @@ def shared(
     found = []
     for first in track(range(rows.start, rows.stop, size), "likelihood", disable=alone or not shown):
         own = replace(how, limit=None, seed=derive(how.seed, first) if first else how.seed)
-        found.append(score(model, events[first : min(first + size, rows.stop)], own, alone, tell if alone else None))
+        found.append(evaluate(model, events[first : min(first + size, rows.stop)], own, alone, tell if alone else None))
     return joined(rank, found)
 
 
-def joined(rank: Rank, found: list[Scores]) -> Scores | None:
+def joined(rank: Rank, found: list[Evaluation]) -> Evaluation | None:
     """The scores of all batches of all processes, in their order, in the main one; None in the others."""
     import torch
 
@@ -181,7 +183,7 @@ def joined(rank: Rank, found: list[Scores]) -> Scores | None:
     return None if rows is None else scores_of(found[0], list(rows.unbind(1)))
 
 
-def columns_of(found: Scores) -> list[Tensor]:
+def columns_of(found: Evaluation) -> list[Tensor]:
     """All that differs between events, float64 ``(n,)`` each; means over the events stand beside each of them."""
     import torch
 
@@ -193,7 +195,7 @@ def columns_of(found: Scores) -> list[Tensor]:
     return [column.double().cpu() for column in columns]
 
 
-def scores_of(like: Scores, columns: list[Tensor]) -> Scores:
+def scores_of(like: Evaluation, columns: list[Tensor]) -> Evaluation:
     """Scores with the columns of `columns_of`, and the settings and names of ``like``."""
     left = iter(columns)
     names = ("value", "low", "high", "stderr", "draw_stderr", "status", "nfe", "products")
@@ -207,13 +209,13 @@ def scores_of(like: Scores, columns: list[Tensor]) -> Scores:
     return replace(like, ode=replace(like.ode, **ode, budget=budget), bounds=bounds)
 
 
-def chosen_bounds(asked: bool, steps: list[int] | None, evaluations: int | None) -> Bounds | None:
+def chosen_bounds(asked: bool, steps: list[int] | None, evaluations: int | None) -> BoundSettings | None:
     """The bounds that were asked for, None where none were.
 
     Raises:
         ValueError: If their settings are said and they are not asked for, or out of their domain.
     """
-    from scoresde.compare import Bounds
+    from scoresde.evaluation.bounds import BoundSettings
 
     said = {"--steps": steps or None, "--evaluations": evaluations}
     given = [name for name, value in said.items() if value is not None]
@@ -221,22 +223,22 @@ def chosen_bounds(asked: bool, steps: list[int] | None, evaluations: int | None)
         raise ValueError(f"{' and '.join(given)} say how bounds are made, and none are asked for; add --bound.")
     if not asked:
         return None
-    how = Bounds() if evaluations is None else Bounds(evaluations)
+    how = BoundSettings() if evaluations is None else BoundSettings(evaluations)
     return replace(how, steps=tuple(steps)) if steps else how
 
 
 def chosen_law(text: str | None, draws: int | None, about: Description) -> Dequantization | None:
-    """The dequantisation that was asked for, None where none was.
+    """The dequantization that was asked for, None where none was.
 
     Raises:
         ValueError, TypeError: If the text is none, or the data are no levels.
     """
-    from scoresde.cli.objects import parse
+    from scoresde.cli.parsing import parse
     from scoresde.likelihood import Dequantization
 
     if about.bins is None and (text is not None or draws is not None):
         raise ValueError(
-            "bits per dimension need quantised data with their bins and scale, and only such levels are dequantised, "
+            "bits per dimension need quantized data with their bins and scale, and only such levels are dequantized, "
             f"got {about.name!r} with bins=None; train on levels (a file with --bins 256), or leave --draws and "
             "--dequantization out and read nats."
         )
@@ -249,9 +251,9 @@ def chosen_trace(text: str | None, stderr: float | None, about: Description) -> 
     Raises:
         ValueError, TypeError: If the text is no trace, or an exact one is asked for an error.
     """
-    from scoresde.cli.objects import parse
+    from scoresde.cli.parsing import parse
     from scoresde.likelihood import Hutchinson, Trace
-    from scoresde.likelihood.trace import default_trace
+    from scoresde.likelihood.ode.trace import default_trace
 
     trace = default_trace(about.dims) if text is None else parse(text, Trace)
     if stderr is None:

@@ -26,7 +26,7 @@ __all__ = [
     "STEPS",
     "STRICT",
     "TEST",
-    "TIMES",
+    "TIMESTEPS",
     "TOLERANCE",
     "TRACE",
 ]
@@ -71,8 +71,8 @@ PROCESS = typer.Option(None, "--process", help='E.g. "VPSDE(tau_min=1e-4)", "VE(
 PARAMETERIZATION = typer.Option(
     None, "--parameterization", help='What the network says: "V()", "Eps()", "X0()" …', rich_help_panel=_MODEL
 )
-TIMES = typer.Option(
-    None, "--times", help='How times are drawn in training, e.g. "Stratified()".', rich_help_panel=_MODEL
+TIMESTEPS = typer.Option(
+    None, "--timesteps", help='How times are drawn in training, e.g. "StratifiedTimesteps()".', rich_help_panel=_MODEL
 )
 
 DEVICE = typer.Option(None, "--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one.")
@@ -81,7 +81,7 @@ QUIET = typer.Option(False, "--quiet", "-q", help="No progress bars.")
 TRACE = typer.Option(
     None,
     "--trace",
-    help='Of the divergence: "Exact()", "Hutchinson(probes=8)"; default exact up to 16 dimensions.',
+    help='Of the divergence: "ExactTrace()", "Hutchinson(probes=8)"; default exact up to 16 dimensions.',
     rich_help_panel=_NUMBER,
 )
 STDERR = typer.Option(
@@ -98,12 +98,12 @@ STRICT = typer.Option(
     False, "--strict", help="Fail if an event is given up, instead of leaving it out.", rich_help_panel=_NUMBER
 )
 DRAWS = typer.Option(
-    None, "--draws", help="Dequantisation draws per event, for levels; default 1.", rich_help_panel=_NUMBER
+    None, "--draws", help="Dequantization draws per event, for levels; default 1.", rich_help_panel=_NUMBER
 )
 DEQUANTIZATION = typer.Option(
     None,
     "--dequantization",
-    help='Where in its cell a level lies: "Uniform()" (default, but for LevelSkip), "TruncatedNormal(std=0.1)".',
+    help='Where in its cell a level lies: "Uniform()" (default, but for LevelSkip), "TruncatedNormalDequantization(std=0.1)".',
     rich_help_panel=_NUMBER,
 )
 BOUND = typer.Option(

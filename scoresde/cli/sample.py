@@ -10,10 +10,10 @@ import typer
 from scoresde.cli import options
 
 if TYPE_CHECKING:
-    from scoresde.checkpoint import Checkpoint
+    from scoresde.distributed import Rank
     from scoresde.model import ScoreModel
-    from scoresde.ranks import Rank
-    from scoresde.sampler import Sampler, Samples
+    from scoresde.sampling import Sampler, Samples
+    from scoresde.storage.checkpoint import Checkpoint
 
 __all__ = ["sample"]
 
@@ -69,12 +69,12 @@ def sample(
     """
     import time
 
-    from scoresde.checkpoint import load
-    from scoresde.cli import show
-    from scoresde.cli.objects import load_model, parse, place
-    from scoresde.compare import brief
-    from scoresde.ranks import launched
-    from scoresde.sampler import Sampler
+    from scoresde.cli import console as show
+    from scoresde.cli.parsing import check_writable, load_model, parse
+    from scoresde.distributed import launched
+    from scoresde.sampling import Sampler
+    from scoresde.storage.checkpoint import read_checkpoint
+    from scoresde.storage.labels import short_text
 
     if out is not None and out.suffix not in (".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, got {out}; .npz takes data of every shape.")
@@ -87,9 +87,9 @@ def sample(
     if seeds is not None and (n is not None or seed is not None):
         said = "-n" if seed is None else "--seed"
         raise ValueError(f"--seeds says how many samples there are and the seed of each, got {said} too; leave it out.")
-    place(out)
+    check_writable(out)
     way = parse(sampler, Sampler)
-    stored = load(checkpoint)
+    stored = read_checkpoint(checkpoint)
     if calibrated:
         way = fitted(stored, way, raw)
     n, each = (64 if n is None else n), (seed or 0 if seeds is None else numbers(seeds))
@@ -103,7 +103,7 @@ def sample(
         seconds = time.perf_counter() - begin
     if drawn is None:  # not the main process
         return
-    said = sampler.strip() + ", calibrated" if calibrated else brief(way)
+    said = sampler.strip() + ", calibrated" if calibrated else short_text(way)
     show.settings({"sampler": said, "network calls": str(drawn.nfe), "seconds": f"{seconds:.2f}"})
     if out is None:
         show.done(f"{len(drawn.x)} samples drawn and not kept; to keep them add --out {usual(model)}")
@@ -129,7 +129,7 @@ def draw(
         way: The sampler.
         n: How many, of all processes.
         seeds: One per sample; or one number: of a generator for all in a single process, else of a seed for each.
-        options: Of `scoresde.sampler.sample`.
+        options: Of `scoresde.sampling.sample`.
         labels: Sample i has the one at i modulo their number; None for no labels.
 
     Returns:
@@ -137,7 +137,7 @@ def draw(
     """
     import torch
 
-    from scoresde.sampler import sample
+    from scoresde.sampling import sample
     from scoresde.training.batches import derive
 
     rows = rank.rows(n, options["batch_size"])
@@ -154,16 +154,16 @@ def draw(
 
 def usual(model: ScoreModel) -> str:
     """A name for samples of the model."""
-    from scoresde.report.tiles import is_picture
+    from scoresde.plots.image_grid import is_image
 
-    return "grid.png" if is_picture(model.event_shape or ()) else "samples.npz"
+    return "grid.png" if is_image(model.event_shape or ()) else "samples.npz"
 
 
 def check_out(out: Path | None, model: ScoreModel) -> None:
     """Refuses, before anything is drawn, a picture of what is none."""
-    from scoresde.report.tiles import is_picture
+    from scoresde.plots.image_grid import is_image
 
-    if out is not None and out.suffix == ".png" and not is_picture(model.event_shape or ()):
+    if out is not None and out.suffix == ".png" and not is_image(model.event_shape or ()):
         raise ValueError(f"a .png shows pictures, got events of shape {model.event_shape}; write them as .npz.")
 
 
@@ -199,8 +199,8 @@ def fitted(stored: Checkpoint, way: Sampler, raw: bool) -> Sampler:
         TypeError: If it has no grid.
         ValueError, FileNotFoundError: If none was fitted to these weights.
     """
-    from scoresde.checkpoint import load_calibration
-    from scoresde.sampler import StepSampler
+    from scoresde.sampling import StepSampler
+    from scoresde.storage.checkpoint import load_calibration
 
     if not isinstance(way, StepSampler):
         raise TypeError(f"--calibrated needs a sampler with a grid, got {way}; take one such as Adams(steps=10).")
@@ -213,8 +213,8 @@ def classes(text: str, model: ScoreModel) -> list[int]:
     Raises:
         ValueError: If the network knows no classes, or not one of these.
     """
+    from scoresde._core.suggest import nearest
     from scoresde.data.columns import is_number
-    from scoresde.spec import nearest
 
     known = getattr(model.net, "num_classes", None)
     if known is None:
@@ -265,17 +265,17 @@ def write(out: Path, drawn: Samples) -> None:
     """A sheet, or numbers: ``x`` in the data's units, ``tau``, ``nfe``; trajectories in model units."""
     import numpy as np
 
-    from scoresde.cli.objects import written
+    from scoresde.cli.parsing import atomic_output
 
     values = (drawn.x if drawn.description is None else drawn.data).cpu().numpy()
     if out.suffix == ".png":
-        from scoresde.report import save_picture
+        from scoresde.plots.image_grid import save_image_grid
 
-        with written(out) as part:
-            save_picture(part, values, drawn.description)
+        with atomic_output(out) as part:
+            save_image_grid(part, values, drawn.description)
         return
     arrays = {"x": values, "tau": np.asarray(drawn.tau), "nfe": np.asarray(drawn.nfe)}
     if drawn.trajectory is not None:
         arrays |= {"trajectory": drawn.trajectory.cpu().numpy(), "taus": np.asarray(drawn.taus)}
-    with written(out) as part:
+    with atomic_output(out) as part:
         np.savez_compressed(part, allow_pickle=False, **arrays)

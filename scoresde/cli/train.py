@@ -12,10 +12,10 @@ import typer
 from scoresde.cli import options
 
 if TYPE_CHECKING:
-    from scoresde.compare import Recipe
     from scoresde.data import Augment, Data, Description
     from scoresde.model import ScoreModel
-    from scoresde.training import Every
+    from scoresde.training import Callback
+    from scoresde.training.defaults import Recipe
 
 __all__ = ["train"]
 
@@ -41,7 +41,7 @@ def train(
     hybrid: float = typer.Option(
         None,
         "--hybrid",
-        help='Learn the reverse variance, with this weight (0.001); needs --times "Knots()" and two outputs.',
+        help='Learn the reverse variance, with this weight (0.001); needs --timesteps "DiscreteTimesteps()" and two outputs.',
         rich_help_panel=_LOSS,
     ),
     ema: float = typer.Option(None, "--ema", help="Decay of the averaged weights.", rich_help_panel=_LOSS),
@@ -50,8 +50,8 @@ def train(
     ),
     dequantize: bool = typer.Option(
         None,
-        "--dequantize/--centres",
-        help="Spread levels over their cells, or train on the cells' centres; default as the network wants it.",
+        "--dequantize/--centers",
+        help="Spread levels over their cells, or train on the cells' centers; default as the network wants it.",
         rich_help_panel=_LOSS,
         show_default=False,
     ),
@@ -82,7 +82,7 @@ def train(
     schedule: str = options.SCHEDULE,
     process: str = options.PROCESS,
     parameterization: str = options.PARAMETERIZATION,
-    times: str = options.TIMES,
+    timesteps: str = options.TIMESTEPS,
     bins: int = options.BINS,
     read: list[str] = options.READ,
     test_fraction: float = options.TEST,
@@ -108,9 +108,9 @@ def train(
 
         accelerate launch --multi_gpu --num_processes 8 -m scoresde train --data faces.npy --bins 256 --out runs/faces
     """
-    from scoresde.cli import show
-    from scoresde.cli.config import columns_of, located, read_config, source
-    from scoresde.cli.objects import chosen_device, load_data
+    from scoresde.cli import console as show
+    from scoresde.cli.parsing import chosen_device, load_data
+    from scoresde.cli.recorded_config import columns_of, located, read_config, source
     from scoresde.cli.sample import usual
     from scoresde.training import train as run
 
@@ -127,7 +127,7 @@ def train(
         )
     loaded = load_data(**about)
     texts: dict[str, str | None] = {"network": network, "schedule": schedule, "process": process}
-    texts |= {"parameterization": parameterization, "weighting": weighting, "times": times}
+    texts |= {"parameterization": parameterization, "weighting": weighting, "timesteps": timesteps}
     numbers = {"steps": steps, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "seed": seed}
     numbers |= {"precision": precision, "accumulate": accumulate, "ema": ema, "lengths": _floats(lengths)}
     numbers |= {"warmup": warmup, "lr_end": lr_end, "dequantize": dequantize, "augment": _augment(augment)}
@@ -167,8 +167,8 @@ def _recipe(
     """The data's recipe, or a recorded one, with what was asked for."""
     from dataclasses import replace
 
-    from scoresde.cli.config import recorded
-    from scoresde.cli.recipes import chosen
+    from scoresde.cli.overrides import chosen
+    from scoresde.cli.recorded_config import recorded
 
     if old is None:
         recipe = chosen(description, **texts, **numbers)
@@ -196,19 +196,19 @@ def _model(recipe: Recipe, data: Data) -> ScoreModel:
     return ScoreModel(model.net, model.sde, model.parameterization, model.event_shape, model.data, learned)
 
 
-def _watch(out: Path, data: Data, every: int, dequantize: bool) -> list[Every]:
-    from scoresde.report.tiles import is_picture, save_picture
-    from scoresde.training import Every, Watch
+def _watch(out: Path, data: Data, every: int, dequantize: bool) -> list[Callback]:
+    from scoresde.plots.image_grid import is_image, save_image_grid
+    from scoresde.training import Callback, Monitor
 
     if every == 0:
         return []
-    pictures = is_picture(data.description.shape)
-    show = (lambda path, x, about: save_picture(path.with_suffix(".png"), x, about)) if pictures else None
-    return [Every(every, Watch(out, data, show=show, dequantize=dequantize))]
+    pictures = is_image(data.description.shape)
+    show = (lambda path, x, about: save_image_grid(path.with_suffix(".png"), x, about)) if pictures else None
+    return [Callback(every, Monitor(out, data, show=show, dequantize=dequantize))]
 
 
 def _augment(text: str | None) -> Augment | None:
-    from scoresde.cli.objects import parse
+    from scoresde.cli.parsing import parse
     from scoresde.data import Augment
 
     return None if text is None else parse(text, Augment)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from .augment import Augment
-from .dataset import Data
-from .description import Description
-from .files import load_file
-from .huggingface import load_huggingface
-from .idx import read_idx
-from .images import load_images
-from .sources import load
-from .tables import load_table
+from scoresde.data.arrays import load_file
+from scoresde.data.augment import Augment
+from scoresde.data.dataset import Data
+from scoresde.data.description import Description
+from scoresde.data.huggingface import load_huggingface
+from scoresde.data.idx import read_idx
+from scoresde.data.image_folder import load_images
+from scoresde.data.sources import load_data
+from scoresde.data.tables import load_table
 
 __all__ = [
     "Augment",
     "Data",
     "Description",
-    "load",
+    "load_data",
     "load_file",
     "load_huggingface",
     "load_images",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns import codes, finite, refuse_missing
+from scoresde.data.columns import codes, finite, refuse_missing
 
 __all__ = ["ArrowTable", "read_parquet"]
 

@@ -1,7 +1,7 @@
 r"""Which changed pictures may be trained on without being sampled? Those whose change the network is told.
 
 A change is nine numbers, all 0 for none: (mirror, flip, $\log_2$ scale $z$, $\cos a - 1$, $\sin a$, $r \cos 2b$,
-$r \sin 2b$, $t_x$, $t_y$). A point of the picture at $p$, in pixels from its centre (x to the right, y down), goes to
+$r \sin 2b$, $t_x$, $t_y$). A point of the picture at $p$, in pixels from its center (x to the right, y down), goes to
 
 $$2^z\, S\, R\, F\, p + (t_x W, t_y H),$$
 
@@ -39,9 +39,9 @@ class Augment:
     Raises:
         ValueError: If one is out of its domain.
 
-    Not done: other changes than in place (colour, noise, cutting). What leaves the picture is lost, what enters is its
+    Not done: other changes than in place (color, noise, cutting). What leaves the picture is lost, what enters is its
     reflection; values between pixels are bicubic, not antialiased, and may leave the range of the data by a little. So
-    a dequantised picture stays one under mirror and flip only: bits per dimension are those with nine zeros.
+    a dequantized picture stays one under mirror and flip only: bits per dimension are those with nine zeros.
 
     Source: Karras, Aittala, Aila & Laine 2022, app. F.2 (there the stretch is told with b instead of 2b, which gives
         one stretch two names); the defaults are theirs for CIFAR-10.

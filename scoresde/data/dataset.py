@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .description import Description
+from scoresde.data.description import Description
 
 __all__ = ["Data", "split"]
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set in data units: quantised data are integer levels.
+    """A data set in data units: quantized data are integer levels.
 
     Args:
         train, test: Shape ``(N, *D)``; either may be empty.

@@ -1,7 +1,7 @@
 r"""What a data set is, and the one place where it is scaled: $x = (y - offset) / scale$.
 
-``y`` is in data units, ``x`` in model units. Quantised data are integer levels ``k`` in ``0 ... bins - 1``;
-dequantised, ``y = k + u`` with ``u`` uniform in ``[0, 1)`` fills ``[0, bins)``, and by default ``offset = scale =
+``y`` is in data units, ``x`` in model units. Quantized data are integer levels ``k`` in ``0 ... bins - 1``;
+dequantized, ``y = k + u`` with ``u`` uniform in ``[0, 1)`` fills ``[0, bins)``, and by default ``offset = scale =
 bins / 2``, so that ``x = 2 y / bins - 1`` fills ``[-1, 1)``. Continuous data default to ``offset = 0, scale = 1``.
 """
 
@@ -20,13 +20,13 @@ _CHUNK = 1 << 22  # values looked at together by `validate`: a memory-mapped fil
 
 @dataclass(frozen=True)
 class Description:
-    r"""A data set's name, event shape, range, quantisation and scaling; all plain Python values.
+    r"""A data set's name, event shape, range, quantization and scaling; all plain Python values.
 
     Args:
         name: What the data are called.
         shape: Event shape ``D``, without the batch axis.
-        bins: Number of levels of quantised data; ``None`` for continuous data.
-        low, high: Declared range in data units, both ends included; ``None`` is unbounded. Quantised data have the
+        bins: Number of levels of quantized data; ``None`` for continuous data.
+        low, high: Declared range in data units, both ends included; ``None`` is unbounded. Quantized data have the
             range ``[0, bins)``, filled in here.
         offset, scale: The scaling. A number, or a tuple with one number per entry of the first event axis (a table's
             features, an image's channels). ``None`` is the default stated above, filled in here.
@@ -104,23 +104,23 @@ class Description:
             Model units, shape ``(B, *D)``; a floating type is kept.
 
         Raises:
-            ValueError: If the event shape is wrong, or ``y`` holds levels that were not dequantised.
+            ValueError: If the event shape is wrong, or ``y`` holds levels that were not dequantized.
         """
         self._check_shape(y)
         if self.bins is not None and not y.is_floating_point():
             raise ValueError(
-                f"to_model takes dequantised values of {self.name!r}, got integer levels ({y.dtype}); "
-                "pass dequantise(levels, generator), or centre(levels)."
+                f"to_model takes dequantized values of {self.name!r}, got integer levels ({y.dtype}); "
+                "pass dequantize(levels, generator), or center(levels)."
             )
         wide = y.double() if y.dtype in (torch.int32, torch.int64) else _as_float(y)  # seconds since 1970, say
         x = (wide - self._like(self.offset, wide)) / self._like(self.scale, wide)
         return x if y.is_floating_point() else _as_default(x)
 
     def to_data(self, x: Tensor) -> Tensor:
-        r"""Model to data units, $y = offset + scale\,x$; for quantised data the level that ``y`` falls into.
+        r"""Model to data units, $y = offset + scale\,x$; for quantized data the level that ``y`` falls into.
 
-        Quantised: ``floor(y)``, then clipped to ``0 ... bins - 1``, as integers. It undoes ``to_model(dequantise(k))``
-        but for values within rounding of a level's edge, and ``to_model(centre(k))`` always. Continuous: not clipped.
+        Quantized: ``floor(y)``, then clipped to ``0 ... bins - 1``, as integers. It undoes ``to_model(dequantize(k))``
+        but for values within rounding of a level's edge, and ``to_model(center(k))`` always. Continuous: not clipped.
 
         Args:
             x: Model units, shape ``(B, *D)``.
@@ -129,17 +129,17 @@ class Description:
             Data units, shape ``(B, *D)``; ``uint8`` for up to 256 bins, else ``int64``, else the type of ``x``.
 
         Raises:
-            ValueError: If the event shape is wrong, or quantised values are NaN.
+            ValueError: If the event shape is wrong, or quantized values are NaN.
         """
         self._check_shape(x)
         x = _as_float(x)
         y = self._like(self.offset, x) + self._like(self.scale, x) * x
         if self.bins is None:
             return y
-        _refuse(torch.isnan(y), y, "samples must not be NaN to be quantised", "look for the step that made it")
+        _refuse(torch.isnan(y), y, "samples must not be NaN to be quantized", "look for the step that made it")
         return y.floor().clamp(0, self.bins - 1).to(torch.uint8 if self.bins <= 256 else torch.int64)
 
-    def dequantise(self, levels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def dequantize(self, levels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         r"""Levels to data units, $y = k + u$ with ``u`` uniform in ``[0, 1)``; ``y`` stays inside its level.
 
         Args:
@@ -154,16 +154,16 @@ class Description:
 
         Source: Theis, van den Oord & Bethge 2016, sec. 3.1.
         """
-        k = self._levels(levels, "dequantise")
+        k = self._levels(levels, "dequantize")
         u = torch.rand(k.shape, dtype=k.dtype, device=k.device, generator=generator)
         return torch.minimum(k + u, torch.nextafter(k + 1, k))
 
-    def centre(self, levels: Tensor) -> Tensor:
-        """Levels to the middle of their bin, ``k + 1/2``, shape ``(B, *D)``; raises as ``dequantise`` does."""
-        return self._levels(levels, "centre") + 0.5
+    def center(self, levels: Tensor) -> Tensor:
+        """Levels to the middle of their bin, ``k + 1/2``, shape ``(B, *D)``; raises as ``dequantize`` does."""
+        return self._levels(levels, "center") + 0.5
 
     def bits_per_dim(self, log_prob: Tensor) -> Tensor:
-        r"""$-(\log p_x + \log|dx/dy|) / (d \ln 2)$: bits per value of a density of dequantised data.
+        r"""$-(\log p_x + \log|dx/dy|) / (d \ln 2)$: bits per value of a density of dequantized data.
 
         Args:
             log_prob: Log-density in model units, nats, any shape.
@@ -176,7 +176,7 @@ class Description:
         """
         if self.bins is None:
             raise ValueError(
-                f"bits per dimension need quantised data, got {self.name!r} with bins=None; "
+                f"bits per dimension need quantized data, got {self.name!r} with bins=None; "
                 "state bins= and scale= in its Description, or report nats."
             )
         return -(log_prob + self.log_det) / (self.dims * math.log(2))
@@ -185,7 +185,7 @@ class Description:
         """Refuses values that this description does not describe.
 
         Args:
-            y: Data units, shape ``(B, *D)``: integer levels, or dequantised or continuous values. ``B`` may be 0.
+            y: Data units, shape ``(B, *D)``: integer levels, or dequantized or continuous values. ``B`` may be 0.
 
         Raises:
             ValueError: If the event shape is wrong, or a value is NaN, infinite or outside the declared range; the
@@ -213,7 +213,7 @@ class Description:
         self._check_shape(levels)
         if self.bins is None or levels.is_floating_point():
             got = f"continuous data {self.name!r}" if self.bins is None else f"{levels.dtype}"
-            raise ValueError(f"{verb} takes integer levels of quantised data, got {got}; state bins= or leave it out.")
+            raise ValueError(f"{verb} takes integer levels of quantized data, got {got}; state bins= or leave it out.")
         return _as_float(levels)
 
     def _check_shape(self, y: Tensor) -> None:

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrow import ArrowTable
-from .dataset import Data, split
-from .decode import decoded
-from .description import Description
-from .images import alike
-from .names import unknown
-from .picture import Picture
-from .store import place, store
-from .tables import tabulate
+from scoresde._core.suggest import unknown_name
+from scoresde.data.arrow import ArrowTable
+from scoresde.data.cache import cache_file, store
+from scoresde.data.dataset import Data, split
+from scoresde.data.decode import decoded
+from scoresde.data.decode_image import ImageDecoder
+from scoresde.data.description import Description
+from scoresde.data.image_folder import alike
+from scoresde.data.tables import tabulate
 
 __all__ = ["is_huggingface", "load_huggingface"]
 
@@ -64,7 +64,7 @@ def load_huggingface(
         size, channels, workers, cache: As in `load_images`.
 
     Returns:
-        Data in data units: pictures ``(C, H, W)`` of 256 levels, or a table ``(D,)`` standardised by column.
+        Data in data units: pictures ``(C, H, W)`` of 256 levels, or a table ``(D,)`` standardized by column.
 
     Raises:
         ModuleNotFoundError: If ``datasets`` is missing.
@@ -81,8 +81,8 @@ def load_huggingface(
         raise ValueError(f"an event is a picture or a row of numbers, got image={image!r} and columns; leave one out.")
     for part in chosen:
         if image not in part.column_names:
-            raise ValueError(unknown("column", image, part.column_names))
-    read = _Row(tuple(chosen), image, Picture(size, channels))
+            raise ValueError(unknown_name("column", image, part.column_names))
+    read = _Row(tuple(chosen), image, ImageDecoder(size, channels))
     return _pictures(chosen, name, divide, read, label, workers, cache)
 
 
@@ -114,7 +114,7 @@ def _parts(found: Any, names: Sequence[str] | None) -> list[Any]:
             raise ValueError(f"which parts are train and test must be said, there are {names}; pass parts=(..., ...).")
     for name in names:
         if name not in found:
-            raise ValueError(unknown("part", name, found))
+            raise ValueError(unknown_name("part", name, found))
         _check_whole(found[name])
     if len(names) not in (1, 2):
         raise ValueError(f"parts= names the train part and perhaps the test part, got {list(names)}.")
@@ -140,7 +140,7 @@ def _arrow(parts: list[Any], columns: list[str] | None, label: str | None) -> Ar
     for column in known if columns is None else columns:
         for part in parts:
             if column not in part.column_names:
-                raise ValueError(unknown("column", column, part.column_names))
+                raise ValueError(unknown_name("column", column, part.column_names))
     tables = [part.select_columns(known if columns is None else columns).with_format("arrow")[:] for part in parts]
     names = getattr(parts[0].features.get(label), "names", None)
     return ArrowTable(pyarrow.concat_tables(tables), {label: names} if label is not None and names else None)
@@ -159,7 +159,7 @@ def _pictures(
     ordered = [[rows[k] for k in torch.arange(len(rows))[index].tolist()] for index in divide(len(rows))]
     order, cut = [*ordered[0], *ordered[1]], len(ordered[0])
     made_of = (read.picture, read.column, *(part._fingerprint for part in parts), tuple(order))
-    file = place(cache, name, made_of)
+    file = cache_file(cache, name, made_of)
     events = store(lambda: alike(decoded(read, order, workers), order), len(order), file)
     names, train_labels, test_labels = None, None, None
     if label is not None:
@@ -175,7 +175,7 @@ class _Row:
 
     parts: tuple[Any, ...]
     column: str
-    picture: Picture
+    picture: ImageDecoder
 
     def __call__(self, at: tuple[int, int]) -> np.ndarray:
         part, row = at

@@ -11,23 +11,23 @@ from typing import Any
 
 import torch
 
-from .dataset import Data, split
-from .description import Description
-from .files import load_file
-from .huggingface import is_huggingface, load_huggingface
-from .idx import read_idx
-from .images import load_images
-from .names import unknown
-from .tables import load_table
-from .toys import TOYS
+from scoresde._core.suggest import unknown_name
+from scoresde.data.arrays import load_file
+from scoresde.data.dataset import Data, split
+from scoresde.data.description import Description
+from scoresde.data.huggingface import is_huggingface, load_huggingface
+from scoresde.data.idx import read_idx
+from scoresde.data.image_folder import load_images
+from scoresde.data.tables import load_table
+from scoresde.data.toys import TOYS
 
-__all__ = ["FILES", "SOURCES", "load", "reader_of"]
+__all__ = ["FILES", "SOURCES", "load_data", "reader_of"]
 
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _NUMERALS = tuple("0123456789")
 
 
-def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0.2, **options: Any) -> Data:
+def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0.2, **options: Any) -> Data:
     """Loads data by name or from a file.
 
     - ``"digits"``: scikit-learn's 1797 handwritten digits, ``(1, 8, 8)``, 17 levels.
@@ -39,7 +39,7 @@ def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0
     - ``"hf:<name>"``, or a data set of the package ``datasets``: the options of ``scoresde.data.load_huggingface``.
     - a folder of pictures: the options of ``scoresde.data.load_images``.
 
-    Scaling: quantised data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardised,
+    Scaling: quantized data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardized,
     tables by column.
 
     Args:
@@ -70,10 +70,10 @@ def load(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0
         reader, known = partial(read, name), _options(read)
     else:
         ends = f" A path must be a folder of pictures, or end in {', '.join(FILES)}; hf:<name> is Hugging Face's."
-        raise ValueError(unknown("data source", name, (*SOURCES, *TOYS)) + ends)
+        raise ValueError(unknown_name("data source", name, (*SOURCES, *TOYS)) + ends)
     for option in options:
         if option not in known:
-            raise ValueError(unknown(f"option of {name!r}", option, ("seed", "test_fraction", *known)))
+            raise ValueError(unknown_name(f"option of {name!r}", option, ("seed", "test_fraction", *known)))
     return reader(seed, test_fraction, **options)
 
 

@@ -1,4 +1,4 @@
-"""How does a table become data? Its columns are the features, each standardised by itself, in ``float64``."""
+"""How does a table become data? Its columns are the features, each standardized by itself, in ``float64``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrow import ArrowTable, read_parquet
-from .columns import codes, numbers
-from .dataset import Data, split
-from .description import Description
-from .files import standardisation
-from .names import unknown
+from scoresde._core.suggest import unknown_name
+from scoresde.data.arrays import standardization
+from scoresde.data.arrow import ArrowTable, read_parquet
+from scoresde.data.columns import codes, numbers
+from scoresde.data.dataset import Data, split
+from scoresde.data.description import Description
 
 __all__ = ["Table", "load_table", "tabulate"]
 
@@ -112,7 +112,7 @@ def tabulate(
             values.append(table.numbers(feature))
     events = torch.from_numpy(np.stack(values, axis=1))
     train, test = divide(len(events))
-    offset, scale = standardisation(events[train], per_feature=True, names=features)
+    offset, scale = standardization(events[train], per_feature=True, names=features)
     about = Description(name, (len(features),), offset=offset, scale=scale, labels=classes)
     parts = (None, None) if labels is None else (labels[train], labels[test])
     return Data(events[train], events[test], about, *parts, columns=tuple(features), categories=code)
@@ -123,7 +123,7 @@ def _check_names(table: Table, features: list[str], label: list[str], categories
         raise ValueError(f"a table needs at least one feature, got columns=(); it has {', '.join(table.names)}.")
     for name in (*features, *label, *categories):
         if name not in table.names:
-            raise ValueError(unknown("column", name, table.names))
+            raise ValueError(unknown_name("column", name, table.names))
     for name in features:
         if features.count(name) > 1 or name in label:
             raise ValueError(f"each column is read once, {name!r} is named twice; name it in columns= or as label=.")

@@ -1,6 +1,6 @@
 """Which laws in the plane can be drawn from: small, with structure that a Gaussian has not.
 
-Every toy is ``toy(n, generator) -> (points (n, 2), labels (n,))``, centred near 0 with coordinates of about unit size,
+Every toy is ``toy(n, generator) -> (points (n, 2), labels (n,))``, centered near 0 with coordinates of about unit size,
 so that its scaling is the identity. Options are keyword-only.
 """
 

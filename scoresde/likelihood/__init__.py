@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 from scoresde.likelihood.bits import BitsPerDim, bits_per_dim
-from scoresde.likelihood.bound import continuous_bound
-from scoresde.likelihood.budget import Budget, LogProb
-from scoresde.likelihood.chain_bound import discrete_bound
-from scoresde.likelihood.coupled import TorchDiffEq
-from scoresde.likelihood.decoder import Decoder, Kernel, Rounded
-from scoresde.likelihood.dequantize import Dequantization, TruncatedNormal, Uniform
-from scoresde.likelihood.draw import ScoredSamples, sample_log_prob
-from scoresde.likelihood.evidence import Bound
-from scoresde.likelihood.gradient import differentiable_log_prob
-from scoresde.likelihood.importance import ImportanceWeights, importance_weights
-from scoresde.likelihood.ode import log_prob
-from scoresde.likelihood.path import Adaptive, Solver, Status
-from scoresde.likelihood.profile import Profile, measure_profile
-from scoresde.likelihood.trace import Exact, Hutchinson, Trace
-from scoresde.likelihood.trajectories import importance_weighted_bound
-from scoresde.likelihood.variational import Variational, fit_variational
+from scoresde.likelihood.bounds.continuous import continuous_vlb
+from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder, RoundedDecoder
+from scoresde.likelihood.bounds.discrete import discrete_vlb
+from scoresde.likelihood.bounds.error_profile import ErrorProfile, measure_error_profile
+from scoresde.likelihood.bounds.importance_weighted import importance_weighted_vlb
+from scoresde.likelihood.bounds.result import Bound
+from scoresde.likelihood.dequantize import Dequantization, TruncatedNormalDequantization, UniformDequantization
+from scoresde.likelihood.ode.differentiable import differentiable_log_prob
+from scoresde.likelihood.ode.error_budget import ErrorBudget, LogProb
+from scoresde.likelihood.ode.importance_weights import ImportanceWeights, importance_weights
+from scoresde.likelihood.ode.log_prob import log_prob
+from scoresde.likelihood.ode.sample_log_prob import ScoredSamples, sample_log_prob
+from scoresde.likelihood.ode.solver import AdaptiveSolver, Solver, Status
+from scoresde.likelihood.ode.torchdiffeq_solver import TorchDiffEq
+from scoresde.likelihood.ode.trace import ExactTrace, Hutchinson, Trace
+from scoresde.likelihood.variational_dequantization import VariationalDequantization, fit_variational
 
 __all__ = [
-    "Adaptive",
+    "AdaptiveSolver",
     "BitsPerDim",
     "Bound",
-    "Budget",
+    "ErrorBudget",
     "Decoder",
     "Dequantization",
-    "Exact",
+    "ExactTrace",
     "Hutchinson",
     "ImportanceWeights",
-    "Kernel",
+    "KernelDecoder",
     "LogProb",
-    "Profile",
-    "Rounded",
+    "ErrorProfile",
+    "RoundedDecoder",
     "ScoredSamples",
     "Solver",
     "Status",
     "TorchDiffEq",
     "Trace",
-    "TruncatedNormal",
-    "Uniform",
-    "Variational",
+    "TruncatedNormalDequantization",
+    "UniformDequantization",
+    "VariationalDequantization",
     "bits_per_dim",
-    "continuous_bound",
+    "continuous_vlb",
     "differentiable_log_prob",
-    "discrete_bound",
+    "discrete_vlb",
     "fit_variational",
-    "importance_weighted_bound",
+    "importance_weighted_vlb",
     "importance_weights",
     "log_prob",
-    "measure_profile",
+    "measure_error_profile",
     "sample_log_prob",
 ]

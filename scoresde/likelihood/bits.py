@@ -13,14 +13,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from scoresde._tensor import Noise
+from scoresde._core.noise import Noise
 from scoresde.data import Description
-from scoresde.likelihood.budget import Budget, LogProb, concatenate, half_width
-from scoresde.likelihood.dequantize import Dequantization, suited
-from scoresde.likelihood.ode import Scorer
-from scoresde.likelihood.path import Adaptive, Solver
-from scoresde.likelihood.run import Density, Observe, bar, evaluated, part_of
-from scoresde.likelihood.trace import Trace
+from scoresde.likelihood.batching import Density, Observe, bar, evaluated, part_of
+from scoresde.likelihood.dequantize import Dequantization, default_dequantization
+from scoresde.likelihood.ode.error_budget import ErrorBudget, LogProb, concatenate, half_width
+from scoresde.likelihood.ode.log_prob import LikelihoodScorer
+from scoresde.likelihood.ode.solver import AdaptiveSolver, Solver
+from scoresde.likelihood.ode.trace import Trace
 from scoresde.model import Model, refuse_unknown
 
 __all__ = ["BitsPerDim", "bits_per_dim"]
@@ -48,7 +48,7 @@ class BitsPerDim:
     per_draw: Tensor
     probe_stderr: Tensor
     dof: Tensor
-    budget: Budget
+    budget: ErrorBudget
     status: Tensor
     nfe: Tensor
     products: Tensor
@@ -58,7 +58,7 @@ class BitsPerDim:
     def dequantization(self) -> Tensor:
         """What the K-sample bound gains on the mean over the draws, nats, ``(B,)``; NaN (unknown) for one draw.
 
-        A lower bound on what the dequantisation costs.
+        A lower bound on what the dequantization costs.
         """
         gap = (self.bits - self.importance_weighted) * self.dims * math.log(2)
         return gap if len(self.per_draw) > 1 else torch.full_like(gap, math.nan)
@@ -122,7 +122,7 @@ def bits_per_dim(
     progress: bool = False,
     **cond: object,
 ) -> BitsPerDim:
-    """Bits per dimension of quantised data, by the ODE's density at ``tau_min`` and dequantisation: an upper bound.
+    """Bits per dimension of quantized data, by the ODE's density at ``tau_min`` and dequantization: an upper bound.
 
     Bins and scale are those of ``model.data`` and come from nowhere else. Each draw has new probes. The law scored is
     the one at ``tau_min``: the data are taken to carry its noise, and nothing is added for that.
@@ -130,8 +130,8 @@ def bits_per_dim(
     Args:
         model: Carries the data's description.
         levels: Raw integer levels 0 ... bins - 1 in data units, ``(B, *D)``.
-        draws: Dequantisation draws per sample.
-        dequantization: Law of u; default `Uniform`, or what suits a network ``on_centres`` (`LevelSkip`),
+        draws: Dequantization draws per sample.
+        dequantization: Law of u; default `Uniform`, or what suits a network ``on_centers`` (`QuantizedSkip`),
             `TruncatedNormal.matching`.
         trace, solver, nodes, prior_log_prob, batch_size, strict, progress: As for `log_prob`.
         generator: Source of draws and probes.
@@ -150,13 +150,13 @@ def bits_per_dim(
     description = _described(model, levels)
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws must be a positive integer, got {draws!r}.")
-    law = suited(model) if dequantization is None else dequantization
-    scorer = Scorer(model, trace, solver or Adaptive(), nodes, prior_log_prob, cond, batch_size, strict)
-    centres = description.centre(levels)
-    scorer.check(centres, seeds)
+    law = default_dequantization(model) if dequantization is None else dequantization
+    scorer = LikelihoodScorer(model, trace, solver or AdaptiveSolver(), nodes, prior_log_prob, cond, batch_size, strict)
+    centers = description.center(levels)
+    scorer.check(centers, seeds)
     parts, n = [], max(len(levels), 1)
     with evaluated(model), bar(progress) as observe:
-        for rows in scorer.batches(centres) or [slice(0, 0)]:
+        for rows in scorer.batches(centers) or [slice(0, 0)]:
             noise = Noise(generator, None if seeds is None else seeds[rows])
             length = (rows.stop - rows.start) / n / draws
             watches = [part_of(observe, rows.start / n + j * length, length) for j in range(draws)]
@@ -166,7 +166,7 @@ def bits_per_dim(
 
 
 def _score_draw(
-    scorer: Scorer,
+    scorer: LikelihoodScorer,
     levels: Tensor,
     law: Dequantization,
     description: Description,
@@ -186,7 +186,7 @@ def _average(draws: list[LogProb], description: Description) -> BitsPerDim:
     per_draw = torch.stack([description.bits_per_dim(draw.log_prob) for draw in draws])
     terms = {
         field.name: torch.stack([getattr(draw.budget, field.name) for draw in draws]).mean(0)
-        for field in fields(Budget)
+        for field in fields(ErrorBudget)
     }
     variances = torch.stack([draw.stderr for draw in draws]).square()
     total, dof = variances.sum(0), torch.stack([draw.dof for draw in draws])
@@ -199,7 +199,7 @@ def _average(draws: list[LogProb], description: Description) -> BitsPerDim:
         per_draw,
         terms["trace"] / nat,
         dof,
-        Budget(**terms),
+        ErrorBudget(**terms),
         torch.stack([draw.status for draw in draws]).amax(0),
         torch.stack([draw.nfe for draw in draws]).sum(0),
         torch.stack([draw.products for draw in draws]).sum(0),
@@ -228,7 +228,7 @@ def _described(model: Model, levels: Tensor) -> Description:
     if description is None or description.bins is None:
         got = "a model without a description" if description is None else f"{description.name!r} with bins=None"
         raise ValueError(
-            f"bits per dimension need quantised data with their bins and scale, got {got}; set model.data = "
+            f"bits per dimension need quantized data with their bins and scale, got {got}; set model.data = "
             "Description(name, shape, bins=..., scale=...), or report nats by log_prob."
         )
     description.validate(levels)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde import _tensor as t
-from scoresde import ou
-from scoresde._tensor import Noise
+from scoresde._core.noise import Noise
+from scoresde._core.tensors import sum_event, widest_dtype
 from scoresde.model import Model
+from scoresde.process import ou
 
-__all__ = ["Dequantization", "TruncatedNormal", "Uniform", "suited"]
+__all__ = ["Dequantization", "TruncatedNormalDequantization", "UniformDequantization", "default_dequantization"]
 
 
 class Dequantization(ABC):
@@ -34,7 +34,7 @@ class Dequantization(ABC):
 
 
 @dataclass(frozen=True)
-class Uniform(Dequantization):
+class UniformDequantization(Dequantization):
     """u uniform on [0, 1), so log q = 0.
 
     Source: Theis, van den Oord & Bethge 2016, section 3.1.
@@ -42,14 +42,14 @@ class Uniform(Dequantization):
 
     def draw(self, levels: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """See the base class; a sum that would round up to k + 1 is the float just below it."""
-        k = levels.to(t.wide(levels.device))
+        k = levels.to(widest_dtype(levels.device))
         y = torch.minimum(k + noise.uniform(k), torch.nextafter(k + 1, k))
-        return y, t.sum_event(torch.zeros_like(k))
+        return y, sum_event(torch.zeros_like(k))
 
 
 @dataclass(frozen=True)
-class TruncatedNormal(Dequantization):
-    r"""u normal about the cell's centre, cut off at its edges: the noise that data carry at ``tau_min``.
+class TruncatedNormalDequantization(Dequantization):
+    r"""u normal about the cell's center, cut off at its edges: the noise that data carry at ``tau_min``.
 
     $\log q = -\tfrac12z^2 - \log(std\sqrt{2\pi}) - \log\mathrm{erf}(h/\sqrt2)$ per value, with $z = (u - \tfrac12)/std$
     and $h = 1/(2\,std)$. A model is then asked for densities where it was trained; uniform u, off the data by many of
@@ -73,15 +73,15 @@ class TruncatedNormal(Dequantization):
             raise ValueError(f"std must be positive and finite, got {self.std!r}; TruncatedNormal.matching(model).")
 
     @classmethod
-    def matching(cls, model: Model) -> TruncatedNormal:
+    def matching(cls, model: Model) -> TruncatedNormalDequantization:
         r"""With the noise of the law at ``tau_min``, $c\,\sigma$ in the view's coordinates, times the data's scale.
 
         Raises:
-            ValueError: If the model does not carry a description of quantised data.
+            ValueError: If the model does not carry a description of quantized data.
         """
         if model.data is None or model.data.bins is None or model.data.scale is None:
             raise ValueError(
-                "a place in a cell needs quantised data, got a model without bins; set model.data = Description(name, "
+                "a place in a cell needs quantized data, got a model without bins; set model.data = Description(name, "
                 "shape, bins=...)."
             )
         sigma = float(model.sde.scale(model.sde.tau_min) * ou.sigma(model.sde.tau_min))
@@ -90,7 +90,7 @@ class TruncatedNormal(Dequantization):
 
     def draw(self, levels: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """See the base class; by the inverse of the distribution function."""
-        k = levels.to(t.wide(levels.device))
+        k = levels.to(widest_dtype(levels.device))
         std = torch.as_tensor(self.std, dtype=k.dtype, device=k.device)
         if std.ndim:
             if k.ndim < 2 or len(std) != k.shape[1]:
@@ -103,18 +103,18 @@ class TruncatedNormal(Dequantization):
         offset = (std * z).clamp(-0.5, 0.5)  # a uniform number of exactly 0 may round to infinity
         y = torch.minimum(k + 0.5 + offset, torch.nextafter(k + 1, k))
         z = offset / std
-        return y, t.sum_event(-0.5 * z * z - torch.log(math.sqrt(2 * math.pi) * std * inside))
+        return y, sum_event(-0.5 * z * z - torch.log(math.sqrt(2 * math.pi) * std * inside))
 
 
-def suited(model: Model) -> Dequantization:
+def default_dequantization(model: Model) -> Dequantization:
     """What to ask a model about when nothing is said: cells as a whole, or the places where it was trained.
 
     Args:
-        model: Its network may state that it is a model of levels ``on_centres``.
+        model: Its network may state that it is a model of levels ``on_centers``.
 
     Returns:
-        `Uniform`; of quantised data and such a network `TruncatedNormal.matching`.
+        `Uniform`; of quantized data and such a network `TruncatedNormal.matching`.
     """
     levels = model.data is not None and model.data.bins is not None
-    centres = getattr(getattr(model, "net", None), "on_centres", False)
-    return TruncatedNormal.matching(model) if levels and centres else Uniform()
+    centers = getattr(getattr(model, "net", None), "on_centers", False)
+    return TruncatedNormalDequantization.matching(model) if levels and centers else UniformDequantization()

@@ -11,20 +11,20 @@ kernel distances, precision, recall, density and coverage beside their floors.
 
 from __future__ import annotations
 
-from .archive import read_tensors
-from .beside import IMAGE_METRICS, Beside, image_distances
-from .distances import energy_distance, kernel_distance, mmd, sliced_wasserstein
-from .estimate import Estimate, floor
-from .features import Features, Network, features_of
-from .frechet import frechet_distance, frechet_infinity
-from .inception import Inception
-from .lite0 import EfficientNetLite0
-from .neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
-from .verdicts import Copies, classifier_two_sample, copies, nearest_neighbours
+from scoresde.metrics.distances import energy_distance, kernel_distance, mmd, sliced_wasserstein
+from scoresde.metrics.efficientnet_lite0 import EfficientNetLite0
+from scoresde.metrics.estimate import Estimate, floor
+from scoresde.metrics.features import Features, Network, features_of
+from scoresde.metrics.frechet import frechet_distance, frechet_infinity
+from scoresde.metrics.image_metrics import IMAGE_METRICS, ImageMetric, image_distances
+from scoresde.metrics.inception import Inception
+from scoresde.metrics.neighbors import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from scoresde.metrics.torch_archive import read_tensors
+from scoresde.metrics.two_sample import Copies, classifier_two_sample, copies, nearest_neighbors
 
 __all__ = [
     "IMAGE_METRICS",
-    "Beside",
+    "ImageMetric",
     "Copies",
     "DensityCoverage",
     "EfficientNetLite0",
@@ -44,7 +44,7 @@ __all__ = [
     "image_distances",
     "kernel_distance",
     "mmd",
-    "nearest_neighbours",
+    "nearest_neighbors",
     "precision_recall",
     "read_tensors",
     "sliced_wasserstein",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .estimate import Estimate, two_sets
+from scoresde.metrics.estimate import Estimate, two_sets
 
 __all__ = ["energy_distance", "kernel_distance", "mmd", "sliced_wasserstein"]
 
@@ -151,8 +151,8 @@ def _cubic(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _of_distances(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor]) -> Estimate:
-    centre = y.mean(0)  # torch.cdist loses digits far from the origin
-    return _kernel_distance(x - centre, y - centre, lambda a, b: kernel(torch.cdist(a, b)))
+    center = y.mean(0)  # torch.cdist loses digits far from the origin
+    return _kernel_distance(x - center, y - center, lambda a, b: kernel(torch.cdist(a, b)))
 
 
 def _kernel_distance(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:

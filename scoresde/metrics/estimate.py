@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._tensor import check_finite
+from scoresde._core.checks import check_finite
 
 __all__ = ["Estimate", "floor", "two_sets"]
 

@@ -1,4 +1,4 @@
-"""What does a network see in images? Two sets of features: few for moments, many for neighbours and kernels."""
+"""What does a network see in images? Two sets of features: few for moments, many for neighbors and kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._tensor import check_finite
+from scoresde._core.checks import check_finite
 
 __all__ = ["Features", "Network", "features_of", "rgb"]
 
@@ -19,7 +19,7 @@ class Features:
 
     Args:
         moments: For the Fréchet distance, which needs more samples than features, ``(n, f)``.
-        points: For kernels and neighbours, ``(n, g)``; may be the same tensor.
+        points: For kernels and neighbors, ``(n, g)``; may be the same tensor.
 
     Raises:
         ValueError: If either is not a table, or they have different numbers of rows.
@@ -91,7 +91,7 @@ def _one(images: Tensor, network: Network) -> Features:
 
 
 def rgb(images: Tensor) -> Tensor:
-    """Levels of grey or coloured images as three channels, for networks that know photographs.
+    """Levels of gray or colored images as three channels, for networks that know photographs.
 
     Args:
         images: uint8, ``(n, 1, H, W)`` or ``(n, 3, H, W)``, levels 0 … 255.

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from .estimate import Estimate, two_sets
+from scoresde.metrics.estimate import Estimate, two_sets
 
 __all__ = ["frechet_distance", "frechet_infinity"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .archive import read_tensors
-from .features import Features, rgb
+from scoresde.metrics.features import Features, rgb
+from scoresde.metrics.torch_archive import read_tensors
 
 __all__ = ["WEIGHTS_URL", "Inception"]
 

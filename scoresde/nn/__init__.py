@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from scoresde.nn.dit import DiT
 from scoresde.nn.embeddings import Conditioning, FourierInput, LabelEmbedding, LogSNREmbedding
-from scoresde.nn.levels import LevelSkip
 from scoresde.nn.mlp import MLP
 from scoresde.nn.pointwise import Pointwise
+from scoresde.nn.quantized_skip import QuantizedSkip
 from scoresde.nn.unet import UNet
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Conditioning",
     "FourierInput",
     "LabelEmbedding",
-    "LevelSkip",
+    "QuantizedSkip",
     "LogSNREmbedding",
     "Pointwise",
     "UNet",

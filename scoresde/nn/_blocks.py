@@ -44,7 +44,7 @@ def resized(h: Tensor, size: Size) -> Tensor:
     return pool(h, reach, ceil_mode=True, count_include_pad=False)
 
 
-class Across(nn.Module):
+class PointwiseConv(nn.Module):
     """The same layer at each place, from channels to channels: a convolution of reach 1, as a product of matrices."""
 
     def __init__(self, arrive: int, width: int) -> None:
@@ -55,7 +55,7 @@ class Across(nn.Module):
         return self.linear(h.movedim(1, -1)).movedim(-1, 1)
 
 
-class Shrink(nn.Module):
+class Downsample(nn.Module):
     """To the next coarser grid, by a convolution of stride 2."""
 
     def __init__(self, axes: int, arrive: int, width: int) -> None:
@@ -66,7 +66,7 @@ class Shrink(nn.Module):
         return self.conv(h)
 
 
-class Grow(nn.Module):
+class Upsample(nn.Module):
     """To a finer grid of the given size, by copies and a convolution."""
 
     def __init__(self, axes: int, arrive: int, width: int) -> None:
@@ -93,7 +93,7 @@ class Block(nn.Module):
         self.adaptive = nn.GroupNorm(groups, width, affine=False)
         self.drop = nn.Dropout(dropout)
         self.leave = zeroed(convolution(axes, width, width))
-        self.shortcut = nn.Identity() if arrive == width else Across(arrive, width)
+        self.shortcut = nn.Identity() if arrive == width else PointwiseConv(arrive, width)
         self.attention = GridAttention(width, heads, groups) if heads else nn.Identity()
 
     def forward(self, h: Tensor, embedding: Tensor, size: Size | None = None) -> Tensor:

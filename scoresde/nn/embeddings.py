@@ -2,7 +2,7 @@ r"""How does a network read its noise level, its label and the fine digits of it
 
 The noise level arrives as log-SNR $\lambda$ and is read through $\sin(\omega_j(\lambda - \lambda_{lo}))$ and
 $\cos(\omega_j(\lambda - \lambda_{lo}))$ with geometric periods $2\pi/\omega_j$; a label is looked up in a table; the
-input may be joined by $\sin(2\pi f x)$ and $\cos(2\pi f x)$, which make quantisation levels visible.
+input may be joined by $\sin(2\pi f x)$ and $\cos(2\pi f x)$, which make quantization levels visible.
 Frequencies are Python floats, not buffers: ``.to(torch.bfloat16)`` or ``.to_empty()`` cannot spoil them.
 """
 

@@ -2,7 +2,7 @@
 
 The inner network reads the event and gives each entry a vector of context; a small network, the same for all entries,
 turns (the entry's own features, its context, the noise level) into the entry's output. What happens near the data (the
-edges of quantisation bins, say) is alike for all entries and needs no wide network, only sharp features.
+edges of quantization bins, say) is alike for all entries and needs no wide network, only sharp features.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoresde.nn._around import Around
 from scoresde.nn._checks import check_positive
 from scoresde.nn._layers import zeroed
+from scoresde.nn._wrapper import NetworkWrapper
 from scoresde.nn.embeddings import Conditioning, FourierInput
 
 __all__ = ["Pointwise"]
 
 
 @dataclass(eq=False, repr=False, init=False)
-class Pointwise(Around):
+class Pointwise(NetworkWrapper):
     """Gives an inner network with ``outputs=context`` a head that is shared by all entries; gives 0 before training.
 
     Attributes:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoresde.nn._blocks import Block, Grow, Shrink, Size, convolution, halved
+from scoresde.nn._blocks import Block, Downsample, Size, Upsample, convolution, halved
 from scoresde.nn._checks import check_fraction, check_input, check_positive, check_sizes
 from scoresde.nn._layers import derivable, recomputed, zeroed
 from scoresde.nn.embeddings import Conditioning, FourierInput
@@ -28,7 +28,7 @@ class UNet(nn.Module):
 
     Weights lie with their channels last in memory, which the fast kernels want. On a CPU with bfloat16 instructions a
     training step under ``torch.autocast("cpu", torch.bfloat16)`` takes a fraction of one in float32; the noise level,
-    Fourier features, statistics of the normalisation and (on a CPU) attention stay in float32. ``net.compile()`` works.
+    Fourier features, statistics of the normalization and (on a CPU) attention stay in float32. ``net.compile()`` works.
 
     Attention runs on torch's fused kernels, which know no forward-mode derivatives: take a `torch.func.jvp` inside
     ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``, whose memory grows with the square of the places attended to.
@@ -44,7 +44,7 @@ class UNet(nn.Module):
         resample_in_blocks: Whether grids change inside residual blocks of their own, by means and copies (as in
             BigGAN), rather than by one convolution. Costs two more blocks per level.
         dropout: Probability in [0, 1) of dropping a hidden value while training.
-        groups: Groups of the normalisation; None for as many as are at least 16 wide. On a CPU, narrower groups
+        groups: Groups of the normalization; None for as many as are at least 16 wide. On a CPU, narrower groups
             fill no vector and are several times slower.
         fourier: Features joined to the input, or None.
         log_snr_range: Noise levels told apart, nats; beyond them the network sees the nearer end.
@@ -93,7 +93,7 @@ class UNet(nn.Module):
         axes, widths = len(self.event_shape) - 1, [self.channels * m for m in self.multipliers]
         arrive = self.event_shape[0] * (1 if self.fourier is None else self.fourier.copies)
         self.enter = convolution(axes, arrive, widths[0])
-        shrink, grow = (self._block, self._block) if self.resample_in_blocks else (Shrink, Grow)
+        shrink, grow = (self._block, self._block) if self.resample_in_blocks else (Downsample, Upsample)
         self.shrink = nn.ModuleList(shrink(axes, fine, coarse) for fine, coarse in pairwise(widths))
         self.grow = nn.ModuleList(grow(axes, coarse, fine) for fine, coarse in reversed([*pairwise(widths)]))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()

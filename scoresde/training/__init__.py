@@ -7,10 +7,20 @@ disk, `processes` makes several act as one, `watch` and `diagnostics` look at th
 
 from __future__ import annotations
 
-from scoresde.training.diagnostics import LevelLoss, loss_by_log_snr
-from scoresde.training.loop import Every, Moment, Trained, train
+from scoresde.training.loop import Callback, CallbackState, TrainingResult, train
+from scoresde.training.loss_by_log_snr import LossByLogSNR, loss_by_log_snr
+from scoresde.training.monitor import Monitor
 from scoresde.training.muon import Muon
 from scoresde.training.settings import Training
-from scoresde.training.watch import Watch
 
-__all__ = ["Every", "LevelLoss", "Moment", "Muon", "Trained", "Training", "Watch", "loss_by_log_snr", "train"]
+__all__ = [
+    "Callback",
+    "LossByLogSNR",
+    "CallbackState",
+    "Muon",
+    "TrainingResult",
+    "Training",
+    "Monitor",
+    "loss_by_log_snr",
+    "train",
+]

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde import _tensor as t
+from scoresde._core.checks import check_finite
 from scoresde.data import Augment, Data, Description
-from scoresde.data.ahead import Ahead
+from scoresde.data.prefetch import Prefetcher
 from scoresde.model import ScoreModel
-from scoresde.parameterization import V
+from scoresde.process.parameterization import V
 from scoresde.training.settings import Training
 
 __all__ = ["Batches", "derive", "fingerprint", "in_model_units"]
@@ -38,7 +38,7 @@ def derive(*numbers: int) -> int:
 
 
 class Batches:
-    """The shards of every step, in model units on the device, quantised data freshly dequantised, or at their centres.
+    """The shards of every step, in model units on the device, quantized data freshly dequantized, or at their centers.
 
     Data that are too large to be held on the device stay where they are, on a disk say, and this process's next shard
     is read while it computes.
@@ -61,7 +61,7 @@ class Batches:
             raise ValueError(
                 f"batch_size must be a multiple of accumulate x processes = {shards}, got {settings.batch_size}."
             )
-        if about is not None and getattr(model.net, "on_centres", False):
+        if about is not None and getattr(model.net, "on_centers", False):
             _check_levels(model, about, settings.dequantize and not events.is_floating_point())
         if settings.augment is not None:
             _check_augment(model, events)
@@ -74,7 +74,7 @@ class Batches:
         self.events = events.to(device) if resident else events
         if resident and (self.description is None or self.description.bins is None):
             self.events, self.description = self._to_model(self.events), None  # scaled once
-        self._ahead = None if resident or events.device.type != "cpu" else Ahead(events)
+        self._ahead = None if resident or events.device.type != "cpu" else Prefetcher(events)
         self.labels = None if labels is None else labels.to(self.events.device)
         self._orders: dict[int, Tensor] = {}
         self.fingerprint = fingerprint(events)
@@ -96,7 +96,7 @@ class Batches:
             self._ahead.close()
 
     def draw(self, step: int, shard: int) -> tuple[Tensor, dict[str, Any]]:
-        """Seeds the global random state for this shard, and takes from it what dequantisation and augmentation need.
+        """Seeds the global random state for this shard, and takes from it what dequantization and augmentation need.
 
         Returns:
             Events in model units, ``(batch_size / shards, *D)``, and what else the network is given.
@@ -151,9 +151,9 @@ def fingerprint(events: Tensor) -> str:
 
 
 def in_model_units(events: Tensor, about: Description, dequantize: bool) -> Tensor:
-    """Events ``(B, *D)`` from data units, levels by the global random state or, without ``dequantize``, at centres."""
+    """Events ``(B, *D)`` from data units, levels by the global random state or, without ``dequantize``, at centers."""
     if about.bins is not None and not events.is_floating_point():
-        events = about.dequantise(events) if dequantize else about.centre(events)
+        events = about.dequantize(events) if dequantize else about.center(events)
     return about.to_model(events)
 
 
@@ -173,7 +173,7 @@ def _events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | No
     if about is None:
         if not events.is_floating_point():
             raise TypeError(f"a tensor of data must be floating, in model units, got {events.dtype}; pass a Data.")
-        t.check_finite(events, "data")
+        check_finite(events, "data")
     elif not isinstance(data, Data):  # whose values were checked when it was made
         about.validate(events)
     classes = getattr(model.net, "num_classes", None)
@@ -211,8 +211,8 @@ def _check_levels(model: ScoreModel, about: Description, dequantize: bool) -> No
     assert about.scale is not None
     if dequantize:
         raise ValueError(
-            f"{name} must be trained on levels' centres, got Training(dequantize=True); set dequantize=False, or "
-            "--centres."
+            f"{name} must be trained on levels' centers, got Training(dequantize=True); set dequantize=False, or "
+            "--centers."
         )
     if model.parameterization != V():
         raise ValueError(f"{name} estimates v, got {model.parameterization}; build the model with V().")

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde._core.progress import ProgressBar, interactive
 from scoresde.data import Data
 from scoresde.model import ScoreModel, evaluating
-from scoresde.training.directory import RunDirectory
 from scoresde.training.processes import Stop, accelerated, own_randomness, together
-from scoresde.training.progress import Bar
-from scoresde.training.record import Record, check_trackers
+from scoresde.training.run_directory import RunDirectory
+from scoresde.training.run_log import RunLog, check_trackers
 from scoresde.training.settings import Training
-from scoresde.training.update import Run
+from scoresde.training.update import TrainingState
 
-__all__ = ["Every", "Moment", "Trained", "train"]
+__all__ = ["Callback", "CallbackState", "TrainingResult", "train"]
 
 _LOOK = 20  # updates between two looks at what is summed on the device
 _POINTS = 500  # of the history, at most
@@ -28,7 +28,7 @@ _SNAPSHOTS = 16  # of averages
 
 
 @dataclass(frozen=True)
-class Moment:
+class CallbackState:
     """What a callback is told.
 
     Attributes:
@@ -46,21 +46,21 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Every:
+class Callback:
     """A callback: ``call(moment)`` after each ``steps`` updates and after the last one, in the main process only.
 
     It may draw from global random state: each update seeds its own, and what was there before training is put back.
     """
 
     steps: int
-    call: Callable[[Moment], object]
+    call: Callable[[CallbackState], object]
 
     def __post_init__(self) -> None:
         _check_whole("steps", self.steps)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """The result of `train`.
 
     Attributes:
@@ -88,12 +88,12 @@ def train(
     save_every: int = 1000,
     snapshot_every: int | None = None,
     keep: int = 2,
-    callbacks: Sequence[Every] = (),
+    callbacks: Sequence[Callback] = (),
     trackers: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     device: str | torch.device | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Trains ``model`` in place, and returns it beside one with the averaged weights.
 
     Update k depends on the settings, the data and k alone: on the CPU a run that was stopped anywhere and resumed ends,
@@ -103,7 +103,7 @@ def train(
     Args:
         model: What to train; moved to the device that is used, and given the data's description if it has none.
         data: A data set (its train part; its labels go to a network with ``num_classes``), or events ``(N, *D)`` in the
-            units of ``model.data`` if it has one, else in model units. Levels are dequantised anew in each update.
+            units of ``model.data`` if it has one, else in model units. Levels are dequantized anew in each update.
         settings: Of the run; default `Training()`.
         run_dir: Where checkpoints go: at the start, every ``save_every`` updates and at the end; with ``config.json``
             and ``metrics.jsonl``. None saves nothing. Several nodes must share it.
@@ -116,7 +116,8 @@ def train(
         trackers: Names of accelerate's trackers that get the metrics too, such as "tensorboard".
         about: What else ``config.json`` shall say, such as where the data came from; JSON. A run that goes on keeps
             what it said, where this is empty.
-        progress: Show a bar with loss and speed.
+        progress: Whether to show a bar with the step count, loss, speed and time to go; default: on a terminal and in a
+            notebook.
         device: Where to train in one process; None leaves device and processes to accelerate and its launcher.
 
     Returns:
@@ -138,6 +139,7 @@ def train(
     if resume and run_dir is None:
         raise ValueError("resume=True needs the run to resume, got run_dir=None; pass its directory.")
     settings = Training() if settings is None else settings
+    progress = interactive() if progress is None else progress
     snapshot_every = max(1, settings.steps // _SNAPSHOTS) if snapshot_every is None else snapshot_every
     for name, value in (("save_every", save_every), ("snapshot_every", snapshot_every)):
         _check_whole(name, value)
@@ -146,11 +148,11 @@ def train(
         accelerated(settings.precision, device, trackers, run_dir) as accelerator,
         own_randomness(accelerator.device),
     ):
-        run = Run(model, data, settings, accelerator)
+        run = TrainingState(model, data, settings, accelerator)
         directory = RunDirectory(run_dir, run, keep, about or {})
         due = _Due(settings.steps, save_every, snapshot_every)
         with directory.held(resume), Stop(accelerator, waiting=run_dir is not None) as stop:
-            record = Record(directory.path, accelerator, settings, run.step)
+            record = RunLog(directory.path, accelerator, settings, run.step)
             try:
                 run.start()
                 _loop(run, directory, record, due, callbacks, stop, progress and accelerator.is_main_process)
@@ -159,7 +161,7 @@ def train(
                 record.close()
                 run.stop()
         accelerator.wait_for_everyone()
-        return Trained(run.averaged, model, run.step, run.history, directory.latest)
+        return TrainingResult(run.averaged, model, run.step, run.history, directory.latest)
 
 
 @dataclass(frozen=True)
@@ -188,15 +190,16 @@ class _Due:
 
 
 def _loop(
-    run: Run,
+    run: TrainingState,
     directory: RunDirectory,
-    record: Record,
+    record: RunLog,
     due: _Due,
-    callbacks: Sequence[Every],
+    callbacks: Sequence[Callback],
     stop: Stop,
     progress: bool,
 ) -> None:
-    with Bar(run.step, due.last, enabled=progress) as bar:
+    text = "loss {task.fields[loss]:.4f}  {task.fields[speed]:.1f} steps/s"
+    with ProgressBar("training", due.last, run.step, enabled=progress, text=text, loss=float("nan"), speed=0.0) as bar:
         shown = time.monotonic()
         while run.step < due.last:
             before = run.step
@@ -205,7 +208,7 @@ def _loop(
             if step == before or due.look(step):
                 run.check(directory.latest)
             if progress and time.monotonic() - shown > 0.5:
-                bar.show(step, run.look().mean)
+                bar.update(step, loss=run.look().mean, speed=bar.speed)
                 shown = time.monotonic()
             if step == before:  # an overflow in fp16: the step comes again
                 continue
@@ -214,10 +217,12 @@ def _loop(
                 if not due.end(step):
                     directory.save()
                 stop.leave()
-        bar.show(run.step, run.history[-1][1] if run.history else float("nan"))
+        bar.update(run.step, loss=run.history[-1][1] if run.history else float("nan"), speed=bar.speed)
 
 
-def _between(run: Run, directory: RunDirectory, record: Record, due: _Due, callbacks: Sequence[Every]) -> None:
+def _between(
+    run: TrainingState, directory: RunDirectory, record: RunLog, due: _Due, callbacks: Sequence[Callback]
+) -> None:
     """What is due after an update."""
     step, end = run.step, due.end(run.step)
     _call(run, [c for c in callbacks if step % c.steps == 0 or end])
@@ -230,13 +235,13 @@ def _between(run: Run, directory: RunDirectory, record: Record, due: _Due, callb
         directory.save()
 
 
-def _call(run: Run, callbacks: Sequence[Every]) -> None:
+def _call(run: TrainingState, callbacks: Sequence[Callback]) -> None:
     if not callbacks:
         return
     run.gather()
     with together(run.accelerator):
         if run.accelerator.is_main_process:
-            moment = Moment(run.step, run.look().mean, run.averaged, run.model)
+            moment = CallbackState(run.step, run.look().mean, run.averaged, run.model)
             for callback in callbacks:
                 with evaluating(run.averaged):
                     callback.call(moment)

@@ -21,8 +21,8 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, In
 from accelerate.utils.environment import parse_flag_from_env
 from torch import Tensor
 
-from scoresde import _tensor as t
-from scoresde.ranks import leaves_at_exit
+from scoresde._core.tensors import widest_dtype
+from scoresde.distributed import leaves_at_exit
 
 __all__ = ["Stop", "accelerated", "fsdp_plugin", "gathered", "in_pieces", "own_randomness", "together"]
 
@@ -87,7 +87,7 @@ def gathered(accelerator: Accelerator, numbers: Sequence[float]) -> list[list[fl
     """
     if accelerator.num_processes == 1:
         return [list(numbers)]
-    row = torch.tensor([list(numbers)], dtype=t.wide(accelerator.device), device=accelerator.device)
+    row = torch.tensor([list(numbers)], dtype=widest_dtype(accelerator.device), device=accelerator.device)
     rows = accelerator.gather(row)
     assert isinstance(rows, Tensor)
     return rows.tolist()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from scoresde import spec
-from scoresde.checkpoint import power_of
 from scoresde.data import Augment
-from scoresde.loss import Loss
+from scoresde.objective.loss import Loss
+from scoresde.storage import spec
+from scoresde.storage.checkpoint import power_of
 
 __all__ = ["Training"]
 
@@ -23,7 +23,7 @@ class Training:
     Args:
         steps: Updates of the weights; 0 only prepares.
         batch_size: Events per update, over all processes and accumulated parts together.
-        loss: What is minimised: its mean over the batch, divided by the event's size.
+        loss: What is minimized: its mean over the batch, divided by the event's size.
         optimizer: "adamw", or "muon": that for all but matrices, the weights of linear layers and convolutions, whose
             steps are orthogonal (`scoresde.training.Muon`).
         lr, betas, weight_decay: AdamW's; Muon's steps are as long.
@@ -38,7 +38,7 @@ class Training:
             stay in full precision.
         accumulate: Parts into which each process cuts its share of a batch, to save memory.
         dequantize: Spread levels uniformly over their cells, anew in each update, as a density of them needs. False
-            trains on the cells' centres, as a bound with a discretised decoder does: only then does the model learn
+            trains on the cells' centers, as a bound with a discretized decoder does: only then does the model learn
             where in its cell a level lies.
         augment: Change pictures ``(C, H, W)``, anew in each update and after ``dequantize``, and tell the network how,
             which needs ``augment=9``, as in ``UNet(..., augment=9)``. Told nothing, it samples pictures as they are.

@@ -1,6 +1,6 @@
 """How is a network trained that is too large for each process? In pieces (FSDP2), gathered to be saved.
 
-Each process holds its piece of every weight, of its average and of the optimiser's state; the whole network, on the
+Each process holds its piece of every weight, of its average and of the optimizer's state; the whole network, on the
 CPU, is filled from the pieces when it is asked for. The settings are accelerate's (``accelerate launch --use_fsdp
 --fsdp_version 2 …``); mixed precision is autocast's as elsewhere, so that times keep theirs.
 """
@@ -18,10 +18,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from scoresde.training.processes import fsdp_plugin
 
-__all__ = ["Pieces"]
+__all__ = ["ShardedParameters"]
 
 
-class Pieces:
+class ShardedParameters:
     """A network in pieces, and this process's share of each weight as a tensor of its own.
 
     Args:
@@ -52,17 +52,17 @@ class Pieces:
 
     @property
     def moved(self) -> list[nn.Parameter]:
-        """The shares of the weights that require a gradient: what this process's optimiser moves."""
+        """The shares of the weights that require a gradient: what this process's optimizer moves."""
         return [share for share in self.shares if share.requires_grad]
 
     def cut_optimizer(self, whole: torch.optim.Optimizer, own: torch.optim.Optimizer) -> None:
-        """Gives an optimiser over `moved` its share of the state of one over the whole weights."""
+        """Gives an optimizer over `moved` its share of the state of one over the whole weights."""
         for share, weight, p in zip(self.moved, self.trained, self._trained_whole, strict=True):
             if p in whole.state:
                 own.state[share] = {k: self._cut(v, weight) if v.ndim else v.clone() for k, v in whole.state[p].items()}
 
     def gather_optimizer(self, own: torch.optim.Optimizer, whole: torch.optim.Optimizer) -> None:
-        """Fills the state of the optimiser over the whole weights; every process must."""
+        """Fills the state of the optimizer over the whole weights; every process must."""
         for share, weight, p in zip(self.moved, self.trained, self._trained_whole, strict=True):
             state: dict[str, Any] = own.state.get(share, {})
             if state:

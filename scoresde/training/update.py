@@ -16,25 +16,25 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from scoresde import _tensor as t
-from scoresde.checkpoint import power_decay, power_of
+from scoresde._core.tensors import widest_dtype
 from scoresde.data import Data
 from scoresde.model import ScoreModel, event_size
-from scoresde.training.averages import Average
+from scoresde.storage.checkpoint import power_decay, power_of
+from scoresde.training.adaptive_timesteps import AdaptiveTimestepState
 from scoresde.training.batches import Batches
-from scoresde.training.learning import Learning
+from scoresde.training.ema import EMA
 from scoresde.training.muon import Muon, matrices
 from scoresde.training.processes import gathered, in_pieces
+from scoresde.training.running_mean import RunningMeans
 from scoresde.training.settings import Training
-from scoresde.training.tally import Tally
 
 if TYPE_CHECKING:
-    from scoresde.training.sharding import Pieces
+    from scoresde.training.sharding import ShardedParameters
 
-__all__ = ["Run"]
+__all__ = ["TrainingState"]
 
 
-class Run:
+class TrainingState:
     """A training run between two updates: all that changes while it goes on.
 
     Args:
@@ -64,18 +64,18 @@ class Run:
         self.batches = Batches(model, data, settings, accelerator.device, self.shards)
         self._in_pieces = in_pieces(accelerator)
         model.to("cpu" if self._in_pieces else accelerator.device)
-        self.average = None if settings.ema is None else Average(model.net)
+        self.average = None if settings.ema is None else EMA(model.net)
         self.averaged = model if self.average is None else _with_net(model, self.average.net)
-        self.lengths = [Average(model.net) for _ in settings.lengths]
+        self.lengths = [EMA(model.net) for _ in settings.lengths]
         self._powers = [power_of(length) for length in settings.lengths]
-        self.learning = Learning(settings.loss, model.sde, accelerator)
+        self.learning = AdaptiveTimestepState(settings.loss, model.sde, accelerator)
         self.optimizer = _optimizer(self.weights, model.net, settings, self._in_pieces)
         self.step = 0
-        self.tally = Tally()
+        self.tally = RunningMeans()
         self._unread: list[Tensor] = []
         self.history: list[tuple[int, float]] = []
         self._working = model
-        self._pieces: Pieces | None = None
+        self._pieces: ShardedParameters | None = None
         self._moving = self.optimizer
 
     def start(self) -> None:
@@ -83,9 +83,9 @@ class Run:
         self.model.train()
         self.optimizer.zero_grad()
         if self._in_pieces:
-            from scoresde.training.sharding import Pieces  # half a second, for few runs
+            from scoresde.training.sharding import ShardedParameters  # half a second, for few runs
 
-            self._pieces = Pieces(self.model.net, self.accelerator)
+            self._pieces = ShardedParameters(self.model.net, self.accelerator)
             self._working = _with_net(self.model, self._pieces.net)
             self._moving = _adamw(self._pieces.moved, self.settings)
             self._pieces.cut_optimizer(self.optimizer, self._moving)
@@ -100,7 +100,7 @@ class Run:
                 average.copy()
 
     def gather(self) -> None:
-        """Makes model, averages and optimiser whole where they are in pieces; every process must."""
+        """Makes model, averages and optimizer whole where they are in pieces; every process must."""
         if self._pieces is not None:
             self._pieces.gather([share.detach() for share in self._pieces.shares], self.model.net)
             self._pieces.gather_optimizer(self._moving, self.optimizer)
@@ -108,7 +108,7 @@ class Run:
                 average.gather(self._pieces)
 
     @property
-    def averages(self) -> list[Average]:
+    def averages(self) -> list[EMA]:
         """All that are kept, the one of ``settings.ema`` first."""
         return [*([] if self.average is None else [self.average]), *self.lengths]
 
@@ -134,7 +134,7 @@ class Run:
         if scaler is not None:
             scaler.step(self._moving)
             scaler.update()
-        else:  # GradScaler's protocol with optimisers: they skip what is not finite, without a word to the host
+        else:  # GradScaler's protocol with optimizers: they skip what is not finite, without a word to the host
             self._moving.found_inf = (~good).float()  # pyright: ignore[reportAttributeAccessIssue]
             self._moving.step()
         self._moving.zero_grad()
@@ -173,7 +173,7 @@ class Run:
                     each = self.learning.each(self._working, x0, **cond)
                 loss = each.mean() / (event_size(x0) * settings.accumulate)
                 (loss if accelerator.scaler is None else accelerator.scaler.scale(loss)).backward()
-            losses.append(loss.detach().to(t.wide(x0.device)))
+            losses.append(loss.detach().to(widest_dtype(x0.device)))
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def _alone(self, last: bool) -> contextlib.AbstractContextManager[Any]:
@@ -184,7 +184,7 @@ class Run:
             return self.accelerator.no_sync(self._working.net)
         return contextlib.nullcontext()
 
-    def look(self) -> Tally:
+    def look(self) -> RunningMeans:
         """Reads losses and gradient norms of the updates since the last look: waits for the device."""
         if self._unread:
             for loss, norm in torch.stack(self._unread).tolist():
@@ -210,15 +210,15 @@ class Run:
                 "Lower lr, raise warmup, or look at the network and the loss's weighting."
             )
 
-    def tallies(self) -> list[Tally]:
+    def tallies(self) -> list[RunningMeans]:
         """The tally of every process; all must ask."""
-        return [Tally.read(numbers) for numbers in gathered(self.accelerator, self.look().numbers)]
+        return [RunningMeans.read(numbers) for numbers in gathered(self.accelerator, self.look().numbers)]
 
-    def note(self) -> Tally:
+    def note(self) -> RunningMeans:
         """Adds a point to the history, over all processes, which must all do so, and begins the next mean."""
-        tally = Tally.joined(self.tallies())
+        tally = RunningMeans.joined(self.tallies())
         self.history.append((self.step, tally.mean))
-        self.tally = Tally(skipped=self.tally.skipped)
+        self.tally = RunningMeans(skipped=self.tally.skipped)
         return tally
 
 

@@ -23,12 +23,12 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from scoresde.analytic import GaussianMixture
-from scoresde.data import load
-from scoresde.likelihood import Exact, Hutchinson, LogProb, log_prob
-from scoresde.loss import Loss
+from scoresde.data import load_data
+from scoresde.likelihood import ExactTrace, Hutchinson, LogProb, log_prob
 from scoresde.model import Model, ScoreModel
 from scoresde.nn import UNet
-from scoresde.sde import VPSDE
+from scoresde.objective.loss import Loss
+from scoresde.process.sde import VPSDE
 
 TAU_MIN = 1e-3
 Value = Callable[[], Tensor]
@@ -46,7 +46,7 @@ def mixture() -> GaussianMixture:
 
 def pictures(count: int) -> Tensor:
     """28x28 pictures in [-1, 1]: scikit-learn's digits, enlarged, so that a network has something to learn."""
-    data = load("digits")
+    data = load_data("digits")
     x = torch.cat([data.train, data.test])[:count].float() / 8.0 - 1.0
     noise = torch.rand(x.shape[0], 1, 28, 28, generator=torch.Generator().manual_seed(0)) / 8.0
     return (torch.nn.functional.interpolate(x, size=28, mode="bilinear") + noise).clamp(-1, 1)
@@ -129,7 +129,7 @@ def end(model: Model, z: Tensor) -> Tensor:
 # --- the race --------------------------------------------------------------------------------------------------------
 
 
-def ours(model: Model, x: Tensor, trace: Exact | Hutchinson, nodes: int, seed: int = 0) -> LogProb:
+def ours(model: Model, x: Tensor, trace: ExactTrace | Hutchinson, nodes: int, seed: int = 0) -> LogProb:
     """`log_prob` with default path."""
     generator, known = torch.Generator().manual_seed(seed), isinstance(model, GaussianMixture)
     prior = (lambda z: end(model, z)) if known else None
@@ -152,12 +152,12 @@ def exact_race(count: int, repeats: int) -> None:
     x = model.sample(count, TAU_MIN, torch.Generator().manual_seed(0))
     truth = model.log_prob(x, TAU_MIN)
     value, calls = dopri_exact(model, x)
-    mine = ours(model, x, Exact(), 40)
+    mine = ours(model, x, ExactTrace(), 40)
     print(f"\nexact trace, 64-D mixture, {count} samples, float64 (asked: wall time at most 1/3 at 1e-3 nats)")
     print(f"  dopri5 1e-5, joint     error {error(value, truth):.1e} nats, {calls} evaluations x 64 products")
     print(f"  ours, 40 nodes         error {error(mine.log_prob, truth):.1e} nats, {int(mine.nfe.max())} calls")
     theirs = seconds(lambda: dopri_exact(model, x), repeats)
-    own = seconds(lambda: ours(model, x, Exact(), 40), repeats)
+    own = seconds(lambda: ours(model, x, ExactTrace(), 40), repeats)
     print(f"  {own:.2f} s over {theirs:.2f} s: {own / theirs:.2f}")
 
 

@@ -15,10 +15,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from scoresde import ou
 from scoresde.model import ScoreModel
-from scoresde.parameterization import Eps, Parameterization, V
-from scoresde.sampler import (
+from scoresde.process import ou
+from scoresde.process.parameterization import Eps, Parameterization, V
+from scoresde.process.schedule import LinearBetas
+from scoresde.process.sde import VPSDE
+from scoresde.sampling import (
     DDIM,
     DDPM,
     ERSDE,
@@ -36,8 +38,6 @@ from scoresde.sampler import (
     UniPC,
     sample,
 )
-from scoresde.schedule import LinearBetas
-from scoresde.sde import VPSDE
 
 STEPS, REPEATS = 500, 15
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from scoresde.data import load
-from scoresde.likelihood import Kernel, continuous_bound, measure_profile
+from scoresde.data import load_data
+from scoresde.likelihood import KernelDecoder, continuous_vlb, measure_error_profile
 from scoresde.training import train
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "fashion_mnist.py"))
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    data = load("fashion-mnist")
-    seen = data.description.to_model(data.description.centre(data.train[:128]))
+    data = load_data("fashion-mnist")
+    seen = data.description.to_model(data.description.center(data.train[:128]))
     for optimizer, rates in RATES.items():
         for lr in rates:
             model = RECIPE["model_for"](data)
@@ -43,11 +43,11 @@ def main() -> None:
             generator = torch.Generator().manual_seed(0)
             with torch.autocast("cpu", torch.bfloat16):
                 # times are drawn where the bound varies, which makes the error of the draws six times smaller
-                profile = measure_profile(trained, seen, generator=generator)
-                bound = continuous_bound(
+                profile = measure_error_profile(trained, seen, generator=generator)
+                bound = continuous_vlb(
                     trained,
                     data.test[:256],
-                    decoder=Kernel(),
+                    decoder=KernelDecoder(),
                     evaluations=8,
                     profile=profile,
                     generator=generator,

@@ -1,6 +1,6 @@
 """How long must one train until a held-out bound is reached: with our network, with denoising-diffusion-pytorch's?
 
-Both are trained by this library on Fashion-MNIST: same loss (the bound itself, times by `Moments`), batches, optimiser,
+Both are trained by this library on Fashion-MNIST: same loss (the bound itself, times by `Moments`), batches, optimizer,
 average and seed, sizes of `unet_step.py` (equal multiply-adds). Every so many steps the averaged weights are scored on
 held-out pictures by the continuous bound, off the clock; the time at which the curve passes the target is read off by
 a straight line between two scores. Theirs in float32 and bfloat16, each at two rates of learning of which the better
@@ -23,17 +23,17 @@ import torch
 from torch import Tensor, nn
 from unet_step import EVENT, their_class
 
-from scoresde.data import Data, load
-from scoresde.likelihood import Kernel, continuous_bound
-from scoresde.loss import Loss
+from scoresde.data import Data, load_data
+from scoresde.likelihood import KernelDecoder, continuous_vlb
 from scoresde.model import ScoreModel
-from scoresde.nn import FourierInput, LevelSkip, UNet
-from scoresde.parameterization import V
-from scoresde.schedule import Cosine
-from scoresde.sde import VPSDE
-from scoresde.times import Moments
-from scoresde.training import Every, Moment, Training, train
-from scoresde.weighting import ELBO
+from scoresde.nn import FourierInput, QuantizedSkip, UNet
+from scoresde.objective.loss import Loss
+from scoresde.objective.timesteps import LossMomentTimesteps
+from scoresde.objective.weighting import ELBO
+from scoresde.process.parameterization import V
+from scoresde.process.schedule import Cosine
+from scoresde.process.sde import VPSDE
+from scoresde.training import Callback, CallbackState, Training, train
 
 
 class Theirs(nn.Module):
@@ -60,7 +60,7 @@ def ours_as_recipe(data: Data) -> nn.Module:
     bins = data.description.bins
     assert bins is not None
     inner = UNet(data.description.shape, 32, outputs=3, fourier=FourierInput(bins / 2, (-1, 0), damped=True))
-    return LevelSkip(inner, bins).fit(data.train)
+    return QuantizedSkip(inner, bins).fit(data.train)
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ class Watch:
     curve: list[tuple[float, float]] = field(default_factory=list)
     begun: float = 0.0
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, moment: CallbackState) -> None:
         """Scores; the time it takes is taken off."""
         now = self.clock()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
-            bound = continuous_bound(
+            bound = continuous_vlb(
                 moment.model,
                 self.data.test[:96],
-                decoder=Kernel(),
+                decoder=KernelDecoder(),
                 evaluations=8,
                 generator=torch.Generator().manual_seed(0),
                 batch_size=128,
@@ -138,7 +138,7 @@ def raced(entry: Entry, rate: float, data: Data, watch: Watch) -> Watch:
     settings = Training(
         steps=100_000,
         batch_size=32,
-        loss=Loss(ELBO(), Moments()),
+        loss=Loss(ELBO(), LossMomentTimesteps()),
         lr=rate,
         betas=(0.9, 0.99),
         warmup=100,
@@ -148,7 +148,7 @@ def raced(entry: Entry, rate: float, data: Data, watch: Watch) -> Watch:
     )
     watch.begun = watch.clock()
     with contextlib.suppress(Over):
-        train(model, data, settings, callbacks=[Every(40, watch)])
+        train(model, data, settings, callbacks=[Callback(40, watch)])
     return watch
 
 
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[entry.name for entry in ENTRIES], help="Names of networks.")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    clock, data = time.process_time if options.cpu else time.perf_counter, load("fashion-mnist")
+    clock, data = time.process_time if options.cpu else time.perf_counter, load_data("fashion-mnist")
     for entry in (entry for entry in ENTRIES if entry.name in options.only):
         for rate in entry.rates:
             watch = Watch(data, options.target, options.limit, clock, entry.precision == "bf16")

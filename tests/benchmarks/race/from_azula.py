@@ -17,7 +17,7 @@ from torch import Tensor
 from race.entry import Peer, released
 from race.ladders import FIRST, LAST
 from race.problems import CLOCK, Oracle
-from scoresde import ou
+from scoresde.process import ou
 
 __all__ = ["deterministic", "stochastic"]
 
@@ -57,7 +57,7 @@ def _peer(label: str, make: str, settings: dict[str, Any], spacing: str, schedul
     denoise = released("azula.denoise")
     start, stop = _time(schedule, FIRST), _time(schedule, LAST)
 
-    class Exact(denoise.Denoiser):
+    class ExactTrace(denoise.Denoiser):
         def __init__(self, oracle: Oracle) -> None:
             super().__init__()
             self.oracle, self.schedule = oracle, schedule
@@ -68,7 +68,7 @@ def _peer(label: str, make: str, settings: dict[str, Any], spacing: str, schedul
 
     def run(oracle: Oracle, x: Tensor, calls: int, generator: torch.Generator | None) -> Tensor:
         sampler = sampler_type(
-            Exact(oracle),
+            ExactTrace(oracle),
             start=start,
             stop=stop,
             steps=calls // stages,

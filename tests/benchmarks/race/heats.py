@@ -15,9 +15,9 @@ from race import from_azula, from_diffusers
 from race.entry import Peer
 from race.ours import ours, ours_stochastic
 from race.problems import END, NOISE_SEED, PROBLEMS, Oracle, Problem
-from scoresde import ou
 from scoresde.analytic import GaussianMixture
-from scoresde.sampler import Sampler, sample
+from scoresde.process import ou
+from scoresde.sampling import Sampler, sample
 
 __all__ = ["Row", "deterministic", "spread", "stochastic"]
 

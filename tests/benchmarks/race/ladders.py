@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import beta
 
 from race.problems import CLOCK, END, START, U_END
-from scoresde import ou
+from scoresde.process import ou
 
 __all__ = ["LENT", "OWN", "ladder", "ratio"]
 

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from scoresde.analytic import GaussianMixture
-from scoresde.sampler import (
+from scoresde.sampling import (
     DDIM,
     DDPM,
     DEIS,
     ERSDE,
     Adams,
-    BothEnds,
     Calibration,
+    DenseEnds,
     DPMSolver,
     DPMSolverPP,
     Eta,
@@ -47,7 +47,7 @@ def ours(calls: int, law: GaussianMixture) -> dict[str, Sampler]:
         "Adams order 5": adams(calls, predictor_order=5, corrector_order=5),
         "Adams order 3": adams(calls, predictor_order=3, corrector_order=3),
         "Adams order 4": adams(calls, predictor_order=4, corrector_order=4),
-        "Adams, drawn to the noise": adams(calls, grid=BothEnds(2.0, 0.25), predictor_order=3, corrector_order=0),
+        "Adams, drawn to the noise": adams(calls, grid=DenseEnds(2.0, 0.25), predictor_order=3, corrector_order=0),
         "Adams x0 in the angle": adams(calls, prediction="x0"),
         "Adams-Bashforth 3, quadratic": adams(calls, grid=PowerU(), predictor_order=3, corrector_order=0),
         "UniPC-2": UniPC(calls, solver_order=2),

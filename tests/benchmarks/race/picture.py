@@ -15,7 +15,7 @@ __all__ = ["draw", "insert", "noisy_table", "tables"]
 
 ROOT = Path(__file__).parents[3]
 TITLES = {"ring": "eight Gaussians on a ring, 2-D", "mixture": "ten Gaussians, 64-D"}
-NAMED = {  # ours, by entrant: label and colour
+NAMED = {  # ours, by entrant: label and color
     "DDIM angle": ("DDIM", "#56B4E9"),
     "DPM-Solver-2": ("DPM-Solver-2", "#CC79A7"),
     "DPM-Solver++(2M)": ("DPM-Solver++ 2M", "#E69F00"),
@@ -69,9 +69,9 @@ def _panel(ax: Axes, rows: list[Row]) -> None:
     lines = {PEER: _best(rows, _released)}
     for entrant, how in NAMED.items():
         lines[how] = _best(rows, lambda row, entrant=entrant: row["entrant"] == entrant)
-    for (label, colour), line in lines.items():
+    for (label, color), line in lines.items():
         wide, dot, layer = (2.6, 4.5, 3) if label in (PEER[0], "Adams()") else (1.2, 3, 2)
-        ax.plot(list(line), [row["error"] for row in line.values()], "-o", color=colour, lw=wide, ms=dot, zorder=layer)
+        ax.plot(list(line), [row["error"] for row in line.values()], "-o", color=color, lw=wide, ms=dot, zorder=layer)
     calls = list(lines[PEER])
     ax.set(xscale="log", yscale="log", xlabel="network calls", xlim=(calls[0] * 0.88, calls[-1] * 1.12))
     ax.set_xticks(calls, [str(count) for count in calls])
@@ -90,10 +90,10 @@ def _label_ends(ax: Axes, ends: dict[tuple[str, str], float], gap: float = 0.052
     """Names at the right of the panel, at the height of the lines' ends or as near as they fit."""
     to_panel = ax.transData + ax.transAxes.inverted()
     placed = -1.0
-    for (label, colour), end in sorted(ends.items(), key=lambda item: item[1]):
+    for (label, color), end in sorted(ends.items(), key=lambda item: item[1]):
         placed = max(placed + gap, float(to_panel.transform((1.0, end))[1]))
         weight = "bold" if label in (PEER[0], "Adams()") else "normal"
-        ax.text(1.02, placed, label, color=colour, transform=ax.transAxes, va="center", weight=weight)
+        ax.text(1.02, placed, label, color=color, transform=ax.transAxes, va="center", weight=weight)
 
 
 def tables(rows: list[Row]) -> str:

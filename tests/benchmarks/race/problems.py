@@ -19,16 +19,16 @@ from safetensors.torch import load_file, save_file
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from scoresde import ou
 from scoresde.analytic import GaussianMixture
-from scoresde.parameterization import Prediction
-from scoresde.schedule import Linear
-from scoresde.sde import VPSDE
+from scoresde.process import ou
+from scoresde.process.parameterization import Prediction
+from scoresde.process.schedule import LinearVP
+from scoresde.process.sde import VPSDE
 
 __all__ = ["CLOCK", "END", "PROBLEMS", "START", "U_END", "Oracle", "Problem", "mixture", "ring"]
 
 U_END = 1e-3
-CLOCK = Linear(beta_min=0.1, beta_max=20.0)
+CLOCK = LinearVP(beta_min=0.1, beta_max=20.0)
 START, END = float(CLOCK.tau(1.0)), float(CLOCK.tau(U_END))
 BATCH, NOISE_SEED, LAW_SEED, TOLERANCE = 512, 0, 64, 1e-12
 CACHE = Path(__file__).parents[3] / "runs" / "benchmarks"

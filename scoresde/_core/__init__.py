@@ -1,0 +1,1 @@
+"""What every layer uses: elementwise functions, tensor helpers, argument checks, noise, name suggestions, atomic files."""

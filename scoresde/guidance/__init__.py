@@ -1,0 +1,11 @@
+"""Guidance: wrappers that turn a model into a model with another data estimate."""
+
+from __future__ import annotations
+
+from scoresde.guidance.clipping import Clipping, DynamicThresholding, Guided
+
+__all__ = [
+    "Clipping",
+    "DynamicThresholding",
+    "Guided",
+]

@@ -1,0 +1,17 @@
+"""Single figures: style, image grids, histograms."""
+
+from __future__ import annotations
+
+from scoresde.plots.histogram import draw_histogram, save_histogram
+from scoresde.plots.image_grid import enlarged, grid, is_image, save_image_grid, tile_images, to_bytes
+
+__all__ = [
+    "enlarged",
+    "grid",
+    "draw_histogram",
+    "tile_images",
+    "is_image",
+    "save_histogram",
+    "save_image_grid",
+    "to_bytes",
+]

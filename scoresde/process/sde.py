@@ -1,0 +1,286 @@
+r"""Which process noises the data? The OU process on a clock, and the views under which the literature knows it.
+
+$dx = -x\,d\tau + \sqrt2\,dW$, so $x_\tau = \alpha x_0 + \sigma\varepsilon$ (`scoresde.process.ou` has the scalars). Variance
+exploding, sub-VP and the straight flow path are this process seen through a scale, $\tilde x = c(\tau)\,x$; nothing
+below a view knows of it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scoresde._core import elementwise as ew
+from scoresde._core.checks import check_kind
+from scoresde._core.elementwise import Scalar
+from scoresde._core.noise import Noise
+from scoresde._core.tensors import as_time, combine, sum_event
+from scoresde.process import ou
+from scoresde.process.schedule import GeometricSigma, LinearVP, Schedule, StraightPath, SubVPClock
+
+__all__ = ["SDE", "VE", "VPSDE", "Flow", "Marginal", "SubVP"]
+
+_LIMIT = 40.0  # beyond it alpha < 1e-17, sigma = 1 to the last digit, and 1/alpha² still fits float32
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """The kernel of x at one time (or one per sample) and how fast the clock runs there: all that a weighting sees.
+
+    Args:
+        tau: OU time, a float or ``(B,)``.
+        rate: dτ/du there, as ``tau``.
+        s: The chain's earlier time, where there is a chain; as ``tau``.
+    """
+
+    tau: Scalar
+    rate: Scalar
+    s: Scalar | None = None
+
+    @property
+    def alpha(self) -> Scalar:
+        """Signal scale."""
+        return ou.alpha(self.tau)
+
+    @property
+    def sigma(self) -> Scalar:
+        """Noise scale."""
+        return ou.sigma(self.tau)
+
+    @property
+    def log_snr(self) -> Scalar:
+        """Log signal-to-noise ratio, nats."""
+        return ou.log_snr(self.tau)
+
+    @property
+    def snr(self) -> Scalar:
+        """Signal-to-noise ratio α²/σ²."""
+        return ew.exp(self.log_snr)
+
+    @property
+    def limit(self) -> Marginal:
+        """The same with τ capped where every limit for α → 0 is reached, so that 0 · ∞ does not arise."""
+        s = None if self.s is None else ew.clamp(self.s, high=_LIMIT)
+        return Marginal(ew.clamp(self.tau, high=_LIMIT), self.rate, s)
+
+
+@dataclass(frozen=True)
+class SDE(ABC):
+    """The OU process on a clock. Subclasses are views: they fix the default clock, the scale and the prior.
+
+    Args:
+        schedule: The clock.
+        tau_min: Where continuous solvers stop and training begins, OU time; the one cut-off there is. At the default
+            1e-5 the noise left is σ = 4.5e-3.
+
+    Raises:
+        ValueError: If ``tau_min`` is not positive or not inside the clock.
+    """
+
+    schedule: Schedule = LinearVP()
+    tau_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_kind("schedule", self.schedule, Schedule)
+        low, high = self.schedule.tau_start, self.schedule.tau_max
+        if not max(low, 0.0) * (1 - 1e-6) <= self.tau_min < high or self.tau_min <= 0:
+            raise ValueError(
+                f"tau_min must be positive and inside the clock [{low:.4g}, {high:.4g}), got {self.tau_min!r}; "
+                "choose a later tau_min or a clock that begins earlier."
+            )
+
+    @abstractmethod
+    def scale(self, tau: Scalar) -> Scalar:
+        r"""The view's factor c(τ) in $\tilde x = c(\tau)\,x$."""
+
+    @property
+    @abstractmethod
+    def prior_std(self) -> float:
+        """Standard deviation, in x, of the law from which sampling starts at the end of the clock."""
+
+    @property
+    def tau_max(self) -> float:
+        """OU time at the end of the clock."""
+        return self.schedule.tau_max
+
+    @property
+    def u_min(self) -> float:
+        """The clock at ``tau_min``; u is uniform on [u_min, 1] in training."""
+        return float(self.schedule.u(self.tau_min))
+
+    def marginal(self, u: Scalar, s: Scalar | None = None) -> Marginal:
+        """The kernel at clock ``u``, a number or ``(B,)``; ``s`` is the chain's time before it."""
+        return Marginal(self.schedule.tau(u), self.schedule.rate(u), s)
+
+    def perturb(self, x0: Tensor, tau: Scalar, eps: Tensor) -> Tensor:
+        r"""$x_\tau = \alpha x_0 + \sigma\varepsilon$; at ``tau`` = 0 the data themselves.
+
+        Args:
+            x0: Data, ``(B, *D)``.
+            tau: OU time, a number or ``(B,)``.
+            eps: Unit normal noise, as ``x0``.
+
+        Returns:
+            The state in x (not in the view's coordinates), ``(B, *D)``.
+
+        Raises:
+            TypeError: If ``x0`` is not floating.
+            ValueError: If the shapes differ or ``tau`` is negative, NaN or past the end of the clock.
+        """
+        if not x0.is_floating_point():
+            raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
+        if x0.shape != eps.shape:
+            raise ValueError(f"eps must have the shape of x0, {tuple(x0.shape)}, got {tuple(eps.shape)}.")
+        tau = as_time(tau, high=self.tau_max * (1 + 1e-6))
+        return combine(ou.alpha(tau), x0, ou.sigma(tau), eps)
+
+    def drift(self, x: Tensor) -> Tensor:
+        r"""Forward drift $-x$ per unit of $\tau$."""
+        return -x
+
+    @property
+    def diffusion(self) -> float:
+        r"""Forward diffusion coefficient $\sqrt2$ per square root of $\tau$."""
+        return math.sqrt(2.0)
+
+    def posterior(self, x: Tensor, x0: Tensor, tau: Scalar, s: Scalar) -> tuple[Tensor, Scalar]:
+        r"""$q(x_s \mid x_\tau, x_0)$: mean $\tilde\mu$ and variance $\tilde\beta$.
+
+        $\tilde\mu = \frac{e^{-s}\beta}{\sigma_\tau^2}x_0 + \frac{e^{-\Delta}\sigma_s^2}{\sigma_\tau^2}x$ and
+        $\tilde\beta = \beta\,\sigma_s^2/\sigma_\tau^2$, with $\Delta = \tau - s$.
+
+        Args:
+            x, x0: State at ``tau`` and data, ``(B, *D)``.
+            tau, s: Numbers or ``(B,)`` with ``0 <= s < tau``.
+
+        Returns:
+            Mean, ``(B, *D)``, and variance, as ``tau``.
+
+        Raises:
+            ValueError: If the shapes differ, ``tau`` is past the end of the clock, or ``s`` is not below it (looked at
+                for numbers and tensors on the CPU).
+
+        Source: Ho, Jain & Abbeel 2020, eq. 7, with $\sqrt{\alpha_t} = e^{-\Delta}$.
+        """
+        if x.shape != x0.shape:
+            raise ValueError(f"x0 must have the shape of x, {tuple(x.shape)}, got {tuple(x0.shape)}.")
+        tau, s = check_step(as_time(tau, high=self.tau_max * (1 + 1e-6)), s)
+        on_x0, on_x, variance = posterior_coefficients(tau, s)
+        return combine(on_x0, x0, on_x, x), variance
+
+    def prior(self, like: Tensor, noise: Noise, tau: float | None = None) -> Tensor:
+        """Draws in x from which sampling starts at ``tau`` (default: the end of the clock, where the view has its own
+        law; N(0, I) at any other time). Shape and type of ``like``, ``(B, *D)``.
+        """
+        z = noise.normal(like)
+        return z if tau is not None and tau < self.tau_max else self.prior_std * z
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in x of the prior at the end of the clock, nats, ``(B,)`` float64."""
+        std = self.prior_std
+        size = z[0].numel() if len(z) else 1
+        return -0.5 * sum_event(z * z) / std**2 - size * (math.log(std) + 0.5 * math.log(2 * math.pi))
+
+
+def posterior_coefficients(tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    r"""The factors of x_0 and of x in $\tilde\mu$, and $\tilde\beta$ (see `SDE.posterior`). Unchecked."""
+    beta, var, var_s = ou.beta(tau, s), ou.beta(tau, 0.0), ou.beta(s, 0.0)
+    return ou.alpha(s) * beta / var, ou.alpha(tau - s) * var_s / var, beta * var_s / var
+
+
+def check_step(tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
+    """Two times with ``0 <= s < tau``.
+
+    Raises:
+        ValueError: If they are not (looked at for numbers and tensors on the CPU).
+    """
+    tau, s = as_time(tau), as_time(s, "s")
+    if not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in (tau, s)):
+        wrong = torch.as_tensor(s >= tau)
+        if bool(wrong.any()):
+            raise ValueError(f"s must be below tau, got s = {s} and tau = {tau}; a reverse step goes back in time.")
+    return tau, s
+
+
+@dataclass(frozen=True)
+class VPSDE(SDE):
+    """Variance preserving: the process itself, c = 1, prior N(0, I). See `SDE` for the fields."""
+
+    def scale(self, tau: Scalar) -> Scalar:
+        """1 at every time."""
+        return 0.0 * tau + 1.0
+
+    @property
+    def prior_std(self) -> float:
+        """1."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class VE(SDE):
+    r"""Variance exploding: $\tilde x = x_0 + \tilde\sigma\varepsilon$, so $c = e^\tau$.
+
+    The prior is $N(0, \tilde\sigma_{max}^2)$ in $\tilde x$. The walk ends at ``tau_min``, where
+    $\tilde\sigma^2 = e^{2\tau} - 1$: at the default 1e-4 the noise left is $\tilde\sigma = 0.014$, whatever smaller
+    $\tilde\sigma$ the clock begins with.
+
+    Source: Song et al. 2021, section 3.4.
+    """
+
+    schedule: Schedule = GeometricSigma()
+    tau_min: float = 1e-4
+
+    def scale(self, tau: Scalar) -> Scalar:
+        """e**τ."""
+        return ew.exp(tau)
+
+    @property
+    def prior_std(self) -> float:
+        """σ̃_max / √(1 + σ̃_max²), which is σ at the end of the clock."""
+        return float(ou.sigma(self.tau_max))
+
+
+@dataclass(frozen=True)
+class SubVP(SDE):
+    r"""Sub-VP: $\tilde\alpha = e^{-\tau_0}$ and $\tilde\sigma = 1 - e^{-2\tau_0}$ on a VP clock $\tau_0$.
+
+    The prior is N(0, I) in $\tilde x$.
+
+    Source: Song et al. 2021, section 3.4.
+    """
+
+    schedule: Schedule = SubVPClock()
+
+    def scale(self, tau: Scalar) -> Scalar:
+        r"""$e^{\tau - \tau_0}$ with $2\sinh\tau_0 = \sqrt{e^{2\tau} - 1}$."""
+        return ew.exp(tau - ew.asinh(0.5 * ew.sqrt(ew.expm1(2.0 * tau))))
+
+    @property
+    def prior_std(self) -> float:
+        """1 / c at the end of the clock."""
+        return 1.0 / float(self.scale(self.tau_max))
+
+
+@dataclass(frozen=True)
+class Flow(SDE):
+    r"""The straight path of flow matching: $\tilde x = (1 - u)x_0 + u\varepsilon$; the prior is N(0, I) in $\tilde x$.
+
+    Its clock ends without signal, which only V, Velocity, X0 and Mean networks can serve.
+
+    Source: Lipman et al. 2023.
+    """
+
+    schedule: Schedule = StraightPath()
+
+    def scale(self, tau: Scalar) -> Scalar:
+        r"""$e^\tau/(1 + \sqrt{e^{2\tau} - 1}) = 1/(\alpha + \sigma)$."""
+        return 1.0 / (ou.alpha(tau) + ou.sigma(tau))
+
+    @property
+    def prior_std(self) -> float:
+        """1 / c at the end of the clock: 1 for the straight clock."""
+        return 1.0 / float(self.scale(self.tau_max))

@@ -1,0 +1,73 @@
+"""What is a grid? Strictly falling OU times from a start to an end, given by a rule, and checked."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from scoresde._core.checks import check_steps
+from scoresde.process.sde import SDE
+
+__all__ = ["ExplicitGrid", "Grid"]
+
+
+class Grid(ABC):
+    """A rule for the times between a start and an end."""
+
+    @abstractmethod
+    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """``steps + 1`` OU times falling from ``start`` to the grid's end; unchecked."""
+
+    def times(self, sde: SDE, steps: int, start: float | None = None) -> list[float]:
+        """The times, checked.
+
+        Args:
+            sde: The process, whose clock, ``tau_min`` and end are used.
+            steps: Number of steps.
+            start: OU time of the first; default the end of the clock.
+
+        Raises:
+            ValueError: If ``steps`` is not a positive integer, ``start`` is not above the grid's end, or the times do
+                not fall strictly.
+        """
+        check_steps(steps)
+        first = sde.tau_max if start is None else float(start)
+        if not sde.tau_min < first <= sde.tau_max * (1 + 1e-6):
+            raise ValueError(
+                f"a start must lie in (tau_min, tau_max] = ({sde.tau_min:g}, {sde.tau_max:g}], got {first!r}."
+            )
+        times = self.place(sde, steps, first)
+        if len(times) != steps + 1:
+            raise ValueError(f"{self} has {len(times) - 1} steps, but {steps} were asked for; make them agree.")
+        for i, (tau, s) in enumerate(zip(times, times[1:])):
+            if not (tau > s >= 0 and math.isfinite(s)):
+                raise ValueError(
+                    f"a grid must fall strictly and stay at or above 0, but {self} gives {tau!r} then {s!r} at step "
+                    f"{i + 1} of {steps}; use fewer steps, another grid, or a clock with a finite end."
+                )
+        if not math.isclose(times[0], first, rel_tol=1e-6):  # which two infinities are
+            raise ValueError(
+                f"a grid must begin where sampling starts, at tau = {first!r}, but {self} begins at {times[0]!r}; "
+                f"pass start={times[0]!r}."
+            )
+        return times
+
+
+@dataclass(frozen=True)
+class ExplicitGrid(Grid):
+    """The user's own OU times.
+
+    Args:
+        taus: Strictly falling, the last at 0 or above; the first is the start.
+    """
+
+    taus: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.taus) < 2:
+            raise ValueError(f"taus must be two times or more, a start and an end, got {self.taus!r}.")
+
+    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """The times as given, however many steps were asked for (`times` refuses a disagreement)."""
+        return [float(tau) for tau in self.taus]

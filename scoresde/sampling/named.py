@@ -1,0 +1,198 @@
+"""What are the multistep samplers of the literature? Settings of one mechanism, under the names they are known by.
+
+All solve the linear part exactly, integrate the polynomial exactly (but where a paper's order 2 takes its value in the
+middle of the step) and start as `multistep` says, not by a warm-up of lower orders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from scoresde.process.schedule import LinearVP, Schedule
+from scoresde.sampling.exponential import Interpolation
+from scoresde.sampling.grid import DenseEnds, Grid, Karras
+from scoresde.sampling.multistep import Multistep
+from scoresde.sampling.noise_function import Eta, ExtendedNoise, NoiseFunction
+
+__all__ = ["DEIS", "ERSDE", "DPMSolverPP", "SASolver", "SDEDPMSolverPP", "UniPC"]
+
+
+@dataclass(frozen=True)
+class DEIS(Multistep):
+    """tAB-DEIS: the noise estimate as a polynomial in the clock's u; with ``variable="rho"`` it is ρAB.
+
+    Args:
+        steps, grid: See `Multistep`.
+        solver_order: Predictions in use; the paper's number plus 1.
+        variable: A clock, for its u (default Song's linear one), or ``"rho"``.
+
+    Source: Zhang & Chen 2023 (DEIS), section 3 and table 2.
+    """
+
+    solver_order: int = 3
+    variable: str | Schedule = LinearVP()
+
+    @cached_property
+    def how(self) -> Interpolation:
+        """See the class."""
+        return Interpolation("eps", self.variable)
+
+    @property
+    def predictor(self) -> int:
+        """See the class."""
+        return self.solver_order
+
+
+@dataclass(frozen=True)
+class DPMSolverPP(Multistep):
+    r"""DPM-Solver++(2M) and (3M): the data estimate as a polynomial in log-SNR.
+
+    At order 2 the polynomial's value in the middle of the step stands for all of it, as in the paper. At order 3 the
+    integral is exact; the formula in circulation has half of its last term, and is of second order.
+
+    Args:
+        steps, grid: See `Multistep`; the paper's grid is `UniformLogSNR`.
+        solver_order: Predictions in use; 1 is DDIM.
+
+    Source: Lu et al. 2023 (DPM-Solver++), algorithm 2.
+    """
+
+    solver_order: int = 2
+
+    @cached_property
+    def how(self) -> Interpolation:
+        """See the class."""
+        return Interpolation("x0", "log_snr", midpoint=self.solver_order == 2)
+
+    @property
+    def predictor(self) -> int:
+        """See the class."""
+        return self.solver_order
+
+
+@dataclass(frozen=True)
+class UniPC(Multistep):
+    r"""UniPC-p: a predictor through p predictions and a corrector through p + 1, which makes no call of its own.
+
+    The paper's free function B(h) drops out where its equations are solved exactly, as here; it is left only in the
+    one-half that it puts for p ≤ 2.
+
+    Args:
+        steps: See `Multistep`.
+        grid: Where the steps are; None takes `DenseEnds` for ``"x0"`` and `Karras` for ``"eps"``, whose error grows
+            by $1/\alpha$ towards the noise, so that long first steps diverge.
+        solver_order: p; the order reached is p + 1.
+        prediction: ``"x0"`` or ``"eps"``.
+
+    Source: Zhao et al. 2023 (UniPC), algorithms 1–2.
+    """
+
+    grid: Grid = None  # pyright: ignore[reportAssignmentType] -- resolved in __post_init__
+    solver_order: int = 3
+    prediction: str = "x0"
+
+    def __post_init__(self) -> None:
+        if self.grid is None:
+            object.__setattr__(self, "grid", Karras() if self.prediction == "eps" else DenseEnds())
+        super().__post_init__()
+
+    @cached_property
+    def how(self) -> Interpolation:
+        """See the class."""
+        return Interpolation(self.prediction, "log_snr")
+
+    @property
+    def predictor(self) -> int:
+        """See the class."""
+        return self.solver_order
+
+    @property
+    def corrector(self) -> int:
+        """See the class."""
+        return self.solver_order + 1
+
+
+@dataclass(frozen=True)
+class SASolver(Multistep):
+    """SA-Solver: stochastic Adams, predictor and corrector, the data estimate as a polynomial in log-SNR.
+
+    Args:
+        steps, grid: See `Multistep`.
+        predictor_order: Predictions that the predictor uses.
+        corrector_order: Predictions that the corrector uses, the new one among them; 0 for none.
+        noise: The paper's τ(t): `Eta`, constant on an interval of ρ.
+
+    Source: Xue et al. 2023 (SA-Solver), algorithm 1.
+    """
+
+    predictor_order: int = 3
+    corrector_order: int = 3
+    noise: NoiseFunction = Eta()
+
+    @cached_property
+    def how(self) -> Interpolation:
+        """See the class."""
+        return Interpolation("x0", "log_snr", self.noise)
+
+    @property
+    def predictor(self) -> int:
+        """See the class."""
+        return self.predictor_order
+
+    @property
+    def corrector(self) -> int:
+        """See the class."""
+        return self.corrector_order
+
+
+@dataclass(frozen=True)
+class SDEDPMSolverPP(Multistep):
+    r"""SDE-DPM-Solver++ 1, (2M) and 3M: the reverse SDE, the data estimate as a polynomial in log-SNR.
+
+    Order 1 is the DDPM chain with $\tilde\beta$ on any grid.
+
+    Args:
+        steps, grid: See `Multistep`.
+        solver_order: Predictions in use.
+
+    Source: Lu et al. 2023 (DPM-Solver++), section 6 and appendix; order 3 as in Gonzalez et al. 2023 (SEEDS).
+    """
+
+    solver_order: int = 2
+
+    @cached_property
+    def how(self) -> Interpolation:
+        """See the class."""
+        return Interpolation("x0", "log_snr", Eta(1.0), midpoint=self.solver_order == 2)
+
+    @property
+    def predictor(self) -> int:
+        """See the class."""
+        return self.solver_order
+
+
+@dataclass(frozen=True)
+class ERSDE(Multistep):
+    """ER-SDE-Solver: the reverse SDE with a noise function of choice, the data estimate as a polynomial in ρ.
+
+    Args:
+        steps, grid: See `Multistep`.
+        solver_order: Predictions in use.
+        noise: Noise function; default the paper's last.
+
+    Source: Cui et al. 2023 (ER-SDE-Solver), algorithm 1.
+    """
+
+    solver_order: int = 3
+    noise: NoiseFunction = ExtendedNoise()
+
+    @cached_property
+    def how(self) -> Interpolation:
+        """See the class."""
+        return Interpolation("x0", "rho", self.noise)
+
+    @property
+    def predictor(self) -> int:
+        """See the class."""
+        return self.solver_order

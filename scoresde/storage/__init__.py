@@ -1,0 +1,1 @@
+"""Storage: settings as text (`spec`) and checkpoints (`checkpoint`). Nothing is ever unpickled."""

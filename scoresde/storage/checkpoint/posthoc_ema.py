@@ -1,0 +1,197 @@
+r"""How is an average of any length had after training? From a few stored ones, by least squares.
+
+A power-function average after update T weighs the weights after update k by
+$\left(k^{\gamma+1} - (k-1)^{\gamma+1}\right)/T^{\gamma+1}$: the profile $p(t) = (\gamma + 1)\,t^\gamma/T^{\gamma+1}$ on
+$[0, T]$, so its length, the standard deviation of p, is the same fraction of T at all times. A profile that was not
+kept is near to a combination of those that were; its coefficients, of sum 1, make $\int (p - \sum_i x_i p_i)^2 dt$
+least.
+
+Source: Karras et al. 2024 (Analyzing and improving the training dynamics of diffusion models), section 3, appendix C
+(there without the condition on the sum).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scoresde.storage.checkpoint.reading import Checkpoint, damage, read_checkpoint
+from scoresde.storage.checkpoint.state_dicts import load_into
+from scoresde.storage.checkpoint.writing import write_whole
+
+__all__ = [
+    "LONGEST",
+    "PowerProfile",
+    "coefficients",
+    "discard_after",
+    "length_of",
+    "load_weights",
+    "power_decay",
+    "power_of",
+    "reconstruct",
+    "save_snapshot",
+    "weights_of",
+]
+
+LONGEST = 12**-0.5
+"""Relative length of the plain mean over all updates, γ = 0."""
+
+_FOLDER = "averages"
+
+
+def length_of(power: float) -> float:
+    r"""Relative length of the average of ``power``: $\sqrt{(\gamma + 1)/((\gamma + 2)^2(\gamma + 3))}$."""
+    return math.sqrt((power + 1) / ((power + 2) ** 2 * (power + 3)))
+
+
+def power_of(length: float) -> float:
+    r"""Power γ of the average of a relative ``length``: the root of $(\gamma+2)^2(\gamma+3)\,length^2 = \gamma+1$.
+
+    Raises:
+        ValueError: If the length is not in (0, `LONGEST`].
+    """
+    if isinstance(length, bool) or not isinstance(length, (int, float)) or not 0 < length <= LONGEST * (1 + 1e-12):
+        raise ValueError(
+            f"a relative length must lie in (0, {LONGEST:.4f}], got {length!r}; 0.05 and 0.1 are usual, and "
+            f"{LONGEST:.4f} is the mean over all updates."
+        )
+    inverse = length**-2
+    roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
+    return max(0.0, float(roots.real.max()))
+
+
+def power_decay(power: float, updates: int) -> float:
+    r"""Decay in the update after ``updates`` = n others, $(n/(n + 1))^{\gamma + 1}$: it begins as a copy."""
+    return (updates / (updates + 1.0)) ** (power + 1.0)
+
+
+@dataclass(frozen=True)
+class PowerProfile:
+    """How an average weighs the past: power γ, and the update after which it was taken."""
+
+    power: float
+    step: int
+
+    def inner(self, other: PowerProfile) -> float:
+        r"""$\int p\,q\,dt = \frac{(a+1)(b+1)}{a+b+1}\,(S/T)^b/T$, p of power a ending at S, q of power b at T >= S."""
+        early, late = (self, other) if self.step <= other.step else (other, self)
+        a, b = early.power, late.power
+        return (a + 1) * (b + 1) / (a + b + 1) * (early.step / late.step) ** b / late.step
+
+
+def coefficients(stored: Sequence[PowerProfile], wanted: PowerProfile) -> list[float]:
+    """The combination of ``stored`` averages that is nearest to the one ``wanted``; one that is among them is taken.
+
+    Args:
+        stored: What is there, at least one.
+        wanted: What is asked for.
+
+    Returns:
+        One coefficient each; they need not be positive, and sum to 1, so that what did not move is kept as it is.
+    """
+    if wanted in stored:
+        return [float(i == stored.index(wanted)) for i in range(len(stored))]
+    own = np.array([[p.inner(q) for q in stored] for p in stored])
+    other = np.array([p.inner(wanted) for p in stored])
+    base = int(np.argmin(own.diagonal() - 2.0 * other))  # the nearest; the rest are differences from it
+    gram = own - own[:, [base]] - own[[base], :] + own[base, base]
+    right = other - other[base] - own[:, base] + own[base, base]
+    unit = np.sqrt(np.maximum(gram.diagonal(), 1e-300))
+    found = np.linalg.lstsq(gram / unit / unit[:, None], right / unit, rcond=1e-13)[0] / unit
+    found[base] = 0.0
+    found[base] = 1.0 - found.sum()
+    return [float(x) for x in found]
+
+
+def save_snapshot(run: str | os.PathLike[str], step: int, lengths: Sequence[float], nets: Sequence[nn.Module]) -> Path:
+    """Stores averages in the run directory, whole and with checksums; what is there from the same step is kept.
+
+    Args:
+        run: The run directory.
+        step: Updates done.
+        lengths: Relative lengths.
+        nets: Networks with the averaged weights, one each.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    folder = Path(run) / _FOLDER / f"step-{step:09d}"
+    if folder.exists() and not damage(folder):
+        return folder  # a resumed run comes by again, with the same weights
+    tensors = {f"average_{i}": weights_of(net) for i, net in enumerate(nets)}
+    return write_whole(folder, tensors, {"step": step, "lengths": [float(length) for length in lengths]})
+
+
+def discard_after(run: str | os.PathLike[str], step: int) -> None:
+    """Removes snapshots from after ``step``: a run that goes on from there makes them anew."""
+    for folder in (Path(run) / _FOLDER).glob("step-*"):
+        if int(folder.name.partition("-")[2]) > step:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def reconstruct(checkpoint: Checkpoint, length: float) -> dict[str, Tensor]:
+    """The weights that an average of relative ``length`` would have at the checkpoint's step.
+
+    It is combined from the averages in the checkpoint and from the snapshots of the run directory up to its step.
+
+    Args:
+        checkpoint: Of a run with ``Training(lengths=…)``.
+        length: Relative length, in (0, `LONGEST`].
+
+    Returns:
+        Name -> weight, in the weights' types; summed in float64.
+
+    Raises:
+        ValueError: If the checkpoint holds no such averages, or the length is out of its range.
+        RuntimeError: If a snapshot is damaged.
+    """
+    power, lengths = power_of(length), checkpoint.meta.get("lengths")
+    if not lengths:
+        raise ValueError(
+            f"an average of any length needs a run that kept some, {checkpoint.path} has none; train with "
+            "Training(lengths=(0.05, 0.1)), say, or take the average that is there."
+        )
+    step = int(checkpoint.meta["step"])
+    if step == 0:
+        return dict(checkpoint.tensors["average_0"])
+    found = [(step, checkpoint.meta["lengths"], checkpoint.tensors)]
+    for folder in sorted((checkpoint.path.parent / _FOLDER).glob("step-*")):
+        if 0 < int(folder.name.partition("-")[2]) < step:
+            snapshot = read_checkpoint(folder)
+            found.append((int(snapshot.meta["step"]), snapshot.meta["lengths"], snapshot.tensors))
+    stored = [PowerProfile(power_of(own), at) for at, owns, _ in found for own in owns]
+    tensors = [groups[f"average_{i}"] for _, owns, groups in found for i in range(len(owns))]
+    return _combined(coefficients(stored, PowerProfile(power, step)), tensors)
+
+
+def _combined(factors: Sequence[float], tensors: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    out = {}
+    for name, like in tensors[0].items():
+        total = torch.zeros(like.shape, dtype=torch.float64)
+        for factor, named in zip(factors, tensors, strict=True):
+            if factor:
+                total += factor * named[name].double()
+        out[name] = total.to(like.dtype)
+    return out
+
+
+def weights_of(net: nn.Module) -> dict[str, Tensor]:
+    """The floating parameters of a network, tied ones under each of their names; buffers are not averaged."""
+    return {name: p.detach() for name, p in net.named_parameters(remove_duplicate=False) if p.is_floating_point()}
+
+
+def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copies such weights back into a network; its buffers stay.
+
+    Raises:
+        ValueError: If they do not fit; see `load_into`.
+    """
+    load_into(net, {**net.state_dict(), **weights})

@@ -1,0 +1,196 @@
+"""Tables: columns become features, classes and codes; what is missing, text or unknown is refused by name and row."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scoresde.data import load_data
+
+ROWS = {
+    "age": [31.0, 4.5, 1e3, -2.0, 0.25],
+    "city": ["Ulm", "Aachen", "Ulm", "Zug", "Aachen"],
+    "sick": ["no", "yes", "no", "no", "yes"],
+    "height": [180.0, 1.5, 99.0, 150.0, 171.0],
+}
+
+
+def write(path: Path, rows: dict[str, list] | None = None) -> Path:
+    rows = ROWS if rows is None else rows
+    if path.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pytest.importorskip("pyarrow").table(rows), path)
+    else:
+        mark = "\t" if path.suffix == ".tsv" else ","
+        lines = [mark.join(rows), *(mark.join("" if v is None else str(v) for v in row) for row in zip(*rows.values()))]
+        path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(params=[".csv", ".tsv", ".parquet"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return write(tmp_path / f"people{request.param}")
+
+
+def test_the_chosen_columns_are_the_features_in_that_order(path):
+    data = load_data(path, columns=("height", "age"), shuffle=False)
+    assert data.columns == ("height", "age")
+    assert (data.description.name, data.description.shape) == ("people", (2,))
+    whole = torch.cat([data.train, data.test])
+    assert torch.equal(whole, torch.tensor([ROWS["height"], ROWS["age"]], dtype=torch.float64).T)
+    assert len(data.test) == 1
+
+
+def test_each_column_is_standardized_by_the_train_part(path):
+    data = load_data(path, columns=("height", "age"))
+    x = data.description.to_model(data.train)
+    torch.testing.assert_close(x.mean(0), torch.zeros(2).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(x.std(0, correction=0), torch.ones(2).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(data.description.to_data(x), data.train, rtol=1e-12, atol=0)
+
+
+def test_a_label_column_becomes_classes_and_follows_its_rows(path):
+    data = load_data(path, columns=("age",), label="sick", seed=3)
+    assert data.description.labels == ("no", "yes")
+    assert data.train_labels is not None
+    rows = [ROWS["age"].index(age) for age in data.train[:, 0].tolist()]
+    assert data.train_labels.tolist() == [int(ROWS["sick"][row] == "yes") for row in rows]
+    assert data.train_labels.dtype == torch.int64
+
+
+def test_without_columns_all_but_the_label_are_features(path):
+    assert load_data(path, label="sick", categories=("city",)).columns == ("age", "city", "height")
+
+
+def test_text_is_coded_only_when_asked_and_the_code_is_kept(path):
+    with pytest.raises(ValueError, match=r"a column must hold numbers, 'city' holds .* categories=\('city',\)"):
+        load_data(path, label="sick")
+    data = load_data(path, columns=("city", "age"), categories=("city",), shuffle=False, test_fraction=0)
+    assert data.categories == {"city": ("Aachen", "Ulm", "Zug")}
+    assert data.train[:, 0].tolist() == [1, 0, 1, 2, 0]
+
+
+def test_classes_that_are_numbers_are_sorted_by_value(tmp_path):
+    rows = {"x": [1.0, 2.0, 4.0], "class": [10, 9, 10]}
+    data = load_data(write(tmp_path / "a.csv", rows), label="class", shuffle=False, test_fraction=0)
+    assert data.description.labels == ("9", "10")
+    assert data.train_labels is not None
+    assert data.train_labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_a_missing_value_is_refused_by_column_and_row(tmp_path, suffix, value):
+    path = write(tmp_path / f"a{suffix}", {"good": [1.0, 2.0, 3.0], "bad": [1.0, 2.0, value]})
+    with pytest.raises(ValueError, match=r"a table must be whole, got .* in column 'bad' at row 2 \(the first is 0; 1"):
+        load_data(path)
+    assert load_data(path, columns=("good",), test_fraction=0).train.shape == (3, 1)
+
+
+@pytest.mark.parametrize("token", ["NA", "n/a", "null", "?", ""])
+def test_what_stands_for_missing_is_not_taken_for_text(tmp_path, token):
+    (tmp_path / "a.csv").write_text(f"a,b\n1,2\n{token},4\n")
+    with pytest.raises(ValueError, match=r"a table must be whole, got '.*' in column 'a' at row 1"):
+        load_data(tmp_path / "a.csv")
+
+
+def test_a_missing_class_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,x\n3,\n")
+    with pytest.raises(ValueError, match=r"got '' in column 'b' at row 1"):
+        load_data(tmp_path / "a.csv", label="b")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": ("hight",)}, r"unknown column 'hight'; did you mean height\? Valid: age, city"),
+        ({"columns": ("age",), "label": "sik"}, r"unknown column 'sik'; did you mean sick"),
+        ({"columns": ("age", "age")}, r"each column is read once, 'age' is named twice"),
+        ({"columns": ("age", "sick"), "label": "sick"}, r"each column is read once, 'sick'"),
+        ({"columns": ("age",), "categories": ("city",)}, r"categories= names features .* 'city' is none"),
+        ({"columns": ()}, r"at least one feature, got columns=\(\); it has age, city"),
+        ({"colums": ("age",)}, r"unknown option .* did you mean columns"),
+        ({"columns": ("age",), "test_fraction": 1.0}, r"test_fraction must lie in"),
+    ],
+)
+def test_a_wrong_choice_is_refused(path, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_data(path, **options)
+
+
+def test_a_constant_column_is_named(tmp_path):
+    path = write(tmp_path / "a.csv", {"a": [1.0, 2.0, 3.0], "same": [7.0, 7.0, 7.0]})
+    with pytest.raises(ValueError, match="feature same is constant; drop it"):
+        load_data(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n3\n", r"must have 2 fields, got 1 at row 1 \(the first is 0\)"),
+        ("", "must name the columns, got nothing"),
+        ("1,2.5\n3,4\n", r"must name the columns, got \['1', '2.5'\]; write a header"),
+        ("a,a\n3,4\n", r"must name the columns, got \['a', 'a'\]"),
+        ('a,b\n1,"2\n', "must be a table in UTF-8, got: unexpected end of data"),
+        ("a,b\n", "the train part must not be empty"),
+    ],
+)
+def test_a_text_that_is_no_table_is_refused(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_data(tmp_path / "a.csv")
+
+
+def test_text_as_other_programs_write_it_is_read(tmp_path):
+    (tmp_path / "a.csv").write_bytes('\ufeffa;"b; c"\r\n1; 2\r\n\r\n3e2;-4\r\n'.encode())
+    data = load_data(tmp_path / "a.csv", delimiter=";", shuffle=False, test_fraction=0)
+    assert data.columns == ("a", "b; c")
+    assert data.train.tolist() == [[1, 2], [300, -4]]
+
+
+def test_bytes_that_are_no_text_and_broken_or_missing_files_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
+    with pytest.raises(ValueError, match="must be a table in UTF-8"):
+        load_data(tmp_path / "a.csv")
+    with pytest.raises(FileNotFoundError, match="there is no file .*none.csv"):
+        load_data(tmp_path / "none.csv")
+    pytest.importorskip("pyarrow")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match="must be a whole Parquet file"):
+        load_data(tmp_path / "a.parquet")
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path):
+    (tmp_path / "a.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match=r"read by pyarrow, which is missing; .*'scoresde\[parquet\]'"):
+        load_data(tmp_path / "a.parquet")
+
+
+def test_the_types_of_parquet_are_read_as_numbers_or_refused(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "small": pyarrow.array([1, 2, 3], pyarrow.int8()),
+        "flag": pyarrow.array([True, False, True]),
+        "half": pyarrow.array(np.array([0.5, 2, 3], np.float16)),
+        "day": pyarrow.array([1, 2, 3], pyarrow.date32()),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    read = load_data(tmp_path / "a.parquet", columns=("small", "flag", "half"), shuffle=False, test_fraction=0).train
+    assert read.tolist() == [[1, 1, 0.5], [2, 0, 2], [3, 1, 3]]
+    with pytest.raises(ValueError, match=r"'day' holds date32\[day\]; leave it out of columns="):
+        load_data(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("missing", ["nan", "NA", "null", "?", "inf"])
+def test_what_is_missing_among_classes_that_are_numbers_is_no_class(tmp_path, missing):
+    rows = {"x": [1.0, 2.0, 4.0, 8.0], "kind": ["1", missing, "10", "2"]}
+    with pytest.raises(ValueError, match=rf"'{re.escape(missing)}' in column 'kind' at row 1"):
+        load_data(write(tmp_path / "x.csv", rows), label="kind")
+    rows["kind"][0] = "one"
+    assert load_data(write(tmp_path / "x.csv", rows), label="kind").description.labels == tuple(sorted(rows["kind"]))

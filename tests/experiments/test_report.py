@@ -1,0 +1,453 @@
+"""A report shows what results.json says and nothing else, asks for nothing from elsewhere, and can be made anew."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from scoresde.cli.compare import _table
+from scoresde.data import Description
+from scoresde.experiments.report import charts
+from scoresde.experiments.report.bound_table import BoundRow, bound_rows, in_words
+from scoresde.experiments.report.html import write_report
+from scoresde.experiments.report.numbers import Number, duration, mean
+from scoresde.experiments.report.summary import summarize
+from scoresde.experiments.results import atomic_file
+from scoresde.experiments.results import write as record
+from scoresde.plots import style as ink
+from scoresde.plots.histogram import draw_histogram, save_histogram
+from scoresde.plots.image_grid import enlarged, grid, is_image, save_image_grid, tile_images, to_bytes
+
+SAMPLERS = ["DDPM(steps=10)", "ODE(method='dopri5')"]
+
+
+def entry(value: float, stderr: float | None = 0.01) -> dict[str, Any]:
+    return {"value": value, "stderr": stderr}
+
+
+def beside(ode: float, sign: float) -> list[dict[str, Any]]:
+    """Two bounds, one .054 worse than the ODE and one on its other side by less than its error."""
+    return [
+        {
+            **entry(ode + sign * over),
+            "name": name,
+            "settings": f"made like <{name}>",
+            "draw_stderr": 0.0043,
+            "over_ode": entry(sign * over, 0.006),
+            "nfe": 64,
+            "terms": {},
+        }
+        for name, over in (("continuous", 0.054), ("discrete, 7 steps", -0.008))
+    ]
+
+
+def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
+    """Results as a comparison writes them, with numbers that are easy to find again."""
+    levels = [4.0, 0.0, -4.0]
+    runs = []
+    for seed in range(seeds):
+        for k, weighting in enumerate(["ELBO()", "Simple()"]):
+            name = f"w{k}-seed{seed}"
+            drawn = [
+                {
+                    "sampler": sampler,
+                    "nfe": 10 + j,
+                    "seconds": 1.5,
+                    "array": f"{name}/s{j}",
+                    "sliced_wasserstein": entry(0.1234 + 0.01 * j + seed),
+                    "ratio": entry(1.05 + 0.1 * j),
+                    "mmd": entry(0.0042),
+                    "classifier": entry(0.61),
+                    "copies": {"median_ratio": 0.97, "too_close": 0.012, "too_close_stderr": 0.01},
+                }
+                for j, sampler in enumerate(SAMPLERS)
+            ]
+            better = 1.0 if bins else -1.0
+            scored = {"unit": "bits/dim" if bins else "nats", "value": 2.071 + 0.1 * k + 0.02 * seed, "stderr": 0.013}
+            runs.append(
+                {
+                    "name": name,
+                    "weighting": weighting,
+                    "seed": seed,
+                    "steps": 100,
+                    "train_seconds": 12.3,
+                    "parameters": 4321,
+                    "history": [[20, 0.5]],
+                    "checkpoint": f"models/{name}/checkpoint-000002",
+                    "likelihood": {**scored, "probe_stderr": 0.0007, "draw_stderr": 0.0019, "events": 360, "nfe": 92},
+                    "bounds": beside(scored["value"], better),
+                    "error_by_noise": {"log_snr": levels, "error": [0.9, 0.3, 0.01], "stderr": [0.01, 0.01, 0.001]},
+                    "samples": drawn,
+                }
+            )
+    marks = {"sliced_wasserstein": entry(0.1), "mmd": entry(0.0), "classifier": entry(0.5)}
+    film = {"tau": [0.0, 0.7, 3.0], "alpha": [1.0, 0.5, 0.05], "sigma": [0.0, 0.87, 1.0], "log_snr": [None, -1.1, -6.0]}
+    curve = {"log_snr": levels, "weight": [1.0, 0.5, 0.1]}
+    return {
+        "command": 'scoresde compare --data <digits> --sampler "DDPM(steps=10)"',
+        "started": "2026-01-02 03:04:05 UTC",
+        "seconds": {"training": 24.6, "in all": 125.0},
+        "computer": {
+            "processor": "an abacus",
+            "cores": 2,
+            "workers": 1,
+            "threads": 1,
+            "device": "cpu",
+            "system": "x",
+            "peak_memory_gb": 0.5,
+        },
+        "versions": {"Python": "3.11", "torch": "2.9"},
+        "data": {"name": "digits", "shape": shape, "bins": bins, "train": 1437, "test": 360, "description": "…"},
+        "process": "VPSDE()",
+        "tau_max": 5.0,
+        "tau_min": 1e-5,
+        "parameterization": "V()",
+        "network": "MLP()",
+        "training": "Training()",
+        "times": "Uniform()",
+        "n": 360,
+        "weightings": ["ELBO()", "Simple()"],
+        "samplers": SAMPLERS,
+        "seeds": list(range(seeds)),
+        "floors": marks,
+        "gaussian": {**marks, "classifier": entry(0.93), "ratio": entry(1.4), "copies": None},
+        "references": [{"name": "each value's own histogram", "value": 2.43, "stderr": 0.01}],
+        "film": film,
+        "weights": {"ELBO()": curve, "Simple()": None},
+        "runs": runs,
+    }
+
+
+def arrays(results: dict[str, Any]) -> dict[str, np.ndarray]:
+    draw, shape = np.random.default_rng(0), tuple(results["data"]["shape"])
+    bins = results["data"]["bins"]
+
+    def events(n: int) -> np.ndarray:
+        return draw.integers(0, bins, (n, *shape)).astype(np.uint8) if bins else draw.normal(size=(n, *shape))
+
+    found = {"film": draw.normal(size=(3, 5, *shape)), "real": events(40)}
+    for run in results["runs"]:
+        for drawn in run["samples"]:
+            found[drawn["array"]] = events(40)
+            found[f"{drawn['array']}/path_x"] = draw.normal(size=(7, 6, *shape))
+            found[f"{drawn['array']}/path_tau"] = np.linspace(3.0, 0.0, 7)
+        found[f"{run['name']}/density/extent"] = np.asarray([-2.0, 2.0, -2.0, 2.0])
+        found[f"{run['name']}/density/log_prob"] = draw.normal(size=(9, 9))
+    return found
+
+
+def made(folder: Path, shape: list[int], bins: int | None, seeds: int = 1) -> Path:
+    results = said(shape, bins, seeds)
+    record(folder, results, arrays(results))
+    return write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("digits"), [1, 8, 8], 17)
+
+
+def test_the_page_is_the_same_when_made_anew_from_its_folder_alone(page: Path, tmp_path: Path) -> None:
+    for name in ("results.json", "arrays.npz"):
+        shutil.copy(page.parent / name, tmp_path / name)
+    again = write_report(tmp_path)
+    assert again.read_text() == page.read_text()
+    assert (tmp_path / "report.md").read_text() == (page.parent / "report.md").read_text()
+    for file in page.parent.glob("*.png"):
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)""", text)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "<script" not in text
+
+
+def test_every_number_of_the_results_stands_in_the_tables(page: Path) -> None:
+    for text in (page.read_text(), (page.parent / "report.md").read_text()):
+        for shown in (
+            "2.071",
+            "± 0.013",
+            "0.1234",
+            "1.05",
+            "4.20",
+            "61.0",
+            "0.97",
+            "1.2",
+            "2.43",
+            "12.3",
+            "92",
+            "1.40",
+        ):
+            assert shown in text
+        for shown in ("an abacus", "torch 2.9", "2 min 05 s", "1437", "2026-01-02"):
+            assert shown in text
+
+
+def test_text_from_the_results_cannot_become_markup(page: Path) -> None:
+    assert "--data &lt;digits&gt;" in page.read_text()
+
+
+def test_a_changed_number_changes_the_page(page: Path, tmp_path: Path) -> None:
+    results = json.loads((page.parent / "results.json").read_text())
+    results["runs"][0]["likelihood"]["value"] = 1.999
+    shutil.copy(page.parent / "arrays.npz", tmp_path / "arrays.npz")
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    text = write_report(tmp_path).read_text()
+    assert "1.999" in text
+    assert "2.071" not in text
+
+
+def test_colors_of_the_figures_are_the_pages_variables_in_light_and_dark(page: Path) -> None:
+    text = page.read_text()
+    figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert len(figures) == 6
+    used = set(re.findall(r"var\(--([a-z0-9-]+)\)", "".join(figures)))
+    assert {"ink", "gray", "faint", "series-0", "series-1"} <= used
+    for theme in re.findall(r":root \{(.*?)\}", text, flags=re.DOTALL):
+        assert used <= set(re.findall(r"--([a-z0-9-]+):", theme))
+    assert not re.findall(r"(?:fill|stroke): #(?!000000)[0-9a-f]{6}", "".join(figures))
+
+
+@pytest.mark.parametrize(
+    ("shape", "bins", "figures"),
+    [([2], None, 7), ([3, 12, 12], 256, 6), ([3, 10], None, 6), ([7], None, 6), ([1, 28, 28], 256, 6)],
+)
+def test_data_of_every_shape_are_drawn(shape: list[int], bins: int | None, figures: int, tmp_path: Path) -> None:
+    text = made(tmp_path, shape, bins).read_text()
+    assert text.count("<svg") == figures
+    assert len(list(tmp_path.glob("*.png"))) == figures
+    assert ("Ways back in the plane" in text) == (shape == [2])
+    assert ("a lower bound on log p" in text) == (bins is None)
+    assert f"“continuous” lies {'below' if bins is None else 'above'} the ODE in every model" in text
+
+
+def test_bounds_stand_beside_the_ode_with_what_sets_them_apart(page: Path) -> None:
+    for name in ("index.html", "report.md"):
+        text = (page.parent / name).read_text()
+        for shown in ("discrete, 7 steps", "2.125", "0.054", "± 0.006", "−0.008", "± 0.0043", "± 0.0019", "made like"):
+            assert shown in text
+        assert "“continuous” lies above the ODE in every model, by more than two standard errors" in text
+        assert "“discrete, 7 steps” is neither clearly above nor below it" in text
+    assert "made like <" not in page.read_text()
+
+
+def test_which_side_bounds_lie_on_is_what_all_models_agree_on() -> None:
+    def line(weighting: str, name: str, over: float) -> BoundRow:
+        none, of = Number(None), Number(over, 0.01)
+        return BoundRow(weighting, name, "", Number(2.0), none, none, of, none, (of,))
+
+    up, down = {"up": (0.03, 0.05), "also up": (0.021, 0.1)}, {"down": (-0.03, -0.1)}
+    sides = up | down | {"near": (0.019, 0.03), "apart": (-0.1, 0.1)}
+    table = [line(w, name, over) for name, overs in sides.items() for w, over in zip("ab", overs, strict=True)]
+    assert in_words(table, True) == (
+        "“up” and “also up” lie above the ODE in every model, by more than two standard errors; "
+        "“down” lies below the ODE in every model, by more than two standard errors; "
+        "“near” and “apart” are neither clearly above nor below it"
+    )
+    assert in_words(table, False).startswith("“down” lies below")
+
+
+def test_a_bound_lies_above_only_if_it_does_in_each_run_by_twice_the_runs_own_error() -> None:
+    def of(overs: list[float]) -> str:
+        runs = said([1, 8, 8], 17, seeds=len(overs))["runs"][::2]
+        for run, over in zip(runs, overs, strict=True):
+            run["bounds"][0]["over_ode"] = entry(over, 0.01)
+        return in_words(bound_rows("ELBO()", runs), True)
+
+    assert "“continuous” lies above" in of([0.5, 0.021])  # though the runs differ by more than their mean
+    assert "“continuous” and “discrete, 7 steps” are neither" in of([0.5, 0.019])
+
+
+def test_an_unknown_likelihood_is_neither_drawn_nor_the_best(tmp_path: Path) -> None:
+    results = said([2], None)
+    results["runs"][0]["likelihood"] |= {"value": None, "stderr": None, "probe_stderr": None, "events": 0}
+    for bound in results["runs"][0]["bounds"]:
+        bound |= {"value": None, "stderr": None, "over_ode": entry(0.0, None) | {"value": None}}
+    results["runs"][0]["error_by_noise"]["error"][0] = None
+    results["runs"][0]["samples"][0]["ratio"] = {"value": None, "stderr": None}
+    results["references"][0] |= {"value": None, "stderr": None}
+    story = summarize(results)
+    assert story.best.weighting == "Simple()"
+    with ink.style("likelihoods"):
+        axes = charts.likelihoods(story).axes[0]
+        drawn = {round(float(x), 3) for line in axes.lines for x in np.asarray(line.get_xdata(), dtype=float)}
+        bounds = charts.bounds(story)
+    assert drawn == {2.158, 2.171, 2.184}
+    assert bounds is not None
+    assert [text.get_text() for text in bounds.legends[0].get_texts()] == ["Simple()"]
+    record(tmp_path, results, arrays(results))
+    assert '<td class="n">–</td>' in write_report(tmp_path).read_text()
+
+
+def test_of_several_runs_the_error_is_that_of_the_one_that_is_known() -> None:
+    assert mean([{"value": None, "stderr": 9.0}, {"value": 2.0, "stderr": 0.3}]) == Number(2.0, 0.3)
+
+
+def test_references_say_of_how_many_events_they_are(tmp_path: Path) -> None:
+    results = said([1, 8, 8], 17)
+    assert summarize(results).references[0].events == results["n"]
+    results["references"][0]["events"] = 246
+    record(tmp_path, results, arrays(results))
+    assert '<td class="n">246</td>' in write_report(tmp_path).read_text()
+    assert "| 246 |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_page_names_the_law_of_dequantization_and_what_the_network_saw(page: Path, tmp_path: Path) -> None:
+    results = said([1, 8, 8], 17)
+    results["training"] = "Training(steps=100, dequantize=False)"
+    for run in results["runs"]:
+        run["likelihood"]["law"] = "TruncatedNormalDequantization(std=0.1)"
+    record(tmp_path, results, arrays(results))
+    write_report(tmp_path)
+    for name in ("index.html", "report.md"):
+        own, other = ((folder / name).read_text() for folder in (tmp_path, page.parent))
+        assert "TruncatedNormalDequantization(std=0.1)" in own
+        assert "does not know where in its cell a level lies" not in own
+        assert "does not know where in its cell a level lies" in other
+        assert "niform dequantization" not in own + other
+
+
+def test_names_keep_their_letters_and_cannot_break_a_table_of_markdown(tmp_path: Path) -> None:
+    text = json.dumps(said([1, 8, 8], 17)).replace("Simple()", "Mine(kind='a|b')").replace('"digits"', '"myDigits"')
+    record(tmp_path, json.loads(text), arrays(json.loads(text)))
+    assert "<h1>MyDigits:" in write_report(tmp_path).read_text()
+    shown = (tmp_path / "report.md").read_text()
+    assert shown.startswith("# MyDigits:")
+    assert shown.count("Mine(kind='a\\|b')") == 6
+    assert "| Mine(kind='a|b')" not in shown
+
+
+def test_the_summary_shows_every_name_and_number_at_80_columns(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    _table(page.parent)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for name in ("ELBO() DDPM(steps=10)", "Simple() ODE(method='dopri5')", "real against real", "Gaussian"):
+        assert name in shown
+    for number in ("1.05", "61.0", "2.430", "± 0.010", "−0.008 ± 0.006"):
+        assert number in shown
+
+
+def test_a_reference_of_unknown_likelihood_has_a_dash_in_the_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = said([1, 8, 8], 17)
+    results["references"][0] |= {"value": None, "stderr": None}
+    record(tmp_path, results, arrays(results))
+    _table(tmp_path)
+    assert re.search(r"own histogram +–", capsys.readouterr().out)
+
+
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.png"
+    save_image_grid(path, np.zeros((4, 8, 8)), None)
+    before = path.read_bytes()
+
+    def broken(self: object, aside: Path, **_: object) -> None:
+        aside.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Image.Image, "save", broken)
+    monkeypatch.setattr(Figure, "savefig", broken)
+    with pytest.raises(OSError, match="no space left"):
+        save_image_grid(path, np.ones((4, 8, 8)), None)
+    with pytest.raises(OSError, match="no space left"):
+        save_histogram(path, np.arange(5.0), "bits", {})
+    with pytest.raises(OSError, match="no space left"), atomic_file(path) as aside:
+        broken(None, aside)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_results_without_bounds_make_a_page_without_them(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "bounds.png").write_bytes(b"of earlier results")
+    results = json.loads((page.parent / "results.json").read_text())
+    for each in results["runs"]:
+        del each["bounds"], each["likelihood"]["draw_stderr"]
+    shutil.copy(page.parent / "arrays.npz", tmp_path / "arrays.npz")
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    text = write_report(tmp_path).read_text()
+    assert "why nothing orders them" in page.read_text()
+    assert "why nothing orders them" not in text
+    assert not (tmp_path / "bounds.png").exists()
+
+
+def test_a_histogram_is_a_png_with_its_marks(tmp_path: Path) -> None:
+    values, marks = np.random.default_rng(0).normal(2.0, 0.3, 200), {"model": 2.0, "unknown": float("nan")}
+    figure = draw_histogram(values, "bits/dim per event", marks)
+    axes = figure.axes[0]
+    assert sum(bar.get_height() for bar in axes.patches) == 200  # pyright: ignore[reportAttributeAccessIssue]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["model: mean 2.000"]
+    save_histogram(tmp_path / "h.png", values, "bits/dim per event", marks)
+    with Image.open(tmp_path / "h.png") as shown:
+        assert shown.format == "PNG"
+
+
+def test_over_several_seeds_the_table_gives_mean_and_standard_deviation(tmp_path: Path) -> None:
+    made(tmp_path, [1, 8, 8], 17, seeds=3)
+    story = summarize(json.loads((tmp_path / "results.json").read_text()))
+    line = story.likelihoods[0]
+    assert (line.value.text(3), line.value.error_text(3)) == ("2.091", "± 0.020")
+    assert story.rows[0].distance.text(4) == "1.1234"
+    assert "over 3 training seeds" in (tmp_path / "index.html").read_text()
+
+
+def test_the_best_is_the_lowest_in_bits_and_the_highest_in_nats() -> None:
+    assert summarize(said([1, 8, 8], 17)).best.weighting == "ELBO()"
+    assert summarize(said([2], None)).best.weighting == "Simple()"
+
+
+def test_numbers_are_rounded_with_a_true_minus_and_a_dash_for_what_is_unknown() -> None:
+    assert Number(-1.25, 0.5).text(1) == "−1.2"
+    assert Number(None).text() == "–"
+    assert Number(1.0).error_text() == ""
+    assert mean([1.0, 2.0, 3.0]) == Number(2.0, 1.0)
+    assert mean([{"value": 2.0, "stderr": 0.3}]) == Number(2.0, 0.3)
+    assert mean([None]) == Number(None)
+    assert (duration(8.24), duration(125.0)) == ("8.2 s", "2 min 05 s")
+
+
+def test_pictures_lie_row_by_row_with_every_pixel_a_square() -> None:
+    x = np.arange(2 * 4 * 4).reshape(2, 1, 4, 4)
+    tiles = enlarged(to_bytes(x, 0, 31), target=12)
+    assert tiles.shape == (2, 12, 12, 3)
+    assert np.array_equal(tiles[0, :3, :3], np.zeros((3, 3, 3)))
+    assert np.all(tiles[1, -3:, -3:] == 255)
+    sheet = grid(tiles, columns=1, gap=2)
+    assert sheet.shape == (26, 12, 4)
+    assert np.all(sheet[12:14, :, 3] == 0)
+    assert np.all(sheet[:12, :, 3] == 255)
+
+
+def test_levels_become_gray_from_black_to_white_and_colors_stay_colors() -> None:
+    levels = np.full((1, 1, 8, 8), 16)
+    assert tile_images(levels, Description("digits", (1, 8, 8), bins=17))[..., :3].min() == 255
+    red = np.zeros((1, 3, 8, 8))
+    red[:, 0] = 255
+    shown = tile_images(red, Description("rgb", (3, 8, 8), bins=256))
+    assert (shown[0, 0] == [255, 0, 0, 255]).all()
+
+
+def test_a_saved_picture_is_a_png_and_points_are_refused(tmp_path: Path) -> None:
+    save_image_grid(tmp_path / "x.png", np.zeros((4, 8, 8)), None)
+    with Image.open(tmp_path / "x.png") as shown:
+        assert shown.size == (83, 83)
+    assert is_image((1, 8, 8))
+    assert not is_image((3, 2))
+    with pytest.raises(ValueError, match=r"a PNG shows pictures .* got shape \(4, 2\)"):
+        tile_images(np.zeros((4, 2)), None)

@@ -1,0 +1,227 @@
+"""Does a wrapped model stay a model, and its data estimate where it was told to stay?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from subclasses import concrete
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from scoresde.analytic import Gaussian
+from scoresde.data import Description
+from scoresde.guidance.clipping import Clipping, DynamicThresholding, Guided
+from scoresde.likelihood import ExactTrace, log_prob
+from scoresde.model import ScoreModel, event_size
+from scoresde.nn import MLP
+from scoresde.process import ou
+from scoresde.process.parameterization import Eps, V
+from scoresde.process.sde import SDE, VE, VPSDE, Flow, SubVP
+from scoresde.sampling import DDIM, DDPM, EulerMaruyama, ExponentialSDE, RungeKutta, sample
+
+ALL: list[Any] = concrete(Guided)
+TIMES = [0.02, 0.7, torch.tensor([0.02, 0.4, 1.1, 3.0])]
+
+
+class Wild(nn.Module):
+    """An answer far beyond any data; keeps the conditioning that it was given."""
+
+    def __init__(self, size: float = 30.0) -> None:
+        super().__init__()
+        self.size = size
+        self.seen: list[dict[str, Any]] = []
+
+    def forward(self, x: Tensor, log_snr: Tensor, **cond: Tensor) -> Tensor:
+        self.seen.append(cond)
+        return self.size * torch.sin(7.0 * x + torch.arange(float(event_size(x))).reshape(x.shape[1:]))
+
+
+def wild(sde: SDE | None = None, event_shape: tuple[int, ...] = (5,), **settings: Any) -> ScoreModel:
+    return ScoreModel(Wild(), VPSDE() if sde is None else sde, V(), event_shape, **settings)
+
+
+# --- a model again ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_wrapped_model_keeps_process_event_shape_data_and_conditioning(kind: Any) -> None:
+    inner = wild(VE(), (2,), data=Description("levels", (2,), bins=17))
+    model = kind(inner)
+    assert (model.sde, model.event_shape, model.data) == (inner.sde, inner.event_shape, inner.data)
+    label = torch.arange(3)
+    drawn = sample(model, 3, DDIM(2), batch_size=2, label=label)
+    assert torch.equal(drawn.data, Description("levels", (2,), bins=17).to_data(drawn.x))
+    assert isinstance(inner.net, Wild)
+    assert [call["label"].tolist() for call in inner.net.seen] == [[0, 1], [0, 1], [2], [2]]
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 2\), got \(3, 4\)"):
+        model(torch.zeros(3, 4), 0.5)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("tau", TIMES, ids=["early", "late", "each"])
+def test_noise_velocity_and_score_follow_from_the_steered_data_estimate(kind: Any, tau: Any) -> None:
+    x = torch.randn(4, 5, dtype=torch.float64)
+    p = kind(wild())(x, tau)
+    assert p.x0.abs().max() <= 1
+    column = tau.double()[:, None] if isinstance(tau, Tensor) else torch.tensor(tau, dtype=torch.float64)
+    alpha, sigma = ou.alpha(column), ou.sigma(column)
+    torch.testing.assert_close(alpha * p.x0 + sigma * p.eps, x, rtol=0, atol=1e-13)
+    torch.testing.assert_close(p.v, alpha * p.eps - sigma * p.x0, rtol=0, atol=1e-11)
+    torch.testing.assert_close(p.score, -p.eps / sigma, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_learned_variance_is_passed_on(kind: Any) -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            return torch.stack([9.0 * x, torch.tanh(x)], -1)
+
+    inner = ScoreModel(Two(), VPSDE(), V(), (5,), learned_variance=True)
+    x = torch.randn(4, 5)
+    found = kind(inner)(x, 0.5).mix
+    assert found is not None
+    assert torch.equal(found, 0.5 + 0.5 * torch.tanh(x))
+    assert sample(kind(inner), 3, DDPM(4, rev_var="learned")).x.abs().max() <= 1
+    assert kind(wild())(x, 0.5).mix is None
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_a_wrapped_model_is_sampled_without_looking_at_values(kind: Any, device: str) -> None:
+    with FakeTensorMode(), torch.device(device):
+        model = kind(ScoreModel(MLP((3,), width=8, depth=1), VPSDE(), V(), (3,)))
+        for sampler in (DDPM(3), DDIM(3), EulerMaruyama(3), ExponentialSDE(3), RungeKutta(3)):
+            assert sample(model, 4, sampler, device=device, denoise=True).x.shape == (4, 3)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_network_is_evaluated_in_eval_mode_through_the_wrapper_and_comes_back(kind: Any) -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = net
+
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            assert not self.training
+            return self.inner(x)
+
+    model = kind(ScoreModel(Net(), VPSDE(), V(), (2,))).train()
+    sample(model, 2, DDIM(2))
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("event", [(), (3,), (2, 3), (1, 2, 3), (1, 2, 2, 3)], ids=str)
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_events_of_any_shape_and_batches_of_none_and_one_work(kind: Any, event: tuple[int, ...], n: int) -> None:
+    x = torch.randn(n, *event)
+    p = kind(wild(event_shape=event))(x, 0.5)
+    assert p.x0.shape == p.eps.shape == x.shape
+    assert not (p.x0.abs() > 1).any()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_exact_model_of_data_in_the_range_stays_as_it_is(kind: Any) -> None:
+    point = torch.tensor([0.3, -0.9, 0.0], dtype=torch.float64)
+    exact, x = Gaussian(point, 0.0), torch.randn(6, 3, dtype=torch.float64)
+    for tau in (1e-3, 0.4, 2.0):
+        one, other = exact(x, tau), kind(exact)(x, tau)
+        torch.testing.assert_close(other.x0, point.expand(6, 3), rtol=0, atol=1e-12)
+        torch.testing.assert_close(other.score, one.score, rtol=1e-9, atol=1e-9)
+    drawn = sample(kind(exact), 4, DDPM(5), seeds=range(4)).x
+    torch.testing.assert_close(drawn, point.expand(4, 3), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_gradients_with_respect_to_x_and_likelihoods_are_the_wrapped_model_s_inside(kind: Any) -> None:
+    exact = Gaussian(torch.tensor([0.1, -0.2], dtype=torch.float64), 1e-4)
+    x = torch.randn(3, 2, dtype=torch.float64)
+    grads = []
+    for model in (exact, kind(exact)):
+        leaf = x.clone().requires_grad_()
+        grads.append(torch.autograd.grad(model(leaf, 1.0).v.square().sum(), leaf)[0])
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-9, atol=1e-12)
+    data = exact.sample(3, generator=torch.Generator().manual_seed(1))
+    one, other = (log_prob(model, data, trace=ExactTrace()).log_prob for model in (exact, kind(exact)))
+    torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
+
+
+# --- where the data estimate stays ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP(), Flow()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("sampler", [DDPM(9), DDIM(9)], ids=repr)
+def test_samples_of_a_wild_network_lie_in_the_range_in_every_view(sde: SDE, sampler: Any) -> None:
+    loose = sample(wild(sde), 8, sampler, seeds=range(8)).x
+    held = sample(Clipping(wild(sde), -0.5, 0.25), 8, sampler, seeds=range(8)).x
+    assert loose.abs().max() > 5
+    assert -0.5 - 1e-5 <= held.min() < -0.4
+    assert 0.2 < held.max() <= 0.25 + 1e-5
+    assert sample(DynamicThresholding(wild(sde), bound=0.5), 8, sampler, seeds=range(8)).x.abs().max() <= 0.5 + 1e-5
+
+
+def test_clipping_is_element_by_element_and_its_gradient_is_zero_where_it_clips() -> None:
+    model, x = wild(), torch.randn(4, 5, dtype=torch.float64)
+    raw = model(x, 0.4).x0
+    assert torch.equal(Clipping(model, -2.0, 7.0)(x, 0.4).x0, raw.clamp(-2.0, 7.0))
+    assert torch.equal(Clipping(model, -float("inf"), float("inf"))(x, 0.4).x0, raw)
+    leaf = x.clone().requires_grad_()
+    clipped = Clipping(model, -2.0, 7.0)(leaf, 0.4).x0
+    (grad,) = torch.autograd.grad(clipped.sum(), leaf)
+    outside = (raw < -2.0) | (raw > 7.0)
+    assert outside.any()
+    assert not outside.all()
+    assert torch.equal(grad == 0, outside)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.3, 0.5, 0.995, 1.0])
+def test_a_threshold_is_each_sample_s_own_quantile_and_at_least_the_bound(quantile: float) -> None:
+    x0 = torch.randn(6, 3, 7, dtype=torch.float64) * torch.tensor([0.01, 0.1, 1, 3, 10, 100]).double().reshape(-1, 1, 1)
+    model = DynamicThresholding(wild(), quantile, bound=0.7)
+    limit = torch.quantile(x0.abs().flatten(1), quantile, 1).clamp(min=0.7).reshape(-1, 1, 1)
+    expected = torch.minimum(torch.maximum(x0, -limit), limit) * 0.7 / limit
+    torch.testing.assert_close(model.steer(x0), expected, rtol=0, atol=1e-14)
+    assert torch.equal(model.steer(x0)[:2], x0[:2])  # all inside
+
+
+def test_a_sample_s_threshold_does_not_depend_on_its_neighbors() -> None:
+    model, x0 = DynamicThresholding(wild()), 5.0 * torch.randn(4, 30)
+    whole, louder = model.steer(x0), model.steer(x0 * torch.tensor([1.0, 50.0, 1.0, 50.0])[:, None])
+    assert torch.equal(whole[0::2], louder[0::2])
+    torch.testing.assert_close(model.steer(x0[2:3]), whole[2:3], rtol=0, atol=0)
+    drawn, alone = (sample(DynamicThresholding(wild()), n, DDPM(5), seeds=list(range(7))[-n:]).x for n in (7, 3))
+    torch.testing.assert_close(drawn[-3:], alone, rtol=0, atol=1e-5)
+
+
+def test_a_nan_is_not_clipped_away() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            return torch.full_like(x, torch.nan)
+
+    for kind in ALL:
+        with pytest.raises(RuntimeError, match=r"call 1, .* gave NaN or infinity for samples \[0, 1\]"):
+            sample(kind(ScoreModel(Broken(), VPSDE(), Eps(), (2,))), 2, DDIM(3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda m: Clipping(m, 1.0, -1.0), r"low must lie below high, got low = 1\.0 and high = -1\.0"),
+        (lambda m: Clipping(m, 0.0, float("nan")), r"low must lie below high"),
+        (lambda m: DynamicThresholding(m, 99.5), r"quantile must lie in \[0, 1\], got 99\.5; 0\.995 is usual"),
+        (lambda m: DynamicThresholding(m, bound=0.0), r"bound must be positive and finite, got 0\.0; 1 for images"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(wild())
+
+
+def test_a_bare_network_is_refused() -> None:
+    network: Any = Wild()
+    with pytest.raises(TypeError, match=r"model must be a Model, got Wild; wrap a network: ScoreModel\(net"):
+        Clipping(network)
