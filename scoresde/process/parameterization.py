@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_kind, check_steps
+from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import as_time, combine
 from scoresde.process import ou
@@ -127,7 +127,7 @@ class PosteriorMean(Parameterization):
 
     def __post_init__(self) -> None:
         check_kind("schedule", self.schedule, Schedule)
-        check_steps(self.steps)
+        check_integer("steps", self.steps)
 
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
         r"""$(e^{-s},\ e^{-\Delta}\sigma_s^2/\sigma_\tau)$."""

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_kind, check_steps
+from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.noise import Noise
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
@@ -125,7 +125,7 @@ class StepSampler(Sampler):
     grid: Grid = field(default_factory=Chain)
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
+        check_integer("steps", self.steps)
         check_kind("grid", self.grid, Grid)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_steps
+from scoresde._core.checks import check_integer
 from scoresde._core.suggest import nearest
 from scoresde._core.tensors import combine, widest_dtype
 from scoresde.process import ou
@@ -126,7 +126,7 @@ class TorchSDE(Sampler):
     def __post_init__(self) -> None:
         if self.method not in ("srk", "euler"):
             raise ValueError(f"no method is named {self.method!r}; {nearest(str(self.method), ('srk', 'euler'))}")
-        check_steps(self.steps)
+        check_integer("steps", self.steps)
 
     def run(self, x: Tensor, path: SamplingContext) -> tuple[Tensor, float]:
         """Solves from the start to ``tau_min``; see `Sampler.run`.

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from sampler_cases import every
 from linear_gaussian import GaussianData, walk
+from sampler_cases import every
 from torch import Tensor
 
 from scoresde import sampling as sampler

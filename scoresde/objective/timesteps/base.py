@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_steps
+from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import widest_dtype
@@ -109,7 +109,7 @@ class DiscreteTimesteps(Timesteps):
     first: int = 1
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
+        check_integer("steps", self.steps)
         if isinstance(self.first, bool) or not isinstance(self.first, int) or not 1 <= self.first <= self.steps:
             raise ValueError(f"first must be an integer in 1 … {self.steps}, got {self.first!r}.")
 

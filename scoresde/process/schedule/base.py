@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_steps
+from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import as_time
 from scoresde.process import ou
@@ -65,7 +65,7 @@ class Schedule(ABC):
         Raises:
             ValueError: If ``steps`` is not a positive integer.
         """
-        check_steps(steps)
+        check_integer("steps", steps)
         return [0.0, *(float(self._tau(k / steps)) for k in range(1, steps + 1))]
 
     def to_betas(self, steps: int) -> list[float]:

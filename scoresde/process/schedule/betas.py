@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_steps
+from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import constant
 from scoresde.process import ou
@@ -99,7 +99,7 @@ class LinearBetas(Schedule):
 
     @cached_property
     def _clock(self) -> FromBetas:
-        check_steps(self.steps)
+        check_integer("steps", self.steps)
         gap = (self.last - self.first) / max(self.steps - 1, 1)
         return FromBetas(tuple(self.first + gap * k for k in range(self.steps)))
 

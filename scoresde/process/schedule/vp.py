@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_steps
+from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde.process import ou
 from scoresde.process.schedule.base import Schedule, increasing, positive
@@ -63,7 +63,7 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         positive(shift=self.shift, clip=self.clip)
-        check_steps(self.steps)
+        check_integer("steps", self.steps)
         if self.clip > 1:
             raise ValueError(f"clip must lie in (0, 1], got {self.clip!r}.")
         if self.steps > 1:

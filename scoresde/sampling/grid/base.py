@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from scoresde._core.checks import check_steps
+from scoresde._core.checks import check_integer
 from scoresde.process.sde import SDE
 
 __all__ = ["ExplicitGrid", "Grid"]
@@ -31,7 +31,7 @@ class Grid(ABC):
             ValueError: If ``steps`` is not a positive integer, ``start`` is not above the grid's end, or the times do
                 not fall strictly.
         """
-        check_steps(steps)
+        check_integer("steps", steps)
         first = sde.tau_max if start is None else float(start)
         if not sde.tau_min < first <= sde.tau_max * (1 + 1e-6):
             raise ValueError(
