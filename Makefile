@@ -24,10 +24,10 @@ INSTALL = $(PIP) hatchling editables && $(PIP) --no-build-isolation
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format types contracts docs examples bench wheel clean
+.PHONY: help venv demo test test-portable test-oldest test-latest durations lint format types contracts docs examples bench wheel clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- installation: one stamp per set of packages, so a second run installs nothing ---------------------------------
 
@@ -59,12 +59,29 @@ venv: $(VENV)/.dev  ## make .venv with everything a contributor needs
 
 # --- what a user runs ------------------------------------------------------------------------------------------------
 
-demo: $(VENV)/.run  ## train on handwritten digits, walk back three ways, write a report
+demo: $(VENV)/.run  ## train on handwritten digits, sample with several methods, write a report
 	$(BIN)/scoresde $(DEMO)
 	@echo "The report is $(CURDIR)/$(DEMO_OUT)/index.html"
 
 test: $(VENV)/.test  ## run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-portable: $(VENV)/.test  ## the numeric tests with the instructions that every x86-64 processor has
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m portable $(ARGS)
+
+durations: $(VENV)/.test  ## run the tests and store how long each file takes, for their order
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --store-durations $(ARGS)
+
+# uv resolves each direct dependency to the lowest version that pyproject.toml admits, or to the newest.
+test-oldest: RESOLUTION := lowest-direct
+test-latest: RESOLUTION := highest
+test-oldest:  ## run the tests with the lowest versions that pyproject.toml admits, in .venv-oldest
+test-latest:  ## run the tests with the newest versions that pyproject.toml admits, in .venv-latest
+test-oldest test-latest:
+	$(PYTHON) -m venv .venv-$(@:test-%=%)
+	.venv-$(@:test-%=%)/bin/python -m pip install --disable-pip-version-check -q uv
+	.venv-$(@:test-%=%)/bin/uv pip install -q --python .venv-$(@:test-%=%)/bin/python --resolution $(RESOLUTION) $(INDEX) -e '.[test]'
+	.venv-$(@:test-%=%)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # --- what CI runs besides --------------------------------------------------------------------------------------------
 
@@ -72,7 +89,7 @@ lint: $(VENV)/.dev  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/.dev  ## ruff: mend what can be mended
+format: $(VENV)/.dev  ## ruff: apply automatic fixes and the format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
@@ -95,6 +112,6 @@ wheel: $(VENV)/.run  ## build dist/scoresde-*.whl
 	$(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps -w dist .
 
 clean:  ## remove .venv and what the commands above wrote; other runs stay
-	rm -rf $(VENV) build dist site $(DEMO_OUT) runs/examples runs/fashion-mnist/quick runs/benchmarks .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-oldest .venv-latest build dist site $(DEMO_OUT) runs/examples runs/fashion-mnist/quick runs/benchmarks .pytest_cache .ruff_cache .import_linter_cache
 	find scoresde tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rmdir runs/fashion-mnist runs 2>/dev/null || true

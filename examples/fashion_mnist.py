@@ -1,11 +1,11 @@
-r"""How many bits does a small network need for a picture of clothing, and what do its samples look like?
+r"""Fashion-MNIST: training, bits per dimension by three methods, and distances of samples by three samplers.
 
     python examples/fashion_mnist.py
 
-Trains a UNet of 1.4 million weights on the 60 000 pictures of Fashion-MNIST (28 x 28, 256 levels), then asks of the
-10 000 test pictures what they cost: by the bound in continuous time, by the chain's discrete bound and by the
-probability-flow ODE; and of samples by DDPM, the reverse SDE and the ODE how far they are from real pictures, beside
-how far real pictures are from one another. A run that was stopped goes on; one that is done is only measured.
+Trains a UNet of 1.4 million weights on the 60 000 images of Fashion-MNIST (28 x 28, 256 integer values). Then computes
+bits per dimension of the 10 000 test images by the continuous bound, by the discrete bound of the chain and by the
+probability-flow ODE. Samples by DDPM, the reverse SDE and the ODE are compared with real images, and real images with
+one another. An interrupted run is resumed; a finished run is only evaluated.
 """
 
 from __future__ import annotations
@@ -48,33 +48,34 @@ from scoresde.storage.checkpoint import load, save
 from scoresde.training import Training, train
 
 SAMPLERS: dict[str, StepSampler] = {"DDPM": DDPM(steps=250), "SDE": SDEDPMSolverPP(steps=50), "ODE": Adams(steps=25)}
-SAME = "mean over the pictures that the ODE scored"
-DRAWN = {"frechet": "samples, Fréchet distance", "kernel": "samples, kernel distance"}
+ODE_SUBSET = "mean over the images that the ODE scored"
+DISTANCES = {"frechet": "samples, Fréchet distance", "kernel": "samples, kernel distance"}
 METRICS = ("frechet", "kernel", "precision", "recall", "density", "coverage")
 
 
-def clothes() -> Data:
-    """Fashion-MNIST, or digits where it is not installed."""
+def load_images() -> Data:
+    """Fashion-MNIST, or the digits if it is not installed."""
     try:
         return load_data("fashion-mnist")
-    except FileNotFoundError as missing:
-        print(f"{missing}\nHandwritten digits instead.")
+    except FileNotFoundError as error:
+        print(f"{error}\nUsing the handwritten digits instead.")
         return load_data("digits")
 
 
-def model_for(data: Data, channels: int = 32, seed: int = 0) -> ScoreModel:
-    """The network, which says what neighbors add to the levels' histogram, and a process that ends inside a cell."""
-    about = data.description
-    assert about.bins is not None
+def build_model(data: Data, channels: int = 32, seed: int = 0) -> ScoreModel:
+    """A `QuantizedSkip` with three outputs around a UNet, and a process whose last noise is smaller than a bin."""
+    description = data.description
+    assert description.bins is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inner = UNet(about.shape, channels, outputs=3, fourier=FourierInput(about.bins / 2, (-1, 0), damped=True))
-        net = QuantizedSkip(inner, about.bins).fit(data.train)
-    return ScoreModel(net, VPSDE(Cosine(), tau_min=1e-6), V(), data=about)
+        fourier = FourierInput(description.bins / 2, (-1, 0), damped=True)
+        inner = UNet(description.shape, channels, outputs=3, fourier=fourier)
+        net = QuantizedSkip(inner, description.bins).fit(data.train)
+    return ScoreModel(net, VPSDE(Cosine(), tau_min=1e-6), V(), data=description)
 
 
-def settings_for(steps: int, seed: int = 0) -> Training:
-    """The bound itself as loss, times drawn where it varies most, on the levels' centers."""
+def training_settings(steps: int, seed: int = 0) -> Training:
+    """The bound itself as loss, timesteps drawn where it varies most, data at bin centers."""
     return Training(
         steps=steps,
         batch_size=32,
@@ -91,164 +92,195 @@ def settings_for(steps: int, seed: int = 0) -> Training:
     )
 
 
-def bits(model: ScoreModel, levels: Tensor, scored: int) -> dict[str, dict[str, Any]]:
-    """Bits per dimension by three ways, each with its standard error over pictures and draws.
+def compute_bits(model: ScoreModel, values: Tensor, ode_images: int) -> dict[str, dict[str, Any]]:
+    """Bits per dimension by three methods, each with its standard error over images and draws together.
 
     Args:
         model: Trained.
-        levels: Test pictures, ``(n, 1, 28, 28)``.
-        scored: How many of them the ODE scores, which costs most; the bounds of those alone are told too.
+        values: Integer values of test images, ``(n, 1, 28, 28)``.
+        ode_images: Number of images that the ODE scores, the slowest method. The mean of each bound over these images
+            is returned too.
     """
-    about, seed = model.data, lambda: torch.Generator().manual_seed(0)
-    assert about is not None
-    centers = about.to_model(about.center(levels))
-    found: dict[str, dict[str, Any]] = {}
-    with torch.autocast("cpu", torch.bfloat16):  # as it was trained
+    description, seeded = model.data, lambda: torch.Generator().manual_seed(0)
+    assert description is not None
+    centers = description.to_model(description.center(values))
+    results: dict[str, dict[str, Any]] = {}
+    with torch.autocast("cpu", torch.bfloat16):  # as in training
         profile = measure_error_profile(model, centers[:64], generator=torch.Generator().manual_seed(1))
-        for name, ask in {
+        for name, compute in {
             "continuous bound": lambda: continuous_vlb(
-                model, levels, decoder=KernelDecoder(), evaluations=8, profile=profile, generator=seed(), batch_size=128
+                model,
+                values,
+                decoder=KernelDecoder(),
+                evaluations=8,
+                profile=profile,
+                generator=seeded(),
+                batch_size=128,
             ),
             "discrete bound, 1000 steps": lambda: discrete_vlb(
-                model, levels, 1000, terms=8, profile=profile, generator=seed(), batch_size=128
+                model, values, 1000, terms=8, profile=profile, generator=seeded(), batch_size=128
             ),
         }.items():
-            start, bound = time.perf_counter(), ask()
+            start, bound = time.perf_counter(), compute()
             assert bound.bits is not None
-            found[name] = {"mean": bound.mean, "stderr": bound.mean_stderr, "draws": bound.mean_draw_stderr}
-            found[name][SAME] = float(bound.bits[:scored].mean())
-            found[name] |= {"pictures": len(levels), "seconds": time.perf_counter() - start}
-    law, start = TruncatedNormalDequantization.matching(model), time.perf_counter()
-    ode = bits_per_dim(model, levels[:scored], dequantization=law, trace=Hutchinson(2), generator=seed())
-    found["ODE, truncated-normal dequantization"] = {
+            results[name] = {
+                "mean": bound.mean,
+                "stderr": bound.mean_stderr,
+                "draws": bound.mean_draw_stderr,
+                ODE_SUBSET: float(bound.bits[:ode_images].mean()),
+                "images": len(values),
+                "seconds": time.perf_counter() - start,
+            }
+    dequantization, start = TruncatedNormalDequantization.matching(model), time.perf_counter()
+    ode = bits_per_dim(
+        model, values[:ode_images], dequantization=dequantization, trace=Hutchinson(2), generator=seeded()
+    )
+    results["ODE, truncated-normal dequantization"] = {
         "mean": ode.mean,
-        SAME: ode.mean,
+        ODE_SUBSET: ode.mean,
         "stderr": ode.stderr,
         "draws": ode.mean_probe_stderr,
-        "pictures": scored,
+        "images": ode_images,
         "seconds": time.perf_counter() - start,
     }
-    return found
+    return results
 
 
-def squeezed(levels: Tensor) -> float:
-    """Bits per dimension of a general compressor, lzma, on the same pictures as one file."""
-    raw = levels.to(torch.uint8).numpy().tobytes()
+def lzma_bits(values: Tensor) -> float:
+    """Bits per dimension of lzma, a general-purpose compressor, on all images as one file."""
+    raw = values.to(torch.uint8).numpy().tobytes()
     return 8 * len(lzma.compress(raw, preset=9)) / len(raw)
 
 
-def pictures(model: ScoreModel, n: int) -> dict[str, Tensor]:
-    """Samples by each sampler from the same noise, levels ``(n, 1, 28, 28)``."""
+def draw_images(model: ScoreModel, n: int) -> dict[str, Tensor]:
+    """Samples by each sampler from the same noise: integer values, ``(n, 1, 28, 28)``."""
     with torch.autocast("cpu", torch.bfloat16):
-        return {name: sample(model, n, way, seeds=range(n), batch_size=100).data for name, way in SAMPLERS.items()}
-
-
-def distances(drawn: dict[str, Tensor], real: Tensor) -> dict[str, dict[str, list[float]]]:
-    """For each sampler and metric: value, its error, the floor and its error."""
-    near = EfficientNetLite0()
-    there, found = features_of(real, near), {}
-    for name, images in drawn.items():
-        generator = torch.Generator().manual_seed(0)
-        beside = image_distances(features_of(images, near), there, metrics=METRICS, generator=generator)
-        found[name] = {
-            metric: [b.value.value, b.value.stderr, b.floor.value, b.floor.stderr] for metric, b in beside.items()
+        return {
+            name: sample(model, n, sampler, seeds=range(n), batch_size=100).data for name, sampler in SAMPLERS.items()
         }
-    return found
 
 
-def draw_bits(ax: Axes, found: dict[str, dict[str, Any]], lzma: float) -> None:
-    """What a picture costs, beside what a general compressor makes of it; circles: on the few that the ODE scored."""
-    for row, about in enumerate(found.values()):
-        ax.plot([about[SAME]], [row], "o", mfc="none", color="C0")
-        ax.errorbar([about["mean"]], [row], xerr=[2 * about["stderr"]], fmt="o", capsize=3, color="C0")
-        ax.annotate(f"{about['mean']:.3f}", (about["mean"], row), (0, 8), textcoords="offset points", ha="center")
-    ax.plot([lzma], [len(found)], "s", color="0.5")
-    ax.annotate(f"{lzma:.3f}", (lzma, len(found)), (0, 8), textcoords="offset points", ha="center", color="0.4")
-    ax.set_yticks(range(len(found) + 1), [*found, "lzma, all as one file"])
-    ax.set(xlabel="bits per dimension, ± 2 standard errors", title="what a test picture costs")
+def compute_distances(samples: dict[str, Tensor], real: Tensor) -> dict[str, dict[str, list[float]]]:
+    """For each sampler and metric: value, its error, the floor and its error."""
+    network = EfficientNetLite0()
+    real_features, distances = features_of(real, network), {}
+    for name, images in samples.items():
+        generator = torch.Generator().manual_seed(0)
+        metrics = image_distances(features_of(images, network), real_features, metrics=METRICS, generator=generator)
+        distances[name] = {
+            metric: [each.value.value, each.value.stderr, each.floor.value, each.floor.stderr]
+            for metric, each in metrics.items()
+        }
+    return distances
+
+
+def draw_bits(ax: Axes, bits: dict[str, dict[str, Any]], lzma: float) -> None:
+    """Bits per dimension by each method and by lzma; circles: means over the images that the ODE scored."""
+    for row, entry in enumerate(bits.values()):
+        ax.plot([entry[ODE_SUBSET]], [row], "o", mfc="none", color="C0")
+        ax.errorbar([entry["mean"]], [row], xerr=[2 * entry["stderr"]], fmt="o", capsize=3, color="C0")
+        ax.annotate(f"{entry['mean']:.3f}", (entry["mean"], row), (0, 8), textcoords="offset points", ha="center")
+    ax.plot([lzma], [len(bits)], "s", color="0.5")
+    ax.annotate(f"{lzma:.3f}", (lzma, len(bits)), (0, 8), textcoords="offset points", ha="center", color="0.4")
+    ax.set_yticks(range(len(bits) + 1), [*bits, "lzma, all as one file"])
+    ax.set(xlabel="bits per dimension, ± 2 standard errors", title="code length of a test image")
     ax.invert_yaxis()
     ax.margins(0.15)
 
 
-def draw_distances(ax: Axes, found: dict[str, dict[str, list[float]]], metric: str) -> None:
-    """A distance of each sampler's pictures, and the floor: real pictures against as many others."""
-    names = list(found)
-    floor, error = found[names[0]][metric][2:]
+def draw_distances(ax: Axes, distances: dict[str, dict[str, list[float]]], metric: str) -> None:
+    """One distance for each sampler, and its floor: real images compared with as many other real images."""
+    names = list(distances)
+    floor, error = distances[names[0]][metric][2:]
     ax.axhspan(floor - 2 * error, floor + 2 * error, color="0.85")
-    ax.annotate("real against real", (1, floor + 2 * error), (0, 3), textcoords="offset points", ha="center")
+    ax.annotate("real images", (1, floor + 2 * error), (0, 3), textcoords="offset points", ha="center")
     for column, name in enumerate(names):
-        value, stderr = found[name][metric][:2]
+        value, stderr = distances[name][metric][:2]
         ax.errorbar([column], [value], yerr=[2 * stderr], fmt="o", capsize=3, color=f"C{column}")
     ax.set_xticks(range(len(names)), [f"{name}\n{SAMPLERS[name].steps} steps" for name in names])
-    ax.set(title=DRAWN[metric], xlim=(-0.6, len(names) - 0.4))
+    ax.set(title=DISTANCES[metric], xlim=(-0.6, len(names) - 0.4))
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
 
 
-def draw(found: dict[str, Any], shown: dict[str, Tensor], about: Description, out: Path) -> None:
-    """One figure: bits, distances, and pictures by each way beside real ones."""
+def draw_figure(results: dict[str, Any], images: dict[str, Tensor], description: Description, path: Path) -> None:
+    """One figure: bits, distances, and images by each sampler next to real ones."""
     figure = plt.figure(figsize=(11, 7.4), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.05))
-    left, *right = parts[0].subplots(1, 3, width_ratios=(1.5, 1, 1))
-    draw_bits(left, found["bits"], found["lzma"])
-    for ax, metric in zip(right, DRAWN, strict=True):
-        draw_distances(ax, found["distances"], metric)
-    for ax, (name, images) in zip(parts[1].subplots(1, len(shown)), shown.items(), strict=True):
-        ax.imshow(tile_images(images[:36].numpy(), about))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1.05))
+    top, bottom = halves
+    left, *right = top.subplots(1, 3, width_ratios=(1.5, 1, 1))
+    draw_bits(left, results["bits"], results["lzma"])
+    for ax, metric in zip(right, DISTANCES, strict=True):
+        draw_distances(ax, results["distances"], metric)
+    for ax, (name, part) in zip(bottom.subplots(1, len(images)), images.items(), strict=True):
+        ax.imshow(tile_images(part[:36].numpy(), description))
         ax.set(title=name)
         ax.axis("off")
-    figure.savefig(out)
+    figure.savefig(path)
 
 
 def main(
     steps: Annotated[int, typer.Option(help="Updates; 11 000 take an hour and a half on two cores.")] = 11_000,
     test: Annotated[
-        int, typer.Option(help="Test pictures that the bounds score; 0 keeps what was found before.")
+        int, typer.Option(help="Number of test images that the bounds score; 0 keeps the results of the last run.")
     ] = 5000,
-    scored: Annotated[int, typer.Option(help="Test pictures that the ODE scores.")] = 160,
-    samples: Annotated[int, typer.Option(help="Samples by each sampler, 0 for none.")] = 400,
-    run: Annotated[Path, typer.Option(help="Where the run is kept.")] = Path("runs/fashion-mnist"),
-    weights: Annotated[Path | None, typer.Option(help="Measure the model kept here instead of training one.")] = None,
+    scored: Annotated[int, typer.Option(help="Number of test images that the ODE scores.")] = 160,
+    samples: Annotated[int, typer.Option(help="Number of samples by each sampler, 0 for none.")] = 400,
+    run: Annotated[Path, typer.Option(help="The run directory.")] = Path("runs/fashion-mnist"),
+    weights: Annotated[
+        Path | None, typer.Option(help="Evaluate the model of this checkpoint instead of training one.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    quick: Annotated[bool, typer.Option(help="Seconds; numbers that mean little.")] = False,
+    quick: Annotated[bool, typer.Option(help="Run in seconds, with numbers that mean little.")] = False,
 ) -> None:
-    """Trains (or goes on, or reads --weights), measures, draws, and says what it found."""
+    """Trains (or resumes, or loads --weights), evaluates, prints and draws the results."""
     if quick:
         steps, test, scored, samples, run = 3, 8, 2, 0, run / "quick"
     torch.set_num_threads(threads)
-    plt.style.use(Path(__file__).with_name("pictures.mplstyle"))
-    data = clothes() if quick else load_data("fashion-mnist")
+    plt.style.use(Path(__file__).with_name("figures.mplstyle"))
+    data = load_images() if quick else load_data("fashion-mnist")
     if weights is None:
-        again = (run / "config.json").exists()
-        trained = train(
-            model_for(data), data, settings_for(steps), run_dir=run, resume=again, save_every=500, progress=True
-        )
-        model = trained.model
+        resume = (run / "config.json").exists()
+        settings = training_settings(steps)
+        training = train(build_model(data), data, settings, run_dir=run, resume=resume, save_every=500, progress=True)
+        model = training.model
         save(model, run / "model", keep=1)
     else:
         model = load(weights)
     run.mkdir(parents=True, exist_ok=True)
-    path = run / "figures.json"
-    found: dict[str, Any] = {}
+    path = run / "results.json"
+    results: dict[str, Any] = {}
     if test:
-        found = {"bits": bits(model, data.test[:test], scored), "lzma": squeezed(data.test[:test])}
-        for name, about in found["bits"].items():
-            print(
-                f"{name:38} {about['mean']:.4f} ± {about['stderr']:.4f} bits/dim on {about['pictures']}  "
-                f"(draws ± {about['draws']:.4f}; {about[SAME]:.4f} on the ODE's {scored})"
-            )
-        print(f"{'lzma, all as one file':38} {found['lzma']:.4f} bits/dim")
+        values = data.test[:test]
+        results = {"bits": compute_bits(model, values, scored), "lzma": lzma_bits(values)}
+        print_bits(results, scored)
     elif path.exists():
-        found = json.loads(path.read_text())
+        results = json.loads(path.read_text())
     if samples:
-        shown = pictures(model, samples)
-        found["distances"] = distances(shown, data.test[-2 * samples :])
-        for name, metrics in found["distances"].items():
-            for metric, (value, error, floor, floor_error) in metrics.items():
-                print(f"{name:6} {metric:18} {value:9.4f} ± {error:.4f}   floor {floor:9.4f} ± {floor_error:.4f}")
-        if "bits" in found:
-            draw(found, {**shown, "real": data.test[-2 * samples :]}, data.description, run / "fashion-mnist.png")
-    checkpoint.write_text(path, json.dumps(found, indent=1))
-    print(f"figures: {path}")
+        real = data.test[-2 * samples :]
+        images = draw_images(model, samples)
+        results["distances"] = compute_distances(images, real)
+        print_distances(results["distances"])
+        if "bits" in results:
+            draw_figure(results, {**images, "real": real}, data.description, run / "fashion-mnist.png")
+    checkpoint.write_text(path, json.dumps(results, indent=1))
+    print(f"results: {path}")
+
+
+def print_bits(results: dict[str, Any], scored: int) -> None:
+    """One line for each method."""
+    for name, entry in results["bits"].items():
+        print(
+            f"{name:38} {entry['mean']:.4f} ± {entry['stderr']:.4f} bits/dim on {entry['images']}  "
+            f"(draws ± {entry['draws']:.4f}; {entry[ODE_SUBSET]:.4f} on the {scored} of the ODE)"
+        )
+    print(f"{'lzma, all as one file':38} {results['lzma']:.4f} bits/dim")
+
+
+def print_distances(distances: dict[str, dict[str, list[float]]]) -> None:
+    """One line for each sampler and metric."""
+    for name, metrics in distances.items():
+        for metric, (value, error, floor, floor_error) in metrics.items():
+            print(f"{name:6} {metric:18} {value:9.4f} ± {error:.4f}   floor {floor:9.4f} ± {floor_error:.4f}")
 
 
 if __name__ == "__main__":

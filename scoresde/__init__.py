@@ -25,7 +25,7 @@ def _public_names() -> dict[str, tuple[str, str]]:
 
 
 _NAMES = _public_names()
-__all__ = [*_NAMES, "__version__"]
+__all__ = [*_NAMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
@@ -54,9 +54,9 @@ def _unknown(name: str) -> str:
     text = f"module 'scoresde' has no attribute {name!r}"
     if name.startswith("__"):
         return text
-    from scoresde._core.suggest import closest, homes
+    from scoresde._core.suggest import closest, public_names
 
-    modules = {**homes(), **dict.fromkeys(_NAMES, "scoresde")}
+    modules = {**public_names(), **dict.fromkeys(_NAMES, "scoresde")}
     if name in modules:
         return f"{text}; it is {modules[name]}.{name}."
     match = closest(name, modules, cutoff=0.6)

@@ -100,4 +100,5 @@ from scoresde.training import Callback as Callback
 from scoresde.training import Training as Training
 from scoresde.training import train as train
 
+__all__: list[str]
 __version__: str

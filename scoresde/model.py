@@ -1,9 +1,13 @@
-r"""What does everything downstream call? `model(x, tau, **cond) -> Prediction`: a network, made a score."""
+r"""Models: `model(x, tau, **cond) -> Prediction`, the one interface of losses, samplers and likelihoods.
+
+`ScoreModel` makes a model of a network, a process and a parameterization; `scoresde.analytic` has exact models.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +15,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from scoresde._core.checks import check_kind
+from scoresde._core.checks import check_event_shape, check_kind
 from scoresde._core.elementwise import Scalar
+from scoresde._core.peer_keywords import peer_keyword_hint
 from scoresde._core.suggest import closest
 from scoresde._core.tensors import as_time
 from scoresde.data import Description
@@ -24,12 +29,12 @@ __all__ = ["Model", "ScoreModel", "evaluating"]
 
 
 class Model(nn.Module, ABC):
-    """The waist: whatever answers `model(x, tau, **cond)` with a `Prediction`, and states its process and event shape.
+    """A module with `model(x, tau, **cond) -> Prediction`, a process and an event shape. Subclasses define `predict`.
 
     Attributes:
-        sde: The process.
-        event_shape: Shape of one sample, or None where any shape is taken.
-        data: The data's description, or None.
+        sde: The forward process.
+        event_shape: Shape of one sample; None if any shape is valid.
+        data: Description of the data; None if unknown.
     """
 
     sde: SDE
@@ -38,18 +43,19 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
-        """As the call, for checked arguments."""
+        """The prediction at ``(x, tau)``, as in `forward`, without checks of the arguments."""
 
     def forward(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         """The prediction at ``(x, tau)``.
 
         Args:
-            x: State in x (not in a view's coordinates), floating, ``(B, *D)``.
+            x: State in x, not in the coordinates of a view, floating, ``(B, *D)``.
             tau: OU time in (0, tau_max], a number or a tensor of shape ``()`` or ``(B,)``.
             **cond: Passed to the network.
 
         Raises:
-            ValueError: If ``x`` has another event shape, or ``tau`` is not positive, NaN or past the end of the clock.
+            ValueError: If ``x`` has another event shape or is on another device than the model, or ``tau`` is not
+                positive, NaN, past the end of the clock or of another length.
             TypeError: If ``x`` is not floating.
         """
         if not x.is_floating_point():
@@ -63,38 +69,43 @@ class Model(nn.Module, ABC):
         return self.predict(x, tau, **cond)
 
     def _check_event(self, x: Tensor) -> None:
-        shape = self.event_shape
-        if x.ndim == 0 or (shape is not None and x.shape[1:] != shape):
-            want = "(B, *D)" if shape is None else f"(B, {', '.join(map(str, shape))})" if shape else "(B,)"
-            raise ValueError(f"x must have shape {want}, got {tuple(x.shape)}; give the batch first, then one event.")
-        held = next(self.parameters(), None)
-        held = next(self.buffers(), None) if held is None else held
-        if held is not None and held.device != x.device:
+        check_event_shape(x, self.event_shape)
+        weight = next(self.parameters(), None)
+        weight = next(self.buffers(), None) if weight is None else weight
+        if weight is not None and weight.device != x.device:
             raise ValueError(
-                f"x is on {x.device}, the model on {held.device}; move one: x.to('{held.device}') or "
+                f"x is on {x.device}, the model on {weight.device}; move one: x.to('{weight.device}') or "
                 f"model.to('{x.device}')."
             )
 
 
 class ScoreModel(Model):
-    r"""A network that is a score: $s = -\varepsilon/\sqrt{1 - \bar\alpha}$ and all that goes with it.
+    r"""A network as a model: its output gives $\hat\varepsilon$ and the score $-\hat\varepsilon/\sqrt{1 - \bar\alpha}$.
 
     Args:
-        net: ``net(x, log_snr, **cond)`` with ``x`` ``(B, *D)`` and ``log_snr`` ``(B,)`` float32, returning as ``x``.
-            Its own type may be narrower (bf16) than that of ``x``; the output is widened again.
-        sde: The process on its clock.
-        parameterization: What the output estimates.
-        event_shape: Shape of one sample; states what ``sample(model, n)`` draws.
-        data: The description of the data it was trained on: the one source of their scaling.
+        net: ``net(x, log_snr, **cond)`` with ``x`` ``(B, *D)`` and ``log_snr`` ``(B,)`` float32, returning the shape of
+            ``x``. Its weights may have a narrower type (bf16) than ``x``; the output is converted back.
+        sde: The forward process on its clock.
+        parameterization: The target that the output estimates; default `V`.
+        event_shape: Shape of one sample, which ``sample(model, n)`` draws; default that of ``data``.
+        data: Description of the training data, the only source of their scaling.
         learned_variance: The network returns two values per element, as ``(B, *D, 2)`` (this package's ``outputs=2``)
-            or as twice the channels, ``(B, 2C, …)``. The second, from [-1, 1], is the prediction's ``mix`` in [0, 1]
-            (not clamped), which ``DDPM(rev_var="learned")`` reads. ``Loss(hybrid=0.001)`` trains it too.
+            or as twice the channels, ``(B, 2C, …)``. The second value, in [-1, 1], becomes ``Prediction.mix`` in
+            [0, 1], without clamping. ``DDPM(rev_var="learned")`` reads it and ``Loss(hybrid=0.001)`` trains it.
 
     Raises:
-        TypeError: If a part is not of its class.
-        ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`), if
-            the process goes closer to the data than the network's declared ``log_snr_range``, if `PosteriorMean` has another
-            clock than the process, or ``event_shape`` is not the data's.
+        TypeError: If an argument has the wrong class.
+        ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`); if
+            ``tau_min`` lies outside the network's declared ``log_snr_range``; if the clock of `PosteriorMean` is not
+            that of the process; or if ``event_shape`` is not that of the data.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import MLP, V, VPSDE, ScoreModel
+        >>> model = ScoreModel(MLP((2,), width=16, depth=1), VPSDE(), V(), event_shape=(2,))
+        >>> prediction = model(torch.randn(5, 2), tau=0.3)
+        >>> prediction.eps.shape, prediction.score.shape
+        (torch.Size([5, 2]), torch.Size([5, 2]))
     """
 
     def __init__(
@@ -125,135 +136,161 @@ class ScoreModel(Model):
             )
         if isinstance(self.parameterization, PosteriorMean) and self.parameterization.schedule != self.sde.schedule:
             raise ValueError(
-                f"the mean is that of a step on the process's clock {self.sde.schedule}, got "
+                f"PosteriorMean must have the clock of the process, {self.sde.schedule}, got "
                 f"{self.parameterization.schedule}; write PosteriorMean(schedule=…) with the same clock."
             )
         if self.parameterization.determinant(self.sde.tau_max) == 0:
             raise ValueError(
-                f"{self.parameterization} says nothing about x0 at the end of {self.sde.schedule}, where no signal is "
-                "left; use V() or X0(), or a clock that is clipped before that."
+                f"{self.parameterization} does not determine x0 at the end of {self.sde.schedule}, where no signal "
+                "remains; use V() or X0(), or a clock that is clipped earlier."
             )
-        known = getattr(self.net, "log_snr_range", None)
-        if known is not None and ou.log_snr(self.sde.tau_min) > known[1]:
+        log_snr_range = getattr(self.net, "log_snr_range", None)
+        if log_snr_range is not None and ou.log_snr(self.sde.tau_min) > log_snr_range[1]:
             raise ValueError(
-                f"the network knows log-SNR up to {known[1]}, but tau_min = {self.sde.tau_min} has "
+                f"the network supports log-SNR up to {log_snr_range[1]}, but tau_min = {self.sde.tau_min} has "
                 f"{ou.log_snr(self.sde.tau_min):.4g}; raise tau_min or widen the network's log_snr_range."
             )
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
-        """As the call, for checked arguments: one network call."""
-        net, inner = self.net, x
+        net, net_input = self.net, x
         weight = _first_parameter(net)
         if weight is not None and weight.is_floating_point() and weight.dtype != x.dtype:
-            inner = x.to(weight.dtype)
+            net_input = x.to(weight.dtype)
         log_snr = ou.log_snr(tau)
         if isinstance(log_snr, Tensor):
             log_snr = log_snr.to(device=x.device, dtype=torch.float32).expand(x.shape[:1])
         else:
             log_snr = torch.full((x.shape[0],), log_snr, dtype=torch.float32, device=x.device)
-        out = net(inner, log_snr, **cond)
+        out = net(net_input, log_snr, **cond)
         if not isinstance(out, Tensor):
             raise TypeError(
-                f"the network must return a tensor, got {type(out).__name__}; wrap it in a module that gives the "
-                "tensor alone (out[0], out.sample …)."
+                f"the network must return a tensor, got {type(out).__name__}; wrap it in a module that returns the "
+                "tensor only (out[0], out.sample …)."
             )
         out, mix = out if out.dtype == x.dtype else out.to(x.dtype), None
         if self.learned_variance:
-            out, mix = _halves(out, x)
+            out, mix = _split_learned_variance(out, x)
         if out.shape != x.shape:
             raise ValueError(f"the network must return the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}.")
         return Prediction(x, tau, out, self.parameterization, mix)
 
 
-def _halves(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The output proper and the ``mix`` of a network with a learned variance."""
+def _split_learned_variance(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The output for the target and ``mix``, from a network with a learned variance."""
     if out.shape == (*x.shape, 2):
-        out, second = out.unbind(-1)
+        out, variance_output = out.unbind(-1)
     elif x.ndim > 1 and out.shape == (len(x), 2 * x.shape[1], *x.shape[2:]):
-        out, second = out.chunk(2, 1)
+        out, variance_output = out.chunk(2, 1)
     else:
         raise ValueError(
             f"with learned_variance the network must return two values per element, {(*x.shape, 2)} or twice the "
             f"channels, got {tuple(out.shape)}; give it outputs=2, or leave learned_variance out."
         )
-    return out, second * 0.5 + 0.5
+    return out, variance_output * 0.5 + 0.5
 
 
 def _first_parameter(module: nn.Module) -> Tensor | None:
-    """As ``next(module.parameters())``, at a tenth of the cost: it is asked for in every network call."""
+    """``next(module.parameters())`` at a tenth of the cost, because every network call needs it."""
     for parameter in module._parameters.values():
         if parameter is not None:
             return parameter
     for child in module._modules.values():
-        found = None if child is None else _first_parameter(child)
-        if found is not None:
-            return found
+        parameter = None if child is None else _first_parameter(child)
+        if parameter is not None:
+            return parameter
     return None
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for every submodule, and each one's own mode again afterwards, also after an exception."""
-    training = [m for m in module.modules() if m.training]
-    for m in training:
-        m.training = False
+    """Sets every submodule to evaluation mode; restores the mode of each one afterwards, also after an exception."""
+    training = [submodule for submodule in module.modules() if submodule.training]
+    for submodule in training:
+        submodule.training = False
     try:
         yield
     finally:
-        for m in training:
-            m.training = True
-
-
-def refuse_unknown(function: Callable[..., object], model: Model, given: Mapping[str, object]) -> None:
-    """Refuses a keyword that is no option of ``function`` and that the network does not read.
-
-    Of a network that takes any keyword, only one that is nearly an option is refused.
-
-    Raises:
-        TypeError: Names the nearest option.
-    """
-    if not given:
-        return
-    while isinstance(inner := getattr(model, "model", None), Model):  # a wrapper reads what the wrapped one reads
-        model = inner
-    network = model.net.forward if isinstance(model, ScoreModel) else model.predict
-    reads = inspect.signature(network).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in reads.values())
-    options = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    for name in given:
-        match = closest(name, options, 0.75 if takes_any else 0.6)
-        if name not in reads and (match or not takes_any):
-            guess = f"did you mean {match}? " if match else ""
-            raise TypeError(
-                f"{name!r} is neither an option nor read by the network; {guess}Options: {', '.join(options)}."
-            )
+        for submodule in training:
+            submodule.training = True
 
 
 def check_model(model: object) -> None:
-    """Refuses what is no `Model`, such as a network.
+    """Checks that ``model`` is a `Model`, rather than a network or the path of a checkpoint.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is not; the error has the call that makes it one.
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a Model, got {type(model).__name__}; wrap a network: ScoreModel(net, VPSDE()).")
+    if isinstance(model, Model):
+        return
+    if isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model must be a Model, got the path {os.fspath(model)!r}; load it first: sd.load(path).")
+    if isinstance(model, nn.Module):
+        received, remedy = type(model).__name__, "wrap a network: ScoreModel(net, VPSDE())"
+    else:
+        received = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        remedy = "pass an object such as ScoreModel(net, VPSDE()) or sd.load(path)"
+    raise TypeError(f"model must be a Model, got {received}; {remedy}.")
 
 
-def check_per_sample(cond: Mapping[str, object], n: int, each: str = "sample") -> None:
-    """Refuses conditioning that has not one entry for each of ``n`` samples, called ``each``.
+def refuse_unknown(function: Callable[..., object], model: Model, keywords: Mapping[str, object]) -> None:
+    """Checks the conditioning keywords of a call: the network must read each of them.
+
+    A network with ``**cond`` reads any keyword, except those that resemble an option of ``function`` or that other
+    libraries use for one; such a network must name them in ``forward``.
+
+    Args:
+        function: The function that was called.
+        model: Its model.
+        keywords: Keyword arguments that are not options of ``function``.
 
     Raises:
-        TypeError: If it is no tensor.
-        ValueError: If it has another number of entries.
+        TypeError: If ``model`` is not a `Model`, or the network does not read a keyword. The error names the nearest
+            option or, for keywords of other libraries, the equivalent call.
     """
-    for name, value in cond.items():
+    check_model(model)
+    if not keywords:
+        return
+    while isinstance(inner := getattr(model, "model", None), Model):  # a wrapper reads the keywords of the inner model
+        model = inner
+    network = model.net.forward if isinstance(model, ScoreModel) else model.predict
+    parameters = inspect.signature(network).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    options = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for keyword in keywords:
+        if keyword in parameters:
+            continue
+        hint = peer_keyword_hint(keyword, function)
+        if hint is not None:
+            ambiguous = takes_any and isinstance(model, ScoreModel)
+            exception = f" A network that reads {keyword} must name it in forward." if ambiguous else ""
+            raise TypeError(f"{hint}.{exception}")
+        match = closest(keyword, options, 0.75 if takes_any else 0.6)
+        if match or not takes_any:
+            suggestion = f"did you mean {match}? " if match else ""
+            raise TypeError(
+                f"{keyword!r} is neither an option nor read by the network; {suggestion}Options: {', '.join(options)}."
+            )
+
+
+def check_per_sample(cond: Mapping[str, object], n: int, unit: str = "sample") -> None:
+    """Checks that conditioning has one entry per sample.
+
+    Args:
+        cond: Conditioning by keyword.
+        n: Number of entries.
+        unit: Name of one entry in the error.
+
+    Raises:
+        TypeError: If a value is not a tensor.
+        ValueError: If a tensor has another number of entries.
+    """
+    for keyword, value in cond.items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a tensor with one entry per {each}, got {value!r}; wrap it.")
+            raise TypeError(f"{keyword} must be a tensor with one entry per {unit}, got {value!r}; wrap it.")
         entries = None if value.ndim == 0 else len(value)
         if entries != n:
-            raise ValueError(
-                f"{name} must have one entry per {each}, {n}, got {'a single number' if entries is None else entries}."
-            )
+            received = "a single number" if entries is None else entries
+            raise ValueError(f"{keyword} must have one entry per {unit}, {n}, got {received}.")
 
 
 def event_size(x: Tensor) -> int:

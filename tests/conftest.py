@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
-# Before anything imports matplotlib, numpy or torch.
-os.environ.update(MPLBACKEND="Agg", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+# Before anything imports matplotlib, numpy or torch. Tests run in several processes; more threads would only compete.
+os.environ.setdefault("TEST_THREADS", "1")
+os.environ.update(
+    dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), os.environ["TEST_THREADS"])
+)
+os.environ.update(MPLBACKEND="Agg")
 
 import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(1)  # tests run in several processes; threads of their own would only fight over the cores
+THREADS = int(os.environ["TEST_THREADS"])
+torch.set_num_threads(THREADS)
+
+HERE = Path(__file__).parent
+DURATIONS = HERE / "durations.json"
+NUMERIC = ("core", "process", "objective", "sampling", "likelihood")  # marked "portable"
 
 
 def _seed_of(request: pytest.FixtureRequest) -> int:
@@ -38,7 +50,7 @@ def _global_state_is_seeded_and_left_alone(request: pytest.FixtureRequest) -> It
     left = {
         "default dtype": (torch.get_default_dtype(), torch.float32, torch.set_default_dtype),
         "grad mode": (torch.is_grad_enabled(), True, torch.set_grad_enabled),
-        "thread count": (torch.get_num_threads(), 1, torch.set_num_threads),
+        "thread count": (torch.get_num_threads(), THREADS, torch.set_num_threads),
     }
     changed = [f"{name} is {now}, was {before}" for name, (now, before, _) in left.items() if now != before]
     for _, before, restore in left.values():
@@ -47,11 +59,37 @@ def _global_state_is_seeded_and_left_alone(request: pytest.FixtureRequest) -> It
         pytest.fail(f"the test left global state changed: {'; '.join(changed)}; restore it in the code under test.")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that stores how long each file takes."""
+    parser.addoption("--store-durations", action="store_true", help="store the seconds that each test file takes")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked ``cuda`` where there is no CUDA device."""
-    if torch.cuda.is_available():
-        return
-    skip = pytest.mark.skip(reason="needs a CUDA device")
+    """Skip CUDA tests where there is no device, mark the numeric tests, and begin with the files that take longest."""
     for item in items:
-        if item.get_closest_marker("cuda"):
-            item.add_marker(skip)
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        folder = item.path.relative_to(HERE).parts[0]
+        if folder in NUMERIC and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.portable)
+    seconds = json.loads(DURATIONS.read_text(encoding="utf-8")) if DURATIONS.exists() else {}
+    items.sort(key=lambda item: -seconds.get(_name(item.path), 0.0))  # stable: the order within a file stays
+
+
+_seconds: dict[str, float] = defaultdict(float)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up the time of each file."""
+    _seconds[_name(HERE.parent / report.nodeid.partition("::")[0])] += report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Store the times of all files, on request; with several processes the controller stores them."""
+    if session.config.getoption("--store-durations") and not hasattr(session.config, "workerinput"):
+        stored = {name: round(value, 1) for name, value in sorted(_seconds.items()) if value >= 0.5}
+        DURATIONS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(HERE).as_posix()

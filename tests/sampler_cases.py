@@ -1,4 +1,4 @@
-"""Which step samplers must a contract test try? Every class of the package, and settings that take other ways."""
+"""Step samplers for contract tests: every class of the package, and settings that run other code."""
 
 from __future__ import annotations
 
@@ -52,15 +52,17 @@ SETTINGS: list[StepSampler] = [
 
 
 def every(steps: int = 6, even: bool = False) -> list[Any]:
-    """Parameters of a test, ``steps`` steps each; ``even`` puts them all on a grid that ends at ``tau_min``."""
-    made: list[StepSampler] = [*(kind() for kind in concrete(StepSampler)), *SETTINGS]
+    """Test parameters of all samplers, with ``steps`` steps; ``even`` gives all the grid `UniformAngle`."""
+    samplers: list[StepSampler] = [*(cls() for cls in concrete(StepSampler)), *SETTINGS]
     grid = {"grid": UniformAngle()} if even else {}
-    return [pytest.param(replace(sampler, steps=steps, **grid), id=_name(sampler)) for sampler in made]
+    return [pytest.param(replace(sampler, steps=steps, **grid), id=_name(sampler)) for sampler in samplers]
 
 
 def _name(sampler: StepSampler) -> str:
-    """The class and what differs from its defaults."""
-    plain = type(sampler)()
+    """The class and the fields that differ from its defaults."""
+    default = type(sampler)()
     names = [f.name for f in dataclasses.fields(sampler)]
-    changed = [f"{name}={getattr(sampler, name)!r}" for name in names if getattr(sampler, name) != getattr(plain, name)]
+    changed = [
+        f"{name}={getattr(sampler, name)!r}" for name in names if getattr(sampler, name) != getattr(default, name)
+    ]
     return f"{type(sampler).__name__}({', '.join(changed)})"

@@ -1,4 +1,4 @@
-"""Which classes must a contract test try? Every concrete one of the package, found through its base class."""
+"""Concrete subclasses of a base class in the package, for tests that cover every one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["concrete"]
 
 
 def concrete(base: type) -> list[Any]:
-    """The package's classes that are no longer abstract, in whichever module they stand, by name."""
+    """All subclasses of ``base`` in the package, at any depth, that are not abstract, sorted by name."""
     for module in pkgutil.walk_packages(scoresde.__path__, "scoresde."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    found, left = set(), [base]
-    while left:
-        cls = left.pop()
-        left += cls.__subclasses__()
+    classes, pending = set(), [base]
+    while pending:
+        cls = pending.pop()
+        pending += cls.__subclasses__()
         if not inspect.isabstract(cls) and cls.__module__.startswith("scoresde."):
-            found.add(cls)
-    return sorted(found, key=repr)
+            classes.add(cls)
+    return sorted(classes, key=repr)

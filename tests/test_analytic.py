@@ -43,15 +43,15 @@ def _points(n: int = 5) -> Tensor:
 
 
 def _density(model: Gaussian | GaussianMixture | KernelDensity, x: Tensor, tau: float) -> Tensor:
-    """The same law put together from torch.distributions."""
+    """The same log-density, computed with torch.distributions."""
     parts = []
     for k in range(len(model.means)):
         cov = torch.diag(model.variances[k].expand(3))
         if model.axes is not None:
             cov = model.axes[k] @ cov @ model.axes[k].T
-        at = math.exp(-2 * tau) * cov - math.expm1(-2 * tau) * torch.eye(3, dtype=D)
-        law = torch.distributions.MultivariateNormal(math.exp(-tau) * model.means[k], at)
-        parts.append(law.log_prob(x) + model.log_weights[k])
+        cov_tau = math.exp(-2 * tau) * cov - math.expm1(-2 * tau) * torch.eye(3, dtype=D)
+        component = torch.distributions.MultivariateNormal(math.exp(-tau) * model.means[k], cov_tau)
+        parts.append(component.log_prob(x) + model.log_weights[k])
     return torch.logsumexp(torch.stack(parts), 0)
 
 
@@ -65,10 +65,10 @@ def test_the_log_density_is_that_of_torch_at_every_time(name):
     assert torch.allclose(model.log_prob(x, taus), single, rtol=1e-14)
 
 
-def test_the_covariances_are_the_ones_that_were_given():
+def test_the_covariances_are_those_of_the_arguments():
     assert torch.allclose(MODELS["full covariance"].variances.sort().values, torch.tensor([0.25, 1.5, 4.0], dtype=D))
-    law = torch.distributions.MultivariateNormal(torch.tensor([1.0, -0.5, 2.0], dtype=D), COV)
-    assert torch.allclose(MODELS["full covariance"].log_prob(_points()), law.log_prob(_points()), rtol=1e-12)
+    expected = torch.distributions.MultivariateNormal(torch.tensor([1.0, -0.5, 2.0], dtype=D), COV)
+    assert torch.allclose(MODELS["full covariance"].log_prob(_points()), expected.log_prob(_points()), rtol=1e-12)
     mixture = MODELS["mixture of full covariances"]
     assert mixture.log_weights.exp().tolist() == pytest.approx([0.25, 0.75])
 
@@ -96,9 +96,9 @@ def _fokker_planck_residual(model: Gaussian | GaussianMixture | KernelDensity, t
     return slope - (3 + (x * gradient).sum(1) + laplacian + gradient.square().sum(1))
 
 
-def test_at_a_mean_the_curvature_is_that_of_the_component():
-    law = GaussianMixture(torch.ones(2), torch.tensor([[0.0, 0.0], [30.0, 0.0]]).double(), torch.tensor([2.0, 0.5]))
-    curvature = torch.autograd.functional.hessian(lambda x: law.log_prob(x[None])[0], law.means[0])
+def test_the_hessian_of_the_log_density_at_a_mean_is_that_of_the_component():
+    model = GaussianMixture(torch.ones(2), torch.tensor([[0.0, 0.0], [30.0, 0.0]]).double(), torch.tensor([2.0, 0.5]))
+    curvature = torch.autograd.functional.hessian(lambda x: model.log_prob(x[None])[0], model.means[0])
     assert torch.allclose(curvature, -0.5 * torch.eye(2, dtype=torch.float64), atol=1e-12)
 
 
@@ -108,14 +108,14 @@ def test_densities_solve_the_fokker_planck_equation(name):
         assert _fokker_planck_residual(MODELS[name], tau).abs().max().item() <= 1e-8
 
 
-def test_the_standard_normal_law_is_stationary():
+def test_the_standard_normal_distribution_is_stationary():
     model, x = Gaussian(torch.zeros(3, dtype=D), 1.0), _points()
-    law = torch.distributions.Normal(torch.zeros((), dtype=D), 1.0).log_prob(x).sum(1)
+    expected = torch.distributions.Normal(torch.zeros((), dtype=D), 1.0).log_prob(x).sum(1)
     for tau in (0.0, 1e-4, 0.3, 5.0):
-        assert torch.allclose(model.log_prob(x, tau), law, rtol=0, atol=1e-13)
+        assert torch.allclose(model.log_prob(x, tau), expected, rtol=0, atol=1e-13)
     for tau in (0.05, 1.0):
         assert _fokker_planck_residual(model, tau).abs().max().item() <= 1e-8
-        assert torch.equal(model(x, tau).v, torch.zeros_like(x))  # the flow stands still
+        assert torch.equal(model(x, tau).v, torch.zeros_like(x))  # the probability flow is zero
         assert torch.allclose(model(x, tau).score, -x, rtol=1e-14)
 
 
@@ -128,13 +128,13 @@ def test_the_marginal_is_the_convolution_of_the_data_with_the_kernel():
     data = model.log_prob(grid[:, None]).exp()
     for tau in (0.05, 0.5, 2.0):
         alpha, sigma = ou.alpha(tau), ou.sigma(tau)
-        at = torch.tensor([-1.2, 0.1, 0.9], dtype=D)
-        kernel = torch.exp(-0.5 * ((at[:, None] - alpha * grid) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
+        points = torch.tensor([-1.2, 0.1, 0.9], dtype=D)
+        kernel = torch.exp(-0.5 * ((points[:, None] - alpha * grid) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
         quadrature = (kernel * data).sum(1) * step
-        assert torch.allclose(model.log_prob(at[:, None], tau).exp(), quadrature, rtol=1e-9)
+        assert torch.allclose(model.log_prob(points[:, None], tau).exp(), quadrature, rtol=1e-9)
         # and the data estimate is the posterior mean under the same integral
         mean = (kernel * data * grid).sum(1) * step / quadrature
-        assert torch.allclose(model(at[:, None], tau).x0[:, 0], mean, rtol=1e-8)
+        assert torch.allclose(model(points[:, None], tau).x0[:, 0], mean, rtol=1e-8)
 
 
 @every_model
@@ -158,7 +158,7 @@ def test_samples_have_the_models_mean_and_covariance(name, generator):
         assert bool(((products.mean(0) - cov).abs() < 4.5 * products.std(0) / math.sqrt(n)).all())
 
 
-def test_sampling_takes_its_numbers_from_the_generator_only():
+def test_sampling_draws_from_the_generator_only():
     before = torch.get_rng_state()
     for model in MODELS.values():
         a, b = (model.sample(7, 0.2, torch.Generator().manual_seed(5)) for _ in range(2))
@@ -169,7 +169,7 @@ def test_sampling_takes_its_numbers_from_the_generator_only():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_kernel_density_at_small_bandwidth_returns_the_nearest_datum():
+def test_the_data_estimate_of_a_narrow_kernel_density_is_the_nearest_data_point():
     data = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]], dtype=D)
     model = KernelDensity(data, 1e-3)
     x = VPSDE().perturb(data, 0.01, 0.5 * torch.ones_like(data))
@@ -177,7 +177,7 @@ def test_the_kernel_density_at_small_bandwidth_returns_the_nearest_datum():
 
 
 @every_model
-def test_without_signal_the_models_still_know_the_mean_of_the_data(name):
+def test_without_signal_the_data_estimate_is_the_mean_of_the_data(name):
     model = MODELS[name]
     x = _points()
     mean = (model.log_weights.exp() @ model.means).expand_as(x)
@@ -192,7 +192,7 @@ def test_without_signal_the_models_still_know_the_mean_of_the_data(name):
 
 
 @pytest.mark.parametrize("event", [(), (3,), (2, 3), (1, 2, 2, 2)])
-def test_events_of_any_shape_and_batches_of_none_and_one_work(event):
+def test_events_of_any_shape_and_batches_of_zero_and_one_work(event):
     mean = torch.linspace(-1, 1, math.prod(event), dtype=D).reshape(event)
     model = Gaussian(mean, 0.5)
     for n in (0, 1, 4):
@@ -215,20 +215,20 @@ def test_the_ring_has_unit_variance_and_its_modes_on_a_circle():
     assert GaussianMixture.ring(radius=2.0, unit=False).means.norm(dim=1).tolist() == pytest.approx([2.0] * 8)
 
 
-def test_settings_that_make_no_law_are_refused():
+def test_settings_that_define_no_distribution_are_refused():
     zero = torch.zeros(2)
     for make, text in (
         (lambda: Gaussian(zero, torch.tensor([[1.0, 2.0], [2.0, 1.0]])), "cov must be positive semi-definite"),
         (lambda: Gaussian(zero, torch.ones(3)), r"covs must have shape \(1,\), \(1, 2\) or \(1, 2, 2\), got \(1, 3\)"),
         (lambda: Gaussian(zero, -1.0), "covs must not be negative"),
         (lambda: GaussianMixture(torch.tensor([1.0, 0.0]), torch.zeros(2, 2), torch.ones(2)), "weights must be 2 pos"),
-        (lambda: KernelDensity(torch.zeros(3, 2), 0.0), "bandwidth must be positive and finite, got 0.0"),
+        (lambda: KernelDensity(torch.zeros(3, 2), 0.0), "bandwidth must be a positive finite number, got 0.0"),
     ):
         with pytest.raises(ValueError, match=text):
             make()
 
 
-def test_a_one_dimensional_entropy_grows_to_that_of_the_prior():
+def test_the_entropy_in_one_dimension_follows_the_identity_of_de_bruijn():
     # de Bruijn: dH/dτ = -1 + Fisher information, by Gauss–Hermite quadrature of the exact score
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     model = Gaussian(torch.tensor([0.7], dtype=D), 0.25)
@@ -240,13 +240,13 @@ def test_a_one_dimensional_entropy_grows_to_that_of_the_prior():
         assert fisher - 1 == pytest.approx(slope, rel=1e-10)
 
 
-def test_a_cholesky_factor_is_no_covariance():
-    with pytest.raises(ValueError, match=r"cov must be symmetric, .* by up to 0\.9; of .* pass L @ L\.mT"):
+def test_a_cholesky_factor_is_refused_as_a_covariance():
+    with pytest.raises(ValueError, match=r"cov must be symmetric, .* by up to 0\.9; instead of .* pass L @ L\.mT"):
         Gaussian(torch.zeros(2), torch.tensor([[1.0, 0.0], [0.9, 0.1]]))
 
 
 @pytest.mark.parametrize("wrong", [torch.tensor([1, -1]), [1.0, -1.0]])
-def test_laws_of_whole_numbers_are_refused_and_not_cut(wrong: Any):
+def test_integer_means_and_data_are_refused_and_not_truncated(wrong: Any):
     for make in (
         lambda: Gaussian(wrong, 0.25),
         lambda: GaussianMixture(torch.ones(2), wrong, torch.ones(2)),
@@ -256,6 +256,6 @@ def test_laws_of_whole_numbers_are_refused_and_not_cut(wrong: Any):
             make()
 
 
-def test_no_data_have_no_density():
-    with pytest.raises(ValueError, match=r"data must hold at least one, got shape \(0, 2\)"):
+def test_a_kernel_density_without_data_is_refused():
+    with pytest.raises(ValueError, match=r"data must have at least one entry, got shape \(0, 2\)"):
         KernelDensity(torch.zeros(0, 2), 0.1)

@@ -1,4 +1,4 @@
-"""Does a GPU give what the CPU gives, without waiting for the host on the way?"""
+"""On a GPU, samplers and losses give the results of the CPU and do not synchronize with the host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scoresde.objective.weighting import ELBO, MinSNR, Simple, Weighting
 from scoresde.process import ou
 from scoresde.process.parameterization import Eps, Parameterization, V
 from scoresde.process.sde import VPSDE
-from scoresde.sampling import DDIM, ODE, Brownian, Sampler, SamplingContext, StepSampler, TorchSDE, sample
+from scoresde.sampling import DDIM, ODE, Sampler, SamplingContext, StepSampler, TorchSDE, VirtualBrownianTree, sample
 
 pytestmark = pytest.mark.cuda
 
@@ -37,7 +37,7 @@ def _no_synchronization() -> Iterator[None]:
 
 def _model(dtype: torch.dtype = torch.float32, parameterization: Parameterization | None = None) -> ScoreModel:
     model = ScoreModel(MLP((3,), width=16, depth=2), VPSDE(tau_min=1e-4), parameterization or V(), (3,))
-    for parameter in model.parameters():  # an untrained MLP gives 0
+    for parameter in model.parameters():  # the output of an untrained MLP is 0
         torch.nn.init.normal_(parameter, std=0.1)
     return model.to("cuda", dtype)
 
@@ -45,37 +45,37 @@ def _model(dtype: torch.dtype = torch.float32, parameterization: Parameterizatio
 @pytest.mark.parametrize(
     "sampler", [*(p for p in STEPS if not p.values[0].stochastic), ODE(rtol=1e-8, atol=1e-8)], ids=repr
 )
-def test_both_devices_end_at_the_same_place(sampler: Sampler) -> None:
+def test_deterministic_samplers_agree_on_both_devices(sampler: Sampler) -> None:
     x = torch.randn(5, 2, dtype=torch.float64)
     mean, cov = torch.tensor([0.7, -1.3], dtype=torch.float64), torch.tensor([[1.0, 0.3], [0.3, 0.5]])
     ends = [
         sample(Gaussian(mean.to(d), cov.to(d)), 5, sampler, init=x.to(d), start=4.0).x.cpu() for d in ("cpu", "cuda")
     ]
-    torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-9)  # what has grown has grown with its rounding
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-9)  # growth of the state also amplifies rounding
 
 
 @pytest.mark.parametrize("sampler", STEPS)
-def test_a_stochastic_walk_is_the_same_with_noise_from_the_cpu(sampler: StepSampler) -> None:
+def test_a_sampler_with_noise_from_the_cpu_agrees_on_both_devices(sampler: StepSampler) -> None:
     mean = torch.tensor([0.7, -1.3], dtype=torch.float64)
     ends = []
     for device in ("cpu", "cuda"):
         model = Gaussian(mean.to(device), 0.25)
-        path = SamplingContext(model.predict, model.sde, Noise(torch.Generator().manual_seed(1)), 4.0)
-        ends.append(sampler.run(torch.full((5, 2), 0.3, dtype=torch.float64, device=device), path)[0].cpu())
+        context = SamplingContext(model.predict, model.sde, Noise(torch.Generator().manual_seed(1)), 4.0)
+        ends.append(sampler.run(torch.full((5, 2), 0.3, dtype=torch.float64, device=device), context)[0].cpu())
     torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("sampler", [p for p in STEPS if p.values[0].strong_order is not None])
-def test_no_coupled_walk_waits_for_the_host_and_all_follow_the_cpu_s_path(sampler: StepSampler) -> None:
+def test_a_coupled_sampler_does_not_synchronize_and_agrees_with_the_cpu(sampler: StepSampler) -> None:
     mean, ends = torch.tensor([0.7, -1.3], dtype=torch.float64), []
     for device in ("cpu", "cuda"):
         model, x = Gaussian(mean.to(device), 0.25), torch.full((4, 2), 0.3, dtype=torch.float64, device=device)
-        path = SamplingContext(model.predict, model.sde, Noise(), 4.0, None, Brownian(x, [3, 4, 5, 6]))
+        context = SamplingContext(model.predict, model.sde, Noise(), 4.0, None, VirtualBrownianTree(x, [3, 4, 5, 6]))
         with torch.no_grad():
-            end, _ = sampler.run(x, path)
+            end, _ = sampler.run(x, context)
             if device == "cuda":
                 with _no_synchronization():
-                    sampler.run(x, path)
+                    sampler.run(x, context)
         ends.append(end.cpu())
     torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-10)
 
@@ -83,16 +83,16 @@ def test_no_coupled_walk_waits_for_the_host_and_all_follow_the_cpu_s_path(sample
 @pytest.mark.parametrize("sampler", STEPS)
 @pytest.mark.parametrize("parameterization", [V(), Eps()], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_no_step_waits_for_the_host(
+def test_no_step_synchronizes_with_the_host(
     sampler: StepSampler, parameterization: Parameterization, dtype: torch.dtype
 ) -> None:
     model = _model(dtype, parameterization).eval()
     x, noise = torch.randn(4, 3, device="cuda"), Noise(torch.Generator("cuda").manual_seed(1))
-    path = SamplingContext(model.predict, model.sde, noise, model.sde.tau_max)
+    context = SamplingContext(model.predict, model.sde, noise, model.sde.tau_max)
     with torch.no_grad():
-        sampler.run(x, path)  # the first calls may build tables and handles
+        sampler.run(x, context)  # the first call may create tables and handles
         with _no_synchronization():
-            end, _ = sampler.run(x, path)
+            end, _ = sampler.run(x, context)
     assert end.dtype == torch.float32
     assert end.isfinite().all()
 
@@ -100,7 +100,7 @@ def test_no_step_waits_for_the_host(
 @pytest.mark.parametrize("weighting", [Simple(), ELBO(), MinSNR()], ids=repr)
 @pytest.mark.parametrize("times", [UniformTimesteps(), StratifiedTimesteps(), DiscreteTimesteps(100)], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_no_loss_waits_for_the_host(weighting: Weighting, times: Timesteps, dtype: torch.dtype) -> None:
+def test_no_loss_synchronizes_with_the_host(weighting: Weighting, times: Timesteps, dtype: torch.dtype) -> None:
     model, loss = _model(dtype), Loss(weighting, times)
     x0, generator = torch.randn(4, 3, device="cuda"), torch.Generator("cuda").manual_seed(1)
     loss(model, x0, generator)
@@ -112,14 +112,14 @@ def test_no_loss_waits_for_the_host(weighting: Weighting, times: Timesteps, dtyp
 
 @pytest.mark.parametrize("sampler", [*STEPS, ODE(), TorchSDE(steps=5)], ids=repr)
 def test_a_half_precision_network_is_sampled_in_single_precision(sampler: Sampler) -> None:
-    drawn = sample(_model(torch.bfloat16), 4, sampler, seeds=range(4))
-    assert drawn.x.dtype == torch.float32
-    assert drawn.x.device.type == "cuda"
-    whole = sample(_model(torch.bfloat16), 4, sampler, seeds=range(4), denoise=True)
-    assert whole.x.isfinite().all()
+    samples = sample(_model(torch.bfloat16), 4, sampler, seeds=range(4))
+    assert samples.x.dtype == torch.float32
+    assert samples.x.device.type == "cuda"
+    denoised = sample(_model(torch.bfloat16), 4, sampler, seeds=range(4), denoise=True)
+    assert denoised.x.isfinite().all()
 
 
-def test_a_model_left_on_the_cpu_gives_one_clear_message() -> None:
+def test_a_model_on_another_device_is_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"x is on cuda:0, the model on cpu; move one"):
         sample(Gaussian(torch.zeros(2), 1.0), 3, DDIM(2), device="cuda:0")
 

@@ -1,4 +1,4 @@
-"""Does what the documentation and the README show run as it is written there?"""
+"""Documentation and README: their Python blocks run, and their tables, orders and links match the library."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from subclasses import concrete
 
-from scoresde.objective.weighting import equivalence_table
+from scoresde import sampling
+from scoresde.objective.equivalences import equivalence_table
 from scoresde.sampling import Multistep, Sampler, StepSampler
 from scoresde.storage.spec import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
 
-# A reader waits a minute for a trained network; a test does not. Each text must occur, so that none goes stale.
-SHORTER = {
+# Replacements that make a page fast enough for a test. Each text must occur on its page.
+FASTER = {
     "README.md": {
         "steps=1000": "steps=2",
         "steps=250": "steps=3",
@@ -26,39 +27,39 @@ SHORTER = {
 }
 
 
-def blocks(page: Path) -> str:
-    """The page's Python, one block after the other, at the line numbers of the page."""
-    kept, inside = [], False
+def python_blocks(page: Path) -> str:
+    """The Python blocks of a page as one source, at the line numbers of the page."""
+    lines, inside = [], False
     for line in page.read_text(encoding="utf-8").splitlines():
-        fence = line.startswith("```")
-        inside = (line == "```python") if fence else inside
-        kept.append(line if inside and not fence else "")
-    return "\n".join(kept)
+        is_fence = line.startswith("```")
+        inside = (line == "```python") if is_fence else inside
+        lines.append(line if inside and not is_fence else "")
+    return "\n".join(lines)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_on_a_docs_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    source = blocks(page)
-    for long, short in SHORTER.get(page.name, {}).items():
-        assert long in source, f"{page.name} no longer says {long}; take it out of SHORTER"
-        source = source.replace(long, short)
-    monkeypatch.chdir(tmp_path)  # what a page writes
+    source = python_blocks(page)
+    for slow, fast in FASTER.get(page.name, {}).items():
+        assert slow in source, f"{page.name} no longer contains {slow}; remove it from FASTER"
+        source = source.replace(slow, fast)
+    monkeypatch.chdir(tmp_path)  # for the files that a page writes
     exec(compile(source, str(page), "exec", dont_inherit=True), {"__name__": "page"})
 
 
 def test_the_docs_show_the_table_of_weightings_that_the_library_prints():
-    shown = re.search(
+    match = re.search(
         r"```text\n(w at log-SNR.*?)\n```", (ROOT / "docs/weightings.md").read_text(encoding="utf-8"), re.DOTALL
     )
-    assert shown is not None
-    assert shown[1] == "\n".join(line.rstrip() for line in equivalence_table((-6.0, 0.0, 6.0)).splitlines())
+    assert match is not None
+    assert match[1] == "\n".join(line.rstrip() for line in equivalence_table((-6.0, 0.0, 6.0)).splitlines())
 
 
 def test_the_orders_in_the_docs_are_those_that_the_samplers_declare():
     page = (ROOT / "docs/sampling-mechanisms.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.+?`) \| (\d) \|.*\| (\d?) ?\|$", page, re.MULTILINE)
     assert len(rows) > 15
-    known = {kind.__name__: kind for kind in concrete(StepSampler)}
+    known = {sampler.__name__: sampler for sampler in concrete(StepSampler)}
     for names, order, calls in rows:
         for text in re.findall(r"`(.+?)`", names):
             sampler = parse(text, known)
@@ -66,9 +67,11 @@ def test_the_orders_in_the_docs_are_those_that_the_samplers_declare():
             assert (sampler.start_calls if isinstance(sampler, Multistep) else 0) == int(calls or 0), text
 
 
-def test_every_sampler_is_named_in_the_docs():
+def test_the_docs_name_every_sampler_that_the_sampling_package_exports():
     page = (ROOT / "docs/sampling-mechanisms.md").read_text(encoding="utf-8")
-    assert [kind.__name__ for kind in concrete(Sampler) if f"`{kind.__name__}(" not in page] == []
+    exported = [cls.__name__ for cls in concrete(Sampler) if cls.__name__ in sampling.__all__]
+    assert len(exported) > 15
+    assert [name for name in exported if f"`{name}(" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

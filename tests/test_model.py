@@ -1,32 +1,36 @@
-"""The waist: what `ScoreModel` accepts, refuses and passes on."""
+"""`ScoreModel`: valid and invalid arguments, and the calls of the network; the checks of models and keywords."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import scoresde as sd
 from scoresde.analytic import Gaussian
 from scoresde.data import load_data
-from scoresde.model import ScoreModel, evaluating
+from scoresde.likelihood import log_prob
+from scoresde.model import ScoreModel, check_model, evaluating
 from scoresde.process import ou
 from scoresde.process.parameterization import X0, Eps, PosteriorMean, Score, V, Velocity
 from scoresde.process.schedule import Cosine, FromBetas
 from scoresde.process.sde import VPSDE, Flow
+from scoresde.sampling import DDIM, sample
 
 
 class Scale(nn.Module):
-    """x times a learned number plus the log-SNR: it keeps what it was given."""
+    """x times a learned number plus the log-SNR; records the type of x and the log-SNR of each call."""
 
     def __init__(self) -> None:
         super().__init__()
         self.factor = nn.Parameter(torch.tensor(0.5))
-        self.seen: list[tuple[torch.dtype, Tensor]] = []
+        self.calls: list[tuple[torch.dtype, Tensor]] = []
 
     def forward(self, x: Tensor, log_snr: Tensor, **cond: object) -> Tensor:
-        self.seen.append((x.dtype, log_snr))
+        self.calls.append((x.dtype, log_snr))
         return self.factor * x + 0.01 * log_snr.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -35,7 +39,7 @@ def _model(**settings: object) -> ScoreModel:
 
 
 @pytest.mark.parametrize("event", [(), (3,), (2, 3), (1, 2, 3), (1, 2, 2, 3)])
-def test_events_of_any_shape_and_batches_of_none_and_one_work(event):
+def test_events_of_any_shape_and_batches_of_zero_and_one_work(event):
     for n in (0, 1, 4):
         x = torch.randn(n, *event)
         p = _model()(x, 0.3)
@@ -43,11 +47,11 @@ def test_events_of_any_shape_and_batches_of_none_and_one_work(event):
         assert torch.equal(p.out, 0.5 * x + 0.01 * torch.tensor(ou.log_snr(0.3)))
 
 
-def test_one_time_written_in_any_way_gives_one_result():
+def test_all_notations_of_a_time_give_the_same_result():
     model, x = _model(), torch.randn(4, 3)
-    whole = model(x, 1.0).eps
+    expected = model(x, 1.0).eps
     for tau in (1, torch.tensor(1), torch.tensor(1.0), torch.ones(4), torch.ones(4, dtype=torch.float64)):
-        assert torch.allclose(model(x, tau).eps, whole, rtol=1e-6)
+        assert torch.allclose(model(x, tau).eps, expected, rtol=1e-6)
     results = [
         model(x, torch.full((4,), 0.5, dtype=kind)).eps for kind in (torch.float16, torch.float32, torch.float64)
     ]
@@ -64,12 +68,12 @@ def test_a_time_that_is_zero_negative_nan_or_past_the_end_is_refused_in_every_fo
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (3,), (1,)])
-def test_times_of_a_wrong_shape_are_refused(shape):
+def test_times_of_an_invalid_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"tau must have shape .* pass one time per sample"):
         _model()(torch.zeros(8, 3), torch.full(shape, 0.5))
 
 
-def test_states_of_a_wrong_shape_or_type_are_refused():
+def test_states_of_an_invalid_shape_or_type_are_refused():
     model = _model(event_shape=(3,))
     for x in (torch.zeros(3), torch.zeros(2, 4), torch.zeros(2, 1, 3)):
         with pytest.raises(ValueError, match=r"x must have shape \(B, 3\), got .* give the batch first"):
@@ -80,46 +84,48 @@ def test_states_of_a_wrong_shape_or_type_are_refused():
         model(torch.zeros(2, 3, dtype=torch.uint8), 0.5)
 
 
-def test_a_state_on_another_device_gets_one_clear_message():
+def test_a_state_on_another_device_is_refused_with_the_remedy():
     for model in (_model(), Gaussian(torch.zeros(3), 1.0)):
         with pytest.raises(ValueError, match=r"x is on meta, the model on cpu; move one: x.to\('cpu'\)"):
             model(torch.zeros(2, 3, device="meta"), 0.5)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
-def test_a_narrow_network_takes_its_own_type_and_gives_back_that_of_the_state(kind):
+def test_a_network_of_narrow_type_receives_its_type_and_the_prediction_has_that_of_the_state(kind):
     model = _model()
     model.net.to(kind)
     x = torch.randn(4, 3, dtype=torch.float64)
     p = model(x, torch.full((4,), 1e-5))
-    seen, log_snr = model.net.seen[-1]  # pyright: ignore[reportIndexIssue]
-    assert seen == kind
+    dtype, log_snr = model.net.calls[-1]  # pyright: ignore[reportIndexIssue]
+    assert dtype == kind
     assert log_snr.dtype == torch.float32
     assert p.out.dtype == p.eps.dtype == p.score.dtype == torch.float64
-    sigma = math.sqrt(-math.expm1(-2 * float(torch.tensor(1e-5))))  # of the float32 time, in double precision
+    sigma = math.sqrt(
+        -math.expm1(-2 * float(torch.tensor(1e-5)))
+    )  # of the time rounded to float32, computed in float64
     assert torch.allclose(p.score, -p.eps / sigma, rtol=1e-12)
     assert torch.allclose(p.eps, ou.alpha(float(torch.tensor(1e-5))) * p.out + sigma * x, rtol=1e-12)
 
 
-def test_log_snr_reaches_the_network_once_per_sample_also_at_the_end_without_signal():
+def test_the_network_receives_one_log_snr_per_sample_also_at_the_end_without_signal():
     net = Scale()
     ScoreModel(net, Flow())(torch.zeros(3, 2), torch.tensor([0.1, 2.0, 18.0]))
-    assert net.seen[0][1].tolist() == pytest.approx([float(ou.log_snr(v)) for v in (0.1, 2.0, 18.0)], rel=1e-6)
+    assert net.calls[0][1].tolist() == pytest.approx([float(ou.log_snr(v)) for v in (0.1, 2.0, 18.0)], rel=1e-6)
     ScoreModel(net, Flow())(torch.zeros(3, 2), math.inf)
-    assert net.seen[1][1].tolist() == [-math.inf] * 3
+    assert net.calls[1][1].tolist() == [-math.inf] * 3
 
 
 @pytest.mark.parametrize("parameterization", [Eps(), Score()])
 @pytest.mark.parametrize("sde", [Flow(), VPSDE(Cosine(clip=1.0)), VPSDE(FromBetas((0.1, 1.0)))], ids=repr)
 def test_noise_and_score_are_refused_on_a_clock_that_ends_without_signal(parameterization, sde):
     with pytest.raises(
-        ValueError, match=r"says nothing about x0 at the end of .* use V\(\) or X0\(\), or a clock that is"
+        ValueError, match=r"does not determine x0 at the end of .* use V\(\) or X0\(\), or a clock that is"
     ):
         ScoreModel(Scale(), sde, parameterization)
 
 
 @pytest.mark.parametrize("parameterization", [V(), X0(), Velocity()])
-def test_the_ways_out_of_no_signal_work(parameterization):
+def test_v_x0_and_velocity_work_on_a_clock_that_ends_without_signal(parameterization):
     class Constant(nn.Module):
         def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
             return torch.full_like(x, 0.25)
@@ -132,24 +138,26 @@ def test_the_ways_out_of_no_signal_work(parameterization):
     ScoreModel(Constant(), VPSDE(Cosine()), Eps())  # the clipped clock
 
 
-def test_a_network_that_does_not_know_such_small_noise_is_refused():
+def test_a_network_with_a_log_snr_range_below_that_of_tau_min_is_refused():
     net = Scale()
     net.log_snr_range = (-10.0, 8.0)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"knows log-SNR up to 8.0, but tau_min = 1e-05 has 10.82; raise tau_min or"):
+    with pytest.raises(
+        ValueError, match=r"supports log-SNR up to 8.0, but tau_min = 1e-05 has 10.82; raise tau_min or"
+    ):
         ScoreModel(net, VPSDE())
     ScoreModel(net, VPSDE(tau_min=2e-4))
 
 
 def test_a_network_that_changes_the_shape_is_refused():
-    class Short(nn.Module):
+    class FirstColumn(nn.Module):
         def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
             return x[:, :1]
 
     with pytest.raises(ValueError, match=r"the network must return the shape of x, \(2, 3\), got \(2, 1\)"):
-        ScoreModel(Short(), VPSDE())(torch.zeros(2, 3), 0.5)
+        ScoreModel(FirstColumn(), VPSDE())(torch.zeros(2, 3), 0.5)
 
 
-def test_evaluation_mode_is_restored_module_by_module_also_after_an_exception():
+def test_evaluation_mode_is_restored_for_each_module_also_after_an_exception():
     net = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5))
     net[1].eval()
 
@@ -172,26 +180,57 @@ def test_evaluation_mode_is_restored_module_by_module_also_after_an_exception():
         (nn.Identity(), VPSDE(), Eps, "parameterization must be a Parameterization, got <class"),
     ],
 )
-def test_a_part_of_another_kind_is_refused_by_name(net, sde, parameterization, name):
+def test_an_argument_of_another_class_is_refused_by_name(net, sde, parameterization, name):
     with pytest.raises(TypeError, match=name):
         ScoreModel(net, sde, parameterization)
 
 
-def test_a_network_that_wraps_its_output_is_refused_with_the_remedy():
-    class Wrapping(nn.Module):
+def test_a_network_that_returns_a_tuple_is_refused_with_the_remedy():
+    class TupleOutput(nn.Module):
         def forward(self, x, log_snr):
             return (x,)
 
     with pytest.raises(TypeError, match=r"must return a tensor, got tuple; wrap it .* \(out\[0\]"):
-        ScoreModel(Wrapping(), VPSDE())(torch.zeros(2, 3), 0.3)
+        ScoreModel(TupleOutput(), VPSDE())(torch.zeros(2, 3), 0.3)
 
 
-def test_an_event_shape_that_is_not_the_datas_is_refused():
+def test_an_event_shape_other_than_that_of_the_data_is_refused():
     data = load_data("digits").description
     with pytest.raises(ValueError, match=r"event_shape must be that of the data, \(1, 8, 8\), got \(3, 8, 8\)"):
         ScoreModel(nn.Identity(), VPSDE(), event_shape=(3, 8, 8), data=data)
 
 
-def test_the_mean_of_another_clocks_step_is_refused():
-    with pytest.raises(ValueError, match=r"clock Cosine\(.*\), got LinearBetas\(.*; write PosteriorMean\(schedule=…\)"):
+def test_a_posterior_mean_on_another_clock_is_refused():
+    with pytest.raises(
+        ValueError, match=r"clock of the process, Cosine\(.*\), got LinearBetas\(.*; write PosteriorMean\(schedule=…\)"
+    ):
         ScoreModel(nn.Identity(), VPSDE(Cosine()), PosteriorMean())
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (nn.Linear(2, 2), r"got Linear; wrap a network: ScoreModel\(net, VPSDE\(\)\)\."),
+        ("runs/digits", r"got the path 'runs/digits'; load it first: sd\.load\(path\)\."),
+        (Path("runs") / "digits", r"got the path 'runs.digits'; load it first: sd\.load\(path\)\."),
+        (
+            ScoreModel,
+            r"got the class ScoreModel; pass an object such as ScoreModel\(net, VPSDE\(\)\) or sd\.load\(path\)",
+        ),
+        (None, r"got NoneType; pass an object such as ScoreModel\(net, VPSDE\(\)\) or sd\.load\(path\)"),
+    ],
+    ids=["network", "text", "path", "class", "None"],
+)
+def test_a_value_that_is_not_a_model_is_refused_with_the_call_that_makes_one(model, text):
+    for call in (
+        lambda: check_model(model),
+        lambda: sample(model, 3, DDIM(2)),
+        lambda: log_prob(model, torch.zeros(3, 2)),
+    ):
+        with pytest.raises(TypeError, match=f"model must be a Model, {text}"):
+            call()
+
+
+def test_a_model_passes_the_check_and_sd_load_exists():
+    check_model(_model())
+    assert callable(sd.load)

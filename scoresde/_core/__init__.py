@@ -1,1 +1,5 @@
-"""What every layer uses: elementwise functions, tensor helpers, argument checks, noise, name suggestions, atomic files."""
+"""Helpers for every layer of the package.
+
+Elementwise functions, tensor helpers, argument checks, sources of noise, name suggestions, progress bars and atomic
+files.
+"""

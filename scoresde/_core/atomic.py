@@ -1,4 +1,4 @@
-"""Atomic files: written aside, flushed to the disk, then renamed, so that a file is complete or as it was."""
+"""Atomic files: written under a temporary name, flushed to the disk, then renamed over the target."""
 
 from __future__ import annotations
 
@@ -13,33 +13,36 @@ __all__ = ["atomic_file", "sync"]
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which replaces ``path`` when the block ends; after an exception ``path`` is as it was.
+    """A temporary path, which replaces ``path`` when the block ends; an exception leaves ``path`` unchanged.
 
-    The temporary file is in the same folder and has the same suffix, by which some writers choose a format. Several
-    processes may write at once: the last one's file stays.
+    The temporary file is in the same folder and has the same suffix, because some writers choose a format by it.
+    Several processes may write the same ``path``; the last to finish wins.
 
     Args:
-        path: The file.
+        path: The target file.
+
+    Yields:
+        The temporary path to write to.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
-    aside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")  # not tempfile's, which only their owner can read
+    temporary = path.with_name(f".{uuid.uuid4().hex}-{path.name}")  # files of tempfile are readable by their owner only
     try:
-        yield aside
-        sync(aside)
-        aside.replace(path)
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def sync(path: Path) -> None:
-    """Waits until the content of a file or a directory is on the disk."""
+    """Flushes a file or a directory to the disk; does nothing for directories on Windows."""
     if path.is_dir() and os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -1,27 +1,42 @@
-"""Checks of arguments, with errors that state the rule, what arrived and the remedy."""
+"""Argument checks, whose errors state the rule, the value received and the remedy."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scoresde._core.tensors import has_values
 
+__all__ = [
+    "check_event_shape",
+    "check_finite",
+    "check_increasing",
+    "check_integer",
+    "check_kind",
+    "check_positive",
+]
+
 
 def check_finite(x: Tensor, name: str = "x") -> None:
-    """Refuses NaN and infinities.
+    """Checks that a tensor has no NaN or infinity.
+
+    Args:
+        x: Any shape, batch first. Integers and tensors without values (meta, fake) pass.
+        name: Name of ``x`` in the error.
 
     Raises:
-        ValueError: Names the first index with such a value and how many samples have one.
+        ValueError: If a value is not finite; the error has its index and the number of such samples.
     """
     if not has_values(x) or not x.dtype.is_floating_point:
         return
-    bad = ~torch.isfinite(x)
-    if bool(bad.any()):
-        first = tuple(bad.nonzero()[0].tolist())
-        count = int(bad.flatten(1).any(1).sum()) if bad.ndim > 1 else int(bad.sum())
+    nonfinite = ~torch.isfinite(x)
+    if bool(nonfinite.any()):
+        first = tuple(nonfinite.nonzero()[0].tolist())
+        count = int(nonfinite.flatten(1).any(1).sum()) if nonfinite.ndim > 1 else int(nonfinite.sum())
         raise ValueError(
             f"{name} must be finite, got {x[first].item()} at index {first} ({count} of {len(x)} samples have such "
             "values); remove or impute them first."
@@ -29,33 +44,38 @@ def check_finite(x: Tensor, name: str = "x") -> None:
 
 
 def check_kind(name: str, value: object, kind: type) -> None:
-    """Refuses what is no object of a class, such as the class itself.
-
-    Raises:
-        TypeError: If it is none.
-    """
-    if not isinstance(value, kind):
-        got = repr(value) if isinstance(value, (type, str, int, float)) else type(value).__name__
-        raise TypeError(f"{name} must be a {kind.__name__}, got {got}; pass an object, not its class or name.")
-
-
-def check_integer(name: str, value: object, least: int | None = 1, most: int | None = None) -> None:
-    """Refuses a value that is not an integer in [least, most]; a bool is not an integer.
+    """Checks that a value is an instance of a class, rather than the class itself or its name.
 
     Args:
-        name: What to call it in the error.
+        name: Name of the argument in the error.
+        value: The argument.
+        kind: The class.
+
+    Raises:
+        TypeError: If ``value`` is not an instance of ``kind``.
+    """
+    if not isinstance(value, kind):
+        received = repr(value) if isinstance(value, (type, str, int, float)) else type(value).__name__
+        raise TypeError(f"{name} must be a {kind.__name__}, got {received}; pass an object, not its class or name.")
+
+
+def check_integer(name: str, value: Any, least: int | None = 1, most: int | None = None) -> None:
+    """Checks that a value is an integer in [least, most]; a bool is not an integer.
+
+    Args:
+        name: Name of the argument in the error.
         value: The argument.
         least, most: Inclusive bounds; None for no bound.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If ``value`` is not such an integer.
     """
-    inside = isinstance(value, int) and not isinstance(value, bool)
-    if not inside or (least is not None and value < least) or (most is not None and value > most):
-        raise ValueError(f"{name} must be {_integers(least, most)}, got {value!r}.")
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    if not integer or (least is not None and value < least) or (most is not None and value > most):
+        raise ValueError(f"{name} must be {_describe_integers(least, most)}, got {value!r}.")
 
 
-def _integers(least: int | None, most: int | None) -> str:
+def _describe_integers(least: int | None, most: int | None) -> str:
     if most is not None:
         return f"an integer from {least} to {most}" if least is not None else f"an integer of at most {most}"
     if least is None:
@@ -63,14 +83,14 @@ def _integers(least: int | None, most: int | None) -> str:
     return "a positive integer" if least == 1 else f"an integer of at least {least}"
 
 
-def check_positive(**values: object) -> None:
-    """Refuses values that are not positive finite numbers; a bool is not a number.
+def check_positive(**values: Any) -> None:
+    """Checks that values are positive finite numbers; a bool is not a number.
 
     Args:
         **values: The arguments by name, e.g. ``check_positive(power=self.power)``.
 
     Raises:
-        ValueError: Names the first that is not.
+        ValueError: If one is not; the error names the first.
     """
     for name, value in values.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -78,18 +98,34 @@ def check_positive(**values: object) -> None:
             raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
 
 
+def check_increasing(**values: float) -> None:
+    """Checks that values are finite and strictly increase in the order given.
+
+    Args:
+        **values: The arguments by name, e.g. ``check_increasing(sigma_min=0.01, sigma_max=50.0)``.
+
+    Raises:
+        ValueError: If two neighbors are not finite or do not increase; the error names them.
+    """
+    for (low_name, low), (high_name, high) in pairwise(values.items()):
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"{low_name} must be below {high_name}, both finite, got {low!r} and {high!r}.")
+
+
 def check_event_shape(x: Tensor, event_shape: tuple[int, ...] | None, name: str = "x") -> None:
-    """Refuses a batch whose events do not have the given shape.
+    """Checks that the events of a batch have a given shape.
 
     Args:
         x: The batch, ``(B, *D)``.
         event_shape: Shape of one event; None admits every shape with a batch axis.
-        name: What to call ``x`` in the error.
+        name: Name of ``x`` in the error.
 
     Raises:
-        ValueError: If the shape is another one.
+        ValueError: If the shape differs.
     """
     if x.ndim == 0 or (event_shape is not None and x.shape[1:] != event_shape):
         axes = ["*D"] if event_shape is None else [str(size) for size in event_shape]
-        want = "(B,)" if not axes else f"(B, {', '.join(axes)})"
-        raise ValueError(f"{name} must have shape {want}, got {tuple(x.shape)}; give the batch first, then one event.")
+        expected = "(B,)" if not axes else f"(B, {', '.join(axes)})"
+        raise ValueError(
+            f"{name} must have shape {expected}, got {tuple(x.shape)}; give the batch first, then one event."
+        )

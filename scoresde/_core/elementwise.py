@@ -1,4 +1,4 @@
-"""Elementwise functions of a float or a tensor: a float gives a float, a tensor a tensor of the same shape."""
+"""Elementwise functions of a float or a tensor; the result has the kind and shape of the argument."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INF = math.inf
 
 
 class Elementwise(Protocol):
-    """A function that gives a float for a float and a tensor of the same shape for a tensor."""
+    """Type of a function from float to float and from a tensor to a tensor of the same shape."""
 
     @overload
     def __call__(self, v: float, /) -> float: ...
@@ -24,11 +24,11 @@ class Elementwise(Protocol):
 
 
 def elementwise(function: Callable[[Scalar], Scalar]) -> Elementwise:
-    """Tells a type checker that a function keeps the kind of its argument; the function itself is returned."""
+    """Declares to type checkers that a function keeps the kind of its argument; returns the function unchanged."""
     return cast("Elementwise", function)
 
 
-def _safe(function: Callable[[float], float], v: float, at_overflow: float) -> float:
+def _without_overflow(function: Callable[[float], float], v: float, at_overflow: float) -> float:
     try:
         return function(v)
     except OverflowError:
@@ -40,7 +40,7 @@ def exp(v: Scalar) -> Scalar:
     """e**v."""
     if isinstance(v, Tensor):
         return torch.exp(v)
-    try:  # not `_safe`: one call less in every sampler's step
+    try:  # inlined: one call fewer in every step of a sampler
         return math.exp(v)
     except OverflowError:
         return _INF
@@ -51,7 +51,7 @@ def expm1(v: Scalar) -> Scalar:
     """e**v - 1, without cancellation."""
     if isinstance(v, Tensor):
         return torch.expm1(v)
-    try:  # not `_safe`: one call less in every sampler's step
+    try:  # inlined: one call fewer in every step of a sampler
         return math.expm1(v)
     except OverflowError:
         return _INF
@@ -102,7 +102,7 @@ def tan(v: Scalar) -> Scalar:
 @elementwise
 def sinh(v: Scalar) -> Scalar:
     """Hyperbolic sine."""
-    return torch.sinh(v) if isinstance(v, Tensor) else _safe(math.sinh, v, math.copysign(_INF, v))
+    return torch.sinh(v) if isinstance(v, Tensor) else _without_overflow(math.sinh, v, math.copysign(_INF, v))
 
 
 @elementwise
@@ -133,14 +133,14 @@ def atan2(y: Scalar, x: Scalar) -> Scalar:
 
 
 def clamp(v: Scalar, low: float = -_INF, high: float = _INF) -> Scalar:
-    """``v``, or the bound that it passes; NaN stays NaN."""
+    """``v`` limited to [low, high]; NaN stays NaN."""
     if isinstance(v, Tensor):
         return torch.clamp(v, low, high)
     return low if v < low else high if v > high else v
 
 
 def div(a: Scalar, b: Scalar) -> Scalar:
-    """a / b with IEEE 754's infinities also for Python floats."""
+    """a / b; dividing Python floats by 0 gives the infinities and NaN of IEEE 754."""
     if isinstance(a, Tensor) or isinstance(b, Tensor) or b != 0:
         return a / b
     return math.nan if a == 0 or math.isnan(a) else math.copysign(_INF, a) * math.copysign(1.0, b)

@@ -1,4 +1,4 @@
-"""Sources of randomness: one generator for a batch, or one per sample."""
+"""Sources of random numbers: one generator for a batch, or one generator per sample."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+__all__ = ["Noise"]
+
 
 class Noise:
-    """Where randomness comes from: one generator for the batch, or one per sample.
+    """A source of random numbers: one generator for the batch, or one per sample.
 
-    With per-sample seeds the numbers of a sample depend on its seed and on how many draws came before, never on its
-    neighbors.
+    With per-sample seeds, the numbers of a sample depend on its seed and on the number of earlier draws. They do not
+    depend on the other samples of the batch.
 
     Args:
-        generator: Source for the whole batch; None means torch's global one.
+        generator: Generator for the whole batch; None means torch's global one.
         seeds: One integer per sample, instead of a generator.
 
     Raises:
@@ -27,67 +29,73 @@ class Noise:
             raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
         self._generator = generator
         self._seeds = None if seeds is None else [int(seed) for seed in seeds]
-        self._sources: list[torch.Generator] = []
+        self._per_sample_generators: list[torch.Generator] = []
 
     @property
     def per_sample(self) -> bool:
-        """Whether every sample has a source of its own."""
+        """Whether each sample has a separate generator."""
         return self._seeds is not None
 
     def normal(self, like: Tensor) -> Tensor:
-        """Standard normal numbers of the shape, type and device of ``like``, shape ``(B, *D)``."""
-        source = self._generator
-        if self._seeds is None and (source is None or source.device == like.device):
-            # as torch.randn, at half its call's cost
-            return torch.empty_like(like, memory_format=torch.contiguous_format).normal_(generator=source)
+        """Standard normal numbers with the shape, type and device of ``like``, ``(B, *D)``."""
+        generator = self._generator
+        if self._seeds is None and (generator is None or generator.device == like.device):
+            # equal to torch.randn, at half the cost of its call
+            return torch.empty_like(like, memory_format=torch.contiguous_format).normal_(generator=generator)
         return self._draw(torch.randn, like)
 
     def uniform(self, like: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) of the shape, type and device of ``like``, shape ``(B, *D)``."""
+        """Uniform numbers in [0, 1) with the shape, type and device of ``like``, ``(B, *D)``."""
         return self._draw(torch.rand, like)
 
     def rademacher(self, like: Tensor) -> Tensor:
-        """Signs ±1 of the shape, type and device of ``like``, shape ``(B, *D)``."""
-        return torch.where(self.uniform(like) < 0.5, -1.0, 1.0).to(like.dtype)
+        """Signs ±1 with the shape, type and device of ``like``, ``(B, *D)``."""
+        return _signs(self.uniform(like))
 
-    def ragged(self, counts: Sequence[int], like: Tensor, law: str = "rademacher") -> Tensor:
-        """For each sample a number of draws of its own, one sample after the other.
+    def ragged(self, counts: Sequence[int], like: Tensor, distribution: str = "rademacher") -> Tensor:
+        """A separate number of draws for each sample, concatenated in the order of the samples.
 
         Args:
-            counts: How many for each of the B samples.
+            counts: Number of draws for each of the B samples.
             like: Shape, type and device of one draw, ``(*D)``.
-            law: ``"rademacher"`` (signs) or ``"normal"``.
+            distribution: ``"rademacher"`` (signs) or ``"normal"``.
 
         Returns:
             ``(sum(counts), *D)``.
         """
-        function = torch.randn if law == "normal" else torch.rand
+        function = torch.randn if distribution == "normal" else torch.rand
         if self._seeds is None:
-            out = self._draw(function, like.new_empty((sum(counts), *like.shape)))
+            numbers = self._draw(function, like.new_empty((sum(counts), *like.shape)))
         else:
-            sources = self._own(like, len(counts))
             kind = {"dtype": like.dtype, "device": like.device}
-            out = torch.cat([function((n, *like.shape), generator=g, **kind) for n, g in zip(counts, sources)])
-        return out if law == "normal" else torch.where(out < 0.5, -1.0, 1.0).to(like.dtype)
+            generators = self._generators(like.device, len(counts))
+            parts = [function((n, *like.shape), generator=g, **kind) for n, g in zip(counts, generators)]
+            numbers = torch.cat(parts)
+        return numbers if distribution == "normal" else _signs(numbers)
 
-    def _own(self, like: Tensor, count: int) -> list[torch.Generator]:
-        """The samples' own generators."""
+    def _generators(self, device: torch.device, count: int) -> list[torch.Generator]:
+        """The generators of the samples, seeded at the first draw."""
         assert self._seeds is not None
         if len(self._seeds) != count:
             raise ValueError(f"seeds must have one entry per sample: {count} samples, got {len(self._seeds)} seeds.")
-        if not self._sources:
-            self._sources = [torch.Generator(like.device).manual_seed(seed) for seed in self._seeds]
-        return self._sources
+        if not self._per_sample_generators:
+            self._per_sample_generators = [torch.Generator(device).manual_seed(seed) for seed in self._seeds]
+        return self._per_sample_generators
 
     def _draw(self, function: Callable[..., Tensor], like: Tensor) -> Tensor:
         if self._seeds is None:
-            source = self._generator
-            device = like.device if source is None or like.device.type == "meta" else source.device
-            out = function(like.shape, generator=source, dtype=like.dtype, device=device)
-            return out.to(like.device, non_blocking=True)
+            generator = self._generator
+            device = like.device if generator is None or like.device.type == "meta" else generator.device
+            numbers = function(like.shape, generator=generator, dtype=like.dtype, device=device)
+            return numbers.to(like.device, non_blocking=True)
         if like.device.type == "meta":
             return torch.empty_like(like)
-        out = torch.empty_like(like)
-        for row, source in zip(out, self._own(like, len(like)), strict=True):
-            row.copy_(function(row.shape, generator=source, dtype=like.dtype, device=like.device))
-        return out
+        numbers = torch.empty_like(like)
+        for row, generator in zip(numbers, self._generators(like.device, len(like)), strict=True):
+            row.copy_(function(row.shape, generator=generator, dtype=like.dtype, device=like.device))
+        return numbers
+
+
+def _signs(uniform: Tensor) -> Tensor:
+    """Signs ±1 from uniform numbers in [0, 1)."""
+    return torch.where(uniform < 0.5, -1.0, 1.0).to(uniform.dtype)

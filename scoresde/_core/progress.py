@@ -16,11 +16,11 @@ def interactive() -> bool:
 
 
 class ProgressBar:
-    """A bar with the time that remains; does nothing where it is not ``enabled``.
+    """A progress bar with the remaining time; does nothing unless ``enabled``.
 
     Args:
         label: Text before the bar.
-        total: Amount of work; of the default 1 a percentage is shown, of other totals the count.
+        total: Amount of work. The bar shows a percentage of the default 1, and a count of any other total.
         completed: Amount done at the start.
         enabled: Whether the bar is drawn.
         text: Format of further columns, such as ``"loss {task.fields[loss]:.4f}"``.
@@ -42,13 +42,13 @@ class ProgressBar:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             count = TextColumn("{task.percentage:>3.0f}%") if total == 1.0 else MofNCompleteColumn()
-            more = [TextColumn(text)] if text else []
-            self._progress = Progress(TextColumn(label), BarColumn(), count, *more, TimeRemainingColumn())
+            extra = [TextColumn(text)] if text else []
+            self._progress = Progress(TextColumn(label), BarColumn(), count, *extra, TimeRemainingColumn())
             self._task = self._progress.add_task(label, total=total, completed=completed, **fields)  # pyright: ignore[reportArgumentType]
 
     @property
     def speed(self) -> float:
-        """Amount of work a second, or 0 where it is not known yet."""
+        """Amount of work per second; 0 while unknown."""
         return (self._progress.tasks[0].speed or 0.0) if self.enabled else 0.0
 
     def update(self, completed: float, **fields: object) -> None:

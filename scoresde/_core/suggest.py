@@ -7,29 +7,34 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["closest", "homes", "nearest", "unknown_name"]
+__all__ = ["closest", "public_names", "nearest", "unknown_name"]
 
 
 def closest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The one of ``names`` nearest to ``name``, as a whole or by its beginning; the case of letters does not count.
+    """The valid name most similar to ``name``, compared in full and then by its beginning, ignoring case.
+
+    Args:
+        name: The name that the caller passed.
+        names: The valid names.
+        cutoff: Least similarity of full names, in [0, 1]; beginnings need 0.8.
 
     Returns:
-        None where none is near.
+        The valid name; None if none is similar enough.
     """
-    names, asked = sorted(names), name.lower()
+    names = sorted(names)
     for length in (None, len(name)):
-        short = [n.lower()[:length] for n in names]
-        matches = difflib.get_close_matches(asked, short, n=1, cutoff=cutoff if length is None else 0.8)
+        candidates = [candidate.lower()[:length] for candidate in names]
+        matches = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=cutoff if length is None else 0.8)
         if matches:
-            return names[short.index(matches[0])]
+            return names[candidates.index(matches[0])]
     return None
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A sentence for error messages: the name nearest to ``name``, where one is near, and all the valid ones.
+    """The end of an error message: the valid name nearest to ``name``, if one is near, and all valid names.
 
     Args:
-        name: What the caller asked for.
+        name: The name that the caller passed.
         names: The valid names.
 
     Returns:
@@ -37,33 +42,36 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """
     names = sorted(names)
     match = closest(name, names)
-    guess = f"did you mean {match}? " if match else ""
-    return f"{guess}Valid: {', '.join(names) or 'none'}."
+    suggestion = f"did you mean {match}? " if match else ""
+    return f"{suggestion}Valid: {', '.join(names) or 'none'}."
 
 
 def unknown_name(what: str, name: str, names: Iterable[str]) -> str:
-    """The text of an error about an unknown name: the nearest one, and all the valid ones.
+    """The text of an error about an unknown name: the nearest valid name and all valid names.
 
     Args:
-        what: What is named, such as ``"column"``.
-        name: What the caller asked for.
+        what: The kind of object named, such as ``"column"``.
+        name: The name that the caller passed.
         names: The valid names.
     """
     return f"unknown {what} {name!r}; {nearest(name, names)}"
 
 
-def homes() -> dict[str, str]:
-    """Each public name of the package, and the shortest module that exports it; read from the sources, not imported."""
+def public_names() -> dict[str, str]:
+    """Public names of the package and, for each, the shortest module path that exports it.
+
+    The names are parsed from the source files; no module is imported.
+    """
     root = Path(__file__).parents[1]
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for path in sorted(root.rglob("*.py"), key=lambda path: (len(path.parts), path.name != "__init__.py", path)):
         parts = path.relative_to(root.parent).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         if any(part.startswith("_") for part in parts):
             continue
         for name in _exports(path):
-            found.setdefault(name, ".".join(parts))
-    return found
+            modules.setdefault(name, ".".join(parts))
+    return modules
 
 
 def _exports(path: Path) -> list[str]:
@@ -71,6 +79,6 @@ def _exports(path: Path) -> list[str]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
             try:
                 return list(ast.literal_eval(node.value))
-            except ValueError:  # made from other lists
+            except ValueError:  # not a literal list
                 return []
     return []

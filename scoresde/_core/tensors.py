@@ -1,4 +1,4 @@
-"""Times, coefficients and events as tensors: widest types, broadcasting over the event, sums over the event."""
+"""Tensor helpers: checked times, coefficients broadcast over the event, sums over the event, widest float types."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from scoresde._core.elementwise import Scalar
 
+__all__ = [
+    "as_time",
+    "combine",
+    "constant",
+    "expand",
+    "has_float64",
+    "has_values",
+    "sum_event",
+    "widest_dtype",
+]
+
 _INF = math.inf
 
 
@@ -21,43 +32,43 @@ def _cached_constant(values: tuple[float, ...], device: torch.device, dtype: tor
 
 
 def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """A constant vector on the device of ``like``, copied there once. Shape ``(len(values),)``."""
+    """A constant vector on the device of ``like``, shape ``(len(values),)``; each table is copied there once."""
     dtype = widest_dtype(like.device)
-    if not has_values(like):  # a fake table must not enter the cache
+    if not has_values(like):  # a tensor without values must not enter the cache
         return torch.empty(len(values), dtype=dtype, device=like.device)
     return _cached_constant(values, like.device, dtype)
 
 
 def widest_dtype(device: torch.device) -> torch.dtype:
-    """The widest floating type of a device: float64, or float32 where the device has none."""
+    """The widest floating type of a device: float64, or float32 if the device does not support it."""
     return torch.float64 if has_float64(device) else torch.float32
 
 
 def has_values(x: Tensor) -> bool:
-    """Whether the tensor holds numbers: it is neither on the meta device nor a fake."""
+    """Whether a tensor has values: it is not on the meta device and not a ``FakeTensor``."""
     return x.device.type != "meta" and not isinstance(x, FakeTensor)
 
 
 def has_float64(device: torch.device) -> bool:
-    """Whether tensors of type float64 can live on the device."""
+    """Whether a device supports float64 tensors."""
     return device.type not in ("mps", "xpu")
 
 
 def as_time(t: Scalar | int, name: str = "tau", *, low: float = 0.0, high: float = _INF) -> Scalar:
-    """A time as a float, or as a tensor of the widest type: the one place where times are checked.
+    """A checked time as a float or as a tensor of the widest float type. All time checks use this function.
 
     Args:
         t: A number, or a tensor of shape ``()`` or ``(B,)`` of any real type.
-        name: What to call it in an error.
-        low, high: Admitted range; a tensor's values are looked at only on the CPU.
+        name: Name of ``t`` in an error.
+        low, high: Valid range, inclusive. The values of a tensor are checked on the CPU only.
 
     Returns:
-        A float for a number; a tensor of the same shape, widened exactly to float64 (float32 where the device has
-        none), so that every way of writing a time gives the same result.
+        A float for a number. For a tensor, the same shape converted exactly to float64 (float32 if the device does not
+        support it), so that all notations of a time give the same result.
 
     Raises:
-        TypeError: If it is neither a number nor a real tensor.
-        ValueError: If it is NaN, out of range, or of more than one dimension.
+        TypeError: If ``t`` is neither a number nor a real tensor.
+        ValueError: If ``t`` is NaN, out of range, or has more than one dimension.
     """
     if isinstance(t, Tensor):
         if t.ndim > 1:
@@ -66,9 +77,9 @@ def as_time(t: Scalar | int, name: str = "tau", *, low: float = 0.0, high: float
             raise TypeError(f"{name} must be a real tensor, got {t.dtype}.")
         t = t.to(widest_dtype(t.device))
         if t.device.type == "cpu" and not (isinstance(t, FakeTensor) or torch.compiler.is_compiling()):
-            bad = ~((t >= low) & (t <= high))
-            if bool(bad.any()):
-                raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {t[bad].flatten()[0].item():g}.")
+            outside = ~((t >= low) & (t <= high))
+            if bool(outside.any()):
+                raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {t[outside].flatten()[0].item():g}.")
         return t
     if isinstance(t, bool) or not isinstance(t, (int, float)):
         raise TypeError(f"{name} must be a number or a tensor, got {type(t).__name__}; pass a float or a (B,) tensor.")
@@ -79,19 +90,19 @@ def as_time(t: Scalar | int, name: str = "tau", *, low: float = 0.0, high: float
 
 
 def expand(c: Scalar, x: Tensor, name: str = "tau") -> Scalar:
-    """Per-sample coefficients made ready to multiply ``x``, cast last.
+    """Per-sample coefficients reshaped to multiply ``x``, and cast to its type last.
 
     Args:
         c: A float, or a tensor of shape ``()`` or ``(B,)``.
         x: The batch, shape ``(B, *D)``.
-        name: What to call ``c`` in an error.
+        name: Name of ``c`` in an error.
 
     Returns:
-        A float unchanged; a tensor in the type of ``x``, ``(B,)`` as ``(B, 1, …, 1)`` on its device.
+        A float unchanged. A tensor in the type of ``x``; ``(B,)`` becomes ``(B, 1, …, 1)`` on the device of ``x``.
 
     Raises:
-        TypeError: If ``x`` is not floating: the coefficient would be cut to a whole number.
-        ValueError: If the shape is another one.
+        TypeError: If ``x`` is not floating; the coefficient would be truncated to an integer.
+        ValueError: If ``c`` has another shape.
     """
     if not isinstance(c, Tensor):
         return c
@@ -107,11 +118,11 @@ def expand(c: Scalar, x: Tensor, name: str = "tau") -> Scalar:
 
 
 def combine(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
-    """a·x + b·y for floats or per-sample coefficients; a float 0 drops its term, a float 1 costs nothing."""
+    """a·x + b·y for floats or per-sample coefficients; a float 0 skips its term, a float 1 skips the product."""
     if isinstance(a, float) and isinstance(b, float):
         if a == 0.0 or b == 0.0:
             c, z = (b, y) if a == 0.0 else (a, x)
-            return z if c == 1.0 else z * c  # not c * z, which goes through a Python wrapper in torch
+            return z if c == 1.0 else z * c  # c * z would go through a Python wrapper in torch
         return (x if a == 1.0 else x * a).add(y, alpha=b)
     a, b = expand(a, x), expand(b, y)
     if isinstance(a, float) and a == 0.0:
@@ -122,7 +133,7 @@ def combine(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
 
 
 def sum_event(x: Tensor) -> Tensor:
-    """Sum over everything but the batch, in float64 (moved to the CPU where the device has none).
+    """Sum over all axes except the batch, in float64 (on the CPU if the device does not support float64).
 
     Args:
         x: Shape ``(B, *D)``.

@@ -1,9 +1,9 @@
-"""What can be done without writing Python? `scoresde train | sample | calibrate | likelihood | compare | info`.
+"""The command line: ``scoresde train | sample | calibrate | likelihood | compare | info``.
 
-Thin: every choice is an object of the package.
-
-`options` holds what several commands share, `objects` turns text into objects, `failures` shows errors as sentences;
-each command has a file of its own. The package's heavy parts are imported when a command runs, so that help is quick.
+Each command has a file of its own and only chooses objects of the package; nothing is computed here. `options` holds
+the options that several commands share, `parsing` turns text into objects, `loading` reads data and models, `outputs`
+writes files, and `errors` turns exceptions into one sentence. A command imports the package's heavy parts when it runs,
+after it has checked its options, so that help and error messages come fast.
 """
 
 from __future__ import annotations

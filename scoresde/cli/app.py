@@ -1,4 +1,4 @@
-"""Which commands are there? Each in its own file; here they get their names."""
+"""The Typer application: the commands and their names, the general help text and ``--version``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from scoresde.cli.calibrate import calibrate
 from scoresde.cli.compare import compare
-from scoresde.cli.errors import shown
+from scoresde.cli.errors import report_errors
 from scoresde.cli.info import info
 from scoresde.cli.likelihood import likelihood
 from scoresde.cli.sample import sample
@@ -18,9 +18,9 @@ from scoresde.cli.train import train
 
 __all__ = ["app"]
 
-_HELP = """Diffusion models on one clock: train one, sample it in every way, score data, compare.
+_HELP = """Train diffusion models, sample from them, compute likelihoods, and compare samplers.
 
-A first run, a few minutes each:
+A first session takes a few minutes:
 
     scoresde train --data digits --out runs/digits
 
@@ -30,8 +30,8 @@ A first run, a few minutes each:
 
     scoresde compare --data digits --out runs/demo
 
-Samplers, weightings, networks and so on are written as in Python, e.g. --sampler "DDPM(steps=250)" (quoted, for the
-shell's sake); `scoresde info` lists them. They are parsed, never evaluated.
+Samplers, weightings, networks and other settings are written as in Python, in quotes: --sampler "DDPM(steps=250)".
+They are parsed, never evaluated. `scoresde info` lists them; `scoresde info DDPM` shows the settings of one.
 """
 
 app = typer.Typer(
@@ -43,9 +43,9 @@ app = typer.Typer(
 )
 
 
-def version(asked: bool) -> None:
-    """Prints the version and ends."""
-    if asked:
+def print_version(requested: bool) -> None:
+    """Prints the version and exits."""
+    if requested:
         from importlib.metadata import version
 
         typer.echo(version("scoresde"))
@@ -53,18 +53,20 @@ def version(asked: bool) -> None:
 
 
 def main(
-    show_version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Show the version."),
+    show_version: bool = typer.Option(
+        False, "--version", callback=print_version, is_eager=True, help="Show the version and exit."
+    ),
 ) -> None:
-    """What can be asked of the package as a whole; a letter that the terminal does not know is shown as a ``?``."""
-    del show_version  # whose callback has answered
+    """Prepares standard output: a character that its encoding lacks is printed as ``?``."""
+    del show_version  # its callback has answered
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
-def _help(doc: str) -> str:
-    """A docstring whose indented paragraphs are kept line by line (click's mark for that is a backspace)."""
+def _help(docstring: str) -> str:
+    """A docstring whose indented paragraphs keep their line breaks (click marks them with a backspace)."""
     parts: list[str] = []
-    for part in inspect.cleandoc(doc).split("\n\n"):
+    for part in inspect.cleandoc(docstring).split("\n\n"):
         if part.startswith(" ") and parts and parts[-1].startswith("\b"):
             parts[-1] += "\n" + part
         else:
@@ -73,5 +75,5 @@ def _help(doc: str) -> str:
 
 
 for command in (train, sample, calibrate, likelihood, compare, info):
-    app.command(name=command.__name__, help=_help(command.__doc__ or ""))(shown(command))
+    app.command(name=command.__name__, help=_help(command.__doc__ or ""))(report_errors(command))
 app.callback(help=_help(_HELP))(main)

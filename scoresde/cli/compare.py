@@ -1,4 +1,4 @@
-"""`scoresde compare`: weightings and samplers on one data set, as a report."""
+"""``scoresde compare``: compares weightings and samplers on one data set and writes a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 from scoresde.cli import options
 
 if TYPE_CHECKING:
-    from scoresde.experiments.plan import Comparison
     from scoresde.experiments.report.bound_table import BoundRow
     from scoresde.experiments.report.summary import SamplerRow
 
@@ -21,16 +20,35 @@ __all__ = ["compare"]
 
 def compare(
     data: str = options.DATA,
-    out: Path = typer.Option(..., "--out", help="Folder for report, numbers and models.", show_default=False),
-    weighting: list[str] = typer.Option(None, "--weighting", help="Once for each; default ELBO() and Simple()."),
-    sampler: list[str] = typer.Option(None, "--sampler", help="Once for each; default the three walks and DDIM."),
-    seeds: int = typer.Option(1, "--seeds", help="Training seeds; 3 tell a difference from chance."),
-    n: int = typer.Option(None, "-n", "--number", help="Samples per sampler; default as many as are held out."),
-    limit: int = typer.Option(None, "--limit", min=1, help="Held-out events that are scored; default at most 1000."),
-    trace: str = typer.Option(None, "--trace", help='For likelihoods, e.g. "Hutchinson(probes=8)".'),
-    bounds: bool = typer.Option(True, "--bounds/--no-bounds", help="Bounds beside the ODE's likelihood."),
-    steps: int = typer.Option(None, "--steps", help="Updates of the weights, per model."),
-    batch_size: int = typer.Option(None, "--batch-size", help="Events per update."),
+    out: Path = typer.Option(..., "--out", help="Folder for report, results and models.", show_default=False),
+    weighting: list[str] = typer.Option(
+        None, "--weighting", help="Loss weighting; repeatable; default ELBO() and Simple().", show_default=False
+    ),
+    sampler: list[str] = typer.Option(
+        None,
+        "--sampler",
+        help="Sampler; repeatable; default: DDPM chain, reverse SDE, ODE, DDIM and Adams, calibrated too.",
+        show_default=False,
+    ),
+    calibrated: bool = typer.Option(
+        None,
+        "--calibrated/--no-calibrated",
+        help="Add a row for each sampler without noise, fitted to each model; default: only for the default samplers.",
+        show_default=False,
+    ),
+    seeds: int = typer.Option(
+        1, "--seeds", help="Number of training seeds; 3 or more show whether a difference is more than chance."
+    ),
+    n: int = typer.Option(
+        None, "-n", "--number", help="Samples per sampler; default: as many as events are held out, at most 1000."
+    ),
+    limit: int = typer.Option(
+        None, "--limit", min=1, help="Number of held-out events whose likelihood is computed; default at most 1000."
+    ),
+    trace: str = typer.Option(None, "--trace", help='Divergence of the ODE, e.g. "Hutchinson(probes=8)".'),
+    bounds: bool = typer.Option(True, "--bounds/--no-bounds", help="Also compute variational bounds."),
+    steps: int = typer.Option(None, "--steps", help="Number of training steps per model."),
+    batch_size: int = typer.Option(None, "--batch-size", help="Events per training step."),
     lr: float = typer.Option(None, "--lr", help="Largest learning rate."),
     network: str = options.NETWORK,
     schedule: str = options.SCHEDULE,
@@ -41,19 +59,22 @@ def compare(
     read: list[str] = options.READ,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
-    workers: int = typer.Option(None, "--workers", help="Models side by side; default one per core, 1 on a GPU."),
-    fresh: bool = typer.Option(False, "--fresh", help="Train anew, also what --out holds already."),
-    quick: bool = typer.Option(
-        False, "--quick", help="All that is not asked for short, to see that it runs; the numbers mean little."
+    workers: int = typer.Option(
+        None, "--workers", help="Models trained in parallel; default one per core, or 1 on a GPU."
     ),
+    fresh: bool = typer.Option(False, "--fresh", help="Train every model again, also those already in --out."),
+    quick: bool = typer.Option(
+        False, "--quick", help="Shorten everything that is not set, to test that it runs; the numbers mean little."
+    ),
+    imports: list[str] = options.IMPORT,
     device: str = options.DEVICE,
     quiet: bool = options.QUIET,
 ) -> None:
     """Compare weightings and samplers, and write a report.
 
-    One model is trained per weighting and seed; every sampler draws from each, held-out data are scored, and distances
-    stand beside what real data and a Gaussian would get. Models that --out holds already, of the same settings, are
-    kept: an interrupted comparison goes on.
+    One model is trained per weighting and seed. Every sampler draws from every model, and the likelihood of held-out
+    data is computed. Distances are shown next to those of real data and of a Gaussian. Finished models in --out with
+    the same settings are used again, so an interrupted comparison continues.
 
     For example:
 
@@ -63,36 +84,40 @@ def compare(
 
         scoresde compare --data digits --sampler "DDPM(steps=100)" --sampler "DDIM(steps=20)" --out runs/short
     """
-    from scoresde.cli import console as show
-    from scoresde.cli.overrides import chosen
-    from scoresde.cli.parsing import chosen_device, load_data
-    from scoresde.cli.recorded_config import columns_of, located, source
-    from scoresde.experiments.compare import compare as run
-    from scoresde.experiments.plan import Comparison, quick_settings
-    from scoresde.experiments.report.html import write_report
+    from scoresde.cli.loading import check_device, load_data
+    from scoresde.cli.overrides import parse_overrides
+    from scoresde.cli.parsing import import_modules
+    from scoresde.cli.plan_options import parse_plan_options
+    from scoresde.cli.recorded_config import data_options, source_record
 
-    where = chosen_device(device)
-    said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
-    about = source({}, **said)
-    loaded = load_data(**about)
-    recipe = chosen(
-        loaded.description,
+    check_device(device)
+    modules = import_modules(imports)
+    overrides = parse_overrides(
         network=network,
         schedule=schedule,
         process=process,
         parameterization=parameterization,
-        weighting=None,
         timesteps=timesteps,
-        steps=steps,
-        batch_size=batch_size,
-        lr=lr,
+        modules=modules,
     )
-    start = Comparison()
+    plan_options = parse_plan_options(
+        weighting, sampler, trace, modules, calibrated=calibrated, seeds=seeds, n=n, limit=limit, bounds=bounds
+    )
+    source = data_options({}, data=data, bins=bins, test_fraction=test_fraction, split_seed=split_seed, read=read)
+    loaded = load_data(**source)
+
+    from scoresde.cli import console
+    from scoresde.experiments.compare import compare as run
+    from scoresde.experiments.plan import Comparison, quick_settings
+    from scoresde.experiments.report.html import write_report
+
+    recipe = overrides.recipe(loaded.description, steps=steps, batch_size=batch_size, lr=lr)
+    default = Comparison()
     if quick:
-        short, start = quick_settings(recipe, start)
+        short, default = quick_settings(recipe, default)
         recipe = short if steps is None else recipe
-    plan = planned(start, weighting, sampler, seeds, n, limit, trace, bounds)
-    show.settings({"data": show.about(loaded), **show.recipe(recipe), "out": str(out)})
+    plan = plan_options.plan(default)
+    console.print_settings({"data": console.describe_data(loaded), **console.recipe_settings(recipe), "out": str(out)})
     command = "scoresde " + shlex.join(sys.argv[1:]) if sys.argv[1:2] == ["compare"] else "scoresde compare"
     run(
         loaded,
@@ -100,96 +125,59 @@ def compare(
         plan,
         out=out,
         command=command,
-        about={**about, "data": located(data), **columns_of(loaded)},
+        about=source_record(source, loaded, imports),
         fresh=fresh,
-        device=where,
-        workers=side_by_side(workers, where),
+        device=device,
+        workers=worker_count(workers, device),
         progress=not quiet,
-        say=show.say,
+        status=console.print_status,
     )
     page = write_report(out)
-    _table(out)
-    show.done(f"the report is {page.resolve()}")
+    print_tables(out)
+    console.print_done(f"the report is {page.resolve()}")
 
 
-def planned(
-    plan: Comparison,
-    weightings: list[str] | None,
-    samplers: list[str] | None,
-    seeds: int,
-    n: int | None,
-    limit: int | None,
-    trace: str | None,
-    bounds: bool,
-) -> Comparison:
-    """What is compared: a plan with what was asked for.
-
-    Raises:
-        ValueError, TypeError: If a text is not what it should be, or there is no seed.
-    """
-    from dataclasses import replace
-
-    from scoresde.cli.parsing import parse
-    from scoresde.likelihood import Trace
-    from scoresde.objective.weighting import Weighting
-    from scoresde.sampling import Sampler
-
-    if seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {seeds}.")
-    plan = replace(plan, seeds=tuple(range(seeds)), n=n)
-    if weightings:
-        plan = replace(plan, weightings=tuple(parse(text, Weighting) for text in weightings))
-    if samplers:
-        plan = replace(plan, samplers=tuple(parse(text, Sampler) for text in samplers))
-    scoring = plan.scoring if bounds else replace(plan.scoring, bounds=None)
-    if limit is not None:
-        scoring = replace(scoring, limit=limit)
-    if trace is not None:
-        scoring = replace(scoring, trace=parse(trace, Trace))
-    return replace(plan, scoring=scoring)
-
-
-def side_by_side(asked: int | None, device: str | None) -> int:
-    """How many models are examined at once: as asked, else one per core, and one on a GPU."""
+def worker_count(workers: int | None, device: str | None) -> int:
+    """The number of models trained in parallel: as given, otherwise one per core, and one on a GPU."""
     import torch
 
     from scoresde.storage.environment import cores
 
-    if asked is not None:
-        return asked
+    if workers is not None:
+        return workers
     return 1 if torch.cuda.is_available() and device != "cpu" else cores()
 
 
-def _table(out: Path) -> None:
-    from scoresde.cli import console as show
-    from scoresde.experiments.report.summary import summarize
-    from scoresde.experiments.results import read
+def print_tables(out: Path) -> None:
+    """Prints the tables of likelihoods, bounds and samples of the results in a folder."""
+    from scoresde.cli import console
+    from scoresde.experiments.report.summary import Summary
+    from scoresde.experiments.results import read_results
 
-    story = summarize(read(out).said)
-    columns = ("likelihood", story.unit, "±", "training, s")
-    lines = [
-        (e.weighting, e.value.text(3), e.held_out.error_text(3), e.train_seconds.text(1)) for e in story.likelihoods
+    summary = Summary(read_results(out).content)
+    rows = [
+        (row.weighting, row.value.text(3), row.held_out.error_text(3), row.train_seconds.text(1))
+        for row in summary.likelihood_rows
     ]
-    marks = [(mark.name, mark.value.text(3), mark.value.error_text(3), "") for mark in story.references]
-    show.table(columns, [*lines, *marks])
-    if story.bounds:
-        columns = ("bounds beside it", story.unit, "± events", "± draws", "bound − ODE")
-        show.table(columns, [_bound(line) for line in story.bounds])
-    columns = ("samples", "calls", "s", "× floor", "told apart, %")
-    show.table(
-        columns,
-        [
-            (_named(r), r.nfe.text(0), r.seconds.text(1), r.ratio.text(2), r.classifier.text(1, 100))
-            for r in [*story.rows, *story.marks]
-        ],
-    )
+    rows += [(row.name, row.value.text(3), row.value.error_text(3), "") for row in summary.baseline_rows]
+    console.print_table(("likelihood", summary.unit, "±", "training, s"), rows)
+    if summary.bound_rows:
+        columns = ("variational bounds", summary.unit, "± events", "± draws", "bound − ODE")
+        console.print_table(columns, map(_bound_row, summary.bound_rows))
+    fit = ("fit, s",) if summary.calibrated else ()
+    columns = ("samples", "calls", "s", *fit, "× floor", "classifier, %")
+    samples = [*summary.sampler_rows, *summary.reference_rows]
+    console.print_table(columns, [_sampler_row(row, summary.calibrated) for row in samples])
 
 
-def _named(row: SamplerRow) -> str:
-    return row.name if row.weighting is None else f"{row.weighting} {row.name}"
+def _sampler_row(row: SamplerRow, calibrated: bool) -> tuple[str, ...]:
+    name = row.name if row.weighting is None else f"{row.weighting} {row.name}"
+    fit = "" if row.calibration_seconds.value is None else row.calibration_seconds.text(1)
+    seconds = (row.seconds.text(1), fit) if calibrated else (row.seconds.text(1),)
+    return name, row.nfe.text(0), *seconds, row.ratio.text(2), row.classifier.text(1, 100)
 
 
-def _bound(line: BoundRow) -> tuple[str, ...]:
-    over = "" if line.over.value is None else f"{line.over.text(3)} {line.over.error_text(3)}"
-    errors = line.held_out.error_text(3), line.drawn.error_text(4)
-    return f"{line.weighting} {line.name}", line.value.text(3), *(text.removeprefix("± ") for text in errors), over
+def _bound_row(row: BoundRow) -> tuple[str, ...]:
+    difference = "" if row.over_ode.value is None else f"{row.over_ode.text(3)} {row.over_ode.error_text(3)}"
+    errors = row.held_out.error_text(3), row.draws.error_text(4)
+    return f"{row.weighting} {row.name}", row.value.text(3), *(text.removeprefix("± ") for text in errors), difference

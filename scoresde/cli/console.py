@@ -1,4 +1,4 @@
-"""How do results look in a terminal? Tables and closing lines."""
+"""Terminal output: settings, tables, a text histogram, status lines and the closing line."""
 
 from __future__ import annotations
 
@@ -14,45 +14,53 @@ if TYPE_CHECKING:
     from scoresde.data import Data
     from scoresde.training.defaults import Recipe
 
-__all__ = ["about", "done", "histogram", "recipe", "say", "settings", "table"]
+__all__ = [
+    "describe_data",
+    "print_done",
+    "print_histogram",
+    "print_settings",
+    "print_status",
+    "print_table",
+    "recipe_settings",
+]
 
 
-def settings(lines: Mapping[str, str]) -> None:
-    """Names and values, one to a line."""
+def print_settings(settings: Mapping[str, str]) -> None:
+    """Prints names and values, one pair per line."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, value in lines.items():
+    for name, value in settings.items():
         grid.add_row(name, Text(value))
     Console().print(grid)
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
-    """A table; the first column is left-aligned and folds where there is little room, the others right-aligned."""
-    shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1))
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Prints a table; the first column is left-aligned and wraps on a narrow terminal, the others are right-aligned."""
+    table = Table(box=None, header_style="dim", padding=(0, 1))
     for i, name in enumerate(columns):
-        least = None if i else 16
-        shown.add_column(name, justify="right" if i else "left", no_wrap=i > 0, overflow="fold", min_width=least)
+        justify, min_width = ("right", None) if i else ("left", 16)
+        table.add_column(name, justify=justify, no_wrap=i > 0, overflow="fold", min_width=min_width)
     for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    Console().print(shown)
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
 
 
-def say(text: str) -> None:
-    """One line about what is going on."""
+def print_status(text: str) -> None:
+    """Prints one line about the work in progress."""
     Console().print(Text.assemble(("● ", "cyan"), text))
 
 
-def done(text: str, then: str | None = None) -> None:
-    """The last line, and what one may do next."""
+def print_done(text: str, next_command: str | None = None) -> None:
+    """Prints the closing line, and a command that the user may run next."""
     console = Console(soft_wrap=True)
     console.print(Text.assemble(("✓ ", "bold green"), text))
-    if then:
-        console.print(Text.assemble(("  next: ", "dim"), then))
+    if next_command:
+        console.print(Text.assemble(("  next: ", "dim"), next_command))
 
 
-def histogram(values: Sequence[float], unit: str, rows: int = 12) -> None:
-    """How values are spread: one bar per interval of equal width, with its count."""
+def print_histogram(values: Sequence[float], unit: str, rows: int = 12) -> None:
+    """Prints a histogram: one bar with its count for each of up to ``rows`` intervals of equal width."""
     import numpy as np
 
     if not len(values):
@@ -71,20 +79,20 @@ def histogram(values: Sequence[float], unit: str, rows: int = 12) -> None:
     console.print(grid)
 
 
-def about(data: Data) -> str:
-    """One line about a data set."""
+def describe_data(data: Data) -> str:
+    """One line about a data set: its name, the shape of an event, its bins and the size of its two parts."""
     shape = " × ".join(map(str, data.description.shape)) or "numbers"
-    levels = f", {data.description.bins} levels" if data.description.bins else ""
-    return f"{data.description.name}, {shape}{levels}; {len(data.train)} to train on, {len(data.test)} held out"
+    bins = f", {data.description.bins} bins" if data.description.bins else ""
+    return f"{data.description.name}, {shape}{bins}; {len(data.train)} for training, {len(data.test)} held out"
 
 
-def recipe(recipe: Recipe) -> dict[str, str]:
-    """A recipe's parts as text."""
+def recipe_settings(recipe: Recipe) -> dict[str, str]:
+    """A recipe's parts as text, for `print_settings`."""
     from scoresde.storage.labels import short_text
 
     return {
         "process": short_text(recipe.sde),
         "network": short_text(recipe.network),
-        "gives": short_text(recipe.parameterization),
+        "output": short_text(recipe.parameterization),
         "training": short_text(recipe.training),
     }

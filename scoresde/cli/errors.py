@@ -1,4 +1,4 @@
-"""How does the command line fail? With one sentence on stderr: 2 for what was asked wrongly, 1 for what went wrong."""
+"""Error messages of the command line: one sentence on stderr; exit code 2 for wrong usage, 1 for a failure."""
 
 from __future__ import annotations
 
@@ -12,73 +12,74 @@ from typing import Any
 
 import typer
 
-__all__ = ["shown"]
+__all__ = ["report_errors"]
 
-_ASKED = (
-    *(ValueError, TypeError, ImportError),  # the last of an extra that is not installed
+_USAGE_ERRORS = (
+    *(ValueError, TypeError, ImportError),  # ImportError: an optional package that is not installed
     *(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError),
 )
-_WENT = (RuntimeError, OSError, FloatingPointError, MemoryError)
+_FAILURES = (RuntimeError, OSError, FloatingPointError, MemoryError)
 
-_OPTIONS = {
-    "resume=True": "--resume",
-    "run_dir": "--out",
-    "raise max_nfe, or set strict=False": "raise --max-nfe, or leave --strict out",
+_REMEDIES = {
+    r"resume=True": "--resume",
+    r"run_dir": "--out",
+    r"raise max_nfe, or set strict=False": "raise --max-nfe, or leave --strict out",
+    r"set dequantize=False, or --centers": "leave --dequantize out",
+    r"Pass your own class as known=\{.*?\}": "Name the module of your own class by --import",
 }
-_OWN = {"compare": {"begin anew in another run_dir": "train anew by --fresh, or in another --out"}}
+"""Pattern of a remedy in Python to the remedy on the command line."""
+
+_COMMAND_REMEDIES = {"compare": {r"start a new run in another run_dir": "train again by --fresh, or in another --out"}}
 
 
-def shown(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command, with errors and warnings as sentences; a traceback too where ``SCORESDE_TRACEBACK`` is set.
+def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with exceptions and warnings printed as sentences; ``SCORESDE_TRACEBACK=1`` shows the traceback.
 
     Args:
-        command: A function of the package, whose errors say rule, what arrived and remedy.
+        command: A function of the package. Its errors state the rule, what arrived and the remedy.
     """
 
     @functools.wraps(command)
-    def safely(*args: Any, **settings: Any) -> Any:
+    def wrapped(*args: Any, **settings: Any) -> Any:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = _print_warning
             try:
                 return command(*args, **settings)
             except KeyboardInterrupt:
-                _say("stopped", "stopped by you; what was saved is whole.")
+                _print_message("stopped", "interrupted by Ctrl-C; every file that was saved is complete.")
                 raise typer.Exit(130) from None
-            except BrokenPipeError:  # who was to read has left, such as `head`; the interpreter must not write either
+            except BrokenPipeError:  # the reader, such as `head`, has closed; the interpreter must not write either
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(1) from None
-            except (*_ASKED, *_WENT) as error:
+            except (*_USAGE_ERRORS, *_FAILURES) as error:
                 if os.environ.get("SCORESDE_TRACEBACK"):
                     raise
-                _say("error", _in_options(_sentence(error), command.__name__) or type(error).__name__)
-                raise typer.Exit(2 if isinstance(error, _ASKED) else 1) from None
+                _print_message("error", _with_options(_sentence(error), command.__name__) or type(error).__name__)
+                raise typer.Exit(2 if isinstance(error, _USAGE_ERRORS) else 1) from None
 
-    return safely
+    return wrapped
 
 
 def _sentence(error: BaseException) -> str:
-    """What an error says, without the system's numbers; the system's own names a file and no remedy."""
+    """The text of an error without the system's error numbers; a bare system error gets a remedy."""
     text = re.sub(r"\[(Errno|WinError) \d+\] ", "", str(error))
     if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
-        return f"a file must be readable or writable, got: {text}; check its path, its rights and the space left."
+        return f"a file must be readable or writable, got: {text}; check its path, its permissions and the free space."
     return text
 
 
-def _in_options(text: str, command: str) -> str:
-    """Remedies that name arguments of Python name the command's options instead."""
-    for argument, option in {**_OWN.get(command, {}), **_OPTIONS}.items():
-        text = text.replace(argument, option)
+def _with_options(text: str, command: str) -> str:
+    """The text with the command's options in place of the Python arguments that its remedy names."""
+    for pattern, remedy in {**_COMMAND_REMEDIES.get(command, {}), **_REMEDIES}.items():
+        text = re.sub(pattern, remedy, text)
     return text
 
 
-def _say(kind: str, text: str) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    color = "yellow" if kind == "warning" else "red"
-    Console(stderr=True, soft_wrap=True).print(Text.assemble((f"{kind}: ", f"bold {color}"), text))
+def _print_message(kind: str, text: str) -> None:
+    color = typer.colors.YELLOW if kind == "warning" else typer.colors.RED
+    typer.echo(typer.style(f"{kind}: ", fg=color, bold=True) + text, err=True)
 
 
-def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     if issubclass(category, UserWarning | RuntimeWarning) or not sys.warnoptions:
-        _say("warning", str(message))
+        _print_message("warning", str(message))

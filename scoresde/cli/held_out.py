@@ -1,70 +1,80 @@
-"""Which events are scored? Those that a run held out, or all of data that it never saw."""
+"""The events to score: those that a run held out of training, or all events of data that the model never saw."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from scoresde._core.suggest import nearest
-from scoresde.cli.parsing import load_data
-from scoresde.cli.recorded_config import check_columns, recorded_source, source
-from scoresde.model import ScoreModel
-from scoresde.storage.checkpoint import Checkpoint
-from scoresde.training.batches import fingerprint
+from scoresde.cli.loading import load_data
+from scoresde.cli.recorded_config import check_columns, data_options, recorded_source
 
-__all__ = ["check", "check_part", "chosen_events"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoresde.model import ScoreModel
+    from scoresde.storage.checkpoint import Checkpoint
+
+__all__ = ["check_events", "check_part", "select_events"]
 
 _PARTS = {"test": "test part", "train": "train part", "all": "train and test part"}
 
 
 def check_part(part: str | None, test_fraction: float | None) -> None:
-    """Refuses a part that there is not, and a split of what is not split.
+    """Refuses an unknown part, and a test fraction together with all events.
 
     Raises:
-        ValueError: If it is one.
+        ValueError: If the two options do not go together.
     """
     if part not in (None, *_PARTS):
         raise ValueError(f"no part of the data is named {part!r}; {nearest(str(part), tuple(_PARTS))}")
     if part == "all" and test_fraction is not None:
-        raise ValueError(f"--part all leaves nothing out, got --test-fraction {test_fraction}; leave one of them out.")
+        raise ValueError(f"--part all holds nothing out, got --test-fraction {test_fraction}; leave one of them out.")
 
 
-def chosen_events(
-    checkpoint: Path, stored: Checkpoint, part: str | None, limit: int | None, said: Mapping[str, Any]
+def select_events(
+    checkpoint: Path, stored: Checkpoint, part: str | None, limit: int | None, options: Mapping[str, Any]
 ) -> tuple[Tensor, str, str]:
-    """The events to score, in data units, the name of their data, and how many of them these are, in words.
+    """The events to score.
 
     Args:
-        checkpoint: As it was named, a run directory or a checkpoint.
-        stored: What was found there; it knows what it was trained on.
-        part: test, train, all, or None: what was held out, and all of data that the model was not trained on.
-        limit: At most so many, the first; None for all.
-        said: ``data``, ``bins``, ``test_fraction``, ``split_seed`` and ``read``, None or empty where nothing was said.
+        checkpoint: The run directory or checkpoint, as the user named it.
+        stored: Its content, with the fingerprint of the training events.
+        part: test, train or all. None means the held-out events, or all events of data that the model never saw.
+        limit: Maximal number, the first ones; None for all.
+        options: ``data``, ``bins``, ``test_fraction``, ``split_seed`` and ``read``; None or empty if not given.
+
+    Returns:
+        The events in data units, the name of the data, and the part and number of the events as text.
 
     Raises:
-        ValueError: If what was held out is asked for, and not known or no longer there; if there are no events.
+        ValueError: If the held-out events are needed and are unknown or have changed, or if there are no events.
     """
-    data, recorded = said["data"], recorded_source(checkpoint)
+    import torch
+
+    from scoresde.training.batches import fingerprint
+
+    data, recorded = options["data"], recorded_source(checkpoint)
     if data is None and not recorded:
         raise ValueError(
-            f"what a run held out is scored, {checkpoint} does not say where its data came from; name data by --data."
+            f"the held-out events of a run are scored, {checkpoint} does not record where its data came from; name "
+            "data by --data."
         )
-    loaded = load_data(**source(recorded, **said))
+    loaded = load_data(**data_options(recorded, **options))
     check_columns(recorded, loaded)
     trained_on = stored.meta.get("events")
-    own = fingerprint(loaded.train) == trained_on
-    split = said["test_fraction"] is not None or said["split_seed"] is not None or bool(said["read"])
-    if not (own or data or split or part == "all"):
+    same_events = fingerprint(loaded.train) == trained_on
+    new_split = options["test_fraction"] is not None or options["split_seed"] is not None or bool(options["read"])
+    if not (same_events or data or new_split or part == "all"):
         raise ValueError(
-            f"what a run held out is scored, and {recorded['data']} holds other events than it was trained on, or in "
-            "another order; bring those back, or have all of these scored by --part all, or name others by --data."
+            f"the held-out events of a run are scored, and {recorded['data']} holds other events than the model was "
+            "trained on, or another order of them; restore the file, score all events by --part all, or name other "
+            "data by --data."
         )
-    part = part or ("test" if own or None in (trained_on, data) or said["test_fraction"] is not None else "all")
-    parts = [each for name, each in (("train", loaded.train), ("test", loaded.test)) if part in (name, "all")]
+    known_split = same_events or None in (trained_on, data) or options["test_fraction"] is not None
+    part = part or ("test" if known_split else "all")
+    parts = [events for name, events in (("train", loaded.train), ("test", loaded.test)) if part in (name, "all")]
     events = parts[0][:limit] if len(parts) == 1 else torch.cat([each[:limit] for each in parts])[:limit]
     name = loaded.description.name
     if not len(events):
@@ -74,17 +84,17 @@ def chosen_events(
     return events, name, f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events"
 
 
-def check(model: ScoreModel, events: Tensor) -> None:
-    """Refuses data that the model does not describe.
+def check_events(model: ScoreModel, events: Tensor) -> None:
+    """Refuses data that do not fit the model's description.
 
     Raises:
-        ValueError: If levels are wanted and there are none, a shape does not fit, or a value is out of range.
+        ValueError: If integer values are needed and the data are floats, the shape differs, or a value is out of range.
     """
-    about = model.data
-    assert about is not None
-    if about.bins is not None and events.is_floating_point():
+    description = model.data
+    assert description is not None
+    if description.bins is not None and events.is_floating_point():
         raise ValueError(
-            f"bits per dimension need levels 0 … {about.bins - 1} of {about.name!r}, got {events.dtype}; if the file "
-            f"holds levels, say --bins {about.bins}."
+            f"bits per dimension need integer values 0 … {description.bins - 1} of {description.name!r}, got "
+            f"{events.dtype}; if the file holds integers, add --bins {description.bins}."
         )
-    about.validate(events)
+    description.validate(events)

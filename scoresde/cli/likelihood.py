@@ -1,9 +1,8 @@
-"""`scoresde likelihood`: how likely are data under a trained model, and how far can the number be trusted?"""
+"""``scoresde likelihood``: likelihoods of data under a trained model, their error budget, variational bounds."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,34 +12,29 @@ import typer
 from scoresde.cli import options
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from scoresde.cli.parsing import Modules
     from scoresde.data import Description
-    from scoresde.distributed import Rank
-    from scoresde.evaluation.bounds import BoundSettings
-    from scoresde.evaluation.evaluate import Evaluation
-    from scoresde.evaluation.likelihood import LikelihoodSettings
+    from scoresde.evaluation import BoundSettings
     from scoresde.likelihood import Dequantization, Trace
-    from scoresde.model import ScoreModel
 
 __all__ = ["likelihood"]
 
 
 def likelihood(
-    checkpoint: Path = typer.Argument(..., help="A run directory (its newest checkpoint), or one checkpoint."),
+    checkpoint: Path = options.CHECKPOINT,
     data: str = typer.Option(
         None,
         "--data",
-        help="Name or file; default: what the model was trained on, split and read as then.",
+        help="Name or path of the data; default: what the model was trained on, read and split in the same way.",
         show_default=False,
     ),
     part: str = typer.Option(
         None,
         "--part",
-        help="test, train or all; default test, and all of --data that the model was not trained on.",
+        help="test, train or all; default test, and all for --data that the model was not trained on.",
         show_default=False,
     ),
-    limit: int = typer.Option(None, "--limit", min=1, help="Only the first so many."),
+    limit: int = typer.Option(None, "--limit", min=1, help="Score only this many events, the first ones."),
     trace: str = options.TRACE,
     stderr: float = options.STDERR,
     nodes: int = options.NODES,
@@ -52,23 +46,27 @@ def likelihood(
     bound: bool = options.BOUND,
     steps: list[int] = options.STEPS,
     evaluations: int = options.EVALUATIONS,
-    seed: int = typer.Option(0, "--seed", help="Of dequantization, trace probes and the bounds' noise."),
-    batch_size: int = typer.Option(512, "--batch-size", min=1, help="Events at once."),
-    out: Path = typer.Option(None, "--out", help="A .csv with one line per event."),
-    plot: Path = typer.Option(None, "--plot", help="A .png with the histogram."),
-    raw: bool = typer.Option(False, "--raw", help="The weights as trained instead of their average."),
+    seed: int = typer.Option(
+        0, "--seed", help="Random seed of dequantization, trace probes and the noise of the bounds."
+    ),
+    batch_size: int = typer.Option(512, "--batch-size", min=1, help="Events per batch."),
+    out: Path = typer.Option(None, "--out", help="Output file, .csv, with one line per event."),
+    plot: Path = typer.Option(None, "--plot", help="Output file, .png, with a histogram."),
+    raw: bool = options.RAW,
     average: float = options.AVERAGE,
     bins: int = options.BINS,
     read: list[str] = options.READ,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
+    imports: list[str] = options.IMPORT,
     device: str = options.DEVICE,
     quiet: bool = options.QUIET,
 ) -> None:
-    """Score data by the probability-flow ODE: bits per dimension of levels, nats otherwise.
+    """Compute the likelihood of data by the probability-flow ODE.
 
-    With the number comes its error budget: what the random trace, the path, the quadrature, the prior and the noise at
-    tau_min may add. --bound puts the bounds in continuous time and along a chain of steps beside it.
+    The unit is bits per dimension for integer data, nats otherwise. An error budget comes with it: the errors of the
+    random trace, the ODE solver, the quadrature, the prior, and the noise at tau_min. --bound adds variational bounds,
+    in continuous time and for chains of steps.
 
     For example:
 
@@ -82,184 +80,145 @@ def likelihood(
 
         accelerate launch --multi_gpu --num_processes 8 -m scoresde likelihood runs/faces --bound
     """
-    from scoresde.cli import console as show
-    from scoresde.cli import likelihood_output as scores
-    from scoresde.cli.held_out import check, check_part, chosen_events
-    from scoresde.cli.parsing import check_writable, load_model
-    from scoresde.distributed import launched
-    from scoresde.evaluation.likelihood import LikelihoodSettings
-    from scoresde.storage.checkpoint import read_checkpoint
+    from scoresde.cli import console
+    from scoresde.cli.held_out import check_events, check_part, select_events
+    from scoresde.cli.outputs import check_writable
+    from scoresde.cli.parsing import known
+    from scoresde.cli.recorded_config import import_recorded
 
-    if out is not None and out.suffix != ".csv":
-        raise ValueError(f"--out must end in .csv, got {out}; a picture goes to --plot.")
-    if plot is not None and plot.suffix != ".png":
-        raise ValueError(f"--plot must end in .png, got {plot}; numbers go to --out.")
+    _check_files(out, plot)
     check_part(part, test_fraction)
-    beside = chosen_bounds(bound, steps, evaluations)
+    modules = import_recorded(checkpoint, imports)
+    bounds = bound_settings(bound, steps, evaluations)
+    dequantizer = parse_dequantization(dequantization, modules)
+    requested_trace = parse_trace(trace, stderr, modules)
     check_writable(out)
     check_writable(plot, "--plot")
+
+    from scoresde.cli.likelihood_batches import evaluate_in_processes
+    from scoresde.cli.likelihood_output import draw_histogram, print_report, write_events
+    from scoresde.cli.loading import load_model
+    from scoresde.distributed import process_group
+    from scoresde.evaluation import LikelihoodSettings
+    from scoresde.storage.checkpoint import read_checkpoint
+
     stored = read_checkpoint(checkpoint)
-    model = load_model(stored, device or "cpu", raw, average)
+    model = load_model(stored, device or "cpu", raw, average, known(modules=modules))
     if model.data is None:
-        raise ValueError(f"{checkpoint} does not say what its data were; score it in Python, by scoresde.log_prob.")
-    law = chosen_law(dequantization, draws, model.data)
-    how = LikelihoodSettings(
-        chosen_trace(trace, stderr, model.data),
+        raise ValueError(f"{checkpoint} has no description of its data; score it in Python, by scoresde.log_prob.")
+    check_integer_options(model.data, bins, draws, dequantization)
+    settings = LikelihoodSettings(
+        requested_trace or default_trace_for(model.data, stderr),
         tolerance,
         limit,
         batch_size,
         seed,
         1 if draws is None else draws,
         nodes,
-        law,
+        dequantizer,
         max_nfe,
         strict,
-        beside,
+        bounds,
     )
-    if bins is not None and bins != model.data.bins:
-        raise ValueError(
-            f"--bins must be those that the model was trained with, {model.data.bins}, got {bins}; levels are stated "
-            f"in training: scoresde train --bins {bins}."
-        )
-    said = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
-    events, name, how_many = chosen_events(checkpoint, stored, part, limit, said)
-    check(model, events)
-    with launched() as rank, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "stderr=.* was not met")  # said below, once for all batches and draws
+    source = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
+    events, name, count = select_events(checkpoint, stored, part, limit, source)
+    check_events(model, events)
+    with process_group() as rank, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "stderr=.* nats was not")  # reported below, once for all batches and draws
         model.to(device or rank.device)
-        found = shared(rank, model, events, how, None if quiet else lambda name: show.say(f"bound: {name}"))
-    if found is None:  # not the main process
+        report = None if quiet else lambda bound_name: console.print_status(f"bound: {bound_name}")
+        evaluation = evaluate_in_processes(rank, model, events, settings, report)
+    if evaluation is None:  # not the main process
         return
-    scores.report(found, about=f"{name}, {how_many}", asked=stderr, dims=model.data.dims)
+    print_report(evaluation, f"{name}, {count}", stderr, model.data.dims)
     if out is not None:
-        show.done(f"{scores.write(found, out)} lines in {out}")
+        console.print_done(f"{write_events(evaluation, out)} lines in {out}")
     if plot is not None:
-        scores.draw(found, plot, name)
-        show.done(f"the histogram is {plot}")
+        draw_histogram(evaluation, plot, name)
+        console.print_done(f"the histogram is {plot}")
 
 
-def shared(
-    rank: Rank, model: ScoreModel, events: Tensor, how: LikelihoodSettings, tell: Callable[[str], None] | None
-) -> Evaluation | None:
-    """The scores of all events, each process taking whole batches, gathered in the main one; None in the others.
-
-    A batch has its own seed, made of ``how.seed`` and the number of its first event (the first batch has ``how.seed``),
-    so that scores do not depend on how many processes there are.
-
-    Args:
-        rank: This process.
-        model: Carries the data's description.
-        events: Data units, ``(n, *D)``.
-        how: The settings; its ``limit`` is not applied.
-        tell: Is told the names of bounds, and asks for progress bars; the main process only shows any.
-    """
-    from rich.progress import track
-
-    from scoresde.evaluation.evaluate import evaluate
-    from scoresde.training.batches import derive
-
-    rows, size = rank.rows(len(events), how.batch_size), how.batch_size
-    if not len(events):
-        return evaluate(model, events, how) if rank.main else None
-    batches = -(-len(events) // size)
-    if rank.main and batches < rank.count:
-        asked = f"there are {batches} batches of {size} events for {rank.count} processes"
-        warnings.warn(f"{asked}; lower --batch-size to give all of them work.", stacklevel=2)
-    shown = tell is not None and rank.main
-    alone = shown and len(rows) <= size  # one bar for the events of a batch, or one for all batches
-    found = []
-    for first in track(range(rows.start, rows.stop, size), "likelihood", disable=alone or not shown):
-        own = replace(how, limit=None, seed=derive(how.seed, first) if first else how.seed)
-        found.append(evaluate(model, events[first : min(first + size, rows.stop)], own, alone, tell if alone else None))
-    return joined(rank, found)
+def _check_files(out: Path | None, plot: Path | None) -> None:
+    if out is not None and out.suffix != ".csv":
+        raise ValueError(f"--out must end in .csv, got {out}; a figure goes to --plot.")
+    if plot is not None and plot.suffix != ".png":
+        raise ValueError(f"--plot must end in .png, got {plot}; numbers go to --out.")
 
 
-def joined(rank: Rank, found: list[Evaluation]) -> Evaluation | None:
-    """The scores of all batches of all processes, in their order, in the main one; None in the others."""
-    import torch
-
-    columns = [torch.stack(columns_of(each), 1) for each in found]
-    rows = rank.gather(torch.cat(columns) if columns else torch.zeros(0, 0, dtype=torch.float64))
-    return None if rows is None else scores_of(found[0], list(rows.unbind(1)))
-
-
-def columns_of(found: Evaluation) -> list[Tensor]:
-    """All that differs between events, float64 ``(n,)`` each; means over the events stand beside each of them."""
-    import torch
-
-    ode = found.ode
-    columns = [ode.value, ode.low, ode.high, ode.stderr, ode.draw_stderr, ode.status, ode.nfe, ode.products]
-    columns += ode.budget.values()
-    for bound in found.bounds:
-        columns += [bound.value, bound.stderr, *(torch.full_like(bound.value, x) for x in bound.terms.values())]
-    return [column.double().cpu() for column in columns]
-
-
-def scores_of(like: Evaluation, columns: list[Tensor]) -> Evaluation:
-    """Scores with the columns of `columns_of`, and the settings and names of ``like``."""
-    left = iter(columns)
-    names = ("value", "low", "high", "stderr", "draw_stderr", "status", "nfe", "products")
-    ode = {name: next(left) for name in names}
-    ode |= {name: ode[name].long() for name in names[5:]}
-    budget = {name: next(left) for name in like.ode.budget}
-    bounds = [
-        replace(b, value=next(left), stderr=next(left), terms={name: float(next(left).mean()) for name in b.terms})
-        for b in like.bounds
-    ]
-    return replace(like, ode=replace(like.ode, **ode, budget=budget), bounds=bounds)
-
-
-def chosen_bounds(asked: bool, steps: list[int] | None, evaluations: int | None) -> BoundSettings | None:
-    """The bounds that were asked for, None where none were.
+def bound_settings(bound: bool, steps: list[int] | None, evaluations: int | None) -> BoundSettings | None:
+    """The settings of the variational bounds; None without ``--bound``.
 
     Raises:
-        ValueError: If their settings are said and they are not asked for, or out of their domain.
+        ValueError: If there are settings without ``--bound``, or they are out of range.
     """
-    from scoresde.evaluation.bounds import BoundSettings
-
-    said = {"--steps": steps or None, "--evaluations": evaluations}
-    given = [name for name, value in said.items() if value is not None]
-    if given and not asked:
-        raise ValueError(f"{' and '.join(given)} say how bounds are made, and none are asked for; add --bound.")
-    if not asked:
+    values = {"--steps": steps or None, "--evaluations": evaluations}
+    names = [name for name, value in values.items() if value is not None]
+    if names and not bound:
+        raise ValueError(f"{' and '.join(names)} are settings of the bounds, which are not requested; add --bound.")
+    if not bound:
         return None
-    how = BoundSettings() if evaluations is None else BoundSettings(evaluations)
-    return replace(how, steps=tuple(steps)) if steps else how
+    from scoresde.evaluation import BoundSettings
+
+    settings = BoundSettings() if evaluations is None else BoundSettings(evaluations)
+    return replace(settings, steps=tuple(steps)) if steps else settings
 
 
-def chosen_law(text: str | None, draws: int | None, about: Description) -> Dequantization | None:
-    """The dequantization that was asked for, None where none was.
+def check_integer_options(
+    description: Description, bins: int | None, draws: int | None, dequantization: str | None
+) -> None:
+    """Refuses other bins than those of training, and dequantization of data that are not integers.
 
     Raises:
-        ValueError, TypeError: If the text is none, or the data are no levels.
+        ValueError: If an option does not fit the model's data.
+    """
+    if description.bins is None and (dequantization is not None or draws is not None):
+        raise ValueError(
+            "bits per dimension need quantized data with their bins and scale, and only integer values are "
+            f"dequantized, got {description.name!r} with bins=None; train on integers (a file with --bins 256), or "
+            "leave --draws and --dequantization out to get nats."
+        )
+    if bins is not None and bins != description.bins:
+        raise ValueError(
+            f"--bins must be those that the model was trained with, {description.bins}, got {bins}; bins are set in "
+            f"training: scoresde train --bins {bins}."
+        )
+
+
+def parse_dequantization(text: str | None, modules: Modules = ()) -> Dequantization | None:
+    """The dequantization; None for the default.
+
+    Raises:
+        ValueError, TypeError: If the text does not write one.
     """
     from scoresde.cli.parsing import parse
     from scoresde.likelihood import Dequantization
 
-    if about.bins is None and (text is not None or draws is not None):
-        raise ValueError(
-            "bits per dimension need quantized data with their bins and scale, and only such levels are dequantized, "
-            f"got {about.name!r} with bins=None; train on levels (a file with --bins 256), or leave --draws and "
-            "--dequantization out and read nats."
-        )
-    return None if text is None else parse(text, Dequantization)
+    return None if text is None else parse(text, Dequantization, modules)
 
 
-def chosen_trace(text: str | None, stderr: float | None, about: Description) -> Trace:
-    """The trace that was asked for, or the one that suits the dimension; with a requested standard error.
+def parse_trace(text: str | None, stderr: float | None, modules: Modules = ()) -> Trace | None:
+    """The trace, with a requested standard error; None for the default.
 
     Raises:
-        ValueError, TypeError: If the text is no trace, or an exact one is asked for an error.
+        ValueError, TypeError: If the text does not write a trace, or a standard error is requested of an exact one.
     """
     from scoresde.cli.parsing import parse
     from scoresde.likelihood import Hutchinson, Trace
-    from scoresde.likelihood.ode.trace import default_trace
 
-    trace = default_trace(about.dims) if text is None else parse(text, Trace)
+    if text is None:
+        return None
+    trace = parse(text, Trace, modules)
     if stderr is None:
         return trace
     if isinstance(trace, Hutchinson):
         return replace(trace, stderr=stderr)
-    if text is not None:
-        raise ValueError(f"--stderr asks for random probes, got --trace {text!r}, which has no error; leave one out.")
-    return trace
+    raise ValueError(f"--stderr needs random probes, got --trace {text!r}, which has no error; leave one of them out.")
+
+
+def default_trace_for(description: Description, stderr: float | None) -> Trace:
+    """The trace that suits the dimension, with a requested standard error if it is random."""
+    from scoresde.likelihood import Hutchinson
+    from scoresde.likelihood.ode.trace import default_trace
+
+    trace = default_trace(description.dims)
+    return replace(trace, stderr=stderr) if stderr is not None and isinstance(trace, Hutchinson) else trace

@@ -1,4 +1,4 @@
-"""How do likelihoods look in a terminal, in a CSV and as a picture?"""
+"""Output of likelihoods: a report in the terminal, a CSV file with one line per event, and a histogram as PNG."""
 
 from __future__ import annotations
 
@@ -7,90 +7,91 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from scoresde.evaluation.evaluate import Evaluation
+from scoresde.cli.outputs import atomic_output
 
-__all__ = ["draw", "report", "write"]
+if TYPE_CHECKING:
+    from scoresde.evaluation import Evaluation
+
+__all__ = ["draw_histogram", "print_report", "write_events"]
 
 ODE = "probability-flow ODE"
 
-_TERMS = {
+_BUDGET_TERMS = {
     "trace": "random probes, standard error",
-    "solver": "path, corrected for",
-    "quadrature": "nodes along the path",
-    "prior": "noise at the end is not the prior",
-    "truncation": "noise at tau_min is not the data",
+    "solver": "ODE solver, corrected for",
+    "quadrature": "quadrature of the divergence",
+    "prior": "the final noise is not the prior",
+    "truncation": "the noise at tau_min is not the data",
     "dequantization": "gap to the K-draw bound",
 }
 
 
-def report(found: Evaluation, about: str, asked: float | None, dims: int) -> None:
-    """Values with their errors, the budget, what did not arrive, and the histogram.
+def print_report(evaluation: Evaluation, data: str, stderr: float | None, dims: int) -> None:
+    """Prints the values with their errors, the error budget, the solver's failures, and a histogram.
 
     Args:
-        found: What was found.
-        about: The data, in words, with how many of them are scored.
-        asked: The standard error that was asked for, nats.
-        dims: Numbers in one event, for bits.
+        evaluation: The likelihoods and bounds.
+        data: The data and the number of its events, in words.
+        stderr: The requested standard error of the trace, nats; None if none was requested.
+        dims: Dimension of one event, to convert nats to bits.
     """
-    from scoresde.cli import console as show
+    from scoresde.cli import console
 
-    said = found.said()
-    ode, bounds = said["likelihood"], said["bounds"]
-    lost = ", ".join(f"{count} {name}" for name, count in ode["lost"].items())
-    show.settings({"data": about, **({"did not arrive": lost} if lost else {})})
+    summary = evaluation.to_json()
+    ode, bounds = summary["likelihood"], summary["bounds"]
+    failures = ", ".join(f"{count} {name}" for name, count in ode["lost"].items())
+    console.print_settings({"data": data, **({"solver failed": failures} if failures else {})})
     columns = ("held out", ode["unit"], "± events", "± draws", "calls", *(("bound − ODE",) if bounds else ()))
-    show.table(columns, [_line(ODE, ode), *((*_line(b["name"], b), _difference(b["over_ode"])) for b in bounds)])
-    bits = 1.0 / (dims * math.log(2)) if ode["unit"] == "bits/dim" else None
+    rows = [_value_row(ODE, ode), *((*_value_row(b["name"], b), _difference(b["over_ode"])) for b in bounds)]
+    console.print_table(columns, rows)
+    bits_per_nat = 1.0 / (dims * math.log(2)) if ode["unit"] == "bits/dim" else None
     if not ode["events"]:
         return
-    columns = ("error budget, mean over events", "nats", *(() if bits is None else ("bits/dim",)))
-    show.table(columns, [_term(name, value, bits) for name, value in ode["budget"].items()])
-    show.settings({"Jacobian products": f"{ode['products']:.0f} per event"})
-    if asked is not None:
-        show.say(_met(found, asked))
-    show.histogram(found.ode.value[~found.ode.value.isnan()].tolist(), ode["unit"])
+    columns = ("error budget, mean over events", "nats", *(() if bits_per_nat is None else ("bits/dim",)))
+    console.print_table(columns, [_budget_row(name, value, bits_per_nat) for name, value in ode["budget"].items()])
+    console.print_settings({"Jacobian products": f"{ode['products']:.0f} per event"})
+    if stderr is not None:
+        console.print_status(_requested_error(evaluation, stderr))
+    console.print_histogram(evaluation.ode.value[~evaluation.ode.value.isnan()].tolist(), ode["unit"])
 
 
-def write(found: Evaluation, out: Path) -> int:
-    """One line per event: its value in the unit, the interval, the errors (the budget in nats), status and calls.
+def write_events(evaluation: Evaluation, out: Path) -> int:
+    """Writes a CSV line per event: value and interval in the unit, errors (the budget in nats), status and calls.
 
     Returns:
         The number of events.
     """
-    from scoresde.cli.parsing import atomic_output
     from scoresde.likelihood import Status
 
-    ode = found.ode
+    ode = evaluation.ode
     columns: dict[str, list[Any]] = {"index": list(range(len(ode.value)))}
     numbers = {ode.unit: ode.value, "low": ode.low, "high": ode.high, "stderr": ode.stderr}
-    numbers |= {f"{name}_nats": each for name, each in ode.budget.items()}
-    numbers |= {f"bound, {bound.name}": bound.value for bound in found.bounds}
-    columns |= {name: [f"{value:.9g}" for value in each.tolist()] for name, each in numbers.items()}
+    numbers |= {f"{name}_nats": term for name, term in ode.budget.items()}
+    numbers |= {f"bound, {bound.name}": bound.value for bound in evaluation.bounds}
+    columns |= {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
     columns |= {"status": [Status(code).name for code in ode.status.tolist()], "nfe": ode.nfe.tolist()}
-    with atomic_output(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with atomic_output(out) as path, path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
     return len(ode.value)
 
 
-def draw(found: Evaluation, plot: Path, name: str) -> None:
-    """The histogram as PNG, with the means of the ODE and the bounds as marks."""
-    from scoresde.cli.parsing import atomic_output
+def draw_histogram(evaluation: Evaluation, plot: Path, name: str) -> None:
+    """Draws the histogram as PNG; the means of the ODE and of the bounds are marked."""
     from scoresde.plots.histogram import save_histogram
 
-    values = found.ode.value[~found.ode.value.isnan()].cpu().numpy()
+    values = evaluation.ode.value[~evaluation.ode.value.isnan()].cpu().numpy()
     marks = {ODE: float(values.mean()) if len(values) else math.nan}
-    marks |= {f"bound, {bound.name}": float(bound.value.mean()) for bound in found.bounds}
-    with atomic_output(plot) as part:
-        save_histogram(part, values, f"{name}, {found.ode.unit} per event", marks)
+    marks |= {f"bound, {bound.name}": float(bound.value.mean()) for bound in evaluation.bounds}
+    with atomic_output(plot) as path:
+        save_histogram(path, values, f"{name}, {evaluation.ode.unit} per event", marks)
 
 
-def _line(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    """A value; the error over draws where there are several, else over probes."""
-    drawn = entry.get("draw_stderr")
-    errors = entry["stderr"], entry["probe_stderr"] if drawn is None else drawn
+def _value_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    """A value with its errors: over events, and over draws if there are several, else over probes."""
+    draws = entry.get("draw_stderr")
+    errors = entry["stderr"], entry["probe_stderr"] if draws is None else draws
     return name, f"{entry['value']:.4f}", *map(_error, errors), str(entry["nfe"])
 
 
@@ -102,19 +103,19 @@ def _difference(entry: dict[str, float]) -> str:
     return f"{entry['value']:+.4f} ± {_error(entry['stderr'])}"
 
 
-def _term(name: str, value: float, bits: float | None) -> tuple[str, ...]:
-    said = (f"{name}: {_TERMS[name]}", f"{value:.4f}")
-    return said if bits is None else (*said, f"{bits * value:.5f}")
+def _budget_row(name: str, value: float, bits_per_nat: float | None) -> tuple[str, ...]:
+    row = (f"{name}: {_BUDGET_TERMS[name]}", f"{value:.4f}")
+    return row if bits_per_nat is None else (*row, f"{bits_per_nat * value:.5f}")
 
 
-def _met(found: Evaluation, asked: float) -> str:
-    """Whether the trace's standard error came down to what was asked, event by event."""
-    errors = found.ode.budget["trace"] * math.sqrt(max(found.ode.draws, 1))  # of one draw
-    errors = errors[~found.ode.value.isnan()]
-    over = int((errors > asked).sum())
-    if over:
+def _requested_error(evaluation: Evaluation, stderr: float) -> str:
+    """A sentence: whether the standard error of the trace is as small as requested, for each event."""
+    errors = evaluation.ode.budget["trace"] * math.sqrt(max(evaluation.ode.draws, 1))  # of one draw
+    errors = errors[~evaluation.ode.value.isnan()]
+    too_large = int((errors > stderr).sum())
+    if too_large:
         return (
-            f"the requested standard error of {asked:g} nats was not met for {over} of {len(errors)} events; allow "
-            'more products: --trace "Hutchinson(max_products=100000)".'
+            f"the requested standard error of {stderr:g} nats was not met for {too_large} of {len(errors)} events; "
+            'allow more products: --trace "Hutchinson(max_products=100000)".'
         )
-    return f"the requested standard error of {asked:g} nats was met for all events"
+    return f"the requested standard error of {stderr:g} nats was met for all events"

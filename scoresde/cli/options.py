@@ -1,4 +1,4 @@
-"""Which options do several commands share?"""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ __all__ = [
     "AVERAGE",
     "BINS",
     "BOUND",
+    "CHECKPOINT",
     "DATA",
     "DEQUANTIZATION",
     "DEVICE",
     "DRAWS",
     "EVALUATIONS",
+    "IMPORT",
     "MAX_NFE",
     "NETWORK",
     "NODES",
     "PARAMETERIZATION",
     "PROCESS",
     "QUIET",
+    "RAW",
     "READ",
     "SCHEDULE",
     "SPLIT",
@@ -33,84 +36,134 @@ __all__ = [
 
 _MODEL = "Model"
 _DATA = "Data"
-_NUMBER = "The number and its error"
-_BOUNDS = "Bounds beside it"
+_LIKELIHOOD = "Likelihood and its error"
+_BOUNDS = "Variational bounds"
 
+CHECKPOINT = typer.Argument(..., help="A run directory (its newest checkpoint is used), or one checkpoint.")
+RAW = typer.Option(False, "--raw", help="Use the trained weights instead of their moving average (EMA).")
 AVERAGE = typer.Option(
     None,
     "--average",
-    help="Relative length, in (0, .2887], of another average, of a run with --lengths.",
+    help="Use an average of this relative length, in (0, 0.2887]; needs a run trained with --lengths.",
+    show_default=False,
+)
+IMPORT = typer.Option(
+    [],
+    "--import",
+    metavar="MODULE",
+    help="Import a Python module of yours, whose classes can then be written like those of scoresde; repeatable.",
     show_default=False,
 )
 
 DATA = typer.Option(
     ...,
     "--data",
-    help="digits, fashion-mnist, a toy such as ring, a folder of pictures, hf:NAME, or a .npy, .csv or .parquet file.",
+    help="digits, fashion-mnist, a toy such as ring, a folder of images, hf:NAME, or a .npy, .csv or .parquet file.",
     show_default=False,
     rich_help_panel=_DATA,
 )
-BINS = typer.Option(None, "--bins", help="A file's values are levels 0 … bins-1.", rich_help_panel=_DATA)
+BINS = typer.Option(
+    None, "--bins", help="The values in a file are integers 0 … bins-1 (8-bit images: 256).", rich_help_panel=_DATA
+)
 READ = typer.Option(
     [],
     "--read",
     metavar="NAME=VALUE",
-    help="What else reading needs, e.g. size=32 for a folder, label=kind for a table; once for each.",
+    help="Option of the data reader, e.g. size=32 for a folder of images, label=kind for a table; repeatable.",
+    show_default=False,
     rich_help_panel=_DATA,
 )
 TEST = typer.Option(
-    None, "--test-fraction", help="Share that is held out of data without a split; default 0.2.", rich_help_panel=_DATA
+    None,
+    "--test-fraction",
+    help="Fraction of the events that is held out, for data without a test part; default 0.2.",
+    rich_help_panel=_DATA,
 )
-SPLIT = typer.Option(None, "--split-seed", help="Which events are held out; default 0.", rich_help_panel=_DATA)
+SPLIT = typer.Option(
+    None, "--split-seed", help="Random seed of the choice of held-out events; default 0.", rich_help_panel=_DATA
+)
 
 NETWORK = typer.Option(
-    None, "--network", help='E.g. "MLP(width=128)", "UNet()"; default: one that suits the data.', rich_help_panel=_MODEL
+    None,
+    "--network",
+    help='E.g. "MLP(width=128)" or "UNet()"; default: one that suits the data.',
+    rich_help_panel=_MODEL,
 )
-SCHEDULE = typer.Option(None, "--schedule", help='The clock, e.g. "Cosine()".', rich_help_panel=_MODEL)
-PROCESS = typer.Option(None, "--process", help='E.g. "VPSDE(tau_min=1e-4)", "VE()", "Flow()".', rich_help_panel=_MODEL)
+SCHEDULE = typer.Option(None, "--schedule", help='Noise schedule, e.g. "Cosine()".', rich_help_panel=_MODEL)
+PROCESS = typer.Option(
+    None, "--process", help='Forward process, e.g. "VPSDE(tau_min=1e-4)", "VE()", "Flow()".', rich_help_panel=_MODEL
+)
 PARAMETERIZATION = typer.Option(
-    None, "--parameterization", help='What the network says: "V()", "Eps()", "X0()" …', rich_help_panel=_MODEL
+    None, "--parameterization", help='What the network predicts: "V()", "Eps()", "X0()" …', rich_help_panel=_MODEL
 )
 TIMESTEPS = typer.Option(
-    None, "--timesteps", help='How times are drawn in training, e.g. "StratifiedTimesteps()".', rich_help_panel=_MODEL
+    None,
+    "--timesteps",
+    help='Distribution of the timesteps in training, e.g. "StratifiedTimesteps()".',
+    rich_help_panel=_MODEL,
 )
 
-DEVICE = typer.Option(None, "--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one.")
-QUIET = typer.Option(False, "--quiet", "-q", help="No progress bars.")
+DEVICE = typer.Option(None, "--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one.")
+QUIET = typer.Option(False, "--quiet", "-q", help="Show no progress bars.")
 
 TRACE = typer.Option(
     None,
     "--trace",
-    help='Of the divergence: "ExactTrace()", "Hutchinson(probes=8)"; default exact up to 16 dimensions.',
-    rich_help_panel=_NUMBER,
+    help='Divergence of the ODE: "ExactTrace()" or "Hutchinson(probes=8)"; default: exact up to 16 dimensions.',
+    rich_help_panel=_LIKELIHOOD,
 )
 STDERR = typer.Option(
-    None, "--stderr", help="Standard error of the trace per event, nats: probes are added.", rich_help_panel=_NUMBER
+    None,
+    "--stderr",
+    help="Requested standard error of the random trace per event, nats; probes are added until it is met.",
+    rich_help_panel=_LIKELIHOOD,
 )
-NODES = typer.Option(40, "--nodes", help="Where along the path the divergence is looked at.", rich_help_panel=_NUMBER)
+NODES = typer.Option(
+    40, "--nodes", help="Quadrature nodes at which the divergence is evaluated.", rich_help_panel=_LIKELIHOOD
+)
 TOLERANCE = typer.Option(
-    0.1, "--tolerance", help="Of a step of the path, in units of the noise's scale.", rich_help_panel=_NUMBER
+    0.1,
+    "--tolerance",
+    help="Error tolerance of one step of the ODE solver, in units of the noise scale.",
+    rich_help_panel=_LIKELIHOOD,
 )
 MAX_NFE = typer.Option(
-    10_000, "--max-nfe", help="Network calls on one path before it is given up.", rich_help_panel=_NUMBER
+    10_000,
+    "--max-nfe",
+    help="Maximal number of network calls of the ODE solver per event.",
+    rich_help_panel=_LIKELIHOOD,
 )
 STRICT = typer.Option(
-    False, "--strict", help="Fail if an event is given up, instead of leaving it out.", rich_help_panel=_NUMBER
+    False,
+    "--strict",
+    help="Fail if the solver reaches --max-nfe for an event, instead of leaving that event out.",
+    rich_help_panel=_LIKELIHOOD,
 )
 DRAWS = typer.Option(
-    None, "--draws", help="Dequantization draws per event, for levels; default 1.", rich_help_panel=_NUMBER
+    None,
+    "--draws",
+    help="Random dequantizations per event, for integer data; default 1.",
+    rich_help_panel=_LIKELIHOOD,
 )
 DEQUANTIZATION = typer.Option(
     None,
     "--dequantization",
-    help='Where in its cell a level lies: "Uniform()" (default, but for LevelSkip), "TruncatedNormalDequantization(std=0.1)".',
-    rich_help_panel=_NUMBER,
+    help='Distribution inside a bin, for integer data, e.g. "TruncatedNormalDequantization(std=0.1)"; default: '
+    "uniform, or what suits the network.",
+    rich_help_panel=_LIKELIHOOD,
 )
 BOUND = typer.Option(
-    False, "--bound", help="Also the bounds in continuous time and along a chain.", rich_help_panel=_BOUNDS
+    False,
+    "--bound",
+    help="Also compute variational bounds, in continuous time and for chains of steps.",
+    rich_help_panel=_BOUNDS,
 )
 STEPS = typer.Option(
-    None, "--steps", help="Steps of the chain; once for each; default 100 and 1000.", rich_help_panel=_BOUNDS
+    None,
+    "--steps",
+    help="Number of steps of a chain; repeatable; default 100 and 1000.",
+    show_default=False,
+    rich_help_panel=_BOUNDS,
 )
 EVALUATIONS = typer.Option(
     None,

@@ -1,60 +1,108 @@
-"""How do options change the default recipe? Only what was asked for is replaced."""
+"""Options that replace parts of the default recipe; everything else keeps the default for the data."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.parsing import parse, parse_network
-from scoresde.data import Description
-from scoresde.objective.timesteps import Timesteps
-from scoresde.objective.weighting import Weighting
-from scoresde.process.parameterization import Parameterization
-from scoresde.process.schedule import Schedule
-from scoresde.process.sde import SDE
-from scoresde.training.defaults import Recipe, default_recipe
+from scoresde.cli.parsing import Modules, check_names, parse, parse_network
 
-__all__ = ["chosen"]
+if TYPE_CHECKING:
+    from scoresde.data import Description
+    from scoresde.objective.timesteps import Timesteps
+    from scoresde.objective.weighting import Weighting
+    from scoresde.process.parameterization import Parameterization
+    from scoresde.process.schedule import Schedule
+    from scoresde.process.sde import SDE
+    from scoresde.training.defaults import Recipe
+
+__all__ = ["Overrides", "parse_overrides"]
 
 
-def chosen(
-    description: Description,
+@dataclass(frozen=True)
+class Overrides:
+    """Parts of a recipe that options replace; None keeps the default.
+
+    Attributes:
+        network: Text, since a network is built for the shape of the data.
+        modules: The user's own modules, for the network.
+    """
+
+    network: str | None = None
+    schedule: Schedule | None = None
+    process: SDE | None = None
+    parameterization: Parameterization | None = None
+    weighting: Weighting | None = None
+    timesteps: Timesteps | None = None
+    modules: Modules = ()
+
+    @property
+    def options(self) -> list[str]:
+        """The options that were given."""
+        names = ("network", "schedule", "process", "parameterization", "weighting", "timesteps")
+        return [f"--{name}" for name in names if getattr(self, name) is not None]
+
+    def recipe(self, description: Description, **training: Any) -> Recipe:
+        """The default recipe for the data, with these parts in it.
+
+        Args:
+            description: Of the data.
+            **training: Fields of `Training`; None keeps the default. ``dequantize`` follows a network that is given.
+
+        Raises:
+            ValueError, TypeError: If the network's text cannot be read, or a setting is out of its range.
+        """
+        from scoresde.training.defaults import Recipe, default_recipe
+
+        default = default_recipe(description)
+        sde = self.process or default.sde
+        if self.schedule is not None:
+            sde = replace(sde, schedule=self.schedule)
+        parts = {"weighting": self.weighting, "timesteps": self.timesteps}
+        loss = replace(default.training.loss, **{name: part for name, part in parts.items() if part is not None})
+        settings = {name: value for name, value in training.items() if value is not None}
+        network = default.network
+        if self.network is not None:
+            network = parse_network(self.network, description.shape, self.modules)
+            settings.setdefault("dequantize", not getattr(network, "trained_on_bin_centers", False))
+        training_settings = replace(default.training, loss=loss, **settings)
+        return Recipe(network, sde, self.parameterization or default.parameterization, training_settings)
+
+
+def parse_overrides(
     *,
-    network: str | None,
-    schedule: str | None,
-    process: str | None,
-    parameterization: str | None,
-    weighting: str | None,
-    timesteps: str | None,
-    **training: Any,
-) -> Recipe:
-    """The recipe for the data, with the options that were given.
+    network: str | None = None,
+    schedule: str | None = None,
+    process: str | None = None,
+    parameterization: str | None = None,
+    weighting: str | None = None,
+    timesteps: str | None = None,
+    modules: Modules = (),
+) -> Overrides:
+    """The options as objects, without loading any data.
 
     Args:
-        description: Of the data.
-        network, schedule, process, parameterization, weighting, timesteps: Texts, or None.
-        **training: Fields of `Training`; None keeps the recipe's, but ``dequantize`` follows the network.
+        network, schedule, process, parameterization, weighting, timesteps: Texts; None where an option is not given.
+        modules: The user's own modules.
 
     Raises:
-        ValueError, TypeError: If a text is not what it should be.
+        ValueError, TypeError: If a text cannot be read; the error names the nearest class or field.
     """
-    recipe = default_recipe(description)
-    sde = recipe.sde if process is None else parse(process, SDE)
-    if schedule is not None:
-        sde = replace(sde, schedule=parse(schedule, Schedule))
-    loss = recipe.training.loss
-    if weighting is not None:
-        loss = replace(loss, weighting=parse(weighting, Weighting))
-    if timesteps is not None:
-        loss = replace(loss, timesteps=parse(timesteps, Timesteps))
-    settings = {name: value for name, value in training.items() if value is not None}
-    net = recipe.network
-    if network is not None:
-        net = parse_network(network, description.shape)
-        settings.setdefault("dequantize", not getattr(net, "on_centers", False))
-    return Recipe(
-        net,
-        sde,
-        recipe.parameterization if parameterization is None else parse(parameterization, Parameterization),
-        replace(recipe.training, loss=loss, **settings),
+    from torch import nn
+
+    from scoresde.objective.timesteps import Timesteps
+    from scoresde.objective.weighting import Weighting
+    from scoresde.process.parameterization import Parameterization
+    from scoresde.process.schedule import Schedule
+    from scoresde.process.sde import SDE
+
+    check_names(network, nn.Module, modules)
+    return Overrides(
+        network,
+        None if schedule is None else parse(schedule, Schedule, modules),
+        None if process is None else parse(process, SDE, modules),
+        None if parameterization is None else parse(parameterization, Parameterization, modules),
+        None if weighting is None else parse(weighting, Weighting, modules),
+        None if timesteps is None else parse(timesteps, Timesteps, modules),
+        modules,
     )

@@ -1,79 +1,28 @@
-"""How does text become an object? By `scoresde.storage.spec`, from the package's own classes of the kind that is asked for."""
+"""Text to objects: classes of the package, and of the user's own modules, by name; parsed and never evaluated.
+
+`scoresde.storage.spec` reads the text. A class is known if one of the package's modules, or a module named by
+``--import``, exports it as a concrete dataclass.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
-import tempfile
 import types
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from scoresde.storage import spec
 
-if TYPE_CHECKING:
-    from scoresde.data import Data
-    from scoresde.model import ScoreModel
-    from scoresde.storage.checkpoint import Checkpoint
-
-__all__ = [
-    "chosen_device",
-    "families",
-    "known",
-    "load_data",
-    "load_model",
-    "parse",
-    "parse_network",
-    "check_writable",
-    "atomic_output",
-]
+__all__ = ["check_names", "families", "import_modules", "known", "parse", "parse_network"]
 
 _T = TypeVar("_T")
-
-
-def check_writable(out: Path | None, option: str = "--out") -> None:
-    """Makes the folder for an output, named by an option, and tries to write there, before any work is done.
-
-    Raises:
-        OSError: If there can be none, nothing can be written there, or the output is a folder itself.
-    """
-    if out is None:
-        return
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"{option} needs a folder to write to, {out.parent} is none ({error.strerror}); choose another."
-        ) from error
-    if out.is_dir():
-        raise IsADirectoryError(f"{option} must name a file, {out} is a folder; choose a name inside of it.")
-
-
-@contextmanager
-def atomic_output(out: Path) -> Iterator[Path]:
-    """Where to write an output, in its folder: under its name once it is whole; what was there stays until then.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    from scoresde._core.atomic import atomic_file
-
-    try:
-        with atomic_file(out) as part:
-            yield part
-    except OSError as error:
-        raise OSError(
-            f"{out} must be writable, got: {error.strerror or error}; free or choose another place. What was there is "
-            "as it was."
-        ) from error
+Modules = Sequence[types.ModuleType]
 
 
 def families() -> dict[str, type]:
-    """Where a setting is written -> its base class; whatever inherits from the class is found."""
+    """Option, or field of an option's object, to the base class of what may be written there."""
     from torch import nn
 
     from scoresde import data, likelihood, sampling
@@ -95,120 +44,110 @@ def families() -> dict[str, type]:
     }
 
 
-def _modules() -> tuple[types.ModuleType, ...]:
-    from scoresde import data, likelihood, nn, sampling
-    from scoresde.objective import timesteps, weighting
-    from scoresde.process import parameterization, schedule, sde
+def import_modules(names: Sequence[str]) -> tuple[types.ModuleType, ...]:
+    """The user's own modules, named by ``--import``; importing a module runs its code.
 
-    return sampling, weighting, timesteps, schedule, sde, parameterization, nn, likelihood, data
+    Raises:
+        ValueError: If a name is not a dotted module name, the module fails while it is imported, or it exports no
+            class that an option takes.
+        ModuleNotFoundError: If Python does not find a module.
+    """
+    return tuple(_import(name) for name in dict.fromkeys(names))
 
 
-def known(kind: type | None = None) -> spec.Known:
-    """The package's classes by name, of one kind or all; of the modules those that are whole networks."""
+def _import(name: str) -> types.ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"--import takes a dotted module name, such as mypackage.samplers, got {name!r}.")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(f"--import {name} failed: {error}; install what the module needs.") from error
+        raise ModuleNotFoundError(
+            f"--import {name}: Python finds no module {error.name!r}; install its package, or add its folder to "
+            "PYTHONPATH."
+        ) from error
+    except Exception as error:
+        raise ValueError(f"--import {name} failed with {type(error).__name__}: {error}; repair the module.") from error
+    if not _own_classes(module):
+        bases = ", ".join(sorted(base.__name__ for base in families().values()))
+        raise ValueError(
+            f"--import {name}: the module has no class that an option takes; make it a public @dataclass that inherits "
+            f"from one of {bases}."
+        )
+    return module
+
+
+def _own_classes(module: types.ModuleType) -> list[type]:
+    """The classes of a module that an option takes, and that are not the package's own."""
+    classes = [cls for cls in spec.known_classes(module).values() if isinstance(cls, type)]
+    bases = tuple(families().values())
+    return [cls for cls in classes if issubclass(cls, bases) and not cls.__module__.startswith("scoresde.")]
+
+
+def _package_modules(kind: type | None) -> tuple[types.ModuleType, ...]:
+    from scoresde import data, nn, objective, process, sampling
+
+    modules = sampling, objective, process, nn, data
+    if kind is not None and not kind.__module__.startswith("scoresde.likelihood."):
+        return modules  # the objects of likelihood occur in its own options only, and importing it takes time
+    from scoresde import likelihood
+
+    return *modules, likelihood
+
+
+def known(kind: type | None = None, modules: Modules = ()) -> spec.Known:
+    """Classes by name.
+
+    Args:
+        kind: Base class; None takes every class. `torch.nn.Module` takes complete networks only, not their layers.
+        modules: The user's own modules beside the package's.
+    """
     from torch import nn
 
-    found = spec.known_classes(*_modules(), kind=kind)
+    classes = spec.known_classes(*_package_modules(kind), *modules, kind=kind)
     if kind is not nn.Module:
-        return found
-    return {name: entry for name, entry in found.items() if isinstance(entry, type) and _is_network(entry)}
+        return classes
+    return {name: entry for name, entry in classes.items() if isinstance(entry, type) and _is_network(entry)}
 
 
 def _is_network(cls: type) -> bool:
     return hasattr(cls, "event_shape") or "event_shape" in {f.name for f in dataclasses.fields(cls)}
 
 
-def parse(text: str, kind: type[_T]) -> _T:
+def parse(text: str, kind: type[_T], modules: Modules = ()) -> _T:
     """The object that ``text`` writes.
 
     Args:
         text: As in Python, e.g. ``MinSNR(gamma=5)``; a bare name takes the defaults.
         kind: Its base class.
+        modules: The user's own modules, whose classes may be named.
 
     Raises:
-        ValueError, TypeError: If it is not a call of a class of that kind; names the nearest.
+        ValueError, TypeError: If the text is not a call of a class of that kind; the error names the nearest class.
     """
-    return spec.parse(text, known(), kind=kind)
+    return spec.parse(text, spec.known_classes(*_package_modules(kind), *modules), kind=kind)
 
 
-def parse_network(text: str, shape: tuple[int, ...]) -> Any:
-    """A network; where its ``event_shape`` is left out, or that of a network inside of it, it is the data's.
+def check_names(text: str | None, kind: type, modules: Modules = ()) -> None:
+    """Refuses the text of an object whose outermost class is unknown, before data are loaded to build it.
+
+    Raises:
+        ValueError: If no such class is known; the error names the nearest one.
+    """
+    match = None if text is None else re.match(r"\s*([^\W\d]\w*)\s*(?:\(|$)", text)
+    if match and match[1] not in known(kind, modules):
+        parse(match[1], kind, modules)
+
+
+def parse_network(text: str, shape: tuple[int, ...], modules: Modules = ()) -> Any:
+    """A network; an ``event_shape`` that is left out, also in a network inside it, is the data's.
 
     Args:
         text: As in Python, e.g. ``MLP(width=128)``, ``QuantizedSkip(UNet())``.
         shape: Of the data's events.
+        modules: The user's own modules, whose classes may be named.
     """
     from torch import nn
 
-    if "event_shape" not in text:
-        takes = [name for name, entry in known(nn.Module).items() if _takes_shape(entry)]
-        given = f"event_shape={spec.to_text(shape)}"
-        text = re.sub(
-            rf"\b({'|'.join(takes)})\b(\s*\(\s*(?!\))|\s*\(\s*\))?",
-            lambda m: f"{m[1]}({given}, " if m[2] and not m[2].rstrip().endswith(")") else f"{m[1]}({given})",
-            text,
-        )
-    return parse(text, nn.Module)
-
-
-def _takes_shape(entry: type | tuple[type, ...]) -> bool:
-    return isinstance(entry, type) and any(f.name == "event_shape" for f in dataclasses.fields(entry))
-
-
-def load_data(
-    data: str,
-    bins: int | None = None,
-    test_fraction: float | None = None,
-    split_seed: int | None = None,
-    read: Sequence[str] = (),
-) -> Data:
-    """``data`` by name or path; ``bins`` is for files, ``read`` holds more options of the reader as ``name=value``.
-
-    Raises:
-        ValueError: If a text is not of that form, or the reader knows no such option.
-    """
-    from scoresde.data import load_data
-
-    said: dict[str, Any] = {"seed": split_seed, "test_fraction": test_fraction, "bins": bins}
-    settings = {name: value for name, value in said.items() if value is not None}
-    for text in read:
-        name, equals, value = text.partition("=")
-        if not name.isidentifier() or not equals:
-            raise ValueError(f"--read takes name=value, such as size=32, got {text!r}.")
-        settings[name] = _literal(value)
-    return load_data(data, **settings)
-
-
-def _literal(text: str) -> Any:
-    """A Python literal; what is none is a word."""
-    try:
-        return spec.parse(text, {})
-    except (ValueError, TypeError):
-        return text
-
-
-def load_model(
-    path: Path | Checkpoint, where: str | None, raw: bool = False, average: float | None = None
-) -> ScoreModel:
-    """A model from a run directory or a checkpoint (one that was loaded, too), on a device."""
-    import torch
-
-    from scoresde.storage.checkpoint import load
-
-    target = chosen_device(where) or ("cuda" if torch.cuda.is_available() else "cpu")
-    return load(path, raw=raw, average=average).to(target)
-
-
-def chosen_device(name: str | None) -> str | None:
-    """The device by name, or None where none was named.
-
-    Raises:
-        ValueError: If torch knows no such device, or it is not there.
-    """
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        line = str(error).splitlines()[0]
-        raise ValueError(f"a device must be one that torch can use here, got {name!r} ({line}); try cpu.") from None
-    return name
+    return spec.parse(text, known(modules=modules), kind=nn.Module, missing={"event_shape": shape})

@@ -1,16 +1,19 @@
-"""Data: where they come from, what they are, and the one place where they are scaled."""
+"""Data sets: readers of files, toys and Hugging Face, the split into train and test, and the description of the data.
+
+`Description` is the only place where data are scaled.
+"""
 
 from __future__ import annotations
 
-from scoresde.data.arrays import load_file
 from scoresde.data.augment import Augment
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
 from scoresde.data.huggingface import load_huggingface
-from scoresde.data.idx import read_idx
+from scoresde.data.idx_files import read_idx
 from scoresde.data.image_folder import load_images
+from scoresde.data.numpy_files import load_file
 from scoresde.data.sources import load_data
-from scoresde.data.tables import load_table
+from scoresde.data.table_files import load_table
 
 __all__ = [
     "Augment",

@@ -1,4 +1,4 @@
-"""How does a folder of pictures become data? Each is decoded once, in the order of the split, to ``uint8``."""
+"""Data from a folder of images: each image is decoded once, in the order of the split, to ``uint8`` ``(C, H, W)``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from scoresde.data.cache import cache_file, store
-from scoresde.data.dataset import Data, split
-from scoresde.data.decode import decoded
-from scoresde.data.decode_image import SUFFIXES, ImageDecoder
+from scoresde.data.dataset import Data
+from scoresde.data.decode_image import IMAGE_SUFFIXES, ImageDecoder
 from scoresde.data.description import Description
+from scoresde.data.parallel_decoding import decode_in_parallel
+from scoresde.data.split import split
 
-__all__ = ["alike", "load_images"]
+__all__ = ["check_equal_shapes", "load_images"]
 
 _PARTS = ("train", "test")
 
@@ -32,116 +33,114 @@ def load_images(
     workers: int = 0,
     cache: str | Path | None = None,
 ) -> Data:
-    """Reads a folder of pictures and all folders in it: ``(C, H, W)``, 256 levels.
+    """Reads all images in a folder and its subfolders: ``(C, H, W)``, integer values 0 ... 255.
 
-    Taken are the files that end in `SUFFIXES`, sorted by their path (names that begin with a dot are not looked at,
-    links to folders not followed). Where the folder holds ``train`` and ``test``, they are the two parts. Pictures in
-    folders are labeled with the outermost one: ``cats/1.png`` and ``cats/old/2.png`` are ``cats``.
+    Images are the files with a suffix in `IMAGE_SUFFIXES`, sorted by path. Names that begin with a dot are ignored and
+    links to folders are not followed. If the folder contains ``train`` and ``test``, they are the two parts. The label
+    of an image is its outermost folder: ``cats/1.png`` and ``cats/old/2.png`` are ``cats``.
 
     Args:
         path: The folder.
-        seed, test_fraction: The split of pictures that do not come split.
-        size, channels: As in `Picture`. Without them all pictures must be alike.
+        seed, test_fraction: The split of images that have no ``train`` and ``test`` folder.
+        size, channels: As in `ImageDecoder`. Without them all images must have the same shape.
         labels: Whether folders are classes.
-        workers: Processes that decode; 0 decodes in this one. The result does not depend on it.
-        cache: A folder for the decoded levels, for data larger than memory: made once, in a file whose name tells
-            which pictures and options it is made of (another split, another file), and mapped into memory ever
-            after. Before several processes train, let one load the data. None decodes into memory at each call.
+        workers: Number of decoding processes; 0 decodes in this one. The result does not depend on it.
+        cache: A folder for the decoded values, for data larger than memory. They are written once and memory-mapped
+            from then on. The file name depends on the images, the options and the split. Before several processes
+            train, load the data in one of them. None decodes into memory in each call.
 
     Returns:
         Data in data units, ``uint8``.
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If there is no picture, one is broken, has too many bits or transparency, they are not alike, or
-            some are in folders and some are not; the file is named.
+        ValueError: If there is no image, one is damaged, has too many bits or transparency, their shapes differ, or
+            only some are in subfolders; the error names the file.
         OSError: If ``cache`` cannot be written.
     """
-    root, picture = Path(path), ImageDecoder(size, channels)
-    parts = _parts(root)
+    root, decoder = Path(path), ImageDecoder(size, channels)
+    parts = _find_parts(root)
     if len(parts) == 1:
-        parts = _divided(parts[0], *split(len(parts[0]), test_fraction, seed))
-    cut, files = len(parts[0]), [*parts[0], *parts[1]]
+        parts = _split_files(parts[0], *split(len(parts[0]), test_fraction, seed))
+    train_count, files = len(parts[0]), [*parts[0], *parts[1]]
     train_labels, test_labels, names = _labels(parts, files) if labels else (None, None, None)
-    paths = [file.path for file in files]
-    events = store(
-        lambda: alike(decoded(picture, paths, workers), paths),
-        len(files),
-        cache_file(cache, root.resolve().name, (picture, *(_identity(root, path) for path in paths)))
-        if cache
-        else None,
-    )
-    about = Description(root.resolve().name, tuple(events.shape[1:]), bins=256, labels=names)
-    return Data(events[:cut], events[cut:], about, train_labels, test_labels)
+    name, paths = root.resolve().name, [file.path for file in files]
+    file = cache_file(cache, name, (decoder, *(_file_identity(root, path) for path in paths))) if cache else None
+    events = store(lambda: check_equal_shapes(decode_in_parallel(decoder, paths, workers), paths), len(files), file)
+    description = Description(name, tuple(events.shape[1:]), bins=256, labels=names)
+    return Data(events[:train_count], events[train_count:], description, train_labels, test_labels)
 
 
-def alike(events: Iterator[np.ndarray], names: Sequence[object]) -> Iterator[np.ndarray]:
-    """The same pictures one by one, as long as each is shaped like the first.
+def check_equal_shapes(images: Iterator[np.ndarray], names: Sequence[object]) -> Iterator[np.ndarray]:
+    """Yields the images unchanged as long as each has the shape of the first.
 
     Raises:
-        ValueError: At the first that is not; both are named.
+        ValueError: At the first image of another shape; the error names both.
     """
-    first: tuple[int, ...] = ()
-    for event, name in zip(events, names):
-        first = first or event.shape
-        if event.shape != first:
+    shape: tuple[int, ...] = ()
+    for image, name in zip(images, names):
+        shape = shape or image.shape
+        if image.shape != shape:
             raise ValueError(
-                f"pictures must be alike, got {_told(first)} ({names[0]}) and {_told(event.shape)} ({name}); pass "
-                f"size={min(first[1:])} to scale and cut them, channels=3 or 1 to make them RGB or gray."
+                f"images must have equal shapes, got {_describe(shape)} ({names[0]}) and {_describe(image.shape)} "
+                f"({name}); pass size={min(shape[1:])} to scale and crop them, channels=3 or 1 to make them RGB or "
+                "gray."
             )
-        yield event
+        yield image
 
 
 @dataclass(frozen=True)
-class _File:
-    """A picture's path, and the outermost folder of its part that it is in ("" if in none)."""
+class _ImageFile:
+    """Path of an image, and the name of its class folder ("" if it is in none)."""
 
     path: Path
     folder: str
 
 
-def _parts(root: Path) -> list[list[_File]]:
-    """The pictures of ``train`` and of ``test`` where there are both, else of the whole folder."""
+def _find_parts(root: Path) -> list[list[_ImageFile]]:
+    """The images of ``train`` and of ``test`` if both exist, else of the whole folder."""
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; check the path (here: {Path.cwd()}).")
+        raise FileNotFoundError(f"there is no folder {root}; check the path (relative to {Path.cwd()}).")
     folders = [root / part for part in _PARTS]
     folders = folders if all(folder.is_dir() for folder in folders) else [root]
-    parts = [_pictures(folder) for folder in folders]
+    parts = [_find_images(folder) for folder in folders]
     if not parts[0]:
-        raise ValueError(f"{folders[0]} must hold pictures, got none; their names end in {', '.join(SUFFIXES)}.")
+        raise ValueError(f"{folders[0]} must contain images, got none; their names end in {', '.join(IMAGE_SUFFIXES)}.")
     return parts
 
 
-def _pictures(folder: Path) -> list[_File]:
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    names = sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
-    return [_File(folder / name, name.partition("/")[0] if "/" in name else "") for name in names]
+def _find_images(folder: Path) -> list[_ImageFile]:
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    return [_ImageFile(folder / name, name.partition("/")[0] if "/" in name else "") for name in names]
 
 
-def _divided(files: list[_File], *parts: Tensor | slice) -> list[list[_File]]:
-    return [[files[i] for i in torch.arange(len(files))[part].tolist()] for part in parts]
+def _split_files(files: list[_ImageFile], *indices: Tensor | slice) -> list[list[_ImageFile]]:
+    return [[files[i] for i in torch.arange(len(files))[index].tolist()] for index in indices]
 
 
 def _labels(
-    parts: list[list[_File]], files: list[_File]
+    parts: list[list[_ImageFile]], files: list[_ImageFile]
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...] | None]:
-    """Labels of both parts and the names of the classes, sorted; None where no picture is in a folder."""
+    """Labels of both parts and the names of the classes, sorted; None if no image is in a class folder."""
     names = sorted({file.folder for file in files})
     if names == [""]:
         return None, None, None
     if "" in names:
-        alone = next(file.path for file in files if not file.folder)
-        raise ValueError(f"every picture or none is in a folder of its class, {alone} is in none; pass labels=False.")
+        outside = next(file.path for file in files if not file.folder)
+        raise ValueError(
+            f"all images must be in class folders, or none of them, {outside} is in none; pass labels=False."
+        )
     train, test = (torch.tensor([names.index(file.folder) for file in part], dtype=torch.int64) for part in parts)
     return train, test, tuple(names)
 
 
-def _identity(root: Path, path: Path) -> tuple[str, int, int]:
-    """What tells a file from what it was, without reading it."""
+def _file_identity(root: Path, path: Path) -> tuple[str, int, int]:
+    """Relative path, size and modification time: changes with the file, without reading it."""
     stat = path.stat()
     return path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns
 
 
-def _told(shape: tuple[int, ...]) -> str:
+def _describe(shape: tuple[int, ...]) -> str:
     kind = {1: "gray", 3: "RGB", 4: "RGBA"}.get(shape[0], f"{shape[0]} channels")
-    return f"{kind} {shape[1]} high and {shape[2]} wide"
+    return f"{kind} of height {shape[1]} and width {shape[2]}"

@@ -1,4 +1,4 @@
-"""Who reads the next events while this step computes? A thread, where the data are mapped from a disk."""
+"""`Prefetcher`: a thread that reads the events of the next batch from disk while the current step computes."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ __all__ = ["Prefetcher"]
 
 
 class Prefetcher:
-    """Rows of a tensor on the CPU, of which the next ones are read before they are asked for.
+    """Rows of a tensor on the CPU, with a background thread that reads the rows of the next request.
 
-    What is answered does not depend on what was announced: a wrong announcement costs its reading and no more.
+    The returned rows never depend on the prefetched ones: a wrong prediction of the next request costs only its read.
 
     Args:
-        events: Shape ``(N, *D)``, such as a mapped file.
+        events: Shape ``(N, *D)``, such as a memory-mapped file.
     """
 
     def __init__(self, events: Tensor) -> None:
         self._events = events
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="scoresde-data")
-        self._coming: tuple[Tensor, Future[Tensor]] | None = None
+        self._pending: tuple[Tensor, Future[Tensor]] | None = None
 
-    def take(self, index: Tensor, then: Tensor | None = None) -> Tensor:
-        """``events[index]``, a copy; the reading of ``events[then]`` begins.
+    def take(self, indices: Tensor, next_indices: Tensor | None = None) -> Tensor:
+        """Returns ``events[indices]``, a copy, and starts to read ``events[next_indices]``.
 
         Args:
-            index: Which events, ``(B,)``, on the CPU.
-            then: Which will be asked for next, if that is known.
+            indices: Indices of the events, ``(B,)``, on the CPU.
+            next_indices: Indices of the next request, if known.
 
         Raises:
-            IndexError: If there is no such event.
+            IndexError: If an index is out of range.
         """
-        coming, self._coming = self._coming, None
-        read = coming is not None and torch.equal(coming[0], index)
-        rows = coming[1].result() if coming is not None and read else self._events[index]
-        if then is not None:
-            self._coming = then.clone(), self._reader.submit(self._events.__getitem__, then.clone())
+        pending, self._pending = self._pending, None
+        hit = pending is not None and torch.equal(pending[0], indices)
+        rows = pending[1].result() if pending is not None and hit else self._events[indices]
+        if next_indices is not None:
+            copy = next_indices.clone()
+            self._pending = copy, self._reader.submit(self._events.__getitem__, copy)
         return rows
 
     def close(self) -> None:
-        """Lets the thread go; what was announced is dropped."""
-        self._coming = None
+        """Stops the thread and drops prefetched events."""
+        self._pending = None
         self._reader.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Where data come from: ``load(source)`` finds them by name or path and answers with ``Data`` in data units."""
+"""Data sources by name or path: built-in data sets, toys, files, folders of images and Hugging Face."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from scoresde._core.suggest import unknown_name
-from scoresde.data.arrays import load_file
-from scoresde.data.dataset import Data, split
+from scoresde.data.dataset import Data
 from scoresde.data.description import Description
 from scoresde.data.huggingface import is_huggingface, load_huggingface
-from scoresde.data.idx import read_idx
+from scoresde.data.idx_files import read_idx
 from scoresde.data.image_folder import load_images
-from scoresde.data.tables import load_table
+from scoresde.data.numpy_files import load_file
+from scoresde.data.split import split
+from scoresde.data.table_files import load_table
 from scoresde.data.toys import TOYS
 
 __all__ = ["FILES", "SOURCES", "load_data", "reader_of"]
@@ -30,108 +31,120 @@ _NUMERALS = tuple("0123456789")
 def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0.2, **options: Any) -> Data:
     """Loads data by name or from a file.
 
-    - ``"digits"``: scikit-learn's 1797 handwritten digits, ``(1, 8, 8)``, 17 levels.
-    - ``"mnist"``, ``"fashion-mnist"``: 70 000 images, ``(1, 28, 28)``, 256 levels, in their own split, from four IDX
-      files, gzipped or not. Option ``root``: their folder; else ``$SCORESDE_DATA/<name>``, else where Debian has them.
-    - a toy in the plane, such as ``"ring"``: options ``n`` (10 000, both parts together) and the toy's own.
+    - ``"digits"``: scikit-learn's 1797 handwritten digits, ``(1, 8, 8)``, values 0 ... 16.
+    - ``"mnist"``, ``"fashion-mnist"``: 70 000 images, ``(1, 28, 28)``, values 0 ... 255, with their standard split,
+      from four IDX files, gzipped or not. Option ``root``: their folder; default ``$SCORESDE_DATA/<name>``, then the
+      folder of Debian's package.
+    - a two-dimensional toy distribution, such as ``"ring"``: options ``n`` (number of events,
+      default 10 000) and the options of the toy.
     - a path that ends in ``.npy`` or ``.npz``: the options of ``scoresde.data.load_file``.
     - a path that ends in ``.csv``, ``.tsv`` or ``.parquet``: the options of ``scoresde.data.load_table``.
     - ``"hf:<name>"``, or a data set of the package ``datasets``: the options of ``scoresde.data.load_huggingface``.
-    - a folder of pictures: the options of ``scoresde.data.load_images``.
+    - a folder of images: the options of ``scoresde.data.load_images``.
 
     Scaling: quantized data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardized,
     tables by column.
 
     Args:
         source: Name or path, or a ``datasets.Dataset`` or ``DatasetDict``.
-        seed: Fixes the split and a toy's draw. Data that come split do not use it.
-        test_fraction: Share of test events, rounded up, in ``[0, 1)``. Data that come split do not use it.
+        seed: Seed of the split and of a toy's samples. Data with a split of their own do not use it.
+        test_fraction: Fraction of test events, rounded up, in ``[0, 1)``. Data with a split of their own do not use it.
         **options: As above.
 
     Returns:
         Data in data units.
 
     Raises:
-        ValueError: If the name or an option is unknown, or the data are malformed or not as described.
-        FileNotFoundError: If a file is missing; the error says where it was looked for and what to install.
+        ValueError: If the name or an option is unknown, or the data are malformed or contradict the options.
+        FileNotFoundError: If a file is missing; the error lists the folders searched and what to install.
         ModuleNotFoundError: If the package that reads the source is missing; the error names the extra.
+
+    Example:
+        >>> from scoresde import load_data
+        >>> digits = load_data("digits")
+        >>> digits.train.shape, digits.description.bins
+        (torch.Size([1437, 1, 8, 8]), 17)
     """
     name = "" if is_huggingface(source) else str(source)
-    read = reader_of(source)
-    if read is load_huggingface:
-        loaded = source if is_huggingface(source) else name.removeprefix("hf:")
+    reader = reader_of(source)
+    if reader is load_huggingface:
+        dataset = source if is_huggingface(source) else name.removeprefix("hf:")
         name = name if isinstance(source, str) else type(source).__name__
-        reader, known = partial(load_huggingface, loaded), _options(load_huggingface)
-    elif read is _toy:
-        reader, known = partial(_toy, name), _options(_toy) + _options(TOYS[name])
+        load, valid = partial(load_huggingface, dataset), _options(load_huggingface)
+    elif reader is _load_toy:
+        load, valid = partial(_load_toy, name), _options(_load_toy) + _options(TOYS[name])
     elif name in SOURCES:
-        reader, known = SOURCES[name], _options(SOURCES[name])
-    elif read is not None:
-        reader, known = partial(read, name), _options(read)
+        load, valid = SOURCES[name], _options(SOURCES[name])
+    elif reader is not None:
+        load, valid = partial(reader, name), _options(reader)
     else:
-        ends = f" A path must be a folder of pictures, or end in {', '.join(FILES)}; hf:<name> is Hugging Face's."
-        raise ValueError(unknown_name("data source", name, (*SOURCES, *TOYS)) + ends)
+        others = f" A path must be a folder of images, or end in {', '.join(FILES)}; hf:<name> is Hugging Face's."
+        raise ValueError(unknown_name("data source", name, (*SOURCES, *TOYS)) + others)
     for option in options:
-        if option not in known:
-            raise ValueError(unknown_name(f"option of {name!r}", option, ("seed", "test_fraction", *known)))
-    return reader(seed, test_fraction, **options)
+        if option not in valid:
+            raise ValueError(unknown_name(f"option of {name!r}", option, ("seed", "test_fraction", *valid)))
+    return load(seed, test_fraction, **options)
 
 
 def reader_of(source: str | Path | object) -> Callable[..., Data] | None:
-    """What `load` reads a source with; None of what it does not know."""
+    """The function with which `load_data` reads a source; None for an unknown source."""
     name = "" if is_huggingface(source) else str(source)
     if Path(name).suffix in FILES:
         return FILES[Path(name).suffix]
     if is_huggingface(source) or name.startswith("hf:"):
         return load_huggingface
     if name in TOYS:
-        return _toy
+        return _load_toy
     return SOURCES.get(name, load_images if Path(name).is_dir() else None)
 
 
-def _digits(seed: int, test_fraction: float) -> Data:
+def _load_digits(seed: int, test_fraction: float) -> Data:
     from sklearn.datasets import load_digits  # not at import: it takes a second
 
     data, target = load_digits(return_X_y=True)
-    levels = torch.as_tensor(data).to(torch.uint8).reshape(-1, 1, 8, 8)
+    values = torch.as_tensor(data).to(torch.uint8).reshape(-1, 1, 8, 8)
     labels = torch.as_tensor(target)
-    train, test = split(len(levels), test_fraction, seed)
+    train, test = split(len(values), test_fraction, seed)
     description = Description("digits", (1, 8, 8), bins=17, labels=_NUMERALS)
-    return Data(levels[train], levels[test], description, labels[train], labels[test])
+    return Data(values[train], values[test], description, labels[train], labels[test])
 
 
-def _toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **options: Any) -> Data:
+def _load_toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **options: Any) -> Data:
     points, labels = TOYS[name](n, torch.Generator().manual_seed(seed), **options)
-    train, test = split(n, test_fraction, seed=None)  # independent draws need no shuffling
+    train, test = split(n, test_fraction, seed=None)  # independent samples need no shuffling
     return Data(points[train], points[test], Description(name, (2,)), labels[train], labels[test])
 
 
-def _idx(name: str, names: tuple[str, ...], seed: int, test_fraction: float, *, root: str | Path | None = None) -> Data:
-    del seed, test_fraction  # these data come split
-    folder = _folder(name, root)
-    train, train_labels, test, test_labels = (torch.from_numpy(read_idx(_find(folder, file))) for file in _IDX_FILES)
-    description = Description(name, (1, *train.shape[1:]), bins=256, labels=names)
+def _load_idx(
+    name: str, labels: tuple[str, ...], seed: int, test_fraction: float, *, root: str | Path | None = None
+) -> Data:
+    del seed, test_fraction  # these data have a split of their own
+    folder = _find_folder(name, root)
+    train, train_labels, test, test_labels = (
+        torch.from_numpy(read_idx(_idx_path(folder, file))) for file in _IDX_FILES
+    )
+    description = Description(name, (1, *train.shape[1:]), bins=256, labels=labels)
     return Data(train[:, None], test[:, None], description, train_labels.long(), test_labels.long())
 
 
-def _folder(name: str, root: str | Path | None) -> Path:
-    shared = [Path("/usr/share/datasets")]  # where Debian's dataset-* packages install
+def _find_folder(name: str, root: str | Path | None) -> Path:
+    parents = [Path("/usr/share/datasets")]  # where Debian's dataset-* packages install
     if "SCORESDE_DATA" in os.environ:
-        shared.insert(0, Path(os.environ["SCORESDE_DATA"]))
-    folders = [base / name for base in shared] if root is None else [Path(root), Path(root) / name]
+        parents.insert(0, Path(os.environ["SCORESDE_DATA"]))
+    folders = [parent / name for parent in parents] if root is None else [Path(root), Path(root) / name]
     for folder in folders:
-        if _find(folder, _IDX_FILES[0]).exists():
+        if _idx_path(folder, _IDX_FILES[0]).exists():
             return folder
     package = f", or (Debian, Ubuntu) apt-get install dataset-{name}" if name == "fashion-mnist" else ""
     raise FileNotFoundError(
-        f"{name} needs {_IDX_FILES[0]} (or .gz) and its three kin, found in none of {', '.join(map(str, folders))}; "
-        f"pass root=<their folder>, set SCORESDE_DATA to the folder above one named {name}{package}."
+        f"{name} needs {', '.join(_IDX_FILES)} (or .gz), not found in {', '.join(map(str, folders))}; "
+        f"pass root=<their folder>, set SCORESDE_DATA to the parent of a folder named {name}{package}."
     )
 
 
-def _find(folder: Path, file: str) -> Path:
-    packed = folder / f"{file}.gz"
-    return packed if packed.exists() else folder / file
+def _idx_path(folder: Path, file: str) -> Path:
+    compressed = folder / f"{file}.gz"
+    return compressed if compressed.exists() else folder / file
 
 
 def _options(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -153,7 +166,7 @@ FILES: dict[str, Callable[..., Data]] = {
     ".parquet": load_table,
 }
 SOURCES: dict[str, Callable[..., Data]] = {
-    "digits": _digits,
-    "mnist": partial(_idx, "mnist", _NUMERALS),
-    "fashion-mnist": partial(_idx, "fashion-mnist", _CLOTHES),
+    "digits": _load_digits,
+    "mnist": partial(_load_idx, "mnist", _NUMERALS),
+    "fashion-mnist": partial(_load_idx, "fashion-mnist", _CLOTHES),
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from scoresde.evaluation.baselines import baselines
-from scoresde.evaluation.bounds import BoundSettings
-from scoresde.evaluation.distances import METRICS, SampleDistances, comparable, gaussian_fit
 from scoresde.evaluation.evaluate import Evaluation, canonical_weights, error_by_noise, evaluate
-from scoresde.evaluation.likelihood import EventLikelihoods, LikelihoodSettings
+from scoresde.evaluation.ode_likelihood import EventLikelihoods, LikelihoodSettings
+from scoresde.evaluation.sample_distances import METRICS, SampleDistances, comparable, gaussian_fit
+from scoresde.evaluation.vlb import BoundSettings, BoundSummary
 
 __all__ = [
     "BoundSettings",
+    "BoundSummary",
     "Evaluation",
     "EventLikelihoods",
     "LikelihoodSettings",

@@ -1,4 +1,4 @@
-"""How well does a model know held-out data? By likelihood, by bounds on it, and by its error at each noise level."""
+"""Evaluation of a model on held-out data: its likelihood, bounds on it, and its error at each noise level."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.evaluation.bounds import BoundSummary, bound_events
-from scoresde.evaluation.likelihood import EventLikelihoods, LikelihoodSettings, score_events
+from scoresde.evaluation.ode_likelihood import EventLikelihoods, LikelihoodSettings, score_events
+from scoresde.evaluation.vlb import BoundSummary, bound_events
 from scoresde.model import ScoreModel
-from scoresde.objective.weighting import Weighting, canonical
+from scoresde.objective.equivalences import canonical
+from scoresde.objective.weighting import Weighting
 from scoresde.process import ou
 from scoresde.process.sde import SDE
 from scoresde.training import loss_by_log_snr
@@ -22,43 +23,52 @@ __all__ = ["Evaluation", "canonical_weights", "error_by_noise", "evaluate"]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What is known of the likelihood of held-out events.
+    """Likelihoods of held-out events, and bounds on them.
 
     Attributes:
-        ode: By the probability-flow ODE.
-        bounds: On the same events.
+        ode: Likelihoods by the probability-flow ODE.
+        bounds: Bounds on the same events.
     """
 
     ode: EventLikelihoods
     bounds: list[BoundSummary]
 
-    def said(self) -> dict[str, Any]:
-        """JSON: ``likelihood``, and ``bounds`` with how far each is from it."""
-        return {"likelihood": self.ode.said(), "bounds": [bound.said(self.ode.value) for bound in self.bounds]}
+    def to_json(self) -> dict[str, Any]:
+        """JSON with ``likelihood``, and ``bounds`` with the difference of each to it."""
+        return {"likelihood": self.ode.to_json(), "bounds": [bound.to_json(self.ode.value) for bound in self.bounds]}
 
 
 def evaluate(
     model: ScoreModel,
     events: Tensor,
-    how: LikelihoodSettings,
+    settings: LikelihoodSettings,
     progress: bool = False,
-    tell: Callable[[str], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Likelihood of held-out data: bits per dimension of quantized data, else nats per event, in data units.
+    """Likelihoods of held-out data: bits per dimension of quantized data, else nats per event, in data units.
 
     Args:
         model: Carries the data's description.
         events: Data units, ``(n, *D)``.
-        how: The settings.
-        progress: Show bars.
-        tell: Is told the name of each bound before it is estimated.
+        settings: Settings of the likelihoods and the bounds.
+        progress: Shows progress bars.
+        announce: Receives the name of each bound before its estimate starts.
     """
-    y = events[: how.limit].to(next(model.parameters()).device)
-    ode = score_events(model, y, how, progress)
-    if how.bounds is None:
+    y = events[: settings.limit].to(next(model.parameters()).device)
+    ode = score_events(model, y, settings, progress)
+    if settings.bounds is None:
         return Evaluation(ode, [])
-    settings: dict[str, Any] = {"law": how.dequantization, "seed": how.seed, "batch_size": how.batch_size}
-    return Evaluation(ode, bound_events(model, y, how.bounds, progress=progress, tell=tell, **settings))
+    bounds = bound_events(
+        model,
+        y,
+        settings.bounds,
+        dequantization=settings.dequantization,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        progress=progress,
+        announce=announce,
+    )
+    return Evaluation(ode, bounds)
 
 
 def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: int = 0) -> dict[str, Any]:
@@ -67,25 +77,25 @@ def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: 
     Args:
         model: Trained or exact.
         held_out: Model units, ``(n, *D)``.
-        levels: How many log-SNRs.
-        seed: Of the noise.
+        levels: Number of log-SNRs.
+        seed: Seed of the noise.
 
     Returns:
         ``log_snr`` (falling, nats), ``error`` and its ``stderr``, per dimension.
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    found = loss_by_log_snr(model, held_out.to(device), levels, repeats=2, generator=generator)
-    return {"log_snr": found.log_snr.tolist(), "error": found.loss.tolist(), "stderr": found.stderr.tolist()}
+    losses = loss_by_log_snr(model, held_out.to(device), levels, repeats=2, generator=generator)
+    return {"log_snr": losses.log_snr.tolist(), "error": losses.loss.tolist(), "stderr": losses.stderr.tolist()}
 
 
 def canonical_weights(weighting: Weighting, sde: SDE, count: int = 120) -> dict[str, list[float]] | None:
-    r"""Where on the noise scale a weighting looks: w(ℓ), as `scoresde.objective.weighting.canonical` has it.
+    r"""Canonical weight w(ℓ) of a weighting over log-SNR ℓ, as `scoresde.objective.equivalences.canonical` defines it.
 
     Args:
         weighting: λ.
         sde: The process, whose clock is used.
-        count: How many log-SNRs, evenly from the clock's one end to the other.
+        count: Number of log-SNRs, evenly spaced between the two ends of the clock.
 
     Returns:
         ``log_snr`` (falling, nats) and ``weight``; None for a weighting of a chain's steps, which has no such curve.

@@ -1,31 +1,29 @@
-"""How do weightings and samplers compare on one data set? `compare` finds out and writes it down.
+"""Comparison of weightings and samplers on one data set, and its report.
 
-`recipe` says what is trained and how, `plan` what is compared; `run` does it, `pool` for several models side by side,
-and `examine` looks at one; `score` puts bounds (`bounds`) beside likelihoods (`likelihood`), `measure` holds distances,
-`references` what models without a network reach, `pictures` the arrays that are drawn later; `record` keeps results on
-disk. Nothing is drawn here: `scoresde.experiments.report` draws what is on disk.
+`plan` states what is compared; `compare` runs it, in parallel with `worker_pool`; `examine` trains and evaluates one
+model; `report_arrays` computes what figures show; `results` stores numbers and arrays. Nothing is drawn here:
+`scoresde.experiments.report` draws from the stored results.
 """
 
 from __future__ import annotations
 
-from scoresde.evaluation.bounds import BoundSettings
-from scoresde.evaluation.distances import SampleDistances
-from scoresde.evaluation.likelihood import LikelihoodSettings
-from scoresde.experiments.compare import compare, remove_results
-from scoresde.experiments.plan import Comparison, quick_settings
-from scoresde.experiments.results import Results, read
+from scoresde.evaluation import BoundSettings, LikelihoodSettings, SampleDistances
+from scoresde.experiments.compare import compare, remove_models
+from scoresde.experiments.plan import Calibrated, Comparison, quick_settings
+from scoresde.experiments.results import Results, read_results
 from scoresde.training.defaults import Recipe, default_recipe
 
 __all__ = [
     "BoundSettings",
+    "Calibrated",
     "Comparison",
     "Recipe",
     "Results",
     "LikelihoodSettings",
     "SampleDistances",
     "compare",
-    "remove_results",
-    "read",
+    "remove_models",
+    "read_results",
     "default_recipe",
     "quick_settings",
 ]

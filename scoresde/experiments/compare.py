@@ -1,4 +1,4 @@
-"""What does a comparison do? Sets up the yardstick, has every model examined, and writes down what was found."""
+"""A comparison from its plan to its stored results: baselines, then training and evaluation of every model."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from typing import Any
 
 import torch
 
+from scoresde._core.checks import check_integer
 from scoresde.data import Data
-from scoresde.evaluation.baselines import baselines
-from scoresde.evaluation.distances import SampleDistances
-from scoresde.evaluation.evaluate import canonical_weights
-from scoresde.experiments import report_arrays as pictures
-from scoresde.experiments import results as record
-from scoresde.experiments.examine import Examination, ModelResult, Report
-from scoresde.experiments.plan import Comparison
+from scoresde.evaluation import SampleDistances, baselines, canonical_weights
+from scoresde.experiments.examine import Examination, ModelResult, StatusCallback
+from scoresde.experiments.plan import Comparison, sampler_label
+from scoresde.experiments.report_arrays import forward_frames
+from scoresde.experiments.results import write_results
 from scoresde.experiments.stage_times import StageTimes
-from scoresde.experiments.worker_pool import side_by_side
-from scoresde.objective.weighting import Simple, Weighting
+from scoresde.experiments.worker_pool import examine_in_parallel
+from scoresde.objective.weighting import Simple
 from scoresde.storage import spec
 from scoresde.storage.environment import computer, versions
 from scoresde.storage.labels import short_text
 from scoresde.training.defaults import Recipe
 
-__all__ = ["compare", "remove_results"]
+__all__ = ["compare", "remove_models"]
 
 
 def compare(
@@ -41,42 +40,37 @@ def compare(
     device: str | None = None,
     workers: int = 1,
     progress: bool = False,
-    say: Report | None = None,
+    status: StatusCallback | None = None,
 ) -> Path:
     """Trains, samples, scores and measures; writes ``results.json``, ``arrays.npz`` and the models' checkpoints.
 
-    Models that are in ``out`` already, made by the same settings and data, are not trained again, and one that was
-    interrupted goes on; with others the comparison is refused.
+    A finished model in ``out`` with the same settings and data is not trained again, and an interrupted one is resumed.
+    A model with other settings or data is an error.
 
     Args:
-        data: Trained on its train part, measured against its test part.
-        recipe: The model and its training; the weighting and the seed in it are those of each run.
+        data: The train part is trained on, the test part is scored and compared with samples.
+        recipe: The model and its training. Each run replaces the weighting and the seed in it.
         plan: What is compared; default `Comparison()`.
         out: The folder.
-        command: What made it, for the record.
-        about: Where the data came from and how they were split, for the record of results and models; JSON.
-        fresh: Remove the models that are in ``out`` first, once all is checked; see `forget`.
-        device: Where; None leaves the choice to accelerate.
-        workers: Models that are trained and examined side by side, each in a process of its own with its share of the
-            cores. More than one needs a main module that can be imported (``if __name__ == "__main__":``).
-        progress: Show bars; side by side there are none.
-        say: Is told what is going on; with several workers a function that can be imported.
+        command: The command that made the results, for the record.
+        about: Source and split of the data, for the record in results and models; JSON.
+        fresh: Remove the models in ``out`` before training, after all checks; see `remove_models`.
+        device: The device; None leaves the choice to accelerate.
+        workers: Number of processes, which share the cores; each trains and examines one model at a time. More than
+            one needs a main module that can be imported (``if __name__ == "__main__":``).
+        progress: Show progress bars, if there is one worker.
+        status: Receives a sentence about each step; with several workers a function that can be imported.
 
     Returns:
         The path of ``results.json``.
 
     Raises:
-        ValueError: If a model in ``out`` was made by other settings or data, or the data are too few.
+        ValueError: If a model in ``out`` has other settings or data, or there are too few events.
         OSError: If ``out`` cannot be written.
     """
     plan, out = plan or Comparison(), Path(out)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers must be a positive integer, got {workers!r}.")
-    if getattr(recipe.network, "num_classes", None) is not None and getattr(recipe.network, "null_label", None) is None:
-        raise ValueError(
-            "a comparison scores and samples without labels, got a network of classes that cannot do without; build it "
-            "with null_class=True, or without num_classes."
-        )
+    check_integer("workers", workers)
+    _check_labels(recipe)
     workers = min(workers, len(plan.seeds) * len(plan.weightings))
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -84,32 +78,34 @@ def compare(
         raise OSError(f"a comparison needs a folder to write to, not {out}: {error}; choose another.") from error
     stages = StageTimes()
     with stages("floors and Gaussian"):
-        n = min(len(data.test), len(data.train), plan.most) if plan.n is None else plan.n
-        if say is not None:
-            say(f"measuring real against real, {n} events each")
-        yardstick = SampleDistances(data, n)
-        said: dict[str, Any] = {"floors": yardstick.floors, "gaussian": yardstick.gaussian}
-        said["references"] = baselines(data, plan.scoring.limit)
-    arrays = {"real": _real(data, yardstick, plan.kept(n, data.description.dims))}
+        n = min(len(data.test), len(data.train), plan.max_n) if plan.n is None else plan.n
+        if status is not None:
+            status(f"measuring distances between real data, {n} events each")
+        distances = SampleDistances(data, n)
+        content: dict[str, Any] = {"floors": distances.floors, "gaussian": distances.gaussian}
+        content["baselines"] = baselines(data, plan.scoring.limit)
+    arrays = {"real": _real_events(data, distances, plan.stored(n, data.description.dims))}
     frames = 11 if len(data.description.shape) > 1 else 7
-    said["film"], arrays["film"] = pictures.film(recipe.sde, _film_events(data, yardstick), frames)
-    said["weights"] = {short_text(w): canonical_weights(w, recipe.sde) for w in plan.weightings}
-    examination = Examination(data, recipe, plan, out, yardstick, about, device, progress and workers == 1, say)
+    content["forward"], arrays["forward"] = forward_frames(recipe.sde, _forward_events(data, distances), frames)
+    content["weights"] = {short_text(w): canonical_weights(w, recipe.sde) for w in plan.weightings}
+    examination = Examination(data, recipe, plan, out, distances, about, device, progress and workers == 1, status)
     if fresh:
-        remove_results(out)
+        remove_models(out)
     runs = []
-    for found in _each(examination, workers):
-        runs.append(found.said)
-        arrays |= found.arrays
-        stages.add(found.seconds)
-    host = computer(found.device, workers)
-    said |= {"command": command, "started": stages.started, "computer": host, "versions": versions()}
-    said |= {"seconds": {**stages.seconds, "in all": stages.total}, "n": n, "runs": runs}
-    return record.write(out, {**_settings(data, recipe, plan, about), **said}, arrays)
+    used_device = ""
+    for result in _results(examination, workers):
+        runs.append(result.record)
+        arrays |= result.arrays
+        stages.add(result.seconds)
+        used_device = result.device
+    environment = {"computer": computer(used_device, workers), "versions": versions()}
+    content |= {"command": command, "started": stages.started, **environment}
+    content |= {"seconds": {**stages.seconds, "total": stages.total}, "n": n, "runs": runs}
+    return write_results(out, {**_settings(data, recipe, plan, about), **content}, arrays)
 
 
-def remove_results(out: str | Path) -> None:
-    """Removes the models of an earlier comparison, and nothing else that is in the folder.
+def remove_models(out: str | Path) -> None:
+    """Removes the models of an earlier comparison, and nothing else in the folder.
 
     Args:
         out: The folder.
@@ -119,28 +115,36 @@ def remove_results(out: str | Path) -> None:
             shutil.rmtree(folder)
 
 
-def _each(examination: Examination, workers: int) -> Iterator[ModelResult]:
-    """What is found about each model, in the order of seeds and weightings."""
+def _check_labels(recipe: Recipe) -> None:
+    if getattr(recipe.network, "num_classes", None) is not None and getattr(recipe.network, "null_label", None) is None:
+        raise ValueError(
+            "a comparison scores and samples without labels, got a network with classes that needs them; build it with "
+            "null_class=True, or without num_classes."
+        )
+
+
+def _results(examination: Examination, workers: int) -> Iterator[ModelResult]:
+    """The results of all models, in the order of seeds and weightings."""
     plan = examination.plan
-    jobs: list[tuple[Weighting, int]] = [(weighting, seed) for seed in plan.seeds for weighting in plan.weightings]
+    jobs = [(weighting, seed) for seed in plan.seeds for weighting in plan.weightings]
     if workers > 1:
-        yield from side_by_side(examination, jobs, workers)
+        yield from examine_in_parallel(examination, jobs, workers)
         return
     for weighting, seed in jobs:
         yield examination(weighting, seed)
 
 
-def _settings(data: Data, recipe: Recipe, plan: Comparison, source: Mapping[str, Any] | None) -> dict[str, Any]:
-    about, training, sde = data.description, recipe.training, recipe.sde
+def _settings(data: Data, recipe: Recipe, plan: Comparison, about: Mapping[str, Any] | None) -> dict[str, Any]:
+    description, training, sde = data.description, recipe.training, recipe.sde
     return {
         "data": {
-            "name": about.name,
-            "shape": list(about.shape),
-            "bins": about.bins,
+            "name": description.name,
+            "shape": list(description.shape),
+            "bins": description.bins,
             "train": len(data.train),
             "test": len(data.test),
-            "description": spec.to_text(about),
-            "about": dict(source or {}),
+            "description": spec.to_text(description),
+            "source": dict(about or {}),
         },
         "process": short_text(sde),
         "tau_max": sde.tau_max,
@@ -149,20 +153,20 @@ def _settings(data: Data, recipe: Recipe, plan: Comparison, source: Mapping[str,
         "network": short_text(recipe.network),
         "training": short_text(replace(training, loss=replace(training.loss, weighting=Simple()))),
         "weightings": [short_text(weighting) for weighting in plan.weightings],
-        "samplers": [short_text(sampler) for sampler in plan.samplers],
+        "samplers": [sampler_label(sampler) for sampler in plan.samplers],
         "seeds": list(plan.seeds),
     }
 
 
-def _real(data: Data, yardstick: SampleDistances, count: int) -> Any:
-    """Held-out events for the pictures: levels, or model units."""
-    events = yardstick.held_out.float() if data.description.bins is None else data.test
+def _real_events(data: Data, distances: SampleDistances, count: int) -> Any:
+    """Held-out events for figures: integer values, or model units."""
+    events = distances.held_out.float() if data.description.bins is None else data.test
     return events[:count].cpu().numpy().copy()  # sending the events to a worker moves their memory
 
 
-def _film_events(data: Data, yardstick: SampleDistances) -> torch.Tensor:
-    """Held-out events for the film strip: points all, else one of each of the first labels, or the first ones."""
-    labels, events = data.test_labels, yardstick.held_out
+def _forward_events(data: Data, distances: SampleDistances) -> torch.Tensor:
+    """Held-out events for the forward process: all points in the plane, otherwise one of each of the first labels."""
+    labels, events = data.test_labels, distances.held_out
     count = len(events) if data.description.shape == (2,) else 5
     if labels is None or count > 5:
         return events[:count]

@@ -1,4 +1,4 @@
-"""What is found out about one model? It is trained, scored on held-out data, drawn from by each sampler, measured."""
+"""Examination of one model: training, likelihoods of held-out data, and samples with their distances to real data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ import torch
 
 from scoresde._core.atomic import atomic_file
 from scoresde.data import Data
-from scoresde.evaluation.distances import SampleDistances, comparable
-from scoresde.evaluation.evaluate import error_by_noise, evaluate
-from scoresde.experiments import report_arrays as pictures
-from scoresde.experiments.plan import Comparison
+from scoresde.evaluation import SampleDistances, comparable, error_by_noise, evaluate
+from scoresde.experiments.plan import Calibrated, Comparison, sampler_label
+from scoresde.experiments.report_arrays import density_grid, stored_values, trajectories
 from scoresde.experiments.stage_times import StageTimes
 from scoresde.model import ScoreModel
 from scoresde.objective.weighting import Weighting
@@ -26,24 +26,24 @@ from scoresde.storage.labels import short_text, slug
 from scoresde.training import Callback, CallbackState, TrainingResult, train
 from scoresde.training.defaults import Recipe
 
-__all__ = ["Examination", "ModelResult", "Report"]
+__all__ = ["Examination", "ModelResult", "StatusCallback"]
 
-Report = Callable[[str], None]
-"""Is told in a sentence what is going on."""
+StatusCallback = Callable[[str], None]
+"""Receives a sentence about the step in progress."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModelResult:
-    """What was found out about one model.
+    """The results of one model.
 
     Attributes:
-        said: JSON, an entry of ``runs`` in ``results.json``.
-        arrays: What is drawn: samples, and in the plane trajectories and density.
-        seconds: By stage.
-        device: Where it ran.
+        record: JSON, an entry of ``runs`` in ``results.json``.
+        arrays: Arrays for figures: samples, and for points in the plane trajectories and density.
+        seconds: Seconds by stage.
+        device: The device that was used.
     """
 
-    said: dict[str, Any]
+    record: dict[str, Any]
     arrays: dict[str, np.ndarray]
     seconds: dict[str, float]
     device: str
@@ -51,64 +51,74 @@ class ModelResult:
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What is done to every model; called with a weighting and a seed. See `compare` for the fields."""
+    """Trains and evaluates one model per call, for a weighting and a seed. The fields are arguments of `compare`."""
 
     data: Data
     recipe: Recipe
     plan: Comparison
     out: Path
-    yardstick: SampleDistances
+    distances: SampleDistances
     about: Mapping[str, Any] | None = None
     device: str | None = None
     progress: bool = False
-    say: Report | None = None
+    status: StatusCallback | None = None
 
     def __call__(self, weighting: Weighting, seed: int) -> ModelResult:
         """Trains and examines one model."""
-        label, stages, arrays = short_text(weighting), StageTimes(), {}
-        name = f"{slug(weighting)}-seed{seed}"
-        tell = _Teller(f"{label}, seed {seed}", self.say)
+        label, name = short_text(weighting), f"{slug(weighting)}-seed{seed}"
+        stages, arrays = StageTimes(), {}
+        status = partial(self._report, f"{label}, seed {seed}")
         with stages("training"):
-            trained, seconds = self._train(name, weighting, seed, tell)
+            trained, seconds = self._train(name, weighting, seed, status)
         model = trained.model
-        said: dict[str, Any] = {"name": name, "weighting": label, "seed": seed, "steps": trained.step}
-        said |= {"train_seconds": seconds, "history": [list(point) for point in trained.history]}
-        said["parameters"] = sum(p.numel() for p in model.parameters())
-        said["checkpoint"] = None if trained.checkpoint is None else str(trained.checkpoint.relative_to(self.out))
+        record: dict[str, Any] = {"name": name, "weighting": label, "seed": seed, "steps": trained.step}
+        record |= {"train_seconds": seconds, "history": [list(point) for point in trained.history]}
+        record["parameters"] = sum(p.numel() for p in model.parameters())
+        record["checkpoint"] = None if trained.checkpoint is None else str(trained.checkpoint.relative_to(self.out))
         with stages("likelihood"):
-            beside = "" if self.plan.scoring.bounds is None else ", and by bounds"
-            tell(f"scoring held-out data by the probability-flow ODE{beside}")
-            said |= evaluate(model, self.data.test, self.plan.scoring, self.progress).said()
+            bounds = "" if self.plan.scoring.bounds is None else ", and by variational bounds"
+            status(f"scoring held-out data by the probability-flow ODE{bounds}")
+            record |= evaluate(model, self.data.test, self.plan.scoring, self.progress).to_json()
         with stages("error by noise level"):
-            said["error_by_noise"] = error_by_noise(model, self.yardstick.held_out)
-        said["samples"] = []
-        for sampler in self.plan.samplers:
-            tell(f"sampling by {short_text(sampler)}")
-            said["samples"].append(self._sample(model, sampler, f"{name}/{slug(sampler)}", seed, stages, arrays))
+            record["error_by_noise"] = error_by_noise(model, self.distances.held_out)
+        record["samples"], samplers = [], []
+        for entry in self.plan.samplers:
+            sampler, calibration = self._sampler(model, entry, seed, stages, status)
+            status(f"sampling by {sampler_label(entry)}")
+            array = f"{name}/{slug(entry)}"
+            measured, arrays[array] = self._sample(model, sampler, seed, stages)
+            record["samples"].append({"sampler": sampler_label(entry), "array": array, **measured, **calibration})
+            samplers.append((array, sampler))
         if model.event_shape == (2,) and seed == self.plan.seeds[0]:
             with stages("trajectories and density"):
-                tell("following trajectories, and the density in the plane")
-                arrays |= self._plane(model, name)
-        return ModelResult(said, arrays, stages.seconds, str(next(model.parameters()).device))
+                status("computing trajectories, and the density in the plane")
+                arrays |= self._plane(model, name, samplers)
+        return ModelResult(record, arrays, stages.seconds, str(next(model.parameters()).device))
 
-    def _train(self, name: str, weighting: Weighting, seed: int, tell: Report) -> tuple[TrainingResult, float]:
-        """The trained model, and the seconds its updates took, those of an interrupted run before included."""
+    def _report(self, prefix: str, text: str) -> None:
+        if self.status is not None:
+            self.status(f"{prefix}: {text}")
+
+    def _train(
+        self, name: str, weighting: Weighting, seed: int, status: StatusCallback
+    ) -> tuple[TrainingResult, float]:
+        """The trained model, and the seconds of its training, with those before an interruption."""
         folder, settings = self.out / "models" / name, self.recipe.training
         settings = replace(settings, seed=seed, loss=replace(settings.loss, weighting=weighting))
         model = self.recipe.build(self.data, seed)
-        resume, clock = next(folder.glob("checkpoint-*"), None) is not None, folder / "seconds.json"
-        before = _seconds(clock) if resume else 0.0
-        tell(f"training, {settings.steps} steps" + (", on from what is there" if resume else ""))
+        resume, seconds_file = next(folder.glob("checkpoint-*"), None) is not None, folder / "seconds.json"
+        earlier = _read_seconds(seconds_file) if resume else 0.0
+        status(f"training, {settings.steps} steps" + (", resumed from its checkpoint" if resume else ""))
 
-        def heard(moment: CallbackState) -> None:
-            tell(f"step {moment.step} of {settings.steps}, loss {moment.loss:.4f}")
+        def report_step(state: CallbackState) -> None:
+            status(f"step {state.step} of {settings.steps}, loss {state.loss:.4f}")
 
-        def timed(_: CallbackState) -> None:
-            with atomic_file(clock) as path:
-                path.write_text(json.dumps(before + time.perf_counter() - begin), encoding="utf-8")
+        def store_seconds(_: CallbackState) -> None:
+            with atomic_file(seconds_file) as path:
+                path.write_text(json.dumps(earlier + time.perf_counter() - begin), encoding="utf-8")
 
-        callbacks = [Callback(max(1, settings.steps // 100), timed)]
-        callbacks += [] if self.progress else [Callback(max(1, -(-settings.steps // 4)), heard)]
+        callbacks = [Callback(max(1, settings.steps // 100), store_seconds)]
+        callbacks += [] if self.progress else [Callback(max(1, -(-settings.steps // 4)), report_step)]
         begin = time.perf_counter()
         trained = train(
             model,
@@ -121,49 +131,45 @@ class Examination:
             progress=self.progress,
             device=self.device,
         )
-        return trained, _seconds(clock)
+        return trained, _read_seconds(seconds_file)
+
+    def _sampler(
+        self, model: ScoreModel, entry: Sampler | Calibrated, seed: int, stages: StageTimes, status: StatusCallback
+    ) -> tuple[Sampler, dict[str, Any]]:
+        """A sampler of the plan, fitted to the model if the plan says so, and the record of the fit."""
+        if not isinstance(entry, Calibrated):
+            return entry, {}
+        status(f"calibrating {short_text(entry.sampler)}")
+        begin = time.perf_counter()
+        with stages("calibration"):
+            fit = entry.fit(model, seed)
+        record = {"seconds": time.perf_counter() - begin, "noises": fit.noises}
+        record |= {"error": fit.error, "original_error": fit.original_error}
+        return fit.sampler, {"calibration": record}
 
     def _sample(
-        self,
-        model: ScoreModel,
-        sampler: Sampler,
-        array: str,
-        seed: int,
-        stages: StageTimes,
-        arrays: dict[str, Any],
-    ) -> dict[str, Any]:
-        n, device = len(self.yardstick.held_out), next(model.parameters()).device
-        generator = torch.Generator(device).manual_seed(seed)
+        self, model: ScoreModel, sampler: Sampler, seed: int, stages: StageTimes
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Calls, seconds and distances of one sampler's samples, and those of the samples that are stored."""
+        n, device = len(self.distances.held_out), next(model.parameters()).device
+        generator, size = torch.Generator(device).manual_seed(seed), self.plan.scoring.batch_size
         begin = time.perf_counter()
         with stages("sampling"):
-            at_once = self.plan.scoring.batch_size
-            drawn = sample(model, n, sampler, generator=generator, batch_size=at_once, progress=self.progress)
+            samples = sample(model, n, sampler, generator=generator, batch_size=size, progress=self.progress)
         seconds = time.perf_counter() - begin
         with stages("measuring"):
-            measured = self.yardstick.measure(comparable(drawn.x, self.data.description))
-        arrays[array] = pictures.as_levels(drawn.x[: self.plan.kept(n, self.data.description.dims)], model)
-        return {"sampler": short_text(sampler), "nfe": drawn.nfe, "seconds": seconds, "array": array, **measured}
+            measured = self.distances.measure(comparable(samples.x, self.data.description))
+        stored = stored_values(samples.x[: self.plan.stored(n, self.data.description.dims)], model)
+        return {"nfe": samples.nfe, "seconds": seconds, **measured}, stored
 
-    def _plane(self, model: ScoreModel, name: str) -> dict[str, np.ndarray]:
-        found = {}
-        for sampler in self.plan.samplers:
-            place = f"{name}/{slug(sampler)}"
-            found |= {f"{place}/path_{key}": values for key, values in pictures.paths(model, sampler).items()}
-        drawn = pictures.density(model, self.yardstick.held_out)
-        return found | {f"{name}/density/{key}": values for key, values in drawn.items()}
-
-
-@dataclass(frozen=True)
-class _Teller:
-    """Puts before each sentence which model it is about."""
-
-    about: str
-    say: Report | None
-
-    def __call__(self, text: str) -> None:
-        if self.say is not None:
-            self.say(f"{self.about}: {text}")
+    def _plane(self, model: ScoreModel, name: str, samplers: list[tuple[str, Sampler]]) -> dict[str, np.ndarray]:
+        """Trajectories of each sampler, under the name of its samples, and the density, for points in the plane."""
+        arrays = {}
+        for array, sampler in samplers:
+            arrays |= {f"{array}/trajectory_{key}": values for key, values in trajectories(model, sampler).items()}
+        density = density_grid(model, self.distances.held_out)
+        return arrays | {f"{name}/density/{key}": values for key, values in density.items()}
 
 
-def _seconds(clock: Path) -> float:
-    return float(json.loads(clock.read_text(encoding="utf-8"))) if clock.is_file() else 0.0
+def _read_seconds(path: Path) -> float:
+    return float(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else 0.0

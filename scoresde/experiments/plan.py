@@ -1,17 +1,53 @@
-"""What is compared? Weightings, samplers and seeds, and how much of everything; the defaults are the demo's."""
+"""The plan of a comparison: weightings, samplers, seeds, and the number of samples and scored events."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from scoresde.evaluation.bounds import BoundSettings
-from scoresde.evaluation.likelihood import LikelihoodSettings
+import torch
+
+from scoresde.evaluation import BoundSettings, LikelihoodSettings
+from scoresde.model import Model
 from scoresde.objective.weighting import ELBO, Simple, Weighting
-from scoresde.sampling import DDIM, DDPM, ODE, EulerMaruyama, Sampler
-from scoresde.storage.labels import slug
+from scoresde.sampling import DDIM, DDPM, ODE, Adams, Calibration, EulerMaruyama, Sampler, StepSampler, calibrate
+from scoresde.sampling.base import check_deterministic
+from scoresde.storage.labels import short_text, slug
 from scoresde.training.defaults import Recipe
 
-__all__ = ["Comparison", "quick_settings"]
+__all__ = ["Calibrated", "Comparison", "quick_settings", "sampler_label"]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A sampler that is fitted to each model before it is used; see `scoresde.sampling.calibrate`.
+
+    Attributes:
+        sampler: A deterministic step sampler.
+        noises: Initial noises to fit to; as many more are held out. Fewer than 16 are too few to whiten.
+        iterations: Maximal number of iterations of a descent.
+
+    Raises:
+        TypeError: If ``sampler`` is not a step sampler.
+        ValueError: If it draws noise.
+    """
+
+    sampler: StepSampler
+    noises: int = 32
+    iterations: int = 3
+
+    def __post_init__(self) -> None:
+        check_deterministic(self.sampler, "Calibrated")
+
+    def fit(self, model: Model, seed: int) -> Calibration:
+        """The sampler fitted to a model.
+
+        Args:
+            model: The model.
+            seed: Random seed of the noises.
+        """
+        device = next(model.parameters()).device
+        generator = torch.Generator(device).manual_seed(seed)
+        return calibrate(model, self.sampler, noises=self.noises, iterations=self.iterations, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -19,26 +55,33 @@ class Comparison:
     """What is compared.
 
     Attributes:
-        weightings: One model is trained for each of them and each seed.
-        samplers: Each draws from every model.
-        seeds: Of initial weights, data order, noise and sampling. Weightings share them; several tell whether a
-            difference is more than chance.
-        n: Samples per sampler and held-out events; None is all held-out events, at most ``most`` of them.
-        scoring: How held-out data are scored.
-        shown: Samples kept for the pictures.
-        most: Largest ``n`` that None stands for.
+        weightings: One model is trained for each weighting and seed.
+        samplers: Each sampler draws from every model.
+        seeds: Random seeds of initial weights, data order, noise and sampling. Weightings share them; several seeds
+            show whether a difference is more than chance.
+        n: Number of samples per sampler, and of held-out events; None takes all held-out events, at most ``max_n``.
+        scoring: Settings of the likelihoods of held-out data.
+        shown: Number of samples stored for figures.
+        max_n: Largest ``n`` that None stands for.
 
     Raises:
-        ValueError: If there is no weighting, sampler or seed, one is there twice, or two would have one name.
+        ValueError: If there is no weighting, sampler or seed, one occurs twice, or two have the same file name.
     """
 
     weightings: tuple[Weighting, ...] = (ELBO(), Simple())
-    samplers: tuple[Sampler, ...] = (DDPM(steps=1000), EulerMaruyama(steps=500), ODE(), DDIM(steps=50))
+    samplers: tuple[Sampler | Calibrated, ...] = (
+        DDPM(steps=1000),
+        EulerMaruyama(steps=500),
+        ODE(),
+        DDIM(steps=50),
+        Adams(steps=20),
+        Calibrated(Adams(steps=20)),
+    )
     seeds: tuple[int, ...] = (0,)
     n: int | None = None
     scoring: LikelihoodSettings = LikelihoodSettings(draws=2, bounds=BoundSettings())
     shown: int = 36
-    most: int = 1000
+    max_n: int = 1000
 
     def __post_init__(self) -> None:
         for name in ("weightings", "samplers", "seeds"):
@@ -50,24 +93,31 @@ class Comparison:
             values = getattr(self, name)
             if len({slug(value) for value in values}) < len(values):
                 raise ValueError(
-                    f"{name} must differ in letters or digits, which name their files, got {values}; compare them in "
-                    "two folders."
+                    f"{name} must differ in letters or digits, which make their file names, got {values}; compare "
+                    "them in two folders."
                 )
 
-    def kept(self, n: int, dims: int) -> int:
-        """How many of ``n`` samples of ``dims`` values are stored: all, unless they are large."""
+    def stored(self, n: int, dims: int) -> int:
+        """How many of ``n`` samples with ``dims`` values are stored: all, unless they are large."""
         return min(n, max(self.shown, 4_000_000 // dims))
 
 
+def sampler_label(sampler: Sampler | Calibrated) -> str:
+    """The name of a sampler in results and report, e.g. ``Adams(steps=20), calibrated``."""
+    if isinstance(sampler, Calibrated):
+        return f"{short_text(sampler.sampler)}, calibrated"
+    return short_text(sampler)
+
+
 def quick_settings(recipe: Recipe, plan: Comparison) -> tuple[Recipe, Comparison]:
-    """Everything so short that it takes seconds, to see that it runs; its numbers mean little.
+    """A short training and a small plan that take seconds: a test that everything runs, whose numbers mean little.
 
     Args:
         recipe: What would be trained.
         plan: What would be compared.
     """
-    short = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
+    samplers = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
     scoring = replace(plan.scoring, limit=24, tol=1.0, bounds=plan.scoring.bounds and BoundSettings(evaluations=8))
-    plan = replace(plan, most=60, scoring=scoring, samplers=short)
-    settings = replace(recipe.training, steps=min(recipe.training.steps, 60), warmup=10)
-    return replace(recipe, training=settings), plan
+    plan = replace(plan, max_n=60, scoring=scoring, samplers=samplers)
+    training = replace(recipe.training, steps=min(recipe.training.steps, 60), warmup=10)
+    return replace(recipe, training=training), plan

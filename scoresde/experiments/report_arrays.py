@@ -1,8 +1,7 @@
-"""Which arrays does a report draw? The forward process, samples, and for data in the plane the ways back."""
+"""Arrays that the report draws: frames of the forward process, trajectories of samplers, densities in the plane."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,18 @@ from scoresde.process import ou
 from scoresde.process.sde import SDE
 from scoresde.sampling import Sampler, sample
 
-__all__ = ["density", "film", "paths"]
+__all__ = ["density_grid", "forward_frames", "stored_values", "trajectories"]
 
 
-def film(sde: SDE, x0: Tensor, frames: int = 11, seed: int = 0) -> tuple[dict[str, list[float]], np.ndarray]:
-    r"""One path of the OU process from each event: $x_{\tau'} = e^{-\Delta}x_\tau + \sqrt{1 - e^{-2\Delta}}\,z$.
+def forward_frames(sde: SDE, x0: Tensor, frames: int = 11, seed: int = 0) -> tuple[dict[str, list[float]], np.ndarray]:
+    r"""A trajectory of the OU process per event: $x_{\tau'} = e^{-\Delta}x_\tau + \sqrt{1 - e^{-2\Delta}}\,z$.
 
     Args:
-        sde: The process; the frames stand from 0 to the end of its clock, evenly in the angle φ, which is even to the
-            eye.
+        sde: The process. The frames reach from 0 to the end of its clock, at equal steps of the angle φ, which makes
+            the noise grow evenly to the eye.
         x0: Events in model units, ``(n, *D)``.
         frames: Number of frames.
-        seed: Of the noise.
+        seed: Random seed of the noise.
 
     Returns:
         ``tau``, ``alpha``, ``sigma`` and ``log_snr`` of the frames, and the states, ``(frames, n, *D)`` float32.
@@ -43,57 +42,57 @@ def film(sde: SDE, x0: Tensor, frames: int = 11, seed: int = 0) -> tuple[dict[st
     return labels, torch.stack(states).float().numpy()
 
 
-def paths(model: Model, sampler: Sampler, n: int = 40, frames: int = 100, seed: int = 0) -> dict[str, np.ndarray]:
-    """Trajectories of one sampler from the same starts for each: times ``(T,)`` and states ``(T, n, *D)`` float32.
+def trajectories(
+    model: Model, sampler: Sampler, n: int = 40, frames: int = 100, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Trajectories of a sampler; every sampler gets the same initial noises.
 
     Args:
         model: Trained or exact.
-        sampler: The way back.
+        sampler: The sampler.
         n: Number of trajectories.
-        frames: Most states kept, evenly chosen, the first and the last among them.
-        seed: Of starts and noise.
+        frames: Maximal number of states, evenly chosen, with the first and the last.
+        seed: Random seed of initial noises and noise.
+
+    Returns:
+        Times ``tau``, ``(T,)``, and states ``x``, ``(T, n, *D)`` float32.
     """
     device = next(iter([*model.parameters(), *model.buffers()])).device
     generator = torch.Generator(device).manual_seed(seed)
-    drawn = sample(model, n, sampler, generator=generator, trajectory=True)
-    assert drawn.trajectory is not None
-    assert drawn.taus is not None
-    pick = np.unique(np.linspace(0, len(drawn.taus) - 1, frames).round().astype(int))
-    return {"tau": np.asarray(drawn.taus)[pick], "x": drawn.trajectory[pick].float().cpu().numpy()}
+    samples = sample(model, n, sampler, generator=generator, trajectory=True)
+    assert samples.trajectory is not None
+    assert samples.taus is not None
+    rows = np.unique(np.linspace(0, len(samples.taus) - 1, frames).round().astype(int))
+    return {"tau": np.asarray(samples.taus)[rows], "x": samples.trajectory[rows].float().cpu().numpy()}
 
 
-def density(model: Model, around: Tensor, size: int = 48) -> dict[str, np.ndarray]:
-    """Log-density of a model of points in the plane, on a grid a little wider than the data.
+def density_grid(model: Model, events: Tensor, size: int = 48) -> dict[str, np.ndarray]:
+    """Log-density of a model of points in the plane, on a square grid a little wider than the data.
 
     Args:
         model: Trained or exact, of event shape ``(2,)``.
-        around: The data, model units, ``(n, 2)``.
+        events: Data in model units, ``(n, 2)``, which set the range of the grid.
         size: Points along each axis.
 
     Returns:
-        ``extent`` (left, right, bottom, top), ``log_prob`` ``(size, size)``, nats, the first row at the bottom, and
-        ``mass``, the integral of the density over the grid, which is near 1 where the density is right.
+        ``extent`` (left, right, bottom, top); ``log_prob``, ``(size, size)``, nats, the first row at the bottom; and
+        ``mass``, the integral of the density over the grid, which is near 1 for a correct density.
     """
-    middle = 0.5 * (around.amin(0) + around.amax(0))
-    half = 0.6 * float((around.amax(0) - around.amin(0)).max())
+    middle = 0.5 * (events.amin(0) + events.amax(0))
+    half = 0.6 * float((events.amax(0) - events.amin(0)).max())
     axes = [torch.linspace(float(m) - half, float(m) + half, size) for m in middle]
-    grid = torch.stack(torch.meshgrid(axes[1], axes[0], indexing="ij")[::-1], -1).reshape(-1, 2)
+    points = torch.stack(torch.meshgrid(axes[1], axes[0], indexing="ij")[::-1], -1).reshape(-1, 2)
     device = next(iter([*model.parameters(), *model.buffers()])).device
-    found = log_prob(model, grid.to(device), solver=AdaptiveSolver(0.1)).log_prob.cpu().reshape(size, size)
-    mass = float(found.exp().sum()) * (2 * half / (size - 1)) ** 2
+    values = log_prob(model, points.to(device), solver=AdaptiveSolver(0.1)).log_prob.cpu().reshape(size, size)
+    mass = float(values.exp().sum()) * (2 * half / (size - 1)) ** 2
     extent = [float(axes[0][0]), float(axes[0][-1]), float(axes[1][0]), float(axes[1][-1])]
-    return {"extent": np.asarray(extent), "log_prob": found.float().numpy(), "mass": np.asarray(mass)}
+    return {"extent": np.asarray(extent), "log_prob": values.float().numpy(), "mass": np.asarray(mass)}
 
 
-def as_levels(x: Tensor, model: Any) -> np.ndarray:
-    """Samples for a picture: levels where the data are quantized, else model units in float32."""
+def stored_values(x: Tensor, model: Any) -> np.ndarray:
+    """Samples as they are stored: integer values of quantized data, otherwise model units in float32."""
     x = x.detach().cpu()
     description = model.data
     if description is not None and description.bins is not None:
         return description.to_data(x).numpy()
     return x.float().numpy()
-
-
-def spread(n: int, count: int) -> list[int]:
-    """``count`` of ``n`` indices, evenly spread."""
-    return [math.floor(i * n / count) for i in range(min(n, count))]

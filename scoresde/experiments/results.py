@@ -1,6 +1,6 @@
-"""How are results kept? `results.json` says everything that a report says; `arrays.npz` holds what it draws.
+"""Stored results of a comparison: ``results.json`` with every number of the report, ``arrays.npz`` with what it draws.
 
-Both are written whole or not at all. JSON has no NaN: an unknown number is null.
+Both files appear only when complete. JSON has no NaN, so an unknown number is null.
 """
 
 from __future__ import annotations
@@ -18,39 +18,34 @@ import numpy as np
 
 from scoresde._core.atomic import atomic_file
 
-__all__ = [
-    "FORMAT",
-    "Results",
-    "read",
-    "write",
-]
+__all__ = ["FORMAT", "Results", "read_results", "write_results"]
 
-FORMAT = {"format": "scoresde comparison", "version": 1}
-"""What `results.json` begins with."""
+FORMAT = {"format": "scoresde comparison", "version": 2}
+"""The first entries of ``results.json``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a comparison's folder holds.
+    """The results in a comparison's folder.
 
     Attributes:
-        folder: Where it is.
-        said: The content of ``results.json``.
-        arrays: Name -> array.
+        folder: The folder.
+        content: The content of ``results.json``.
+        arrays: Arrays by name.
     """
 
     folder: Path
-    said: dict[str, Any]
+    content: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
 
-def write(folder: Path, said: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
+def write_results(folder: Path, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
     """Writes ``arrays.npz``, then ``results.json``.
 
     Args:
-        folder: Where to; made where it is missing.
-        said: JSON, and NaN or infinities, which become null.
-        arrays: Name -> array of numbers.
+        folder: Created if it does not exist.
+        content: JSON. NaN and infinities become null.
+        arrays: Arrays of numbers by name.
 
     Returns:
         The path of ``results.json``.
@@ -59,20 +54,20 @@ def write(folder: Path, said: Mapping[str, Any], arrays: Mapping[str, np.ndarray
     with atomic_file(folder / "arrays.npz") as path, path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     with atomic_file(folder / "results.json") as path:
-        text = json.dumps(_plain({**FORMAT, **said}), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_finite({**FORMAT, **content}), indent=1, ensure_ascii=False, allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
     return folder / "results.json"
 
 
-def read(folder: str | os.PathLike[str]) -> Results:
-    """Reads what `write` wrote.
+def read_results(folder: str | os.PathLike[str]) -> Results:
+    """Reads what `write_results` wrote.
 
     Args:
         folder: A comparison's folder.
 
     Raises:
         FileNotFoundError: If there are no results.
-        ValueError: If they are not a comparison's, or of a newer format.
+        ValueError: If the files are not those of a comparison, or have another format version.
     """
     folder = Path(folder)
     path = folder / "results.json"
@@ -81,19 +76,22 @@ def read(folder: str | os.PathLike[str]) -> Results:
             f"a comparison's folder holds results.json and arrays.npz, {folder} does not; make one: scoresde compare."
         )
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if said["format"] != FORMAT["format"] or said["version"] > FORMAT["version"]:
-            raise ValueError(f"it is of format {said['format']!r}, version {said['version']}, this reads {FORMAT}")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if {name: content[name] for name in FORMAT} != FORMAT:
+            raise ValueError(f"it has format {content['format']!r}, version {content['version']}, not {FORMAT}")
         with np.load(folder / "arrays.npz", allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} must be the results of a comparison, but {error}; make them anew.") from error
-    return Results(folder, said, arrays)
+        raise ValueError(
+            f"{path} must be the results of a comparison, but {error}; run the comparison again."
+        ) from error
+    return Results(folder, content, arrays)
 
 
-def _plain(value: Any) -> Any:
+def _finite(value: Any) -> Any:
+    """A JSON value with None in place of NaN and infinities."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): _finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Wall-clock time of the stages of an experiment."""
+"""Wall-clock seconds of the stages of an experiment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ __all__ = ["StageTimes"]
 
 
 class StageTimes:
-    """A clock for the parts of a run, seconds by name; a part that comes again adds up."""
+    """Seconds by stage; a stage that is entered again adds to its seconds.
+
+    Attributes:
+        seconds: By name of the stage.
+        started: UTC time of construction, as text.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -19,17 +24,17 @@ class StageTimes:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Counts what happens inside to ``name``."""
+        """Adds the duration of the block to the stage ``name``."""
         begin = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Adds what another clock counted."""
+        """Adds the seconds of other stages, such as those of a worker process."""
         for name, value in seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + value
 
     @property
     def total(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since construction."""
         return time.perf_counter() - self._begin

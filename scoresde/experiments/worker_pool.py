@@ -1,4 +1,4 @@
-"""How are several models examined side by side? Each in a process of its own, which ends with this one."""
+"""Worker processes that examine several models in parallel and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -19,77 +19,80 @@ from scoresde.experiments.examine import Examination, ModelResult
 from scoresde.objective.weighting import Weighting
 from scoresde.storage.environment import cores
 
-__all__ = ["side_by_side"]
+__all__ = ["examine_in_parallel"]
 
-_PATIENCE = 60.0  # seconds in which a worker that is told to end may save what it trains
+_GRACE = 60.0  # seconds in which a worker that receives SIGTERM may save its training
 
 
-def side_by_side(examination: Examination, jobs: Sequence[tuple[Weighting, int]], workers: int) -> list[ModelResult]:
-    """What is found about each model, in the order of the jobs.
-
-    When one fails, or this process ends by whatever signal, the others save what they train and end too.
+def examine_in_parallel(
+    examination: Examination, jobs: Sequence[tuple[Weighting, int]], workers: int
+) -> list[ModelResult]:
+    """Examines models in worker processes; if one model fails, or this process ends, all workers end.
 
     Args:
-        examination: What is done to each.
-        jobs: Weighting and seed of each.
-        workers: Processes, each with its share of the cores.
+        examination: What is done with each model.
+        jobs: Weighting and seed of each model.
+        workers: Number of processes; they share the cores equally.
+
+    Returns:
+        The results, in the order of ``jobs``.
 
     Raises:
-        Exception: What the first model to fail raised.
+        Exception: That of the first model that fails.
         KeyboardInterrupt, SystemExit: After Ctrl-C and after SIGTERM.
     """
     context = multiprocessing.get_context("spawn")
-    leash, held = context.Pipe(duplex=False)
+    worker_end, parent_end = context.Pipe(duplex=False)
     with (
-        leash,
-        held,
-        _handled(signal.SIGTERM, _leave),
-        ProcessPoolExecutor(workers, context, _begin, (cores(workers), leash)) as pool,
+        worker_end,
+        parent_end,
+        _signal_handler(signal.SIGTERM, _exit),
+        ProcessPoolExecutor(workers, context, _start_worker, (cores(workers), worker_end)) as pool,
     ):
-        with _handled(signal.SIGINT, signal.SIG_IGN):  # workers inherit it: after Ctrl-C this process ends them
-            waiting = [pool.submit(_examine, examination, *job) for job in jobs]
+        with _signal_handler(signal.SIGINT, signal.SIG_IGN):  # inherited by workers: on Ctrl-C this process ends them
+            futures = [pool.submit(_examine, examination, *job) for job in jobs]
         try:
-            for failed in wait(waiting, return_when=FIRST_EXCEPTION).done:
-                failed.result()
-            return [each.result() for each in waiting]
+            for done in wait(futures, return_when=FIRST_EXCEPTION).done:
+                done.result()
+            return [future.result() for future in futures]
         except BaseException:
-            held.close()
+            parent_end.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _begin(threads: int, leash: Connection) -> None:
+def _start_worker(threads: int, worker_end: Connection) -> None:
     torch.set_num_threads(threads)
-    threading.Thread(target=_follow, args=(leash,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(worker_end,), daemon=True).start()
 
 
-def _follow(leash: Connection) -> None:
-    """Ends this process when the other end of the leash is let go, on purpose or because its process is gone."""
-    leash.poll(None)
-    os.kill(os.getpid(), signal.SIGTERM)  # training saves before it ends, all else ends at once
-    time.sleep(_PATIENCE)
+def _end_with_parent(worker_end: Connection) -> None:
+    """Ends this process when the parent's end of the pipe is closed, on purpose or because the parent has ended."""
+    worker_end.poll(None)
+    os.kill(os.getpid(), signal.SIGTERM)  # a training saves before it ends, everything else ends at once
+    time.sleep(_GRACE)
     os._exit(128 + signal.SIGTERM)
 
 
 def _examine(examination: Examination, weighting: Weighting, seed: int) -> ModelResult:
     try:
         return examination(weighting, seed)
-    except (KeyboardInterrupt, SystemExit):  # else the worker would take on the next model
+    except (KeyboardInterrupt, SystemExit):  # otherwise the worker would start the next model
         os._exit(128 + signal.SIGTERM)
 
 
-def _leave(*_: Any) -> None:
+def _exit(*_: Any) -> None:
     raise SystemExit(128 + signal.SIGTERM)
 
 
 @contextmanager
-def _handled(number: int, handler: Any) -> Iterator[None]:
-    """Another handler of a signal for a while; only the main thread can have one."""
+def _signal_handler(number: int, handler: Any) -> Iterator[None]:
+    """Sets the handler of a signal for the block; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(number, handler)
+    previous = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(number, before)
+        signal.signal(number, previous)

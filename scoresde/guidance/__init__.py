@@ -1,4 +1,4 @@
-"""Guidance: wrappers that turn a model into a model with another data estimate."""
+"""Guidance: wrappers that turn a model into a model with a changed data estimate."""
 
 from __future__ import annotations
 

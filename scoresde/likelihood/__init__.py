@@ -1,4 +1,4 @@
-"""How likely are data under a model? Log-densities by the probability-flow ODE, and variational bounds, with errors."""
+"""Likelihoods of data under a model: log-densities by the probability-flow ODE, and variational bounds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from scoresde.likelihood.bounds.error_profile import ErrorProfile, measure_error
 from scoresde.likelihood.bounds.importance_weighted import importance_weighted_vlb
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.dequantize import Dequantization, TruncatedNormalDequantization, UniformDequantization
+from scoresde.likelihood.ode.adaptive_solver import AdaptiveSolver
 from scoresde.likelihood.ode.differentiable import differentiable_log_prob
 from scoresde.likelihood.ode.error_budget import ErrorBudget, LogProb
 from scoresde.likelihood.ode.importance_weights import ImportanceWeights, importance_weights
 from scoresde.likelihood.ode.log_prob import log_prob
 from scoresde.likelihood.ode.sample_log_prob import ScoredSamples, sample_log_prob
-from scoresde.likelihood.ode.solver import AdaptiveSolver, Solver, Status
+from scoresde.likelihood.ode.solver import Solver, Status
 from scoresde.likelihood.ode.torchdiffeq_solver import TorchDiffEq
 from scoresde.likelihood.ode.trace import ExactTrace, Hutchinson, Trace
 from scoresde.likelihood.variational_dequantization import VariationalDequantization, fit_variational
@@ -24,15 +25,15 @@ __all__ = [
     "AdaptiveSolver",
     "BitsPerDim",
     "Bound",
-    "ErrorBudget",
     "Decoder",
     "Dequantization",
+    "ErrorBudget",
+    "ErrorProfile",
     "ExactTrace",
     "Hutchinson",
     "ImportanceWeights",
     "KernelDecoder",
     "LogProb",
-    "ErrorProfile",
     "RoundedDecoder",
     "ScoredSamples",
     "Solver",

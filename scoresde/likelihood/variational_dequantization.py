@@ -1,7 +1,7 @@
-r"""Can the place in the cell be learned? $u = \mathrm{sigmoid}(m(k) + s(k)\,\ell)$, ℓ logistic, m and s by a network.
+r"""Variational dequantization: $u = \mathrm{sigmoid}(m(k) + s(k)\,\ell)$ with logistic noise ℓ, m and s by a network.
 
-With m = 0 and s = 1, where it begins, u is uniform. It is trained by what it is to lower: the bound on the model's
-density at the place, plus log q.
+It starts as uniform dequantization, m = 0 and s = 1. Training minimizes the bound on $-\log p(k + u)$ under the model,
+plus $\log q(u \mid k)$.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
 from scoresde.data import Description
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
-from scoresde.likelihood.bounds.result import check_count, check_levels
-from scoresde.likelihood.bounds.terms import diffusion, prior_cost
+from scoresde.likelihood.bounds.initial_state import check_integer_data
+from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
 from scoresde.model import Model, evaluating
 from scoresde.objective.timesteps import ImportanceTimesteps
@@ -30,71 +31,75 @@ _LAYERS = {0: nn.Linear, 1: nn.Linear, 2: nn.Conv1d, 3: nn.Conv2d, 4: nn.Conv3d}
 
 
 class VariationalDequantization(nn.Module, Dequantization):
-    r"""A learned law of u: three layers see the levels (3-wide convolutions over space, else dense), and give m, log s.
+    r"""A learned distribution of u: three layers map the values to m and log s, by 3-wide convolutions or dense layers.
 
     $\log q(u) = \log f(\ell) - \log s - \log u(1 - u)$ per value, $f(\ell) = e^{-\ell}/(1 + e^{-\ell})^2$. Given the
-    levels the values are independent. It holds weights, and so has no text form; `fit_variational` makes it.
+    integer values, the offsets are independent. The layers are dense if an event has at most one axis. An object holds
+    weights, so it has no text form; `fit_variational` trains it.
 
     Args:
-        about: The data's description: shape, bins and scale.
+        description: The data's shape, bins and scale.
         width: Hidden channels.
-        generator: Source of the first weights; the last layer begins at 0.
+        generator: Source of the initial weights; the last layer starts at 0.
 
     Source: Ho et al. 2019 (Flow++), section 3.1, there with coupling layers.
     """
 
-    enter: Any
-    inner: Any
-    leave: Any
+    input_layer: Any
+    hidden_layer: Any
+    output_layer: Any
 
-    def __init__(self, about: Description, width: int = 32, generator: torch.Generator | None = None) -> None:
+    def __init__(self, description: Description, width: int = 32, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        check_count("width", width)
-        if about.bins is None or len(about.shape) not in _LAYERS:
+        check_integer("width", width)
+        if description.bins is None or len(description.shape) not in _LAYERS:
             raise ValueError(
-                f"a place in a cell needs quantized data of at most 4 axes, got {about.name!r} of shape {about.shape} "
-                f"with bins={about.bins}; state bins=, or take Uniform()."
+                f"variational dequantization needs quantized data of at most 4 axes, got {description.name!r} of shape "
+                f"{description.shape} with bins={description.bins}; state bins=, or use UniformDequantization()."
             )
-        self.about = about
-        layer, rank = _LAYERS[len(about.shape)], len(about.shape)
-        size = about.shape[0] if rank > 1 else about.dims
+        self.description = description
+        layer, rank = _LAYERS[len(description.shape)], len(description.shape)
+        size = description.shape[0] if rank > 1 else description.dims
         options = {"kernel_size": 3, "padding": 1} if rank > 1 else {}
-        sizes = (size, width), (width, width), (width, 2 * size)  # without torch's own first weights, drawn globally
-        self.enter, self.inner, self.leave = (nn.utils.skip_init(layer, a, b, **options) for a, b in sizes)
+        sizes = (size, width), (width, width), (width, 2 * size)
+        # torch would draw weights from the global generator
+        layers: list[Any] = [nn.utils.skip_init(layer, a, b, **options) for a, b in sizes]
+        self.input_layer, self.hidden_layer, self.output_layer = layers
         with torch.no_grad():
-            for module in (self.enter, self.inner, self.leave):
-                gain = 0.0 if module is self.leave else module.weight[0].numel() ** -0.5
+            for module in layers:
+                gain = 0.0 if module is self.output_layer else module.weight[0].numel() ** -0.5
                 module.weight.normal_(0.0, 1.0, generator=generator).mul_(gain)
                 module.bias.zero_()
 
-    def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
-        """m and log s of the levels, each ``(B, *D)``; log s lies in (-5, 5)."""
-        assert self.about.bins is not None
-        h = (2.0 * levels.to(self.enter.weight) + 1.0) / self.about.bins - 1.0
-        h = h.reshape(len(levels), -1) if len(self.about.shape) < 2 else h
-        h = F.silu(self.inner(F.silu(self.enter(h))))
-        mean, log_scale = self.leave(h).chunk(2, 1)
-        return mean.reshape(levels.shape), 5.0 * torch.tanh(0.2 * log_scale.reshape(levels.shape))
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """m and log s of the integer values, each ``(B, *D)``; log s lies in (-5, 5)."""
+        bins, shape = self.description.bins, self.description.shape
+        assert bins is not None
+        h = (2.0 * values.to(self.input_layer.weight) + 1.0) / bins - 1.0
+        h = h.reshape(len(values), -1) if len(shape) < 2 else h
+        h = F.silu(self.hidden_layer(F.silu(self.input_layer(h))))
+        mean, log_scale = self.output_layer(h).chunk(2, 1)
+        return mean.reshape(values.shape), 5.0 * torch.tanh(0.2 * log_scale.reshape(values.shape))
 
-    def draw(self, levels: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """See the base class; differentiable in the weights."""
-        k = levels.to(widest_dtype(levels.device))
-        mean, log_scale = (v.to(k) for v in self(levels))
+    def draw(self, values: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """One draw, as in `Dequantization.draw`; differentiable in the weights."""
+        k = values.to(widest_dtype(values.device))
+        mean, log_scale = (output.to(k) for output in self(values))
         logistic = torch.logit(noise.uniform(k), 1e-12)  # a uniform number of exactly 0 would be infinite
-        place = mean + log_scale.exp() * logistic
-        y = torch.minimum(k + torch.sigmoid(place), torch.nextafter(k + 1, k))
+        logit_u = mean + log_scale.exp() * logistic
+        y = torch.minimum(k + torch.sigmoid(logit_u), torch.nextafter(k + 1, k))
         # log q = log f(logistic) - log s - log u(1 - u), and f(l) = u(1 - u) at u = sigmoid(l)
-        return y, sum_event(_log_slope(logistic) - log_scale - _log_slope(place))
+        return y, sum_event(_log_sigmoid_slope(logistic) - log_scale - _log_sigmoid_slope(logit_u))
 
 
-def _log_slope(x: Tensor) -> Tensor:
+def _log_sigmoid_slope(x: Tensor) -> Tensor:
     """log of sigmoid'(x)."""
     return F.logsigmoid(x) + F.logsigmoid(-x)
 
 
 def fit_variational(
     model: Model,
-    levels: Tensor,
+    values: Tensor,
     *,
     steps: int = 500,
     batch_size: int = 64,
@@ -104,52 +109,56 @@ def fit_variational(
     generator: torch.Generator | None = None,
     **cond: Tensor,
 ) -> VariationalDequantization:
-    r"""Learns where in their cells levels are likeliest, by the bound on $-\log p_{\tau_{min}}(k + u)$ plus log q.
+    r"""Trains a variational dequantization by the bound on $-\log p_{\tau_{min}}(k + u)$ plus $\log q(u \mid k)$.
 
-    The bound's diffusion term is drawn at one time and one pair of noises per sample and step. The model is evaluated
-    in eval mode and left as it is.
+    Each training step draws one timestep and one pair of noises per sample for the bound's diffusion term. The model
+    runs in eval mode and does not change.
 
     Args:
         model: Carries the data's description.
-        levels: Training data, integer levels ``(n, *D)``.
-        steps: Adam's steps; the rate falls to 0 by a cosine.
+        values: Training data, integer values ``(n, *D)``.
+        steps: Steps of Adam; the learning rate decays to 0 by a cosine.
         batch_size: Samples per step, drawn with replacement.
         width: See `VariationalDequantization`.
-        rate: Adam's first learning rate.
-        profile: From `measure_error_profile`; less noise.
-        generator: Source of weights, batches, times and noise; on the CPU.
+        rate: Initial learning rate of Adam.
+        profile: From `measure_error_profile`; lowers the variance of the loss.
+        generator: Source of weights, batches, timesteps and noise; on the CPU.
         **cond: Passed to the network, one entry per sample.
 
     Returns:
-        The law, in eval mode, on the levels' device.
+        The trained dequantization, in eval mode, on the device of the values.
 
     Raises:
-        ValueError: If the levels are not those of a description with bins, or a setting is out of its domain.
+        ValueError: If the model has no description with bins, the values do not fit it, or a setting is out of its
+            domain.
     """
-    check_count("steps", steps)
-    check_count("batch_size", batch_size)
-    check_levels(model, levels)
+    check_integer("steps", steps)
+    check_integer("batch_size", batch_size)
+    check_integer_data(model, values)
     assert model.data is not None
-    sde, given, noise = model.sde, model.sde.tau_min, Noise(generator)
-    times = ImportanceTimesteps(ELBO()) if profile is None else profile.timesteps
+    sde, tau_start, noise = model.sde, model.sde.tau_min, Noise(generator)
+    timesteps = ImportanceTimesteps(ELBO()) if profile is None else profile.timesteps
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
-        law = VariationalDequantization(model.data, width, generator).to(levels.device)
-        optimizer = torch.optim.Adam(law.parameters(), rate)
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        dequantization = VariationalDequantization(model.data, width, generator).to(values.device)
+        weights = list(dequantization.parameters())
+        optimizer = torch.optim.Adam(weights, rate)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):
-            pick = torch.randint(len(levels), (batch_size,), generator=generator)
-            seen = {name: value[pick] for name, value in cond.items()}
-            y, log_q = law.draw(levels[pick], noise)
-            x = model.data.to_model(y) / float(sde.scale(given))
-            draw = times.draw(times.base(x, noise), sde)
+            rows = torch.randint(len(values), (batch_size,), generator=generator)
+            batch_cond = {name: value[rows] for name, value in cond.items()}
+            y, log_q = dequantization.draw(values[rows], noise)
+            x = model.data.to_model(y) / float(sde.scale(tau_start))
+            draw = timesteps.draw(timesteps.uniforms(x, noise), sde)
             m = Marginal(torch.as_tensor(sde.schedule._tau(draw.u)), sde.schedule._rate(draw.u))
             eps = noise.normal(x)
-            pair = [diffusion(model, x, m, z, given=given, profile=profile, **seen) for z in (eps, -eps)]
+            terms = [
+                diffusion_term(model, x, m, z, tau_start=tau_start, profile=profile, **batch_cond) for z in (eps, -eps)
+            ]
             factor = torch.as_tensor(draw.correction).to(log_q) * (0.5 * (1.0 - sde.u_min))
-            loss = (prior_cost(sde, x, given=given) + factor * (pair[0] + pair[1]) + log_q).mean()
+            loss = (prior_term(sde, x, tau_start=tau_start) + factor * (terms[0] + terms[1]) + log_q).mean()
             optimizer.zero_grad()
-            for weight, slope in zip(law.parameters(), torch.autograd.grad(loss, list(law.parameters()))):
-                weight.grad = slope
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights)):
+                weight.grad = gradient
             optimizer.step()
-            falling.step()
-    return law.eval()
+            scheduler.step()
+    return dequantization.eval()

@@ -1,12 +1,12 @@
-r"""How far two sets of samples are from one another: distances, a classifier's verdict, copies, and the floor beneath.
+r"""Metrics between two sets of samples: distances, two-sample tests, copies of training data, and floors.
 
 Every metric takes ``x`` ``(n, *D)`` and ``y`` ``(m, *D)``, flattens the events, computes in float64 on the CPU in the
-units it is given, and answers with a value and its standard error. None is comparable between different ``n``: put the
-value of real against real at the same ``n`` (``floor``) beside it.
+units of its inputs, and returns a value with its standard error. Values for different ``n`` are not comparable: always
+compute the value between two sets of real data of the same ``n`` as well (``floor``).
 
-Images are first seen by a network: ``features_of(images, EfficientNetLite0())``, whose weights come from the package
-index, or ``Inception`` (FID as papers print it), or any function of images; ``image_distances`` then puts Fréchet and
-kernel distances, precision, recall, density and coverage beside their floors.
+For images, compute features with a network first: ``features_of(images, EfficientNetLite0())``, whose weights come
+from the package index, or ``Inception`` (FID as printed in papers), or any function of images. ``image_distances``
+then computes Fréchet and kernel distances, precision, recall, density and coverage, each with its floor.
 """
 
 from __future__ import annotations

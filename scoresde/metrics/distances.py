@@ -1,4 +1,10 @@
-"""How far apart are two laws that are known by samples: transport along lines, and kernels."""
+r"""Distances between two distributions known by samples: sliced Wasserstein, MMD, energy and kernel distance (KID).
+
+- Sliced Wasserstein: $(E_\theta\, W_p^p(\theta x, \theta y))^{1/p}$ over random directions (Bonneel et al. 2015).
+- MMD: $E k(x, x') + E k(y, y') - 2 E k(x, y)$ with Gaussian kernels (Gretton et al. 2012).
+- Energy distance: $2 E|x - y| - E|x - x'| - E|y - y'|$ (Szekely & Rizzo 2013).
+- Kernel distance: MMD with the kernel $(a \cdot b / f + 1)^3$ on features (Binkowski et al. 2018).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +14,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from scoresde.metrics.estimate import Estimate, two_sets
+from scoresde.metrics.estimate import Estimate, check_samples
 
 __all__ = ["energy_distance", "kernel_distance", "mmd", "sliced_wasserstein"]
 
-_ROWS = 1024  # rows of a distance matrix held at a time
+_ROWS = 1024  # rows of a distance matrix in memory at once
 
 
 def sliced_wasserstein(
@@ -20,24 +26,24 @@ def sliced_wasserstein(
 ) -> Estimate:
     r"""$(E_\theta\, W_p^p(\theta x, \theta y))^{1/p}$ over uniform directions $\theta$, ``p = order``.
 
-    On a line the optimal plan matches quantiles: sorted values one by one for ``n = m``, piecewise otherwise.
+    On a line the optimal transport plan matches quantiles: sorted values one by one for ``n = m``, piecewise otherwise.
 
     Args:
         x, y: Samples, shapes ``(n, *D)`` and ``(m, *D)``.
         projections: Number of directions.
         order: ``p >= 1``.
-        generator: Source of the directions. Seed it alike wherever values are to be compared.
+        generator: Source of the directions. Use the same seed for all values that will be compared.
 
     Returns:
         Distance in the units of ``x``. The standard error is over directions, not over samples.
 
     Raises:
-        ValueError: If samples are few (< 2), not finite, of unlike events, ``projections < 2``, or ``order`` is < 1 or
-            infinite.
+        ValueError: If there are fewer than 2 samples, they are not finite, the event shapes differ,
+            ``projections < 2``, or ``order`` is < 1 or infinite.
 
-    Source: Bonneel, Rabin, Peyre & Pfister 2015, eq. 8 (with p of their 2).
+    Source: Bonneel, Rabin, Peyre & Pfister 2015, eq. 8 (with p in place of 2).
     """
-    x, y = two_sets(x, y, least=2)
+    x, y = check_samples(x, y, least=2)
     if projections < 2 or not 1 <= order < math.inf:
         raise ValueError(f"projections must be >= 2, and order finite and >= 1, got {projections} and {order}.")
     theta = torch.randn(x.shape[1], projections, dtype=x.dtype, generator=generator)
@@ -49,34 +55,35 @@ def sliced_wasserstein(
 
 
 def mmd(x: Tensor, y: Tensor, *, bandwidths: Sequence[float] | None = None) -> Estimate:
-    r"""Unbiased squared kernel distance $E k(x, x') + E k(y, y') - 2 E k(x, y)$, $k = mean_h\, e^{-|x - y|^2 / 2h^2}$.
+    r"""Unbiased squared MMD $E k(x, x') + E k(y, y') - 2 E k(x, y)$, $k = mean_h\, e^{-|x - y|^2 / 2h^2}$.
 
     Args:
         x, y: Samples, shapes ``(n, *D)`` and ``(m, *D)``; cost ``O((n + m)^2)``, memory ``O(n + m)``.
-        bandwidths: The ``h``, in the units of ``x``; ``None`` takes 1/4 and 1/2 of the median distance within
-            ``y``: pass the real data as ``y``, so that every sampler meets the same kernel.
+        bandwidths: The ``h``, in the units of ``x``. ``None`` takes 1/4 and 1/2 of the median distance within ``y``;
+            pass the real data as ``y``, so that every sampler is measured with the same kernel.
 
     Returns:
-        Squared distance, below 0 at times where the laws are alike. The standard error is over samples (jackknife);
-        where the laws are alike it is up to 1.5 times too large.
+        Squared distance. It may be negative for equal distributions. The standard error is over samples (jackknife);
+        for equal distributions it is up to 1.5 times too large.
 
     Raises:
-        ValueError: If samples are few (< 4), not finite, of unlike events, or a bandwidth is not > 0.
+        ValueError: If there are fewer than 4 samples, they are not finite, the event shapes differ, or a bandwidth is
+            not > 0.
 
     Source: Gretton et al. 2012, eq. 3.
     """
-    x, y = two_sets(x, y, least=4)
+    x, y = check_samples(x, y, least=4)
     if bandwidths is None:
-        some = y[:: -(-len(y) // 1000)]
-        median = torch.pdist(some).median().item()
+        subset = y[:: -(-len(y) // 1000)]
+        median = torch.pdist(subset).median().item()
         bandwidths = [median / 4, median / 2]
     if not bandwidths or not all(math.isfinite(h) and h > 0 for h in bandwidths):
         raise ValueError(
             f"bandwidths must be finite and > 0, got {list(bandwidths)}; the median is 0 where most of y are equal: "
-            "state bandwidths=."
+            "pass bandwidths=."
         )
     rates = [-0.5 / h**2 for h in bandwidths]
-    return _of_distances(x, y, lambda d: torch.stack([torch.exp(r * d**2) for r in rates]).mean(0))
+    return _from_distances(x, y, lambda d: torch.stack([torch.exp(r * d**2) for r in rates]).mean(0))
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Estimate:
@@ -86,54 +93,54 @@ def energy_distance(x: Tensor, y: Tensor) -> Estimate:
         x, y: Samples, shapes ``(n, *D)`` and ``(m, *D)``; cost ``O((n + m)^2)``, memory ``O(n + m)``.
 
     Returns:
-        The distance, in the units of ``x``, below 0 at times. The standard error is over samples (jackknife); where the
-        laws are alike it is up to 1.5 times too large.
+        Distance in the units of ``x``. It may be negative for equal distributions. The standard error is over samples
+        (jackknife); for equal distributions it is up to 1.5 times too large.
 
     Raises:
-        ValueError: If samples are few (< 4), not finite, or of unlike events.
+        ValueError: If there are fewer than 4 samples, they are not finite, or the event shapes differ.
 
     Source: Szekely & Rizzo 2013, eq. 2.1.
     """
-    return _of_distances(*two_sets(x, y, least=4), lambda d: -d)
+    return _from_distances(*check_samples(x, y, least=4), lambda d: -d)
 
 
 def kernel_distance(
     x: Tensor, y: Tensor, *, size: int | None = None, subsets: int = 100, generator: torch.Generator | None = None
 ) -> Estimate:
-    r"""Unbiased squared kernel distance, $k(a, b) = (a \cdot b / f + 1)^3$: KID where x, y are Inception features.
+    r"""Unbiased squared MMD with the kernel $k(a, b) = (a \cdot b / f + 1)^3$: KID if x, y are Inception features.
 
     Args:
         x, y: Features, shapes ``(n, f)`` and ``(m, f)``; cost ``O((n + m)^2 f)``, memory ``O(n + m)`` rows of 1024.
-        size: ``None`` uses all samples at once. A number averages over random subsets of so many of each instead, which
-            is how KID is printed: the same expectation, a larger variance.
-        subsets: Number of them, with ``size``.
+        size: ``None`` uses all samples at once. A number averages over random subsets of ``size`` samples of each set,
+            as papers report KID: the expectation is the same, the variance larger.
+        subsets: Number of subsets; used only with ``size``.
         generator: Source of the subsets.
 
     Returns:
-        Squared distance, below 0 at times where the laws are alike. The standard error is over samples (jackknife);
-        with ``size`` it is the standard deviation over the subsets, the error of one subset and what papers print. The
-        subsets overlap, so that dividing it by the root of their number would be too good to be true.
+        Squared distance. It may be negative for equal distributions. The standard error is over samples (jackknife).
+        With ``size`` it is the standard deviation over the subsets, which is the error of one subset and what papers
+        report. It is not divided by the root of their number, because subsets overlap.
 
     Raises:
-        ValueError: If samples are few (< 4, or < ``size``), not finite, of unlike events, or ``size`` is < 4
-            or ``subsets`` < 2.
+        ValueError: If there are fewer than 4 (or ``size``) samples, they are not finite, the event shapes differ,
+            ``size`` is < 4 or ``subsets`` < 2.
 
     Source: Binkowski, Sutherland, Arbel & Gretton 2018, eq. 4 and section 4.
     """
-    x, y = two_sets(x, y, least=4)
+    x, y = check_samples(x, y, least=4)
     if size is None:
-        return _kernel_distance(x, y, _cubic)
-    most = min(len(x), len(y))
-    if subsets < 2 or not 4 <= size <= most:
+        return _squared_mmd(x, y, _cubic)
+    available = min(len(x), len(y))
+    if subsets < 2 or not 4 <= size <= available:
         raise ValueError(
-            f"subsets must be >= 2 and size in 4 … {most}, which both sets have, got {subsets} and {size}."
+            f"subsets must be >= 2 and size in 4 … {available}, the size of the smaller set, got {subsets} and {size}."
         )
 
-    def one() -> float:
+    def subset_value() -> float:
         a, b = (z[torch.randperm(len(z), generator=generator)[:size]] for z in (x, y))
-        return _kernel_distance(a, b, _cubic).value
+        return _squared_mmd(a, b, _cubic).value
 
-    values = torch.tensor([one() for _ in range(subsets)], dtype=x.dtype)
+    values = torch.tensor([subset_value() for _ in range(subsets)], dtype=x.dtype)
     return Estimate(values.mean().item(), values.std().item())
 
 
@@ -150,19 +157,19 @@ def _cubic(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / max(1, x.shape[1]) + 1) ** 3
 
 
-def _of_distances(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor]) -> Estimate:
+def _from_distances(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor]) -> Estimate:
     center = y.mean(0)  # torch.cdist loses digits far from the origin
-    return _kernel_distance(x - center, y - center, lambda a, b: kernel(torch.cdist(a, b)))
+    return _squared_mmd(x - center, y - center, lambda a, b: kernel(torch.cdist(a, b)))
 
 
-def _kernel_distance(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:
+def _squared_mmd(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:
     r"""The U-statistic $E k(x, x') + E k(y, y') - 2 E k(x, y)$ and its jackknife error, from row sums of the kernel."""
     n, m = len(x), len(y)
     xx, yy = _row_sums(x, x, kernel, skip_diagonal=True)[0], _row_sums(y, y, kernel, skip_diagonal=True)[0]
     xy, yx = _row_sums(x, y, kernel)
     sxx, syy, sxy = xx.sum(), yy.sum(), xy.sum()
     value = sxx / (n * (n - 1)) + syy / (m * (m - 1)) - 2 * sxy / (n * m)
-    # the value without one row of x (of y): the terms that do not change are left out of the variance
+    # the value without one row of x (of y); terms that do not depend on the row drop out of the variance
     without_x = (sxx - 2 * xx) / ((n - 1) * (n - 2)) - 2 * (sxy - xy) / ((n - 1) * m)
     without_y = (syy - 2 * yy) / ((m - 1) * (m - 2)) - 2 * (sxy - yx) / (n * (m - 1))
     variance = (n - 1) * without_x.var(correction=0) + (m - 1) * without_y.var(correction=0)

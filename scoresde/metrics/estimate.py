@@ -1,4 +1,4 @@
-"""What every metric takes and returns: two like sets of samples, a number with its error, and the floor beneath it."""
+r"""Estimate of a metric (value and standard error), and its floor $E[m(real', real)]$ between sets of real data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from scoresde._core.checks import check_finite
 
-__all__ = ["Estimate", "floor", "two_sets"]
+__all__ = ["Estimate", "check_samples", "floor"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and the standard error of this one evaluation (each function says of what; nan if unknown)."""
+    """A value and the standard error of this one evaluation (each metric states its source; nan if unknown)."""
 
     value: float
     stderr: float = math.nan
@@ -33,47 +33,47 @@ def floor(
     draws: int = 20,
     generator: torch.Generator | None = None,
 ) -> Estimate:
-    """What a metric says of real against real: ``metric(as many events drawn from real, held_out)``.
+    """Value of a metric between real data: ``metric(len(held_out) events drawn from real, held_out)``.
 
     Args:
-        metric: Such as ``mmd``; a ``lambda`` sets its arguments.
+        metric: Such as ``mmd``; use a ``lambda`` to set its arguments.
         real: Shape ``(n, *D)``, with ``n >= m``; each draw is without replacement.
         held_out: Shape ``(m, *D)``.
-        draws: How often to draw.
+        draws: Number of draws.
         generator: Source of the draws.
 
     Returns:
-        Mean over the draws; the standard error is that of one evaluation beside these held-out events: the standard
-        deviation over the draws, over ``sqrt(1 - m / n)``, as draws from few events share most of them; nan for
-        ``n == m``, where every draw is the same.
+        Mean over the draws. The standard error is that of one evaluation against these held-out events: the standard
+        deviation over the draws, divided by ``sqrt(1 - m / n)``, because draws from few events share most of them. It
+        is nan for ``n == m``, where every draw is the same set.
 
     Raises:
-        ValueError: If ``n < m`` or ``draws < 2``, or whatever the metric raises.
+        ValueError: If ``n < m`` or ``draws < 2``, or any error of the metric.
     """
     if draws < 2 or len(real) < len(held_out):
         raise ValueError(
             f"the floor needs draws >= 2 and no fewer real than held-out events, got {draws}, {len(real)} and "
-            f"{len(held_out)}; swap them or cut the held-out part."
+            f"{len(held_out)}; swap them or shorten the held-out part."
         )
     picks = [torch.randperm(len(real), generator=generator)[: len(held_out)] for _ in range(draws)]
     values = torch.tensor([float(metric(real[pick], held_out)) for pick in picks], dtype=torch.float64)
-    fresh = 1 - len(held_out) / len(real)
-    return Estimate(values.mean().item(), values.std().item() / math.sqrt(fresh) if fresh else math.nan)
+    unshared = 1 - len(held_out) / len(real)
+    return Estimate(values.mean().item(), values.std().item() / math.sqrt(unshared) if unshared else math.nan)
 
 
-def two_sets(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
-    """Checks two sets of samples and makes them float64 rows on the CPU.
+def check_samples(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
+    """Checks two sets of samples and converts them to float64 rows on the CPU.
 
     Args:
         x, y: Shapes ``(n, *D)`` and ``(m, *D)``.
-        least: Fewest samples of either.
+        least: Minimum number of samples in each set.
 
     Returns:
         Shapes ``(n, d)`` and ``(m, d)``.
 
     Raises:
-        TypeError: If either is no tensor of real numbers.
-        ValueError: If events are unlike, samples fewer than ``least``, or a value is NaN or infinite.
+        TypeError: If either is not a tensor of real numbers.
+        ValueError: If the event shapes differ, a set has fewer than ``least`` samples, or a value is NaN or infinite.
     """
     for z in (x, y):
         if not isinstance(z, Tensor) or z.is_complex():

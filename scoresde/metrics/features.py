@@ -1,4 +1,4 @@
-"""What does a network see in images? Two sets of features: few for moments, many for neighbors and kernels."""
+"""Features of images from a network: one table for the Fréchet distance, one for kernels and nearest neighbors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Features:
         shapes = tuple(self.moments.shape), tuple(self.points.shape)
         if self.moments.ndim != 2 or self.points.ndim != 2 or len(self.moments) != len(self.points):
             raise ValueError(
-                f"features must be of shapes (n, f) and (n, g), got {shapes[0]} and {shapes[1]}; pool what has places."
+                f"features must be of shapes (n, f) and (n, g), got {shapes[0]} and {shapes[1]}; pool the spatial axes."
             )
 
     def __len__(self) -> int:
@@ -44,29 +44,29 @@ class Features:
 
 
 Network = Callable[[Tensor], Tensor | Features]
-"""Any function of images; what a tensor ``(n, f)`` holds serves as moments and as points."""
+"""Any function of images. A returned tensor ``(n, f)`` serves both as ``moments`` and as ``points``."""
 
 
 def features_of(images: Tensor, network: Network, *, batch: int = 64) -> Features:
-    """Features of images, a batch at a time, without gradients, on the CPU.
+    """Features of images, batch by batch, without gradients, on the CPU.
 
     Args:
-        images: What the network takes, ``(n, C, H, W)``.
-        network: Such as `EfficientNetLite0`. A module must be in the mode that it is meant to be used in (``eval``).
-        batch: Images at a time.
+        images: Inputs of the network, ``(n, C, H, W)``.
+        network: Such as `EfficientNetLite0`. A module must already be in ``eval`` mode.
+        batch: Images at once.
 
     Returns:
         Features of all images in their order.
 
     Raises:
-        TypeError: If the network gives something else than a tensor or `Features`.
-        ValueError: If there are no images, ``batch < 1``, or what the network gives is not finite, not one row per
+        TypeError: If the network does not return a tensor or `Features`.
+        ValueError: If there are no images, ``batch < 1``, or the network's output is not finite, not one row per
             image, or not a table.
     """
     if len(images) == 0 or batch < 1:
         raise ValueError(f"features need images and batch >= 1, got {len(images)} images and batch={batch}.")
     with torch.no_grad():
-        parts = [_one(part, network) for part in images.split(batch)]
+        parts = [_batch_features(part, network) for part in images.split(batch)]
     moments = torch.cat([part.moments for part in parts])
     shared = all(part.moments is part.points for part in parts)
     points = moments if shared else torch.cat([part.points for part in parts])
@@ -75,39 +75,39 @@ def features_of(images: Tensor, network: Network, *, batch: int = 64) -> Feature
     return Features(moments, points)
 
 
-def _one(images: Tensor, network: Network) -> Features:
-    found = network(images)
-    if isinstance(found, Tensor):
-        moments = points = found.cpu()
-    elif isinstance(found, Features):
-        moments, points = found.moments.cpu(), found.points.cpu()
+def _batch_features(images: Tensor, network: Network) -> Features:
+    output = network(images)
+    if isinstance(output, Tensor):
+        moments = points = output.cpu()
+    elif isinstance(output, Features):
+        moments, points = output.moments.cpu(), output.points.cpu()
     else:
         raise TypeError(
-            f"the network must give a tensor (n, f) or Features, got {type(found).__name__}; wrap it in a function."
+            f"the network must return a tensor (n, f) or Features, got {type(output).__name__}; wrap it in a function."
         )
     if len(moments) != len(images):
-        raise ValueError(f"the network must give one row per image, got {len(moments)} of {len(images)}.")
+        raise ValueError(f"the network must return one row per image, got {len(moments)} of {len(images)}.")
     return Features(moments, points)
 
 
 def rgb(images: Tensor) -> Tensor:
-    """Levels of gray or colored images as three channels, for networks that know photographs.
+    """Gray or color images as three channels, for networks trained on photographs.
 
     Args:
-        images: uint8, ``(n, 1, H, W)`` or ``(n, 3, H, W)``, levels 0 … 255.
+        images: uint8, ``(n, 1, H, W)`` or ``(n, 3, H, W)``, values 0 … 255.
 
     Returns:
-        uint8, ``(n, 3, H, W)``; the one channel repeated.
+        uint8, ``(n, 3, H, W)``; a single channel is repeated.
 
     Raises:
-        TypeError: If values are not uint8: in which range would they be?
-        ValueError: If shapes are others.
+        TypeError: If the dtype is not uint8, because the range of other types is unknown.
+        ValueError: If the shape is not one of the two.
     """
     if images.dtype != torch.uint8:
         raise TypeError(
-            f"images must be uint8 levels 0 … 255, got {images.dtype}; model units become levels by "
-            "Description.to_data, values in [0, 1] by (255 * x).round().byte()."
+            f"images must be uint8 values 0 … 255, got {images.dtype}; convert model units by Description.to_data, "
+            "values in [0, 1] by (255 * x).round().byte()."
         )
     if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < 1:
-        raise ValueError(f"images must be of shape (n, 1 or 3, H, W), got {tuple(images.shape)}; pick the channels.")
+        raise ValueError(f"images must be of shape (n, 1 or 3, H, W), got {tuple(images.shape)}; select channels.")
     return images.expand(-1, 3, -1, -1)

@@ -1,4 +1,4 @@
-"""How far are images from real ones, and how far are real ones from one another? Each metric beside its floor."""
+"""Image metrics of features with their floors: Fréchet and kernel distance, precision, recall, density, coverage."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["IMAGE_METRICS", "ImageMetric", "image_distances"]
 
 @dataclass(frozen=True)
 class ImageMetric:
-    """What a metric says of samples against real data, and of as many other real data against the same.
+    """A metric of samples against real data, and of as many other real data against the same real data.
 
     Args:
-        value: Of the samples: the mean over the splits, and as its error their standard deviation.
-        floor: Of the other half of the real data, likewise.
+        value: Of the samples: mean over the splits, with the standard deviation over the splits as its error.
+        floor: Of the other half of the real data, in the same way.
     """
 
     value: Estimate
@@ -37,25 +37,26 @@ def image_distances(
     splits: int = 5,
     generator: torch.Generator | None = None,
 ) -> dict[str, ImageMetric]:
-    """Metrics of features, each beside its floor: real data are cut into halves; one is what both others are held to.
+    """Metrics of features, each with its floor from a random split of the real data into two halves.
 
-    With ``n`` the smaller of the samples and half the real data, each split draws ``n`` of the samples, ``n`` real data
-    to measure them against and ``n`` other real data for the floor, so that what few samples do is done to both.
+    Let ``n`` be the smaller of the number of samples and half the number of real data. Each split draws ``n`` samples,
+    ``n`` real data as the target and ``n`` other real data for the floor. The bias of few samples is then the same in
+    value and floor.
 
     Args:
-        samples: Features of the images in question.
+        samples: Features of the images to evaluate.
         real: Features of real images that the model was not fitted to, from the same network; twice as many as samples.
         metrics: Some of `IMAGE_METRICS`, or one; ``None`` is all of them.
-        splits: How often to cut.
-        generator: Source of the cuts.
+        splits: Number of random splits.
+        generator: Source of the splits.
 
     Returns:
-        For each name value and floor. Errors are the standard deviation over the splits, the error of one; splits share
-        their data, so that it does not fall with their number.
+        For each name value and floor. Errors are the standard deviation over the splits, the error of one split. They
+        do not fall with the number of splits, because splits share their data.
 
     Raises:
-        ValueError: If a name is unknown, ``splits < 2``, or as the metric raises: Fréchet distances want each half (the
-            one without bias each quarter) to have more images than features.
+        ValueError: If a name is unknown, ``splits < 2``, or a metric raises it. Fréchet distances need more images than
+            features in each half (``frechet_infinity`` in each quarter).
     """
     names = IMAGE_METRICS if metrics is None else (metrics,) if isinstance(metrics, str) else tuple(metrics)
     if splits < 2 or not names or not set(names) <= set(IMAGE_METRICS):
@@ -67,19 +68,19 @@ def image_distances(
     for _ in range(splits):
         rows = torch.randperm(len(real), generator=generator)
         held_out, other = real.take(rows[:n]), real.take(rows[n : 2 * n])
-        ours = samples.take(torch.randperm(len(samples), generator=generator)[:n])
+        subset = samples.take(torch.randperm(len(samples), generator=generator)[:n])
         seed = int(torch.randint(2**62, (), generator=generator))
-        pairs.append((_measured(ours, held_out, names, seed), _measured(other, held_out, names, seed)))
+        pairs.append((_values(subset, held_out, names, seed), _values(other, held_out, names, seed)))
     return {name: ImageMetric(*(_over_splits([one[name] for one in side]) for side in zip(*pairs))) for name in names}
 
 
-def _measured(x: Features, y: Features, names: tuple[str, ...], seed: int) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for group, measure in _MEASURES.items():
+def _values(x: Features, y: Features, names: tuple[str, ...], seed: int) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for group, metric in _METRICS.items():
         if set(group) & set(names):
-            estimates = measure(x, y, torch.Generator().manual_seed(seed))
-            found.update((name, estimate.value) for name, estimate in zip(group, estimates))
-    return found
+            estimates = metric(x, y, torch.Generator().manual_seed(seed))
+            values.update((name, estimate.value) for name, estimate in zip(group, estimates))
+    return values
 
 
 def _over_splits(values: Sequence[float]) -> Estimate:
@@ -87,23 +88,23 @@ def _over_splits(values: Sequence[float]) -> Estimate:
     return Estimate(column.mean().item(), column.std().item())
 
 
-def _near(x: Features, y: Features, _: torch.Generator) -> tuple[Estimate, ...]:
-    found = precision_recall(x.points, y.points)
-    return found.precision, found.recall
+def _precision_recall(x: Features, y: Features, _: torch.Generator) -> tuple[Estimate, ...]:
+    result = precision_recall(x.points, y.points)
+    return result.precision, result.recall
 
 
-def _dense(x: Features, y: Features, _: torch.Generator) -> tuple[Estimate, ...]:
-    found = density_coverage(x.points, y.points)
-    return found.density, found.coverage
+def _density_coverage(x: Features, y: Features, _: torch.Generator) -> tuple[Estimate, ...]:
+    result = density_coverage(x.points, y.points)
+    return result.density, result.coverage
 
 
-_MEASURES: dict[tuple[str, ...], Callable[[Features, Features, torch.Generator], tuple[Estimate, ...]]] = {
+_METRICS: dict[tuple[str, ...], Callable[[Features, Features, torch.Generator], tuple[Estimate, ...]]] = {
     ("frechet",): lambda x, y, _: (frechet_distance(x.moments, y.moments),),
     ("frechet_infinity",): lambda x, y, generator: (frechet_infinity(x.moments, y.moments, generator=generator),),
     ("kernel",): lambda x, y, _: (kernel_distance(x.points, y.points),),
-    ("precision", "recall"): _near,
-    ("density", "coverage"): _dense,
+    ("precision", "recall"): _precision_recall,
+    ("density", "coverage"): _density_coverage,
 }
 
-IMAGE_METRICS: tuple[str, ...] = tuple(name for group in _MEASURES for name in group)
-"""What `image_distances` can measure, by name, in the order of its tables."""
+IMAGE_METRICS: tuple[str, ...] = tuple(name for group in _METRICS for name in group)
+"""Names of the metrics of `image_distances`, in the order of its tables."""

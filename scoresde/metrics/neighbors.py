@@ -1,7 +1,9 @@
-r"""Which part of one set lies within the balls of the other, each up to the k-th neighbor of its center?
+r"""Precision, recall, density and coverage: shares of one set within the k-nearest-neighbor balls of the other.
 
-Fidelity asks where samples lie among real data, diversity where real data lie among samples. All four are shares, not
-distances, and none is 1 on real data: put the floor beside them (`image_distances` does).
+$B(y_i)$ is the ball around $y_i$ up to its k-th neighbor among the $y$. Precision is the share of samples in
+$\cup_i B(y_i)$, recall the share of real data in $\cup_j B(x_j)$ (Kynkäänniemi et al. 2019). Density is the mean number
+of real balls that hold a sample, over k; coverage is the share of real balls that hold one (Naeem et al. 2020). None of
+the four is 1 on real data, so always compare with the floor (`image_distances` returns it).
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.metrics.estimate import Estimate, two_sets
+from scoresde._core.checks import check_integer
+from scoresde.metrics.estimate import Estimate, check_samples
 
 __all__ = ["DensityCoverage", "PrecisionRecall", "density_coverage", "precision_recall"]
 
-_ROWS = 1024  # rows of a distance matrix held at a time
-_ROUNDING = 1e-12  # of the larger squared norm of a pair: squared distances that differ by less are equal
+_ROWS = 1024  # rows of a distance matrix in memory at once
+_ROUNDING = 1e-12  # squared distances are equal up to this share of the larger squared norm of the pair
 
 
 @dataclass(frozen=True)
@@ -30,68 +33,70 @@ class PrecisionRecall:
 
 @dataclass(frozen=True)
 class DensityCoverage:
-    """Density: real balls that a sample lies in, over k. Coverage: the share of real balls that hold a sample."""
+    """Density: mean number of real balls around a sample, over k. Coverage: the share of real balls with a sample."""
 
     density: Estimate
     coverage: Estimate
 
 
 def precision_recall(x: Tensor, y: Tensor, *, k: int = 3) -> PrecisionRecall:
-    r"""The share of ``x`` in $\cup_i B(y_i)$, and that of ``y`` in $\cup_j B(x_j)$, balls up to the k-th neighbor.
+    r"""The share of ``x`` in $\cup_i B(y_i)$, and that of ``y`` in $\cup_j B(x_j)$; the balls are closed.
 
-    One real outlier makes a ball that holds whatever lies in it: precision is generous, and so is recall.
+    One real outlier has a ball that contains most of the space: precision is then too high. One outlier among the
+    samples does the same to recall.
 
     Args:
         x: Features of the samples, shape ``(n, *D)``.
-        y: Features of as many real data (as many: a ball shrinks with the number), shape ``(m, *D)``.
-        k: The neighbor, itself not counted.
+        y: Features of as many real data, because a ball shrinks with the number, shape ``(m, *D)``.
+        k: The neighbor; an event is not a neighbor of itself.
 
     Returns:
-        Both in ``[0, 1]``, with the binomial standard error as if the balls were fixed: for a few hundred samples the
-        standard deviation over new samples and real data is 1.2 to 1.5 times as large.
+        Both in ``[0, 1]``, with the binomial standard error for fixed balls. For a few hundred samples the standard
+        deviation over new samples and real data is 1.2 to 1.5 times as large.
 
     Raises:
-        ValueError: If there are not more than ``k`` samples of each, ``k < 1``, values are not finite or events unlike.
+        ValueError: If a set has no more than ``k`` samples, ``k < 1``, values are not finite, or the event shapes
+            differ.
 
     Source: Kynkäänniemi, Karras, Laine, Lehtinen & Aila 2019, eq. 1 and 2.
     """
     x, y = _centered(x, y, k)
-    precise, recalled = torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(y), dtype=torch.bool)
-    around_x, around_y = _squared_radii(x, k), _squared_radii(y, k)
+    inside_real, recalled = torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(y), dtype=torch.bool)
+    radii_x, radii_y = _squared_radii(x, k), _squared_radii(y, k)
     for start in range(0, len(x), _ROWS):
         rows = slice(start, start + _ROWS)
-        least = _squared_distances(x[rows], y) - _rounding(x[rows], y)
-        precise[rows] = (least <= around_y).any(1)
-        recalled |= (least <= around_x[rows, None]).any(0)
-    return PrecisionRecall(_share(precise), _share(recalled))
+        lower = _squared_distances(x[rows], y) - _rounding(x[rows], y)
+        inside_real[rows] = (lower <= radii_y).any(1)
+        recalled |= (lower <= radii_x[rows, None]).any(0)
+    return PrecisionRecall(_share(inside_real), _share(recalled))
 
 
 def density_coverage(x: Tensor, y: Tensor, *, k: int = 5) -> DensityCoverage:
     r"""$\frac{1}{kn}\sum_j \#\{i : x_j \in B(y_i)\}$, and the share of the open balls $B(y_i)$ that hold an $x_j$.
 
-    Only real data have balls, so that an outlier among samples makes none; one among real data counts once, as 1 in
-    ``m``. For samples of the real law the mean of density is about 1 and that of coverage is
+    Only real data have balls, so an outlier among the samples has no effect, and a real outlier has weight 1 in ``m``.
+    For samples of the real distribution the mean of density is about 1 and that of coverage is
     $1 - \prod_{l<k} (m - 1 - l)/(n + m - 1 - l)$, .97 for ``k = 5`` and ``n = m``.
 
     Args:
         x: Features of the samples, shape ``(n, *D)``.
         y: Features of as many real data, shape ``(m, *D)``.
-        k: The neighbor, itself not counted.
+        k: The neighbor; an event is not a neighbor of itself.
 
     Returns:
-        Density, >= 0 and above 1 where samples crowd the densest real data, and coverage in ``[0, 1]``. Standard errors
-        as if the balls were fixed: for a few hundred samples the standard deviation over new samples and real data is
-        1.5 to 2 times as large.
+        Density, >= 0 and above 1 where samples concentrate at the densest real data, and coverage in ``[0, 1]``. The
+        standard errors are for fixed balls. For a few hundred samples the standard deviation over new samples and real
+        data is 1.5 to 2 times as large.
 
     Raises:
-        ValueError: If there are not more than ``k`` samples of each, ``k < 1``, values are not finite, events unlike,
-            or a real event occurs more than ``k`` times: its ball is empty.
+        ValueError: If a set has no more than ``k`` samples, ``k < 1``, values are not finite, the event shapes differ,
+            or a real event occurs more than ``k`` times, so that its ball is empty.
 
     Source: Naeem, Oh, Uh, Choi & Yoo 2020, eq. 3 and 4, and lemma 2 (expected coverage).
     """
     x, y = _centered(x, y, k)
-    around = _squared_radii(y, k)
-    empty = around <= _ROUNDING * y.square().sum(1)
+    radii = _squared_radii(y, k)
+    empty = radii <= _ROUNDING * y.square().sum(1)
     if empty.any():
         raise ValueError(
             f"no real event may occur more than k = {k} times, got {int(empty.sum())} that do: their balls are "
@@ -100,7 +105,7 @@ def density_coverage(x: Tensor, y: Tensor, *, k: int = 5) -> DensityCoverage:
     counts, covered = torch.zeros(len(x), dtype=x.dtype), torch.zeros(len(y), dtype=torch.bool)
     for start in range(0, len(x), _ROWS):
         rows = slice(start, start + _ROWS)
-        inside = _squared_distances(x[rows], y) + _rounding(x[rows], y) < around
+        inside = _squared_distances(x[rows], y) + _rounding(x[rows], y) < radii
         counts[rows] = inside.sum(1)
         covered |= inside.any(0)
     density = Estimate(counts.mean().item() / k, counts.std().item() / k / math.sqrt(len(x)))
@@ -113,9 +118,8 @@ def _share(inside: Tensor) -> Estimate:
 
 
 def _centered(x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    if k < 1:
-        raise ValueError(f"k must be >= 1, got {k}; 3 (precision, recall) and 5 (density, coverage) are usual.")
-    x, y = two_sets(x, y, least=k + 1)
+    check_integer("k", k)
+    x, y = check_samples(x, y, least=k + 1)
     center = y.mean(0)  # squared distances lose digits far from the origin
     return x - center, y - center
 
@@ -125,7 +129,7 @@ def _rounding(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _squared_radii(x: Tensor, k: int) -> Tensor:
-    """Squared distance of each row to its k-th neighbor: the first is the row itself."""
+    """Squared distance of each row to its k-th neighbor: the (k + 1)-th smallest, as the first is the row itself."""
     return torch.cat([_squared_distances(part, x).kthvalue(k + 1, dim=1).values for part in x.split(_ROWS)])
 
 

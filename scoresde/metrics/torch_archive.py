@@ -1,8 +1,8 @@
-r"""How are tensors read from a file of ``torch.save`` without unpickling it?
+r"""Reader of ``torch.save`` files that does not unpickle them.
 
-Such a file is a pickle, a program whose opcodes may call anything, beside the raw values. Here the opcodes are only
-listed (``pickletools``), and a small machine of our own follows those that a dictionary of tensors needs. A name is
-never looked up: four stand for a dictionary or a tensor, the storages for a type, and any other is refused.
+Such a file holds raw values and a pickle, a program whose opcodes can call any function. This reader only lists the
+opcodes (``pickletools``) and interprets those that a dictionary of tensors needs. It never looks up a name: one name
+stands for a dictionary, one for a tensor, the storages for a dtype, and every other name is refused.
 """
 
 from __future__ import annotations
@@ -58,28 +58,28 @@ class _Strided:
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Reads a dictionary of tensors as ``torch.save`` wrote it, before torch 1.6 or since, and executes nothing of it.
+    """Reads a dictionary of tensors in either format of ``torch.save`` (before torch 1.6, and since); executes no code.
 
     Args:
-        path: The file, of little-endian values.
+        path: The file; its values must be little-endian.
 
     Returns:
-        Name to tensor on the CPU, of the types float16, float32, float64, int32, int64 and uint8.
+        Name to tensor on the CPU; dtypes are float16, float32, float64, int32, int64 and uint8.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file holds anything but such a dictionary, or is damaged.
+        ValueError: If the file does not hold such a dictionary, or is damaged.
     """
     path = Path(path)
     try:
-        found, values = _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(path)
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}")
-        return {_text(name): _tensor(value, values) for name, value in found.items()}
+        entries, storages = _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(path)
+        if not isinstance(entries, dict):
+            raise ValueError(f"it holds a {type(entries).__name__}")
+        return {_text(name): _tensor(value, storages) for name, value in entries.items()}
     except (ValueError, LookupError, TypeError, AttributeError, struct.error, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} must be a dictionary of tensors as torch.save writes it, got: {error}. Nothing else of a pickle "
-            "is read, as it could run code; fetch the file again, or convert it to safetensors where you trust it."
+            "is read, as it could run code; download the file again, or convert it to safetensors if you trust it."
         ) from error
 
 
@@ -87,30 +87,30 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise ValueError("compressed entries")
-        (listing,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-        root = listing.removesuffix("data.pkl")
+        (pickle_name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        root = pickle_name.removesuffix("data.pkl")
         if root + "byteorder" in archive.namelist() and archive.read(root + "byteorder") != b"little":
             raise ValueError("values that are not little-endian")
         files = (name for name in archive.namelist() if name.startswith(root + "data/"))
         values = {name.removeprefix(root + "data/"): archive.read(name) for name in files}
-        return _follow(io.BytesIO(archive.read(listing))), values
+        return _interpret(io.BytesIO(archive.read(pickle_name))), values
 
 
 def _read_stream(path: Path) -> tuple[Any, dict[str, bytes]]:
     with path.open("rb") as file:
-        if (_follow(file), _follow(file)) != (_MAGIC, _PROTOCOL) or _follow(file)["little_endian"] is not True:
+        if (_interpret(file), _interpret(file)) != (_MAGIC, _PROTOCOL) or _interpret(file)["little_endian"] is not True:
             raise ValueError("another format, or values that are not little-endian")
         storages: dict[str, _Storage] = {}
-        found = _follow(file, storages)
+        entries = _interpret(file, storages)
         values = {}
-        for key in _follow(file):
+        for key in _interpret(file):
             (count,) = struct.unpack("<q", file.read(8))
             values[key] = file.read(max(0, count) * storages[key].dtype.itemsize)
-        return found, values
+        return entries, values
 
 
-def _follow(file: IO[bytes], storages: dict[str, _Storage] | None = None) -> Any:
-    """What the next pickle of a file describes: numbers, text, containers, names that nobody looked up, and tensors."""
+def _interpret(file: IO[bytes], storages: dict[str, _Storage] | None = None) -> Any:
+    """Content of the next pickle of a file: numbers, text, containers, unresolved names, and tensors."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for opcode, argument, _ in pickletools.genops(file):
@@ -150,11 +150,11 @@ def _step(name: str, argument: Any, stack: list[Any]) -> None:
     elif name in ("SETITEM", "SETITEMS"):
         items = [stack.pop(-2), stack.pop()] if name == "SETITEM" else _since_mark(stack)
         stack[-1].update(zip(items[::2], items[1::2]))
-    elif name == "BUILD":  # the attributes of a dictionary: versions of its modules
+    elif name == "BUILD":  # attributes of the dictionary (module versions) are dropped
         stack.pop()
     elif name == "REDUCE":
         arguments = stack.pop()
-        stack.append(_made(stack.pop(), arguments))
+        stack.append(_construct(stack.pop(), arguments))
     else:
         raise ValueError(f"the pickle opcode {name}")
 
@@ -166,7 +166,7 @@ def _since_mark(stack: list[Any]) -> list[Any]:
     return items[::-1]
 
 
-def _made(name: Any, arguments: tuple[Any, ...]) -> Any:
+def _construct(name: Any, arguments: tuple[Any, ...]) -> Any:
     if name == _Name(_DICTIONARY) and arguments == ():
         return {}
     if name == _Name(_TENSOR):
@@ -176,31 +176,31 @@ def _made(name: Any, arguments: tuple[Any, ...]) -> Any:
     raise ValueError(f"a call of {name.text if isinstance(name, _Name) else name!r}")
 
 
-def _storage(described: Any, storages: dict[str, _Storage] | None) -> _Storage:
-    kind, dtype, key = described[:3]
+def _storage(persistent_id: Any, storages: dict[str, _Storage] | None) -> _Storage:
+    kind, dtype, key = persistent_id[:3]
     if kind != "storage" or not isinstance(dtype, _Name) or dtype.text not in _DTYPES:
-        raise ValueError(f"values of the kind {described[:2]!r}")
-    made = _Storage(_DTYPES[dtype.text], _text(key))
-    return made if storages is None else storages.setdefault(made.key, made)
+        raise ValueError(f"values of the kind {persistent_id[:2]!r}")
+    storage = _Storage(_DTYPES[dtype.text], _text(key))
+    return storage if storages is None else storages.setdefault(storage.key, storage)
 
 
 def _tensor(value: Any, values: dict[str, bytes]) -> Tensor:
     if not isinstance(value, _Strided):
         raise ValueError(f"an entry that is a {type(value).__name__}")
     flat = np.frombuffer(values[value.storage.key], value.storage.dtype)
-    reach = value.offset + sum(stride * (size - 1) for stride, size in zip(value.strides, value.shape))
-    if math.prod(value.shape) > len(flat) or (math.prod(value.shape) > 0 and reach >= len(flat)):
-        raise ValueError(f"a tensor of shape {value.shape} up to value {reach} of {len(flat)}")
+    last = value.offset + sum(stride * (size - 1) for stride, size in zip(value.strides, value.shape))
+    if math.prod(value.shape) > len(flat) or (math.prod(value.shape) > 0 and last >= len(flat)):
+        raise ValueError(f"a tensor of shape {value.shape} up to value {last} of {len(flat)}")
     return torch.tensor(flat).as_strided(value.shape, value.strides, value.offset).clone()
 
 
 def _number(value: Any) -> int:
     if not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} where a number >= 0 must stand")
+        raise ValueError(f"{value!r} in place of a number >= 0")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} where a name must stand")
+        raise ValueError(f"{value!r} in place of a name")
     return value

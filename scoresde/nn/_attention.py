@@ -1,17 +1,18 @@
-r"""How do the places of an event read each other? $\mathrm{softmax}(QK^T/\sqrt{w})\,V$, per head of width w."""
+r"""Multi-head self-attention: $\mathrm{softmax}(QK^T/\sqrt{w})\,V$ per head of width w, over tokens or over a grid."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoresde.nn._layers import derivable, full_precision, zeroed
+from scoresde.nn._execution import full_precision, group_norm_input
+from scoresde.nn._initialization import zero_init
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention over ``(B, heads, N, head width)``, in at least float32 on a CPU.
+def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention over ``(B, heads, N, head width)``, computed in at least float32 on a CPU.
 
-    There the fused kernel's backward pass in bfloat16 takes some ten times as long as in float32.
+    On a CPU the backward pass of the fused kernel is about ten times slower in bfloat16 than in float32.
     """
     if query.device.type != "cpu" or query.dtype.itemsize >= 4:
         return F.scaled_dot_product_attention(query, key, value)
@@ -20,29 +21,32 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over tokens ``(B, N, width)``; gives 0 if ``silent`` and not yet trained."""
+    """Multi-head self-attention over tokens ``(B, N, width)``; with ``zero_output`` it returns 0 before training.
 
-    def __init__(self, width: int, heads: int, silent: bool) -> None:
+    Source: Vaswani et al. 2017, section 3.2.
+    """
+
+    def __init__(self, width: int, heads: int, zero_output: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.enter = nn.Linear(width, 3 * width)
-        self.leave = zeroed(nn.Linear(width, width)) if silent else nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out_proj = zero_init(nn.Linear(width, width)) if zero_output else nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         batch, count, width = tokens.shape
-        joined = self.enter(tokens).reshape(batch, count, 3, self.heads, width // self.heads)
-        query, key, value = joined.permute(2, 0, 3, 1, 4).unbind(0)
-        return self.leave(attend(query, key, value).transpose(1, 2).reshape(tokens.shape))
+        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.out_proj(scaled_dot_product(query, key, value).transpose(1, 2).reshape(tokens.shape))
 
 
-class GridAttention(nn.Module):
-    """Residual self-attention over the places of a grid ``(B, width, *grid)``; the identity before training."""
+class SpatialAttention(nn.Module):
+    """Residual self-attention over the positions of a grid ``(B, width, *grid)``; the identity before training."""
 
     def __init__(self, width: int, heads: int, groups: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, width)
-        self.attention = SelfAttention(width, heads, silent=True)
+        self.attention = SelfAttention(width, heads, zero_output=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        tokens = self.norm(derivable(h)).flatten(2).mT  # a view where channels are last in memory
+        tokens = self.norm(group_norm_input(h)).flatten(2).mT  # a view where channels are last in memory
         return h + self.attention(tokens).mT.reshape(h.shape)

@@ -1,7 +1,7 @@
-r"""Which network suits vectors and small events? A residual MLP that flattens its input.
+r"""A residual multilayer perceptron (MLP) over the flattened event, for vectors and small events.
 
-Each block is $h \leftarrow h + W_2\,\mathrm{SiLU}(W_1(a \odot \mathrm{LN}(h) + b))$ with scale a (near 1)
-and shift b from the noise level and label (FiLM); the residual branches and the output start at zero.
+Each block is $h \leftarrow h + W_2\,\mathrm{SiLU}(W_1(a \odot \mathrm{LN}(h) + b))$. The embedding of log-SNR and
+label gives the scale a (near 1) and the shift b (FiLM). Residual branches and the output layer start at zero.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoresde.nn._checks import check_fraction, check_input, check_positive, check_sizes
-from scoresde.nn._layers import zeroed
-from scoresde.nn.embeddings import Conditioning, FourierInput
+from scoresde._core.checks import check_integer
+from scoresde.nn._argument_checks import check_input, check_probability, check_sizes
+from scoresde.nn._initialization import zero_init
+from scoresde.nn.embeddings import Conditioning
+from scoresde.nn.fourier_features import FourierInput
 
 __all__ = ["MLP"]
 
@@ -27,36 +29,42 @@ class _Block(nn.Module):
         super().__init__()
         self.width = width
         self.film = nn.Linear(embedding_width, 2 * width)
-        self.enter = nn.Linear(width, width)
-        self.drop = nn.Dropout(dropout)
-        self.leave = zeroed(nn.Linear(width, width))
+        self.linear_in = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.linear_out = zero_init(nn.Linear(width, width))
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.film(embedding).chunk(2, 1)
         update = torch.addcmul(shift, F.layer_norm(h, (self.width,)), scale + 1)
-        return h + self.leave(self.drop(F.silu(self.enter(update))))
+        return h + self.linear_out(self.dropout(F.silu(self.linear_in(update))))
 
 
 @dataclass(eq=False, repr=False)
 class MLP(nn.Module):
-    """Residual MLP over the flattened event; gives 0 before training.
+    """Residual MLP over the flattened event, conditioned on log-SNR and label; returns 0 before training.
 
     Attributes:
-        event_shape: Shape of one sample, of any rank; ``()`` for numbers, that is x of shape ``(B,)``.
+        event_shape: Shape of one sample, of any rank; ``()`` for scalar data, i.e. x of shape ``(B,)``.
         width: Width of the residual stream.
-        depth: Number of residual blocks, two layers each.
-        embedding_width: Length of the vector that carries noise level and label to the blocks.
-        dropout: Probability in [0, 1) of dropping a hidden unit while training.
-        fourier: Features joined to the input, or None.
-        log_snr_range: Noise levels told apart, nats; beyond them the network sees the nearer end.
-        num_classes: Number of labels ``cond`` may take, or None.
-        null_class: Whether a null label exists besides (see `LabelEmbedding`), as guidance needs.
+        depth: Number of residual blocks of two layers each.
+        embedding_width: Width of the conditioning vector (log-SNR and label).
+        dropout: Probability in [0, 1) of dropping a hidden unit in training.
+        fourier: Fourier features appended to the input, or None.
+        log_snr_range: Range of log-SNR that the network resolves, nats; values outside are clamped to it.
+        num_classes: Number of class labels, or None for an unconditional network.
+        null_class: Whether there is also a null label (see `LabelEmbedding`), as classifier-free guidance needs.
         outputs: Values per entry of the event; more than one add a last axis to the output (see `Pointwise`).
 
     Raises:
         ValueError, TypeError: If a setting is out of its range.
 
-    Source: blocks as in He et al. 2016 (pre-activation); adaptive scale and shift as in Perez et al. 2018 (FiLM).
+    Example:
+        >>> import torch
+        >>> from scoresde import MLP
+        >>> MLP((3,), width=32, depth=2)(torch.randn(4, 3), log_snr=torch.zeros(4)).shape
+        torch.Size([4, 3])
+
+    Source: He et al. 2016 (pre-activation residual blocks); Perez et al. 2018 (FiLM: adaptive scale and shift).
     """
 
     event_shape: tuple[int, ...]
@@ -74,28 +82,28 @@ class MLP(nn.Module):
         super().__init__()
         self.event_shape = check_sizes("event_shape", self.event_shape)
         for name in ("width", "depth", "embedding_width", "outputs"):
-            check_positive(name, getattr(self, name), whole=True)
-        check_fraction("dropout", self.dropout)
+            check_integer(name, getattr(self, name))
+        check_probability("dropout", self.dropout)
         size, width = math.prod(self.event_shape), self.width
-        self.condition = Conditioning(self.embedding_width, self.log_snr_range, self.num_classes, self.null_class)
-        self.log_snr_range = self.condition.noise.log_snr_range
-        self.enter = nn.Linear(size * (1 if self.fourier is None else self.fourier.copies), width)
+        self.conditioning = Conditioning(self.embedding_width, self.log_snr_range, self.num_classes, self.null_class)
+        self.log_snr_range = self.conditioning.log_snr_embedding.log_snr_range
+        self.linear_in = nn.Linear(size * (1 if self.fourier is None else self.fourier.features_per_value), width)
         self.blocks = nn.ModuleList(_Block(width, self.embedding_width, self.dropout) for _ in range(self.depth))
         self.norm = nn.LayerNorm(width)
-        self.leave = zeroed(nn.Linear(width, size * self.outputs))
+        self.linear_out = zero_init(nn.Linear(width, size * self.outputs))
 
     @property
     def null_label(self) -> int | None:
-        """The label that means "no label", or None where none is trained."""
-        return self.condition.null_label
+        """The label that means "no label", or None if the network has none."""
+        return self.conditioning.null_label
 
     def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised state, shape ``(B, *event_shape)``.
-            log_snr: Noise level in nats, shape ``(B,)``; infinities are allowed.
-            cond: Labels, whole numbers of shape ``(B,)``, or None.
+            log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
+            cond: Class labels, integers of shape ``(B,)``, or None.
 
         Returns:
             Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
@@ -104,11 +112,11 @@ class MLP(nn.Module):
             ValueError, TypeError: If a shape or dtype does not fit, or a label on the CPU is out of range.
         """
         check_input(x, log_snr, self.event_shape)
-        embedding = self.condition(log_snr, cond)
+        embedding = self.conditioning(log_snr, cond)
         h = x.reshape(len(x), math.prod(self.event_shape))
         h = h if self.fourier is None else self.fourier(h, log_snr.clamp(*self.log_snr_range))
-        h = self.enter(h.to(self.enter.weight.dtype))
+        h = self.linear_in(h.to(self.linear_in.weight.dtype))
         for block in self.blocks:
             h = block(h, embedding)
         shape = x.shape if self.outputs == 1 else (*x.shape, self.outputs)
-        return self.leave(F.silu(self.norm(h))).reshape(shape).to(x.dtype)
+        return self.linear_out(F.silu(self.norm(h))).reshape(shape).to(x.dtype)

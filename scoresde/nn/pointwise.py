@@ -1,8 +1,9 @@
-"""How does a network see the whole event and the fine digits of each entry? A context per entry, one shared head.
+r"""A pointwise output head: $y_i = f(\phi(x_i), c_i(x), \lambda)$ with one small network f for all entries i.
 
-The inner network reads the event and gives each entry a vector of context; a small network, the same for all entries,
-turns (the entry's own features, its context, the noise level) into the entry's output. What happens near the data (the
-edges of quantization bins, say) is alike for all entries and needs no wide network, only sharp features.
+The inner network reads the whole event and returns a context vector $c_i$ per entry. The head f, shared by all
+entries, combines the entry's own Fourier features $\phi(x_i)$, its context and the log-SNR $\lambda$. Near the data the
+map is the same for all entries (the edges of quantization bins, for example), so it needs sharp features rather than
+a wide network.
 """
 
 from __future__ import annotations
@@ -13,27 +14,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoresde.nn._checks import check_positive
-from scoresde.nn._layers import zeroed
-from scoresde.nn._wrapper import NetworkWrapper
-from scoresde.nn.embeddings import Conditioning, FourierInput
+from scoresde._core.checks import check_integer
+from scoresde.nn._initialization import zero_init
+from scoresde.nn._network_wrapper import NetworkWrapper
+from scoresde.nn.embeddings import Conditioning
+from scoresde.nn.fourier_features import FourierInput
 
 __all__ = ["Pointwise"]
 
 
 @dataclass(eq=False, repr=False, init=False)
 class Pointwise(NetworkWrapper):
-    """Gives an inner network with ``outputs=context`` a head that is shared by all entries; gives 0 before training.
+    """Adds a head shared by all entries to an inner network with ``outputs`` > 1; returns 0 before training.
 
     Attributes:
-        net: A network that returns ``(B, *D, context)``, such as ``MLP(..., outputs=16)``; it states its ``outputs``.
-        fourier: Features of each entry by itself. For data of ``bins`` levels on [-1, 1]:
+        net: A network that returns ``(B, *D, outputs)``, such as ``MLP(..., outputs=16)``; it declares ``outputs``.
+        fourier: Fourier features of each entry. For data of ``bins`` integer values on [-1, 1]:
             ``FourierInput(bins / 2, (0, 1, 2, 3), damped=True)``.
         width: Width of the head.
-        embedding_width: Length of the vector that carries the noise level to the head.
+        embedding_width: Width of the head's log-SNR embedding.
 
     Raises:
-        ValueError: If a setting is not positive, or ``net`` does not state more than one output.
+        ValueError: If a setting is not positive, or ``net`` does not declare more than one output.
     """
 
     net: nn.Module
@@ -45,25 +47,26 @@ class Pointwise(NetworkWrapper):
         super().__init__()  # before a submodule can be assigned, so the dataclass cannot write this
         self.net, self.fourier, self.width, self.embedding_width = net, fourier, width, embedding_width
         for name in ("width", "embedding_width"):
-            check_positive(name, getattr(self, name), whole=True)
-        context = getattr(self.net, "outputs", 1)
-        if context < 2:
+            check_integer(name, getattr(self, name))
+        context_width = getattr(self.net, "outputs", 1)
+        if context_width < 2:
             raise ValueError(
-                f"net must state several outputs, its context, got outputs={context}; build it with 16, say."
+                f"net must have several outputs per entry, its context, got outputs={context_width}; build it with "
+                "outputs=16, for example."
             )
-        self.condition = Conditioning(self.embedding_width, self.log_snr_range)
-        self.enter = nn.Linear(self.fourier.copies + context, self.width)
-        self.middle = nn.Linear(self.width, self.width)
+        self.conditioning = Conditioning(self.embedding_width, self.log_snr_range)
+        self.linear_in = nn.Linear(self.fourier.features_per_value + context_width, self.width)
+        self.linear_hidden = nn.Linear(self.width, self.width)
         self.film = nn.Linear(self.embedding_width, 4 * self.width)
-        self.leave = zeroed(nn.Linear(self.width, 1))
+        self.linear_out = zero_init(nn.Linear(self.width, 1))
 
     def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised state, shape ``(B, *D)``.
-            log_snr: Noise level in nats, shape ``(B,)``; infinities are allowed.
-            cond, augment: Passed to the inner network, where they are not None.
+            log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
+            cond, augment: Passed to the inner network if not None.
 
         Returns:
             Shape and dtype of ``x``; computed in the weights' dtype.
@@ -71,12 +74,12 @@ class Pointwise(NetworkWrapper):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        context = self._inner(x, log_snr, cond, augment)
-        low, high = self.condition.noise.log_snr_range
-        own = self.fourier(x.unsqueeze(-1), log_snr.clamp(low, high), dim=-1)
-        h = self.enter(torch.cat([own.to(context.dtype), context], -1).to(self.enter.weight.dtype))
+        context = self._inner_output(x, log_snr, cond, augment)
+        low, high = self.conditioning.log_snr_embedding.log_snr_range
+        features = self.fourier(x.unsqueeze(-1), log_snr.clamp(low, high), dim=-1)
+        h = self.linear_in(torch.cat([features.to(context.dtype), context], -1).to(self.linear_in.weight.dtype))
         per_sample = (len(x), *(1 for _ in x.shape[1:]), self.width)
-        film = [part.reshape(per_sample) for part in self.film(self.condition(log_snr)).chunk(4, 1)]
+        film = [part.reshape(per_sample) for part in self.film(self.conditioning(log_snr)).chunk(4, 1)]
         h = F.silu(torch.addcmul(film[1], h, film[0] + 1))
-        h = h + F.silu(torch.addcmul(film[3], self.middle(h), film[2] + 1))
-        return self.leave(h).squeeze(-1).to(x.dtype)
+        h = h + F.silu(torch.addcmul(film[3], self.linear_hidden(h), film[2] + 1))
+        return self.linear_out(h).squeeze(-1).to(x.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scoresde.objective.equivalences import Equivalence, canonical, equivalence_table, equivalences
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import (
     AdaptiveTimesteps,
@@ -31,8 +32,6 @@ from scoresde.objective.weighting import (
     SigmoidWeighting,
     Simple,
     Weighting,
-    canonical,
-    equivalence_table,
 )
 
 __all__ = [
@@ -43,6 +42,7 @@ __all__ = [
     "DiscreteVLB",
     "EDM",
     "ELBO",
+    "Equivalence",
     "ImportanceTimesteps",
     "LearnedClockTimesteps",
     "LikelihoodWeighting",
@@ -64,4 +64,5 @@ __all__ = [
     "Weighting",
     "canonical",
     "equivalence_table",
+    "equivalences",
 ]

@@ -1,7 +1,7 @@
-r"""What is minimized? $E_u[\lambda(u)\,\|\hat\varepsilon - \varepsilon\|^2]$, measured in the network's own target.
+r"""The denoising loss $E_u[\lambda(u)\,\|\hat\varepsilon - \varepsilon\|^2]$, computed from the network's own target.
 
-An error in the output times $\alpha/\det$ is the error in $\varepsilon$ (see `scoresde.process.parameterization`), so the loss
-is $\lambda\,(\alpha/\det)^2\,\|out - target\|^2$: one function has one loss in whatever parameterization it is written.
+The error in $\varepsilon$ is $\alpha/\det$ times the error of the output (see `scoresde.process.parameterization`). So
+the loss is $\lambda\,(\alpha/\det)^2\,\|out - target\|^2$; it does not depend on a function's parameterization.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import expand, widest_dtype
+from scoresde._core.tensors import expand, has_values, widest_dtype
 from scoresde.model import Model
 from scoresde.objective.timesteps import TimestepDraw, Timesteps, UniformTimesteps
 from scoresde.objective.weighting import DiscreteVLB, Simple, Weighting
@@ -30,23 +29,30 @@ __all__ = ["Loss"]
 
 @dataclass(frozen=True)
 class Loss:
-    r"""Denoising score matching: per sample $c\,\lambda\,\|\hat\varepsilon - \varepsilon\|^2$ at one random time.
+    r"""Denoising score matching: per sample $c\,\lambda\,\|\hat\varepsilon - \varepsilon\|^2$ at one random timestep.
 
     The squares are summed over the event.
 
-    A learned reverse variance has a term of its own, ``hybrid`` times the chain's bound from its second step on, in
-    nats, in which the mean is held fixed, so that it moves the variance alone: with $m$ the prediction's ``mix`` and
+    A learned reverse variance adds a second term: ``hybrid`` times the chain's variational bound from its second step
+    on, in nats. Its gradient reaches the variance alone, the mean is detached. With $m$ the prediction's ``mix`` and
     $g = \log\beta - \log\tilde\beta$, the KL of a step is
     $\sum \tfrac12(m g + e^{-m g} - 1) + e^{-m g}\,\lambda_{\tilde\beta}(\hat\varepsilon - \varepsilon)^2$.
 
     Args:
         weighting: λ.
-        timesteps: How u is drawn; c is its correction.
-        hybrid: Weight of the bound that trains a learned variance; Nichol & Dhariwal have 0.001 (of bits, where ours
-            are nats). 0 leaves the variance untrained.
+        timesteps: How u is drawn; c is the draw's correction.
+        hybrid: Weight of the bound that trains a learned variance. Nichol & Dhariwal use 0.001 with a bound in bits;
+            this one is in nats. 0 leaves the variance untrained.
 
     Raises:
-        ValueError: If ``hybrid`` is negative, or times are not those of a chain.
+        ValueError: If ``hybrid`` is negative, or positive with timesteps that are not a chain's.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import ELBO, Gaussian, ImportanceTimesteps, Loss
+        >>> model, x0 = Gaussian(torch.zeros(2), 1.0), torch.randn(8, 2)
+        >>> Loss(ELBO(), ImportanceTimesteps(ELBO()))(model, x0).shape
+        torch.Size([8])
 
     Source: Vincent 2011; Ho, Jain & Abbeel 2020; Song et al. 2021; Nichol & Dhariwal 2021, section 3.1 (hybrid).
     """
@@ -56,45 +62,56 @@ class Loss:
     hybrid: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value, kind in (("weighting", self.weighting, Weighting), ("timesteps", self.timesteps, Timesteps)):
-            check_kind(name, value, kind)
+        check_kind("weighting", self.weighting, Weighting)
+        check_kind("timesteps", self.timesteps, Timesteps)
         if not 0 <= self.hybrid < float("inf"):
             raise ValueError(f"hybrid must be finite and not negative, got {self.hybrid!r}; 0.001 is usual.")
         if self.hybrid and self.timesteps.chain is None:
             raise ValueError(
-                f"a learned variance is that of a chain's steps, got timesteps={self.timesteps}; draw times by DiscreteTimesteps(steps) or "
-                "DiscreteLossMomentTimesteps(DiscreteTimesteps(steps))."
+                f"a learned variance needs the steps of a chain, got timesteps={self.timesteps}; draw timesteps by "
+                "DiscreteTimesteps(steps) or DiscreteLossMomentTimesteps(DiscreteTimesteps(steps))."
             )
 
     def __call__(self, model: Model, x0: Tensor, generator: torch.Generator | None = None, **cond: object) -> Tensor:
         """The loss of each sample.
 
         Args:
-            model: Trained or exact.
+            model: A network's or an exact model.
             x0: Data in the model's units, ``(B, *D)``.
-            generator: Source of times and noise; default torch's global one.
+            generator: Source of timesteps and noise; default torch's global one.
             **cond: Passed to the network.
 
         Returns:
             ``(B,)``, at least float32, differentiable in the model's parameters. Not divided by the event's size.
 
         Raises:
+            TypeError: If ``x0`` is not floating.
             ValueError: If λ is negative, NaN, infinite or of a wrong shape.
         """
         if not x0.is_floating_point():
             raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
         noise = Noise(generator)
-        draw = self.timesteps.draw(self.timesteps.base(x0, noise), model.sde)
+        draw = self.timesteps.draw(self.timesteps.uniforms(x0, noise), model.sde)
         return self.at(model, x0, draw, noise.normal(x0), **cond)
 
     def at(self, model: Model, x0: Tensor, draw: TimestepDraw, eps: Tensor, **cond: object) -> Tensor:
-        """The loss at given times and noise, ``(B,)``; see the call."""
-        if not (x0.device.type == "meta" or isinstance(x0, FakeTensor)):
+        """The loss at given timesteps and noise.
+
+        Args:
+            model, x0: See the call.
+            draw: Timesteps.
+            eps: Unit normal noise, ``(B, *D)``.
+            **cond: Passed to the network.
+
+        Returns:
+            ``(B,)``, as from the call.
+        """
+        if has_values(x0):
             check_weighting(self.weighting, self.timesteps, model.sde)
         m = Marginal(model.sde.schedule._tau(draw.u), model.sde.schedule._rate(draw.u), draw.s)
         prediction = model(model.sde.perturb(x0, m.tau, eps), m.tau, **cond)
         target = prediction.parameterization.target(x0, eps, m.tau)
-        weight = _weigh(self.weighting, m, draw.u)
+        weight = _weight(self.weighting, m, draw.u)
         factor = prediction.parameterization.eps_factor(m.limit.tau)
         error = (prediction.out - target).flatten(1) if x0.ndim > 1 else (prediction.out - target).unsqueeze(1)
         wide = widest_dtype(x0.device)
@@ -106,47 +123,50 @@ class Loss:
 
 
 def _variance_bound(prediction: Prediction, m: Marginal, factor: Scalar, error: Tensor) -> Tensor:
-    """A step's KL by element, ``(B, *D)``, as a function of the variance alone; 0 in the chain's first step.
+    """KL of each step by element, ``(B, *D)``, as a function of the variance alone; 0 in the chain's first step.
 
     Args:
         prediction: With ``mix``.
         m: The steps.
-        factor: The error in eps per ``error``, which is that of the output, ``(B, *D)``.
+        factor: Error in eps per error of the output.
+        error: Of the output, ``(B, *D)``.
 
     Raises:
-        ValueError: If the model returns no ``mix``, or the times are no steps.
+        ValueError: If the prediction has no ``mix``, or the draw no ``s``.
     """
     if prediction.mix is None or m.s is None:
         raise ValueError(
-            "the hybrid loss trains a learned variance at a chain's steps, got a prediction without mix, or a draw "
-            "without s; build the model with ScoreModel(…, learned_variance=True), or take hybrid=0."
+            "the hybrid loss trains a learned variance on a chain's steps, got a prediction without mix, or a draw "
+            "without s; build the model with ScoreModel(…, learned_variance=True), or set hybrid=0."
         )
-    first = m.s == 0  # whose term is a decoder's
+    first = m.s == 0  # the term of this step is a decoder's likelihood
     m = Marginal(m.tau, m.rate, ew.where(first, 0.5 * m.tau, m.s)).limit
     assert m.s is not None
     gap = ew.log(ou.beta(m.tau, 0.0)) - ew.log(ou.beta(m.s, 0.0))  # log β - log β̃
-    on = ew.where(first, 0.0 * gap, 1.0 + 0.0 * gap)
-    shrunk = prediction.mix * expand(gap, error)
+    mask = ew.where(first, 0.0 * gap, 1.0 + 0.0 * gap)
+    log_ratio = prediction.mix * expand(gap, error)  # log of the learned variance over β̃
     square = expand(DiscreteVLB("beta_tilde")(m) * factor * factor, error) * error.square()
-    return expand(on, error) * (0.5 * (shrunk + torch.expm1(-shrunk)) + torch.exp(-shrunk) * square)
+    return expand(mask, error) * (0.5 * (log_ratio + torch.expm1(-log_ratio)) + torch.exp(-log_ratio) * square)
 
 
-def _weigh(weighting: Weighting, m: Marginal, u: Tensor) -> Tensor:
+def _weight(weighting: Weighting, m: Marginal, u: Tensor) -> Tensor:
     weight = weighting(m.limit)
     if not isinstance(weight, Tensor) or weight.shape != u.shape:
         shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(
-            f"a weighting must return one number per time, but {weighting} gave {shape} for {tuple(u.shape)}."
+            f"a weighting must return one number per time, but {weighting} returned {shape} for {tuple(u.shape)}."
         )
     return weight
 
 
 def check_weighting(weighting: Weighting, timesteps: Timesteps, sde: SDE) -> None:
-    """Looks at λ at evenly spread draws, 4096 or as many as the chain has steps, once per (weighting, timesteps, process).
+    """Checks that λ is finite and not negative, once per (weighting, timesteps, process).
+
+    It is computed at evenly spaced draws: 4096, or the number of the chain's steps if that is larger.
 
     Raises:
-        ValueError: Naming the weighting and the first time at which λ is negative, NaN or infinite.
-        TypeError: If one of the three cannot be hashed.
+        ValueError: If it is not; names the weighting and the first such time.
+        TypeError: If one of the three is not hashable.
     """
     try:
         hash((weighting, timesteps, sde))
@@ -161,14 +181,14 @@ def check_weighting(weighting: Weighting, timesteps: Timesteps, sde: SDE) -> Non
 @lru_cache(maxsize=64)
 def _check_once(weighting: Weighting, timesteps: Timesteps, sde: SDE) -> None:
     with torch.inference_mode(False), torch.no_grad():
-        n = max(4096, timesteps.chain.count if timesteps.chain else 0)
-        draw = timesteps.draw(torch.arange(n, dtype=torch.float64, device="cpu") / n, sde)
-        weight = _weigh(weighting, sde.marginal(draw.u, draw.s), draw.u)
+        count = max(4096, timesteps.chain.count if timesteps.chain else 0)
+        draw = timesteps.draw(torch.arange(count, dtype=torch.float64, device="cpu") / count, sde)
+        weight = _weight(weighting, sde.marginal(draw.u, draw.s), draw.u)
         bad = ~(torch.isfinite(weight) & (weight >= 0))
         if bool(bad.any()):
             i = int(bad.nonzero()[0])
             u = draw.u[i].item()
             raise ValueError(
                 f"a weighting must be finite and not negative, but {weighting} is {weight[i].item():g} at "
-                f"tau = {float(sde.schedule.tau(u)):.4g} (u = {u:.4g}); change it there, or draw other times."
+                f"tau = {float(sde.schedule.tau(u)):.4g} (u = {u:.4g}); change it there, or draw other timesteps."
             )

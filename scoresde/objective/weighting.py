@@ -1,8 +1,6 @@
-r"""How much does each time count? $\lambda$ multiplies $\|\hat\varepsilon - \varepsilon\|^2$ under uniform u.
+r"""Weightings of the loss: $\lambda(u) \ge 0$ multiplies $\|\hat\varepsilon - \varepsilon\|^2$ under uniform u.
 
-In log-SNR $\ell$ every loss is $\tfrac12\int w(\ell)\,E\|\hat\varepsilon - \varepsilon\|^2\,d\ell$ with
-$w = \lambda / \lambda_{ELBO}$ and $\lambda_{ELBO} = -\tfrac12\,d\ell/du$ (Kingma & Gao 2023): `canonical` computes w
-for any (weighting × parameterization × time density), and `table` shows which names are one and the same.
+`scoresde.objective.equivalences` lists which weightings of the literature give the same loss.
 """
 
 from __future__ import annotations
@@ -16,12 +14,11 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_kind
+from scoresde._core.checks import check_kind, check_positive
 from scoresde._core.elementwise import Scalar
-from scoresde._core.suggest import nearest
+from scoresde._core.suggest import unknown_name
 from scoresde.process import ou
-from scoresde.process.parameterization import X0, Eps, Parameterization, Score, V, Velocity
-from scoresde.process.schedule import Cosine, LinearVP, Schedule, StraightPath
+from scoresde.process.parameterization import Parameterization, V
 from scoresde.process.sde import Marginal
 
 __all__ = [
@@ -37,13 +34,11 @@ __all__ = [
     "SigmoidWeighting",
     "Simple",
     "Weighting",
-    "canonical",
-    "equivalence_table",
 ]
 
 
 class Weighting(ABC):
-    """λ: one number per time, from the kernel and the clock's rate there."""
+    """λ: one number per time, computed from the forward kernel and the clock's rate at that time."""
 
     @abstractmethod
     def __call__(self, m: Marginal) -> Scalar:
@@ -62,17 +57,17 @@ class Simple(Weighting):
     """
 
     def __call__(self, m: Marginal) -> Scalar:
-        """1."""
         return _constant(1.0, m)
 
 
 @dataclass(frozen=True)
 class DiscreteVLB(Weighting):
-    r"""DDPM's bound on the chain, $\lambda = \beta^2/(2\,rev\_var\,(1 - \beta)(1 - \bar\alpha))$, nats; needs `DiscreteTimesteps`.
+    r"""DDPM's variational bound, $\lambda = \beta^2/(2\,rev\_var\,(1 - \beta)(1 - \bar\alpha))$, nats per step.
 
-    The sum over the chain's K terms is K times the mean over k, and K times λ tends to `ELBO` as K grows. With
-    $rev\_var = \tilde\beta$ it is $\tfrac12(e^{\mathrm{logSNR}_s - \mathrm{logSNR}_\tau} - 1)$, infinite in the first
-    step, whose term is a decoder's and not a regression: draw times by ``DiscreteTimesteps(steps, first=2)``.
+    It needs `DiscreteTimesteps`. The sum over the chain's K terms is K times the mean over k, and K times λ tends to
+    `ELBO` as K grows. With $rev\_var = \tilde\beta$ it is
+    $\tfrac12(e^{\mathrm{logSNR}_s - \mathrm{logSNR}_\tau} - 1)$. That is infinite at k = 1, whose term is a decoder's
+    likelihood and not a regression: draw timesteps by ``DiscreteTimesteps(steps, first=2)``.
 
     Args:
         rev_var: ``"beta"`` or ``"beta_tilde"``.
@@ -83,22 +78,22 @@ class DiscreteVLB(Weighting):
     rev_var: str = "beta"
 
     def __post_init__(self) -> None:
-        known = ("beta", "beta_tilde")
-        if self.rev_var not in known:
-            raise ValueError(f"no rev_var is named {self.rev_var!r}; {nearest(str(self.rev_var), known)}")
+        names = ("beta", "beta_tilde")
+        if self.rev_var not in names:
+            raise ValueError(unknown_name("rev_var", str(self.rev_var), names))
 
     def __call__(self, m: Marginal) -> Scalar:
-        """λ at the steps (m.s, m.tau).
+        """λ of the steps from ``m.tau`` to ``m.s``.
 
         Raises:
-            ValueError: If the times are not steps of a chain.
+            ValueError: If ``m.s`` is None, or a step ends at tau = 0.
         """
         if m.s is None:
             raise ValueError(
-                "DiscreteVLB needs the steps of a chain; draw times by DiscreteTimesteps(steps), or use ELBO()."
+                "DiscreteVLB needs the steps of a chain; draw timesteps by DiscreteTimesteps(steps), or use ELBO()."
             )
         if not isinstance(m.tau, Tensor) and m.tau == 0:
-            raise ValueError("ChainBound is a step's weight, and no step ends at tau = 0; ask at the knots from k = 1.")
+            raise ValueError("DiscreteVLB is defined at the knots k = 1 … K, got tau = 0; pass a later time.")
         if self.rev_var == "beta_tilde":
             return 0.5 * ew.expm1(ou.log_snr(m.s) - ou.log_snr(m.tau))
         # beta / (1 - beta), finite also where beta rounds to 1
@@ -108,13 +103,18 @@ class DiscreteVLB(Weighting):
 
 @dataclass(frozen=True)
 class ELBO(Weighting):
-    r"""The evidence bound in continuous time, $\lambda = -\tfrac12\,d\,\mathrm{logSNR}/du = (d\tau/du)/\sigma^2$.
+    r"""The evidence lower bound in continuous time, $\lambda = -\tfrac12\,d\,\mathrm{logSNR}/du = (d\tau/du)/\sigma^2$.
+
+    Example:
+        >>> from scoresde import ELBO
+        >>> from scoresde.process import LogLinear, VPSDE
+        >>> round(float(ELBO()(VPSDE(LogLinear(12.0, -10.0)).marginal(0.5))), 6)  # half the range of log-SNR
+        11.0
 
     Source: Kingma et al. 2021, eq. 17.
     """
 
     def __call__(self, m: Marginal) -> Scalar:
-        """rate / σ²."""
         return ew.div(m.rate, ou.beta(m.tau, 0.0))
 
 
@@ -126,7 +126,6 @@ class LikelihoodWeighting(Weighting):
     """
 
     def __call__(self, m: Marginal) -> Scalar:
-        """½ g² / σ²."""
         return ew.div(0.5 * (2.0 * m.rate), m.sigma * m.sigma)
 
 
@@ -134,13 +133,14 @@ class LikelihoodWeighting(Weighting):
 class SNR(Weighting):
     r"""$\mathrm{SNR}^{power}\|\hat x_0 - x_0\|^2$: power 1 is `Simple`, power 0 plain regression on x_0.
 
+    On the error in ε it is $\lambda = \mathrm{SNR}^{power - 1}$.
+
     Source: Salimans & Ho 2022, section 4.
     """
 
     power: float = 1.0
 
     def __call__(self, m: Marginal) -> Scalar:
-        """SNR^(power - 1)."""
         return _constant(1.0, m) if self.power == 1.0 else ew.exp((self.power - 1.0) * m.log_snr)
 
 
@@ -148,17 +148,22 @@ class SNR(Weighting):
 class MinSNR(Weighting):
     r"""$\min(\mathrm{SNR}, \gamma)\|\hat x_0 - x_0\|^2$, so $\lambda = \min(1, \gamma/\mathrm{SNR})$.
 
+    Example:
+        >>> from scoresde import MinSNR
+        >>> from scoresde.process import VPSDE
+        >>> [round(float(MinSNR(gamma=5)(VPSDE().marginal(u))), 3) for u in (0.05, 0.5, 1.0)]
+        [0.152, 1.0, 1.0]
+
     Source: Hang et al. 2023, eq. 7.
     """
 
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        if not self.gamma > 0:
+        if not self.gamma > 0:  # inf is `Simple`
             raise ValueError(f"gamma must be positive, got {self.gamma!r}.")
 
     def __call__(self, m: Marginal) -> Scalar:
-        """min(SNR, γ) / SNR."""
         return ew.clamp(self.gamma * ew.exp(-m.log_snr), high=1.0)
 
 
@@ -173,19 +178,19 @@ class P2(Weighting):
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.k > 0 and self.gamma >= 0):
-            raise ValueError(f"k must be positive and gamma at least 0, got k = {self.k!r}, gamma = {self.gamma!r}.")
+        check_positive(k=self.k)
+        if not self.gamma >= 0:
+            raise ValueError(f"gamma must be at least 0, got {self.gamma!r}.")
 
     def __call__(self, m: Marginal) -> Scalar:
-        """(k + SNR)^-γ."""
         return ew.exp(-self.gamma * ew.log(self.k + m.snr))
 
 
 @dataclass(frozen=True)
 class EDM(Weighting):
-    r"""EDM's weight and noise law together: $\tilde\sigma = \sigma/\alpha$ log-normal, unit weight on its own target.
+    r"""EDM's weight and its log-normal distribution of $\tilde\sigma = \sigma/\alpha$, as one λ under uniform u.
 
-    Held against uniform u, so it is the same loss on every clock:
+    The weight is 1 on EDM's own target. The loss is the same on every clock:
     $\lambda = \frac{\tilde\sigma^2 + \sigma_d^2}{\sigma_d^2}\,p(\ell)\,|d\ell/du|$ with $\ell = -2\ln\tilde\sigma$ and
     $\ln\tilde\sigma \sim N(P_{mean}, P_{std}^2)$.
 
@@ -197,18 +202,15 @@ class EDM(Weighting):
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (self.p_std > 0 and self.sigma_data > 0):
-            raise ValueError(
-                f"p_std and sigma_data must be positive, got p_std = {self.p_std!r}, sigma_data = {self.sigma_data!r}."
-            )
+        check_positive(p_std=self.p_std, sigma_data=self.sigma_data)
 
     def __call__(self, m: Marginal) -> Scalar:
-        """λ from the density of log-SNR."""
         z = (-0.5 * m.log_snr - self.p_mean) / self.p_std
         # one exponent: beyond sigma~ = e^300 the factors alone would overflow
-        near, far = -0.5 * z * z, -0.5 * z * z - m.log_snr
-        density = (ew.exp(near) + ew.exp(far) / self.sigma_data**2) / (2.0 * self.p_std * math.sqrt(2 * math.pi))
-        return ew.where(m.log_snr == math.inf, 0.0, density * (2.0 * ELBO()(m)))  # at tau = 0 the limit
+        exponent = -0.5 * z * z
+        density = ew.exp(exponent) + ew.exp(exponent - m.log_snr) / self.sigma_data**2
+        density = density / (2.0 * self.p_std * math.sqrt(2 * math.pi))
+        return ew.where(m.log_snr == math.inf, 0.0, density * (2.0 * ELBO()(m)))  # the limit at tau = 0
 
 
 @dataclass(frozen=True)
@@ -221,14 +223,13 @@ class SigmoidWeighting(Weighting):
     bias: float = 2.0
 
     def __call__(self, m: Marginal) -> Scalar:
-        """sigmoid(bias - logSNR) · λ_ELBO."""
         value = ew.sigmoid(self.bias - m.log_snr) * ELBO()(m)
-        return ew.where(m.log_snr == math.inf, math.exp(self.bias) * m.rate, value)  # at tau = 0 the limit
+        return ew.where(m.log_snr == math.inf, math.exp(self.bias) * m.rate, value)  # the limit at tau = 0
 
 
 @dataclass(frozen=True)
 class Regression(Weighting):
-    r"""Plain squared error in a target's own units: $\lambda = (\det/\alpha)^2$.
+    r"""Unweighted squared error in the units of ``target``: $\lambda = (\det/\alpha)^2$.
 
     `Eps()` gives `Simple`, `X0()` gives ``SNR(power=0)``, `V()` Salimans & Ho's SNR + 1, `Velocity()` flow matching.
 
@@ -241,7 +242,6 @@ class Regression(Weighting):
         check_kind("target", self.target, Parameterization)
 
     def __call__(self, m: Marginal) -> Scalar:
-        """(det / α)²."""
         factor = self.target.eps_factor(m.tau)
         return 1.0 / (factor * factor)
 
@@ -250,108 +250,21 @@ class Regression(Weighting):
 class CustomWeighting(Weighting):
     """A user's own λ as a function of a `Marginal` (``m.tau``, ``m.log_snr``, ``m.rate``, … of shape ``(B,)``).
 
-    A function has no text form: to store one with a checkpoint, make it a small frozen dataclass like those above.
+    A function has no text form. To store it with a checkpoint, write a small frozen dataclass like those above.
     """
 
     function: Callable[[Marginal], Scalar]
 
     def __repr__(self) -> str:
-        return f"Custom({getattr(self.function, '__qualname__', self.function)})"
+        return f"CustomWeighting({getattr(self.function, '__qualname__', self.function)})"
 
     def __call__(self, m: Marginal) -> Scalar:
-        """function(m), which is shown tensors also where one time is asked for."""
+        """The function's value; for a float it is called with tensors of one element."""
         if isinstance(m.tau, Tensor):
             return self.function(m)
-        wide = [None if v is None else torch.as_tensor(v, dtype=torch.float64).reshape(1) for v in (m.tau, m.rate, m.s)]
-        assert wide[0] is not None
-        assert wide[1] is not None
-        return float(self.function(Marginal(wide[0], wide[1], wide[2])))
+        s = None if m.s is None else _one_element(m.s)
+        return float(self.function(Marginal(_one_element(m.tau), _one_element(m.rate), s)))
 
 
-def canonical(
-    weighting: Weighting,
-    schedule: Schedule,
-    *,
-    parameterization: Parameterization | None = None,
-    density: Callable[[Marginal], Scalar] | None = None,
-) -> Callable[[Scalar], Scalar]:
-    r"""The canonical weight $w(\ell) = \lambda\,p/\lambda_{ELBO}$ of $E_{u \sim p}[\lambda\,\|error\|^2]$.
-
-    Args:
-        weighting: λ on the error.
-        schedule: The clock on which u is drawn.
-        parameterization: Whose output's error is measured; default the noise's.
-        density: p(u) as a function of the marginal, against uniform; default 1.
-
-    Returns:
-        w, a function of log-SNR in nats (a number or a tensor within the clock's range).
-    """
-
-    def weight(log_snr: Scalar) -> Scalar:
-        tau = ou.tau_from_log_snr(log_snr)
-        m = Marginal(tau, schedule.rate(schedule.u(tau)))
-        value = weighting(m) * (1.0 if parameterization is None else Regression(parameterization)(m))
-        return value * (1.0 if density is None else density(m)) / ELBO()(m)
-
-    return weight
-
-
-Equivalence = tuple[str, Weighting, Schedule, Parameterization, Callable[[Marginal], Scalar] | None]
-
-
-def equivalences() -> list[Equivalence]:
-    """The literature's losses: (name, weight on the error, clock, whose error, density of u against uniform)."""
-    vp, cos = LinearVP(), Cosine()
-    snr = CustomWeighting(lambda m: m.snr)
-    return [
-        ("DDPM simple: |eps|²", Simple(), vp, Eps(), None),
-        ("Song: σ² |score|²", CustomWeighting(lambda m: m.sigma**2), vp, Score(), None),
-        ("SNR |x0|²", snr, vp, X0(), None),
-        ("α² |v|²", CustomWeighting(lambda m: m.alpha**2), vp, V(), None),
-        ("SNR(power=1)", SNR(), vp, Eps(), None),
-        ("MinSNR(gamma=inf)", MinSNR(math.inf), vp, Eps(), None),
-        ("ELBO", ELBO(), vp, Eps(), None),
-        ("Likelihood: ½ g² |score|²", CustomWeighting(lambda m: m.rate), vp, Score(), None),
-        ("VDM: -½ dSNR/du |x0|²", CustomWeighting(lambda m: m.rate * m.snr / m.sigma**2), vp, X0(), None),
-        ("1, u drawn ∝ λ_ELBO", Simple(), vp, Eps(), ELBO()),
-        ("x0 regression", Simple(), vp, X0(), None),
-        ("SNR(power=0)", SNR(0.0), vp, Eps(), None),
-        ("v regression", Simple(), vp, V(), None),
-        ("(SNR + 1) |x0|²", CustomWeighting(lambda m: m.snr + 1.0), vp, X0(), None),
-        ("EDM's |F|², uniform u", Simple(), vp, V(1.0), None),
-        ("P2(k=1, gamma=1)", P2(), vp, Eps(), None),
-        ("σ² |eps|²", CustomWeighting(lambda m: m.sigma**2), vp, Eps(), None),
-        ("MinSNR(gamma=5)", MinSNR(), vp, Eps(), None),
-        ("min(SNR, 5) |x0|²", CustomWeighting(lambda m: ew.clamp(m.snr, high=5.0)), vp, X0(), None),
-        ("flow matching: |velocity|²", Simple(), StraightPath(), Velocity(), None),
-        (
-            "π/2 |v|², cosine clock",
-            CustomWeighting(lambda m: 0.5 * math.pi * Simple()(m)),
-            Cosine(shift=1e-12),
-            V(),
-            None,
-        ),
-        ("EDM", EDM(), vp, Eps(), None),
-        ("EDM on a cosine clock", EDM(), cos, Eps(), None),
-        ("Sigmoid(bias=2)", SigmoidWeighting(), vp, Eps(), None),
-    ]
-
-
-def equivalence_table(log_snrs: tuple[float, ...] = (-6.0, -3.0, 0.0, 3.0, 6.0)) -> str:
-    """The table of the literature's losses as text: w at a few log-SNRs; rows with the same w stand in one group."""
-    lines, groups = [], []
-    for name, weighting, schedule, parameterization, density in equivalences():
-        weight = canonical(weighting, schedule, parameterization=parameterization, density=density)
-        values = [float(weight(value)) for value in log_snrs]
-        for group in groups:
-            if all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(values, group[0], strict=True)):
-                group[1].append(name)
-                break
-        else:
-            groups.append((values, [name]))
-    lines.append(f"{'w at log-SNR =':46}" + "".join(f"{value:>11g}" for value in log_snrs))
-    for values, names in groups:
-        lines.append("-" * len(lines[0]))
-        shown = "".join(f"{value:>11.4g}" for value in values)
-        lines.extend(f"{name:46}{shown if i == 0 else ''}" for i, name in enumerate(names))
-    return "\n".join(lines)
+def _one_element(value: Scalar) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64).reshape(1)

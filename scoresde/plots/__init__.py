@@ -1,4 +1,4 @@
-"""Single figures: style, image grids, histograms."""
+"""Single figures: their style, grids of images, and histograms. Matplotlib is imported when a figure is drawn."""
 
 from __future__ import annotations
 

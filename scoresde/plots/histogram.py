@@ -1,15 +1,18 @@
-"""How are values of events spread? One histogram, with means as marks."""
+"""A histogram of one value per event, with means as vertical lines."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from scoresde.plots import style as ink
+from scoresde.plots import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_histogram", "save_histogram"]
 
@@ -17,20 +20,22 @@ _DASHES = ("-", "--", "-.", ":")
 
 
 def draw_histogram(values: np.ndarray, label: str, marks: Mapping[str, float]) -> Figure:
-    """Counts by value.
+    """Draws the number of events by value.
 
     Args:
         values: ``(n,)``, finite.
-        label: What they are, with their unit.
-        marks: Name -> a mean, drawn as a vertical line; what is not finite is left out.
+        label: What the values are, with their unit.
+        marks: Name to mean, drawn as a vertical line. Values that are not finite are left out.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7.5, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.hist(values, bins=min(40, max(5, round(math.sqrt(len(values))))), color=ink.GRAY, alpha=0.45)
-    for i, (name, place) in enumerate(marks.items()):
-        if math.isfinite(place):
-            color, dash = ink.SERIES[i % len(ink.SERIES)], _DASHES[i % len(_DASHES)]
-            axes.axvline(place, color=color, linestyle=dash, label=f"{name}: mean {place:.3f}")
+    axes.hist(values, bins=min(40, max(5, round(math.sqrt(len(values))))), color=style.GRAY, alpha=0.45)
+    for i, (name, mean) in enumerate(marks.items()):
+        if math.isfinite(mean):
+            color, dash = style.SERIES[i % len(style.SERIES)], _DASHES[i % len(_DASHES)]
+            axes.axvline(mean, color=color, linestyle=dash, label=f"{name}: mean {mean:.3f}")
     axes.set_xlabel(label)
     axes.set_ylabel("events")
     axes.grid(axis="x", visible=False)
@@ -40,6 +45,6 @@ def draw_histogram(values: np.ndarray, label: str, marks: Mapping[str, float]) -
 
 
 def save_histogram(path: Path, values: np.ndarray, label: str, marks: Mapping[str, float]) -> None:
-    """Writes the histogram as PNG; see `histogram`."""
-    with ink.style("draw_histogram"):
-        ink.png(draw_histogram(values, label, marks), path)
+    """Writes the figure of `draw_histogram` as PNG."""
+    with style.figure_style("draw_histogram"):
+        style.save_png(draw_histogram(values, label, marks), path)

@@ -1,89 +1,92 @@
-"""How are pictures laid side by side? As one array of bytes, enlarged by whole numbers: every pixel stays a square."""
+"""Grids of images as arrays of bytes, enlarged by integer factors so that every pixel stays a square."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scoresde._core.atomic import atomic_file
-from scoresde.data import Description
 
-__all__ = ["enlarged", "grid", "is_image", "tile_images", "save_image_grid", "to_bytes"]
+if TYPE_CHECKING:
+    from scoresde.data import Description
+
+__all__ = ["enlarged", "gray_range", "grid", "is_image", "save_image_grid", "tile_images", "to_bytes"]
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether events of this shape can be shown as pictures: ``(H, W)`` or ``(C, H, W)``, at least 4 pixels a side."""
+    """Whether events of this shape are images: ``(H, W)`` or ``(C, H, W)``, at least 4 pixels in each direction."""
     return len(shape) in (2, 3) and min(shape[-2:]) >= 4
 
 
 def to_bytes(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Pictures as bytes ``(n, H, W, 3)``; values outside [low, high] are cut.
+    """Images as bytes ``(n, H, W, 3)``; values outside [low, high] are clipped.
 
     Args:
-        x: ``(n, H, W)`` or ``(n, C, H, W)``: three channels are colors, of others the first one is shown.
-        low, high: What becomes black and white.
+        x: ``(n, H, W)`` or ``(n, C, H, W)``. Three channels are colors; otherwise the first channel is shown in gray.
+        low, high: The values shown as black and white.
     """
     x = np.asarray(x, dtype=np.float64)
     x = x[:, None] if x.ndim == 3 else x
     x = x if x.shape[1] == 3 else x[:, :1]
     scaled = np.clip((x - low) / (high - low), 0.0, 1.0) * 255.0
-    return np.broadcast_to(scaled.round().astype(np.uint8).transpose(0, 2, 3, 1), (*_sizes(x), 3))
+    count, _, height, width = x.shape
+    return np.broadcast_to(scaled.round().astype(np.uint8).transpose(0, 2, 3, 1), (count, height, width, 3))
 
 
-def _sizes(x: np.ndarray) -> tuple[int, int, int]:
-    return x.shape[0], x.shape[2], x.shape[3]
+def enlarged(images: np.ndarray, target: int = 40) -> np.ndarray:
+    """Images ``(n, H, W, 3)`` with each pixel repeated so that the longer side comes near ``target`` pixels."""
+    scale = max(1, round(target / max(images.shape[1:3])))
+    return images.repeat(scale, 1).repeat(scale, 2)
 
 
-def enlarged(pictures: np.ndarray, target: int = 40) -> np.ndarray:
-    """Each pixel repeated so often that the longer side comes near ``target``; ``(n, H, W, 3)`` to the same, larger."""
-    scale = max(1, round(target / max(pictures.shape[1:3])))
-    return pictures.repeat(scale, 1).repeat(scale, 2)
-
-
-def grid(pictures: np.ndarray, columns: int | None = None, gap: int = 3) -> np.ndarray:
-    """Pictures ``(n, H, W, 3)`` side by side, row by row, with a transparent gap; ``(rows, columns, 4)`` bytes.
+def grid(images: np.ndarray, columns: int | None = None, gap: int = 3) -> np.ndarray:
+    """Images ``(n, H, W, 3)`` in rows, with a transparent gap between them.
 
     Args:
-        pictures: Bytes.
-        columns: Default as many as rows.
-        gap: Pixels between two.
+        images: Bytes.
+        columns: Images per row; by default as many columns as rows.
+        gap: Pixels between two images.
+
+    Returns:
+        Bytes, ``(height, width, 4)``, with an opacity channel.
     """
-    n, high, wide, _ = pictures.shape
+    n, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else columns
     rows = math.ceil(n / columns)
-    sheet = np.zeros((rows * (high + gap) - gap, columns * (wide + gap) - gap, 4), np.uint8)
+    canvas = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
     for i in range(n):
-        top, left = (i // columns) * (high + gap), (i % columns) * (wide + gap)
-        sheet[top : top + high, left : left + wide, :3] = pictures[i]
-        sheet[top : top + high, left : left + wide, 3] = 255
-    return sheet
+        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        canvas[top : top + height, left : left + width, :3] = images[i]
+        canvas[top : top + height, left : left + width, 3] = 255
+    return canvas
 
 
 def tile_images(x: np.ndarray, description: Description | None) -> np.ndarray:
-    """A sheet of samples.
+    """Samples as one grid of images.
 
     Args:
         x: Data units, ``(n, *D)``.
-        description: Of the data; its bins or range are what becomes black and white, else the samples' own.
+        description: Of the data. Its bins or range set black and white; otherwise the range of the samples does.
 
     Returns:
-        ``(rows, columns, 4)`` bytes.
+        Bytes, ``(height, width, 4)``.
 
     Raises:
-        ValueError: If the samples are not pictures.
+        ValueError: If the samples are not images.
     """
     if not is_image(x.shape[1:]) or not len(x):
         raise ValueError(
-            f"a PNG shows pictures (n, H, W) or (n, C, H, W), got shape {x.shape}; write these as .npz or .npy."
+            f"a PNG shows images (n, H, W) or (n, C, H, W), got shape {x.shape}; write these as .npz or .npy."
         )
     low, high = gray_range(x, description)
     return grid(enlarged(to_bytes(x, low, high)))
 
 
 def gray_range(x: np.ndarray, description: Description | None) -> tuple[float, float]:
-    """What becomes black and white: the levels, the declared range, or the values' own."""
+    """The values shown as black and white: those of the bins, of the declared range, or of the samples."""
     if description is not None and description.bins is not None:
         return 0.0, description.bins - 1.0
     if description is not None and description.low is not None and description.high is not None:
@@ -92,9 +95,9 @@ def gray_range(x: np.ndarray, description: Description | None) -> tuple[float, f
 
 
 def save_image_grid(path: Path, x: np.ndarray, description: Description | None) -> None:
-    """Writes a sheet of samples as PNG; see `picture`."""
+    """Writes the grid of `tile_images` as PNG."""
     from PIL import Image
 
-    sheet = Image.fromarray(tile_images(x, description))
-    with atomic_file(path) as aside:
-        sheet.save(aside)
+    image = Image.fromarray(tile_images(x, description))
+    with atomic_file(path) as temporary:
+        image.save(temporary)

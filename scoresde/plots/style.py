@@ -1,7 +1,7 @@
-"""Which colors and letters does a figure have? One set for PNGs, and variables of the page's theme for inline SVG.
+"""Colors and fonts of figures: fixed colors in PNG, CSS variables of the page in inline SVG.
 
-Series colors are Okabe & Ito's, which stay apart for color-blind eyes. A figure is drawn once: for the page, every
-color in its SVG is replaced by a CSS variable, so that light and dark are the page's choice.
+Series colors are Okabe & Ito's, which color-blind readers can tell apart. A figure is drawn once. In its SVG every
+color is replaced by a CSS variable, so that the page chooses its light or dark theme.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
-
-import matplotlib as mpl
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, cast
 
 from scoresde._core.atomic import atomic_file
 
-__all__ = ["COLORS", "FAINT", "GRAY", "INK", "MARKERS", "PAPER", "SERIES", "png", "style", "svg"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "FAINT", "GRAY", "INK", "MARKERS", "PAPER", "SERIES", "figure_style", "inline_svg", "save_png"]
 
 INK, GRAY, FAINT, PAPER = "#1c2330", "#667085", "#e2e6ec", "#ffffff"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
 
 COLORS = {INK: "ink", GRAY: "gray", FAINT: "faint", PAPER: "paper"} | {c: f"series-{i}" for i, c in enumerate(SERIES)}
-"""Color -> name of its CSS variable."""
+"""Color to the name of its CSS variable."""
 
 _SETTINGS = {
     "figure.facecolor": PAPER,
@@ -63,24 +63,30 @@ _SETTINGS = {
 
 
 @contextmanager
-def style(name: str) -> Iterator[None]:
-    """The settings of every figure; ``name`` fixes the identifiers in its SVG: the same data give the same text."""
+def figure_style(name: str) -> Iterator[None]:
+    """Applies the settings of every figure.
+
+    Args:
+        name: Of the figure; fixes the identifiers in its SVG, so that the same data give the same text.
+    """
+    import matplotlib as mpl
+
     with mpl.rc_context(cast("Any", {**_SETTINGS, "svg.hashsalt": name})):
         yield
 
 
-def png(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path) -> None:
     """Writes the figure on white, 144 dots per inch, without a date."""
-    with atomic_file(path) as aside:
-        figure.savefig(aside, dpi=144, metadata={"Software": None})
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=144, metadata={"Software": None})
 
 
-def svg(figure: Figure, label: str) -> str:
+def inline_svg(figure: Figure, label: str) -> str:
     """The figure as an inline ``<svg>`` element that fills its container and takes the page's colors.
 
     Args:
-        figure: What is drawn.
-        label: What it shows, for those who do not see it.
+        figure: The figure.
+        label: A description for screen readers.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -88,10 +94,10 @@ def svg(figure: Figure, label: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"#[0-9a-f]{6}", lambda m: f"var(--{COLORS[m[0]]})" if m[0] in COLORS else m[0], text)
-    head = re.match(r"<svg[^>]*>", text)
-    assert head is not None
-    box = re.search(r'viewBox="[^"]*"', head[0])
-    assert box is not None
+    tag = re.match(r"<svg[^>]*>", text)
+    assert tag is not None
+    view_box = re.search(r'viewBox="[^"]*"', tag[0])
+    assert view_box is not None
     quoted = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    new = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box[0]} role="img" aria-label="{quoted}">'
-    return new + text[head.end() :].strip()
+    new_tag = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {view_box[0]} role="img" aria-label="{quoted}">'
+    return new_tag + text[tag.end() :].strip()

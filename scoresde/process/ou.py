@@ -1,8 +1,8 @@
-r"""What is Ornstein–Uhlenbeck time? That of $dx = -x\,d\tau + \sqrt2\,dW$: $x_\tau = \alpha x_0 + \sigma\varepsilon$.
+r"""Ornstein–Uhlenbeck process: $dx = -x\,d\tau + \sqrt2\,dW$, so $x_\tau = \alpha x_0 + \sigma\varepsilon$.
 
-Every scalar function of $\tau$ stands here: $\alpha = e^{-\tau}$, $\sigma^2 = 1 - e^{-2\tau}$, log-SNR
-$= -2\tau - \log(1 - e^{-2\tau})$, the angle $\phi = \mathrm{atan}(\sigma/\alpha)$ and their inverses. Each takes a
-float or a tensor and returns the same kind; $\tau = 0$ and $\tau = \infty$ give the limits.
+This module holds every scalar function of $\tau$: $\alpha = e^{-\tau}$, $\sigma^2 = 1 - e^{-2\tau}$, log-SNR
+$= -2\tau - \log(1 - e^{-2\tau})$, the angle $\phi = \mathrm{atan}(\sigma/\alpha)$ and their inverses. Each
+takes a float or a tensor and returns the same kind. $\tau = 0$ and $\tau = \infty$ give the limits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def angle(tau: Scalar) -> Scalar:
 
 
 def beta(tau: Scalar, s: Scalar) -> Scalar:
-    r"""Variance of the step from $s$ to $\tau$: $\beta = 1 - e^{-2(\tau - s)}$ (a DDPM step, never Song's rate)."""
+    r"""Variance of the step from $s$ to $\tau$: $\beta = 1 - e^{-2(\tau - s)}$ (of a DDPM step; not Song's rate)."""
     return -ew.expm1(-2.0 * (tau - s))
 
 

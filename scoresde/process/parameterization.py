@@ -1,6 +1,6 @@
-r"""What does the network output? Each target is $p\,x_0 + q\,\varepsilon$, and with $x$ any output gives them all.
+r"""Network targets $p\,x_0 + q\,\varepsilon$, and the estimates of noise, data, score and v that follow from one.
 
-As $x = \alpha x_0 + \sigma\varepsilon$, with $\det = \alpha q - \sigma p$:
+With $x = \alpha x_0 + \sigma\varepsilon$ and $\det = \alpha q - \sigma p$:
 $\hat\varepsilon = (\alpha\,out - p\,x)/\det$, $\hat x_0 = (q\,x - \sigma\,out)/\det$,
 $\hat v = \alpha\hat\varepsilon - \sigma\hat x_0 = (out - (\alpha p + \sigma q)\,x)/\det$ and
 $score = -\hat\varepsilon/\sigma$.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_integer, check_kind
+from scoresde._core.checks import check_integer, check_kind, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import as_time, combine
 from scoresde.process import ou
@@ -26,26 +26,38 @@ __all__ = ["X0", "Eps", "PosteriorMean", "Parameterization", "Prediction", "Scor
 
 
 class Parameterization(ABC):
-    """A linear target. Subclasses give its two coefficients; one that wants a scaled input says so by `input_scale`."""
+    """A linear target of the network. Subclasses define its two coefficients, `coefficients`."""
 
     @abstractmethod
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
-        r"""(p, q) of the target $p\,x_0 + q\,\varepsilon$ at ``tau``, each a number or as ``tau``."""
+        r"""(p, q) of the target $p\,x_0 + q\,\varepsilon$ at ``tau``, each a float or of the shape of ``tau``."""
 
     def target(self, x0: Tensor, eps: Tensor, tau: Scalar) -> Tensor:
-        """What the network should output, ``(B, *D)``; ``x0`` and ``eps`` as that, ``tau`` > 0 a number or ``(B,)``."""
+        """The target of the network.
+
+        Args:
+            x0: Data, ``(B, *D)``.
+            eps: Unit normal noise, ``(B, *D)``.
+            tau: OU time > 0, a number or ``(B,)``.
+
+        Returns:
+            ``(B, *D)``.
+
+        Raises:
+            ValueError: If the shapes differ, or ``tau`` is not positive or NaN.
+        """
         if x0.shape != eps.shape:
             raise ValueError(f"eps must have the shape of x0, {tuple(x0.shape)}, got {tuple(eps.shape)}.")
         p, q = self.coefficients(as_time(tau, low=5e-324))
         return combine(p, x0, q, eps)
 
     def determinant(self, tau: Scalar) -> Scalar:
-        """α q - σ p: where it is 0, the output does not determine eps and x0."""
+        """α q - σ p. If it is 0, the output does not determine eps and x0."""
         p, q = self.coefficients(tau)
         return ou.alpha(tau) * q - ou.sigma(tau) * p
 
     def eps_factor(self, tau: Scalar) -> Scalar:
-        """|eps error| per |output error|: α / det."""
+        """Ratio of the eps error to the output error: α / det."""
         return ou.alpha(tau) / self.determinant(tau)
 
 
@@ -54,7 +66,6 @@ class Eps(Parameterization):
     r"""The noise, $\varepsilon$. Source: Ho, Jain & Abbeel 2020."""
 
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
-        """(0, 1)."""
         return 0.0, 1.0
 
 
@@ -63,7 +74,6 @@ class X0(Parameterization):
     r"""The data, $x_0$ (a denoiser). Source: Ho, Jain & Abbeel 2020, section 3.2."""
 
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
-        """(1, 0)."""
         return 1.0, 0.0
 
 
@@ -72,7 +82,6 @@ class Score(Parameterization):
     r"""The score of the kernel, $-\varepsilon/\sigma$. Source: Song & Ermon 2019."""
 
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
-        """(0, -1/σ)."""
         return 0.0, -1.0 / ou.sigma(tau)
 
 
@@ -81,8 +90,11 @@ class V(Parameterization):
     r"""$v = (\sigma_d\alpha\,\varepsilon - \sigma x_0/\sigma_d)/n$ with $n = \sqrt{\sigma^2 + \sigma_d^2\alpha^2}$.
 
     With ``sigma_data`` $\sigma_d = 1$ this is $\alpha\varepsilon - \sigma x_0$. For data of standard deviation
-    $\sigma_d$ it is minus the target of EDM's preconditioning, of unit variance at every time (EDM also scales the
-    input by 1/n; a network that wants that does so itself).
+    $\sigma_d$ it is minus the target of EDM's preconditioning, with unit variance at every time. EDM also scales the
+    input by 1/n; this class does not, so a network that needs it must scale its input.
+
+    Args:
+        sigma_data: Standard deviation $\sigma_d$ of the data, positive.
 
     Source: Salimans & Ho 2022, appendix D; Karras et al. 2022, eq. 7.
     """
@@ -90,11 +102,9 @@ class V(Parameterization):
     sigma_data: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.sigma_data > 0:
-            raise ValueError(f"sigma_data must be positive, got {self.sigma_data!r}.")
+        check_positive(sigma_data=self.sigma_data)
 
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
-        """(-σ/(σ_d n), σ_d α/n)."""
         alpha, sigma = ou.alpha(tau), ou.sigma(tau)
         if self.sigma_data == 1.0:
             return -sigma, alpha
@@ -107,7 +117,6 @@ class Velocity(Parameterization):
     r"""The straight path's velocity, $\varepsilon - x_0$. Source: Lipman et al. 2023."""
 
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
-        """(-1, 1)."""
         return -1.0, 1.0
 
 
@@ -116,8 +125,8 @@ class PosteriorMean(Parameterization):
     r"""DDPM's posterior mean one chain step earlier, $e^{-s}x_0 + (e^{-\Delta}\sigma_s^2/\sigma_\tau)\,\varepsilon$.
 
     Args:
-        schedule: The chain's clock, which must be the process's.
-        steps: The chain's length K; ``s`` is the time at u - 1/K (0 in the first step).
+        schedule: The clock of the chain, which must be that of the process.
+        steps: Length K of the chain; ``s`` is the time at u - 1/K (0 in the first step).
 
     Source: Ho, Jain & Abbeel 2020, eqs. 7–8.
     """
@@ -130,7 +139,6 @@ class PosteriorMean(Parameterization):
         check_integer("steps", self.steps)
 
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
-        r"""$(e^{-s},\ e^{-\Delta}\sigma_s^2/\sigma_\tau)$."""
         u = self.schedule.u(tau) - 1.0 / self.steps
         first = u <= 1e-9
         s = ew.where(first, 0.0 * u, self.schedule.tau(ew.where(first, 0.0 * u, u)))
@@ -138,28 +146,29 @@ class PosteriorMean(Parameterization):
         return ou.alpha(s), on_x * ou.sigma(tau)
 
 
-class _Member:
-    """As `functools.cached_property`, without the lock that it holds before Python 3.12: half the cost."""
+class _CachedEstimate:
+    """`functools.cached_property` without the lock that it takes before Python 3.12, at half the cost."""
 
     def __init__(self, compute: Callable[[Prediction], Tensor]) -> None:
         self._compute, self._name, self.__doc__ = compute, compute.__name__, compute.__doc__
 
     def __get__(self, prediction: Prediction, owner: type[Prediction]) -> Tensor:
-        if prediction is None:  # asked of the class, by whoever reads its documentation
+        if prediction is None:  # attribute of the class, which documentation tools read
             return self  # pyright: ignore[reportReturnType]
         value = prediction.__dict__[self._name] = self._compute(prediction)
         return value
 
 
 class Prediction:
-    """One network output and all that follows from it; each member is computed when asked for, once.
+    """A network output and its estimates ``eps``, ``x0``, ``v`` and ``score``, each computed once, on first access.
 
     Args:
         x: State, ``(B, *D)``.
-        tau: Its OU time, a positive number or ``(B,)``.
-        out: The network's output, as ``x``.
-        parameterization: What ``out`` estimates.
-        mix: Where a learned reverse variance stands between log β̃ (0) and log β (1), as ``x``; None if not learned.
+        tau: OU time of ``x``, a positive number or ``(B,)``.
+        out: Output of the network, shape of ``x``.
+        parameterization: The target that ``out`` estimates.
+        mix: Interpolation weight of a learned reverse variance between log β̃ (0) and log β (1), shape of ``x``; None
+            if the variance is not learned.
     """
 
     def __init__(
@@ -171,8 +180,12 @@ class Prediction:
         self.parameterization = parameterization
         self.mix = mix
 
-    def on(self, member: str) -> tuple[Scalar, Scalar]:
-        """Coefficients of a member (``"eps"``, ``"x0"``, ``"v"``, ``"score"``) on the output and on x."""
+    def coefficients(self, member: str) -> tuple[Scalar, Scalar]:
+        """Coefficients (a, b) of an estimate ``"eps"``, ``"x0"``, ``"v"`` or ``"score"`` as a·out + b·x.
+
+        Raises:
+            ValueError: If ``member`` is another name.
+        """
         p, q = self.parameterization.coefficients(self.tau)
         alpha, sigma = ou.alpha(self.tau), ou.sigma(self.tau)
         det = alpha * q - sigma * p
@@ -186,31 +199,31 @@ class Prediction:
             return -alpha / (sigma * det), p / (sigma * det)
         raise ValueError(f"a prediction has eps, x0, v and score, got {member!r}; ask for one of them.")
 
-    def _member(self, member: str) -> Tensor:
-        on_out, on_x = self.on(member)
-        return combine(on_out, self.out, on_x, self.x)
+    def _estimate(self, member: str) -> Tensor:
+        out_factor, x_factor = self.coefficients(member)
+        return combine(out_factor, self.out, x_factor, self.x)
 
     def step(self, on_x: Scalar, weight: Scalar, member: str) -> Tensor:
-        """``on_x * x + weight * member``, ``(B, *D)``: in one go, without forming the member."""
-        on_out, besides = self.on(member)
-        return combine(on_x + weight * besides, self.x, weight * on_out, self.out)
+        """``on_x * x + weight * member``, ``(B, *D)``, from ``x`` and ``out`` without computing the estimate."""
+        out_factor, x_factor = self.coefficients(member)
+        return combine(on_x + weight * x_factor, self.x, weight * out_factor, self.out)
 
-    @_Member
+    @_CachedEstimate
     def eps(self) -> Tensor:
         """Noise estimate, ``(B, *D)``."""
-        return self._member("eps")
+        return self._estimate("eps")
 
-    @_Member
+    @_CachedEstimate
     def x0(self) -> Tensor:
         """Data estimate, the posterior mean of x_0, ``(B, *D)``."""
-        return self._member("x0")
+        return self._estimate("x0")
 
-    @_Member
+    @_CachedEstimate
     def v(self) -> Tensor:
-        """α eps - σ x0, the ODE's velocity in the angle φ, ``(B, *D)``."""
-        return self._member("v")
+        """α eps - σ x0, the velocity of the ODE in the angle φ, ``(B, *D)``."""
+        return self._estimate("v")
 
-    @_Member
+    @_CachedEstimate
     def score(self) -> Tensor:
         """-eps / σ, the score of p_τ, ``(B, *D)``."""
-        return self._member("score")
+        return self._estimate("score")

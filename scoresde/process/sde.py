@@ -1,8 +1,8 @@
-r"""Which process noises the data? The OU process on a clock, and the views under which the literature knows it.
+r"""Forward processes: the OU process $dx = -x\,d\tau + \sqrt2\,dW$ on a clock, and its views VP, VE, sub-VP and flow.
 
-$dx = -x\,d\tau + \sqrt2\,dW$, so $x_\tau = \alpha x_0 + \sigma\varepsilon$ (`scoresde.process.ou` has the scalars). Variance
-exploding, sub-VP and the straight flow path are this process seen through a scale, $\tilde x = c(\tau)\,x$; nothing
-below a view knows of it.
+Its kernel is $x_\tau = \alpha x_0 + \sigma\varepsilon$, with the scalars of `scoresde.process.ou`. Variance exploding,
+sub-VP and the straight flow path are this process under a scale, $\tilde x = c(\tau)\,x$. Networks, losses and
+samplers work in x and do not depend on the view.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,17 +25,17 @@ from scoresde.process.schedule import GeometricSigma, LinearVP, Schedule, Straig
 
 __all__ = ["SDE", "VE", "VPSDE", "Flow", "Marginal", "SubVP"]
 
-_LIMIT = 40.0  # beyond it alpha < 1e-17, sigma = 1 to the last digit, and 1/alpha² still fits float32
+_TAU_CAP = 40.0  # there alpha < 1e-17, sigma rounds to 1, and 1/alpha² still fits float32
 
 
 @dataclass(frozen=True)
 class Marginal:
-    """The kernel of x at one time (or one per sample) and how fast the clock runs there: all that a weighting sees.
+    """The kernel of x at one time, or at one time per sample, with the rate of the clock: the argument of a weighting.
 
     Args:
         tau: OU time, a float or ``(B,)``.
-        rate: dτ/du there, as ``tau``.
-        s: The chain's earlier time, where there is a chain; as ``tau``.
+        rate: dτ/du at ``tau``, same shape.
+        s: Time of the previous chain step, same shape; None without a chain.
     """
 
     tau: Scalar
@@ -63,23 +64,27 @@ class Marginal:
 
     @property
     def limit(self) -> Marginal:
-        """The same with τ capped where every limit for α → 0 is reached, so that 0 · ∞ does not arise."""
-        s = None if self.s is None else ew.clamp(self.s, high=_LIMIT)
-        return Marginal(ew.clamp(self.tau, high=_LIMIT), self.rate, s)
+        """This kernel with τ capped at 40, where all limits for α → 0 are reached; avoids 0 · ∞."""
+        s = None if self.s is None else ew.clamp(self.s, high=_TAU_CAP)
+        return Marginal(ew.clamp(self.tau, high=_TAU_CAP), self.rate, s)
 
 
 @dataclass(frozen=True)
 class SDE(ABC):
-    """The OU process on a clock. Subclasses are views: they fix the default clock, the scale and the prior.
+    """The OU process on a clock. Subclasses are views: they set the default clock, the scale and the prior.
 
     Args:
         schedule: The clock.
-        tau_min: Where continuous solvers stop and training begins, OU time; the one cut-off there is. At the default
-            1e-5 the noise left is σ = 4.5e-3.
+        tau_min: OU time at which continuous solvers stop and training begins; the only cut-off of the library. At the
+            default 1e-5 the remaining noise is σ = 4.5e-3.
 
     Raises:
+        TypeError: If ``schedule`` is not a `Schedule`.
         ValueError: If ``tau_min`` is not positive or not inside the clock.
     """
+
+    diffusion: ClassVar[float] = math.sqrt(2.0)
+    r"""Forward diffusion coefficient $\sqrt2$ per square root of $\tau$."""
 
     schedule: Schedule = LinearVP()
     tau_min: float = 1e-5
@@ -95,12 +100,12 @@ class SDE(ABC):
 
     @abstractmethod
     def scale(self, tau: Scalar) -> Scalar:
-        r"""The view's factor c(τ) in $\tilde x = c(\tau)\,x$."""
+        r"""Factor c(τ) of the view, $\tilde x = c(\tau)\,x$; a float or of the shape of ``tau``."""
 
     @property
     @abstractmethod
     def prior_std(self) -> float:
-        """Standard deviation, in x, of the law from which sampling starts at the end of the clock."""
+        """Standard deviation, in x, of the prior, from which sampling starts at the end of the clock."""
 
     @property
     def tau_max(self) -> float:
@@ -109,23 +114,23 @@ class SDE(ABC):
 
     @property
     def u_min(self) -> float:
-        """The clock at ``tau_min``; u is uniform on [u_min, 1] in training."""
+        """Clock value at ``tau_min``; u is uniform on [u_min, 1] in training."""
         return float(self.schedule.u(self.tau_min))
 
     def marginal(self, u: Scalar, s: Scalar | None = None) -> Marginal:
-        """The kernel at clock ``u``, a number or ``(B,)``; ``s`` is the chain's time before it."""
+        """The kernel at clock value ``u``, a number or ``(B,)``; ``s`` is the OU time of the previous chain step."""
         return Marginal(self.schedule.tau(u), self.schedule.rate(u), s)
 
     def perturb(self, x0: Tensor, tau: Scalar, eps: Tensor) -> Tensor:
-        r"""$x_\tau = \alpha x_0 + \sigma\varepsilon$; at ``tau`` = 0 the data themselves.
+        r"""The noised state $x_\tau = \alpha x_0 + \sigma\varepsilon$; at ``tau`` = 0 the data.
 
         Args:
             x0: Data, ``(B, *D)``.
             tau: OU time, a number or ``(B,)``.
-            eps: Unit normal noise, as ``x0``.
+            eps: Unit normal noise, shape of ``x0``.
 
         Returns:
-            The state in x (not in the view's coordinates), ``(B, *D)``.
+            The state in x, not in the coordinates of the view, ``(B, *D)``.
 
         Raises:
             TypeError: If ``x0`` is not floating.
@@ -142,11 +147,6 @@ class SDE(ABC):
         r"""Forward drift $-x$ per unit of $\tau$."""
         return -x
 
-    @property
-    def diffusion(self) -> float:
-        r"""Forward diffusion coefficient $\sqrt2$ per square root of $\tau$."""
-        return math.sqrt(2.0)
-
     def posterior(self, x: Tensor, x0: Tensor, tau: Scalar, s: Scalar) -> tuple[Tensor, Scalar]:
         r"""$q(x_s \mid x_\tau, x_0)$: mean $\tilde\mu$ and variance $\tilde\beta$.
 
@@ -158,75 +158,84 @@ class SDE(ABC):
             tau, s: Numbers or ``(B,)`` with ``0 <= s < tau``.
 
         Returns:
-            Mean, ``(B, *D)``, and variance, as ``tau``.
+            Mean, ``(B, *D)``, and variance, shape of ``tau``.
 
         Raises:
-            ValueError: If the shapes differ, ``tau`` is past the end of the clock, or ``s`` is not below it (looked at
-                for numbers and tensors on the CPU).
+            ValueError: If the shapes differ, ``tau`` is past the end of the clock, or ``s`` is not below ``tau``. The
+                values of tensors are checked on the CPU only.
 
         Source: Ho, Jain & Abbeel 2020, eq. 7, with $\sqrt{\alpha_t} = e^{-\Delta}$.
         """
         if x.shape != x0.shape:
             raise ValueError(f"x0 must have the shape of x, {tuple(x.shape)}, got {tuple(x0.shape)}.")
         tau, s = check_step(as_time(tau, high=self.tau_max * (1 + 1e-6)), s)
-        on_x0, on_x, variance = posterior_coefficients(tau, s)
-        return combine(on_x0, x0, on_x, x), variance
+        x0_factor, x_factor, variance = posterior_coefficients(tau, s)
+        return combine(x0_factor, x0, x_factor, x), variance
 
     def prior(self, like: Tensor, noise: Noise, tau: float | None = None) -> Tensor:
-        """Draws in x from which sampling starts at ``tau`` (default: the end of the clock, where the view has its own
-        law; N(0, I) at any other time). Shape and type of ``like``, ``(B, *D)``.
+        """Initial states of sampling, in x.
+
+        Args:
+            like: Shape, type and device, ``(B, *D)``.
+            noise: Source of randomness.
+            tau: OU time of the start; default the end of the clock.
+
+        Returns:
+            Draws from the prior of the view at the end of the clock, from N(0, I) at any earlier time. ``(B, *D)``.
         """
         z = noise.normal(like)
         return z if tau is not None and tau < self.tau_max else self.prior_std * z
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
-        """Log-density in x of the prior at the end of the clock, nats, ``(B,)`` float64."""
+        """Log-density in x of the prior at the end of the clock, nats. ``(B, *D)`` -> ``(B,)`` float64."""
         std = self.prior_std
         size = z[0].numel() if len(z) else 1
         return -0.5 * sum_event(z * z) / std**2 - size * (math.log(std) + 0.5 * math.log(2 * math.pi))
 
 
 def posterior_coefficients(tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-    r"""The factors of x_0 and of x in $\tilde\mu$, and $\tilde\beta$ (see `SDE.posterior`). Unchecked."""
+    r"""Factors of x_0 and of x in $\tilde\mu$, and $\tilde\beta$; see `SDE.posterior`. Does not check its arguments."""
     beta, var, var_s = ou.beta(tau, s), ou.beta(tau, 0.0), ou.beta(s, 0.0)
     return ou.alpha(s) * beta / var, ou.alpha(tau - s) * var_s / var, beta * var_s / var
 
 
 def check_step(tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
-    """Two times with ``0 <= s < tau``.
+    """Two checked times with ``0 <= s < tau``.
 
     Raises:
-        ValueError: If they are not (looked at for numbers and tensors on the CPU).
+        ValueError: If ``s`` is not below ``tau``. The values of tensors are checked on the CPU only.
     """
     tau, s = as_time(tau), as_time(s, "s")
-    if not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in (tau, s)):
-        wrong = torch.as_tensor(s >= tau)
-        if bool(wrong.any()):
-            raise ValueError(f"s must be below tau, got s = {s} and tau = {tau}; a reverse step goes back in time.")
+    readable = not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in (tau, s))
+    if readable and bool(torch.as_tensor(s >= tau).any()):
+        raise ValueError(f"s must be below tau, got s = {s} and tau = {tau}; a reverse step goes back in time.")
     return tau, s
 
 
 @dataclass(frozen=True)
 class VPSDE(SDE):
-    """Variance preserving: the process itself, c = 1, prior N(0, I). See `SDE` for the fields."""
+    """Variance preserving: the OU process without a scale, c = 1, with prior N(0, I). The fields are those of `SDE`.
+
+    Example:
+        >>> from scoresde import Cosine, VPSDE
+        >>> sde = VPSDE(Cosine(), tau_min=1e-4)
+        >>> round(float(sde.schedule.tau(0.5)), 4), sde.tau_min
+        (0.3528, 0.0001)
+    """
+
+    prior_std: ClassVar[float] = 1.0
 
     def scale(self, tau: Scalar) -> Scalar:
-        """1 at every time."""
         return 0.0 * tau + 1.0
-
-    @property
-    def prior_std(self) -> float:
-        """1."""
-        return 1.0
 
 
 @dataclass(frozen=True)
 class VE(SDE):
     r"""Variance exploding: $\tilde x = x_0 + \tilde\sigma\varepsilon$, so $c = e^\tau$.
 
-    The prior is $N(0, \tilde\sigma_{max}^2)$ in $\tilde x$. The walk ends at ``tau_min``, where
-    $\tilde\sigma^2 = e^{2\tau} - 1$: at the default 1e-4 the noise left is $\tilde\sigma = 0.014$, whatever smaller
-    $\tilde\sigma$ the clock begins with.
+    The prior is $N(0, \tilde\sigma_{max}^2)$ in $\tilde x$. Sampling ends at ``tau_min``, where
+    $\tilde\sigma^2 = e^{2\tau} - 1$. At the default 1e-4 the remaining noise is $\tilde\sigma = 0.014$, even if the
+    clock begins at a smaller $\tilde\sigma$.
 
     Source: Song et al. 2021, section 3.4.
     """
@@ -235,13 +244,11 @@ class VE(SDE):
     tau_min: float = 1e-4
 
     def scale(self, tau: Scalar) -> Scalar:
-        """e**τ."""
         return ew.exp(tau)
 
     @property
     def prior_std(self) -> float:
-        """σ̃_max / √(1 + σ̃_max²), which is σ at the end of the clock."""
-        return float(ou.sigma(self.tau_max))
+        return float(ou.sigma(self.tau_max))  # σ̃_max / √(1 + σ̃_max²)
 
 
 @dataclass(frozen=True)
@@ -256,12 +263,11 @@ class SubVP(SDE):
     schedule: Schedule = SubVPClock()
 
     def scale(self, tau: Scalar) -> Scalar:
-        r"""$e^{\tau - \tau_0}$ with $2\sinh\tau_0 = \sqrt{e^{2\tau} - 1}$."""
+        r"""Factor $e^{\tau - \tau_0}$ of the view, with $2\sinh\tau_0 = \sqrt{e^{2\tau} - 1}$."""
         return ew.exp(tau - ew.asinh(0.5 * ew.sqrt(ew.expm1(2.0 * tau))))
 
     @property
     def prior_std(self) -> float:
-        """1 / c at the end of the clock."""
         return 1.0 / float(self.scale(self.tau_max))
 
 
@@ -269,7 +275,7 @@ class SubVP(SDE):
 class Flow(SDE):
     r"""The straight path of flow matching: $\tilde x = (1 - u)x_0 + u\varepsilon$; the prior is N(0, I) in $\tilde x$.
 
-    Its clock ends without signal, which only V, Velocity, X0 and Mean networks can serve.
+    Its clock ends without signal, where only `V`, `Velocity`, `X0` and `PosteriorMean` determine x_0.
 
     Source: Lipman et al. 2023.
     """
@@ -277,10 +283,9 @@ class Flow(SDE):
     schedule: Schedule = StraightPath()
 
     def scale(self, tau: Scalar) -> Scalar:
-        r"""$e^\tau/(1 + \sqrt{e^{2\tau} - 1}) = 1/(\alpha + \sigma)$."""
+        r"""Factor $e^\tau/(1 + \sqrt{e^{2\tau} - 1}) = 1/(\alpha + \sigma)$ of the view."""
         return 1.0 / (ou.alpha(tau) + ou.sigma(tau))
 
     @property
     def prior_std(self) -> float:
-        """1 / c at the end of the clock: 1 for the straight clock."""
         return 1.0 / float(self.scale(self.tau_max))

@@ -1,16 +1,7 @@
-"""Ways back from the prior: the DDPM chain, the reverse SDE, the probability-flow ODE."""
+"""Samplers of the reverse process: DDPM, the reverse SDE, the probability-flow ODE, and `sample`, which runs them."""
 
-from scoresde.sampling.base import (
-    Observer,
-    Predict,
-    Progress,
-    Sampler,
-    SamplingContext,
-    SolverError,
-    StepHook,
-    StepSampler,
-)
-from scoresde.sampling.brownian import Brownian
+from scoresde.sampling.base import Predict, Sampler, SamplingContext, SolverError, StepSampler
+from scoresde.sampling.brownian import VirtualBrownianTree
 from scoresde.sampling.calibration import Calibration, calibrate
 from scoresde.sampling.ddpm import DDPM
 from scoresde.sampling.exponential import Interpolation
@@ -32,6 +23,7 @@ from scoresde.sampling.moments import Moments
 from scoresde.sampling.multistep import Adams, Multistep
 from scoresde.sampling.named import DEIS, ERSDE, DPMSolverPP, SASolver, SDEDPMSolverPP, UniPC
 from scoresde.sampling.noise_function import Eta, ExtendedNoise, NoiseFunction
+from scoresde.sampling.observer import Observer, Progress, StepHook
 from scoresde.sampling.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampling.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
 from scoresde.sampling.reverse_variance import OptimalVariance, optimal_variance
@@ -47,15 +39,15 @@ __all__ = [
     "ODE",
     "Adams",
     "AnnealedLangevin",
-    "Brownian",
     "Calibration",
     "Chain",
     "Corrector",
-    "ExplicitGrid",
     "DPMSolver",
     "DPMSolverPP",
+    "DenseEnds",
     "Eta",
     "EulerMaruyama",
+    "ExplicitGrid",
     "ExponentialSDE",
     "ExtendedNoise",
     "Grid",
@@ -66,12 +58,9 @@ __all__ = [
     "Moments",
     "Multistep",
     "NoiseFunction",
-    "StepHook",
     "Observer",
     "OptimalVariance",
     "PartialRefresh",
-    "SamplingContext",
-    "DenseEnds",
     "PowerU",
     "Predict",
     "PredictorCorrector",
@@ -81,9 +70,11 @@ __all__ = [
     "SDEDPMSolverPP",
     "Sampler",
     "Samples",
+    "SamplingContext",
     "Singlestep",
     "SolverError",
     "Spaced",
+    "StepHook",
     "StepSampler",
     "TorchSDE",
     "UniPC",
@@ -91,6 +82,7 @@ __all__ = [
     "UniformLogSNR",
     "UniformTau",
     "UniformU",
+    "VirtualBrownianTree",
     "Whitened",
     "calibrate",
     "optimal_variance",

@@ -1,11 +1,11 @@
-"""What is a way back from the prior? A sampler that `run`s; most are one pure `step`, walked along a grid."""
+"""Samplers: a `Sampler` takes a state along the reverse process; a `StepSampler` repeats one pure `step` on a grid."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -15,70 +15,33 @@ from scoresde._core.noise import Noise
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
 from scoresde.process.sde import SDE
-from scoresde.sampling.brownian import Brownian
+from scoresde.sampling.brownian import VirtualBrownianTree
+from scoresde.sampling.coupling import coupled_step
 from scoresde.sampling.grid import Chain, Grid
+from scoresde.sampling.observer import StepHook
 
-__all__ = [
-    "StepHook",
-    "Observer",
-    "SamplingContext",
-    "Predict",
-    "Progress",
-    "Sampler",
-    "SolverError",
-    "StepSampler",
-    "check_deterministic",
-]
+__all__ = ["Predict", "Sampler", "SamplingContext", "SolverError", "StepSampler", "check_deterministic"]
 
 Predict = Callable[[Any, Any], Prediction]
 """One network call: ``predict(x, tau)``."""
 
-StepHook = Callable[[int, int, float, Tensor], None]
-"""How a sampler tells of a step: ``observe(done, steps, tau, x)``; it may raise, to end the walk there."""
-
-
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """How far a walk has come: what an observer is handed after each step.
-
-    Attributes:
-        done, steps: Steps done, and in all; adaptive solvers, which do not know theirs, tell per cents of the way.
-        tau: OU time at which ``x`` stands.
-        x: State, not in the view's coordinates, ``(B, *D)``.
-        prediction: The last network call, made at a time above ``tau``.
-    """
-
-    done: int
-    steps: int
-    tau: float
-    x: Tensor
-    prediction: Prediction
-
-    @property
-    def x0(self) -> Tensor:
-        """Preview: the data estimate of the last network call, ``(B, *D)``; computed when asked for, without a call."""
-        return self.prediction.x0
-
-
-Observer = Callable[[Progress], object]
-"""Called after each step; a true answer ends the walk there (so does tqdm's ``update``, which answers now and then)."""
-
 
 class SolverError(RuntimeError):
-    """A solver stopped before the end; `sample` first looks whether the network is to blame."""
+    """A solver stopped before the end. `sample` first checks whether the network returned NaN or infinity."""
 
 
 @dataclass
 class SamplingContext:
-    """What a sampler is given for one batch.
+    """What a sampler needs beside the state of a batch.
 
     Attributes:
         predict: The network call, counted.
         sde: The process.
         noise: Source of randomness.
-        start: OU time at which ``x`` stands.
+        start: OU time of the first state.
         observe: Called after each step, or None.
-        brownian: Where the noise of a step comes from, on the sampler's clock; None for fresh noise in every step.
+        brownian: The Brownian path from which steps take their noise, on the sampler's clock; None for independent
+            noise in every step.
     """
 
     predict: Predict
@@ -86,43 +49,50 @@ class SamplingContext:
     noise: Noise
     start: float
     observe: StepHook | None = None
-    brownian: Brownian | None = None
+    brownian: VirtualBrownianTree | None = None
 
 
 class Sampler(ABC):
-    """A way back along the clock. Settings are dataclass fields; nothing is kept between calls."""
+    """A numerical method for the reverse process. Settings are dataclass fields; no state is stored between calls."""
 
     @abstractmethod
-    def run(self, x: Tensor, path: SamplingContext) -> tuple[Tensor, float]:
-        """Takes ``x`` from ``path.start`` back.
+    def run(self, x: Tensor, context: SamplingContext) -> tuple[Tensor, float]:
+        """Takes ``x`` from ``context.start`` to the end of the reverse process.
 
         Args:
             x: State in x, ``(B, *D)``.
-            path: Network, process, noise and observer.
+            context: Network, process, noise and observer.
 
         Returns:
-            The state and the OU time at which it stands.
+            The last state and its OU time.
 
         Raises:
-            SolverError: If the solver cannot go on.
+            SolverError: If the solver cannot reach the end.
         """
 
 
 @dataclass(frozen=True)
 class StepSampler(Sampler):
-    """A fixed-step method: one pure `step`, walked along a grid.
+    """A fixed-step method: one pure `step`, applied along a grid of times.
+
+    A subclass defines `step` and declares its `order`. It may declare `stochastic`, `start_order`, `strong_order` and
+    `brownian_clock`. A value that does not depend on the settings is a class attribute, ``order: ClassVar[int] = 1``;
+    one that does is a property. ``steps`` is always the first field, ``grid`` the second.
 
     Args:
         steps: Number of steps.
-        grid: Where they are.
+        grid: The times of the steps.
 
     Raises:
-        TypeError: If ``grid`` is none.
+        TypeError: If ``grid`` is not a Grid.
         ValueError: If ``steps`` is not a positive integer.
     """
 
     steps: int = 1000
     grid: Grid = field(default_factory=Chain)
+
+    stochastic: ClassVar[bool] = False
+    """Whether the step draws noise."""
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps)
@@ -131,64 +101,63 @@ class StepSampler(Sampler):
     @property
     @abstractmethod
     def order(self) -> int | None:
-        """Order of the global error in the step: of the terminal map, or variance where the step draws noise.
+        """Order of the global error in the step size.
 
-        A multistep method's is that from an exact start, `start_order` that from its own. None where more steps alone
-        do not lead to the data's law, as with Langevin steps of a fixed size: then its stationary law is stated.
+        It is the error of the map from the first state to the last, or, where the step draws noise, of the last mean
+        and variance. For a multistep method it holds from an exact start, `start_order` from the method's own start.
+        None where more steps alone do not lead to the data's distribution, as for Langevin steps of a fixed size. Such
+        a class states its stationary distribution instead.
         """
 
     @property
     def start_order(self) -> int | None:
-        """Order with the method's own start-up."""
+        """Order with the method's own start; default `order`."""
         return self.order
 
     @property
-    def stochastic(self) -> bool:
-        """Whether the step draws noise."""
-        return False
-
-    def brownian_clock(self, tau: float) -> float:
-        r"""Time $b(\tau) \ge 0$ of the Brownian path that a step's noise is taken from where runs are coupled.
-
-        $z = (W_{b(s)} - W_{b(\tau)})/\sqrt{b(s) - b(\tau)}$; it grows as τ falls. Default: the signal-to-noise ratio,
-        on which the noise of the exactly solved linear part of the reverse SDE is an increment whatever the step.
-        """
-        return ew.exp(ou.log_snr(tau))
-
-    @property
     def strong_order(self) -> float | None:
-        """Order of the root mean square error at the end along one Brownian path; None where there is none to state.
+        """Order of the root mean square error at the end along one Brownian path; None where none can be stated.
 
-        1 is what additive noise gives to every method that takes nothing but the path's increments.
+        Additive noise gives order 1 to every method that uses only the path's increments.
         """
         return 1.0 if self.stochastic and self.order is not None else None
+
+    def brownian_clock(self, tau: float) -> float:
+        r"""Time $b(\tau) \ge 0$ of the Brownian path from which coupled runs take the noise of a step.
+
+        $z = (W_{b(s)} - W_{b(\tau)})/\sqrt{b(s) - b(\tau)}$; b grows as τ falls. Default: the signal-to-noise ratio.
+        On it, the noise of the exactly solved linear part of the reverse SDE is an increment for steps of any length.
+        """
+        return ew.exp(ou.log_snr(tau))
 
     @abstractmethod
     def step(
         self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
-        """One step back from ``tau`` to ``s``.
+        """One reverse step from ``tau`` to ``s``.
 
         Args:
             predict: ``predict(x, tau)``, one network call.
-            x: State at ``tau``, touched only by + and × with floats (``x * c`` is faster than ``c * x`` in torch, and
-                `_tensor.combine` than both): a tensor, or an exact law.
+            x: State at ``tau``: a tensor, or an exact distribution. Only + and × with floats are allowed (``x * c`` is
+                faster than ``c * x`` in torch, and `_core.tensors.combine` faster than both).
             tau, s: OU times with ``0 <= s < tau``.
-            noise: Draws unit normal noise like ``x``; to be called only if ``s > 0``.
-            memory: What the last step returned; None at first.
+            noise: Draws unit normal noise like ``x``. Call it only if ``s > 0``.
+            memory: What the last step returned; None in the first step.
 
         Returns:
             State at ``s`` and the memory for the next step.
         """
 
-    def run(self, x: Tensor, path: SamplingContext) -> tuple[Tensor, float]:
-        """Walks the grid; see `Sampler.run`."""
-        taus = self.grid.times(path.sde, self.steps, path.start)
-        step = self.step if path.brownian is None else _coupled(self, path.brownian)
-        predict, observe, memory = path.predict, path.observe, None
+    def run(self, x: Tensor, context: SamplingContext) -> tuple[Tensor, float]:
+        """Applies `step` along the grid; see `Sampler.run`."""
+        taus = self.grid.times(context.sde, self.steps, context.start)
+        step = self.step
+        if context.brownian is not None:
+            step = coupled_step(step, self.brownian_clock, context.brownian)
+        predict, observe, memory = context.predict, context.observe, None
 
         def noise() -> Tensor:
-            return path.noise.normal(x)
+            return context.noise.normal(x)
 
         for i in range(self.steps):
             x, memory = step(predict, x, taus[i], taus[i + 1], noise, memory)
@@ -197,41 +166,21 @@ class StepSampler(Sampler):
         return x, taus[-1]
 
 
-def check_deterministic(sampler: object, who: str) -> None:
-    """Refuses a sampler whose end is not a function of its start.
+def check_deterministic(sampler: object, user: str) -> None:
+    """Refuses a sampler whose last state is not a function of its first.
 
     Args:
-        sampler: What was given.
-        who: Who needs it, for the message.
+        sampler: The sampler to check.
+        user: What needs it, for the message.
 
     Raises:
-        TypeError: If it is no step sampler.
+        TypeError: If it is not a `StepSampler`.
         ValueError: If it draws noise.
     """
     if not isinstance(sampler, StepSampler):
-        raise TypeError(f"{who} needs a step sampler, got {sampler!r}; pass one such as Adams(steps=10).")
+        raise TypeError(f"{user} needs a step sampler, got {sampler!r}; pass one such as Adams(steps=10).")
     if sampler.stochastic or sampler.order is None:
         raise ValueError(
-            f"{who} needs a deterministic sampler, whose end is a function of its start, got {sampler!r}; "
+            f"{user} needs a deterministic sampler, whose last state is a function of its first, got {sampler!r}; "
             "take Adams() or DDIM(), or the same method without noise."
         )
-
-
-def _coupled(sampler: StepSampler, brownian: Brownian) -> Callable[..., tuple[Any, Any]]:
-    """The sampler's step with its first noise taken from the Brownian path; what it draws beside that stays fresh."""
-    clock = sampler.brownian_clock
-
-    def step(predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any) -> tuple[Any, Any]:
-        drawn = False
-
-        def coupled() -> Any:
-            nonlocal drawn
-            before, after = clock(tau), clock(s)
-            if drawn or before == after:  # beside the path: further draws, and those of a step that it does not touch
-                return noise()
-            drawn = True
-            return brownian.normal(before, after)
-
-        return sampler.step(predict, x, tau, s, coupled, memory)
-
-    return step

@@ -1,4 +1,4 @@
-"""How is one batch taken back? From its start to the end in one go, and once more with checks where that went wrong."""
+"""Sampling of one batch: from its first state to its last, and a checked second run where the result is not finite."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from scoresde._core.tensors import has_values
 from scoresde.model import Model
 from scoresde.process.parameterization import Prediction
 from scoresde.process.sde import SDE
-from scoresde.sampling.base import Observer, Progress, Sampler, SamplingContext, SolverError, StepHook
-from scoresde.sampling.brownian import Brownian
+from scoresde.sampling.base import Sampler, SamplingContext, SolverError
+from scoresde.sampling.brownian import VirtualBrownianTree
+from scoresde.sampling.observer import Observer, Progress, StepHook
 
-__all__ = ["SamplingBatch", "BatchResult"]
+__all__ = ["BatchResult", "SamplingBatch"]
 
 
 @dataclass
 class BatchResult:
-    """What came out for one batch.
+    """Samples of one batch.
 
     Attributes:
         x: Last state, view's coordinates, ``(B, *D)``.
-        tau: OU time at which it stands.
-        nfe: Network calls.
-        times: OU times of the start, of every step and of a final denoising; empty unless a record is asked for.
-        states: States then, view's coordinates; empty unless asked for.
-        previews: Data estimates of the last network calls before all those times but the first; as ``states``.
+        tau: OU time of ``x``.
+        nfe: Number of network calls.
+        times: OU times of the start, of every step and of a final denoising; empty without observation.
+        states: States at ``times``, view's coordinates; empty unless asked for.
+        previews: Data estimates of the last network calls before each of ``times[1:]``; empty unless asked for.
     """
 
     x: Tensor
@@ -43,20 +44,20 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class SamplingBatch:
-    """One batch, ready to be walked back.
+    """All that determines the samples of one batch, except the random numbers.
 
     Attributes:
         model: The network, in eval mode.
-        sampler: The way back.
+        sampler: The sampler.
         like: Shape, type and device of the state, ``(B, *D)``; its values are not read.
-        start: OU time to start from.
-        init: State there, view's coordinates; None for a draw from the prior.
+        start: OU time of the first state.
+        init: First state, view's coordinates; None for a draw from the prior.
         cond: Passed to the network.
         denoise: Ends with a data estimate.
-        keep: Keeps the states along the way.
-        preview: Keeps the data estimates along the way.
+        trajectory: Records the states.
+        previews: Records the data estimates.
         coupled: Takes the noise from one Brownian path per sample, or per batch where a generator draws it.
-        observers: Called after each step; a true answer of one ends the walk.
+        observers: Called after each step; a true return value of one stops sampling.
     """
 
     model: Model
@@ -66,13 +67,13 @@ class SamplingBatch:
     init: Tensor | None = None
     cond: Mapping[str, Tensor] = field(default_factory=dict)
     denoise: bool = False
-    keep: bool = False
-    preview: bool = False
+    trajectory: bool = False
+    previews: bool = False
     coupled: bool = False
     observers: tuple[Observer, ...] = ()
 
-    def walk(self, generator: torch.Generator | None, seeds: list[int] | None) -> BatchResult:
-        """Walks back; a state that is not finite at the end is traced to its network call by a second walk.
+    def run(self, generator: torch.Generator | None, seeds: list[int] | None) -> BatchResult:
+        """Samples; if the result is not finite, a second run finds the network call that caused it.
 
         Raises:
             RuntimeError: If the network returned NaN or infinity, or a solver failed.
@@ -81,22 +82,22 @@ class SamplingBatch:
         failure = None
         try:
             predict, record = _Counted(self.model, self.cond), None
-            if self.keep or self.preview or self.observers:
+            if self.trajectory or self.previews or self.observers:
                 predict = _Remembered(self.model, self.cond)
                 record = _Record(self, predict)
-            walk = self._walk(generator, seeds, predict, record)
-            if not has_values(walk.x) or bool(torch.isfinite(walk.x).all()):
-                return walk
+            result = self._run_once(generator, seeds, predict, record)
+            if not has_values(result.x) or bool(torch.isfinite(result.x).all()):
+                return result
         except SolverError as error:
             failure = error
         if generator is not None and before is not None:
             generator.set_state(before)
-        self._walk(generator, seeds, _Checked(self.model, self.cond), None)
+        self._run_once(generator, seeds, _Checked(self.model, self.cond), None)
         raise failure or RuntimeError(
             f"samples must be finite, but {self.sampler} diverged on finite network outputs; use more steps."
         )
 
-    def _walk(
+    def _run_once(
         self, generator: torch.Generator | None, seeds: list[int] | None, predict: _Counted, record: _Record | None
     ) -> BatchResult:
         sde, noise = self.model.sde, Noise(generator, seeds)
@@ -104,34 +105,34 @@ class SamplingBatch:
             x = sde.prior(self.like, noise, self.start)
         else:
             x = self.init.to(self.like) / _scale(sde, self.start)
-        brownian = Brownian(self.like, _entropy(generator) if seeds is None else seeds) if self.coupled else None
+        brownian = None
+        if self.coupled:
+            brownian = VirtualBrownianTree(self.like, _seed_from(generator) if seeds is None else seeds)
         observe: StepHook | None = None if record is None else record.observe
-        path = SamplingContext(predict, sde, noise, self.start, observe, brownian)
+        context = SamplingContext(predict, sde, noise, self.start, observe, brownian)
         if record is not None:
-            record.keep(self.start, x)
+            record.add(self.start, x)
         try:
-            x, tau = self.sampler.run(x, path)
+            x, tau = self.sampler.run(x, context)
         except _Stopped as stopped:
             x, tau = stopped.x, stopped.tau
         if self.denoise and tau > 0:
             x, tau = predict(x, tau).x0, 0.0
             if record is not None:
-                record.keep(tau, x)
-        walk = BatchResult(x * _scale(sde, tau), tau, predict.nfe)
-        return (
-            walk
-            if record is None
-            else replace(walk, times=record.times, states=record.states, previews=record.previews)
-        )
+                record.add(tau, x)
+        result = BatchResult(x * _scale(sde, tau), tau, predict.nfe)
+        if record is None:
+            return result
+        return replace(result, times=record.times, states=record.states, previews=record.previews)
 
 
-def _entropy(generator: torch.Generator | None) -> int:
-    """A seed drawn from the generator; any, where tensors have no values and nothing is drawn."""
+def _seed_from(generator: torch.Generator | None) -> int:
+    """A seed drawn from the generator; 0 without one, where tensors have no values and nothing is drawn."""
     return 0 if generator is None else int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 class _Counted:
-    """The network call, counted: the first one checked by the model, the others of the same kind not again."""
+    """The network call, counted. The model checks the arguments of the first call only."""
 
     def __init__(self, model: Model, cond: Mapping[str, Tensor]) -> None:
         self.nfe = 0
@@ -144,7 +145,7 @@ class _Counted:
 
 
 class _Checked(_Counted):
-    """The same, refusing an output that is not finite."""
+    """The network call, counted; an output that is not finite is an error."""
 
     def __call__(self, x: Tensor, tau: Scalar) -> Prediction:
         prediction = super().__call__(x, tau)
@@ -155,13 +156,14 @@ class _Checked(_Counted):
             shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
             raise RuntimeError(
                 f"the network must return finite numbers, but call {self.nfe}, at tau = {float(tau):.6g}, gave NaN or "
-                f"infinity for samples [{shown}] of a batch of {len(x)}; look at its inputs there, or train it then."
+                f"infinity for samples [{shown}] of a batch of {len(x)}; check its inputs there, or train it at that "
+                "noise level."
             )
         return prediction
 
 
 class _Remembered(_Counted):
-    """The same, and the last prediction kept."""
+    """The network call, counted, with the last prediction."""
 
     last: Prediction | None = None
 
@@ -171,7 +173,7 @@ class _Remembered(_Counted):
 
 
 class _Stopped(Exception):
-    """An observer has seen enough; passes through whatever solver is at work."""
+    """An observer stops sampling; passes through any solver."""
 
     def __init__(self, x: Tensor, tau: float) -> None:
         super().__init__(f"stopped at tau = {tau:.6g}")
@@ -180,7 +182,7 @@ class _Stopped(Exception):
 
 @dataclass
 class _Record:
-    """What is kept of a walk, and told of it."""
+    """Records times, states and previews, and calls the observers."""
 
     batch: SamplingBatch
     predict: _Remembered
@@ -188,22 +190,24 @@ class _Record:
     states: list[Tensor] = field(default_factory=list)
     previews: list[Tensor] = field(default_factory=list)
 
-    def keep(self, tau: float, x: Tensor) -> None:
-        """Adds a time; there is no preview before the first network call."""
+    def add(self, tau: float, x: Tensor) -> None:
+        """Adds a time; before the first network call there is no preview."""
         self.times.append(tau)
-        if self.batch.keep:
+        if self.batch.trajectory:
             self.states.append(x * _scale(self.batch.model.sde, tau))
-        if self.batch.preview and self.predict.last is not None:
+        if self.batch.previews and self.predict.last is not None:
             self.previews.append(self.predict.last.x0)  # at tau = 0 the view's coordinates are those of x
 
     def observe(self, done: int, steps: int, tau: float, x: Tensor) -> None:
-        """See `Observe`."""
+        """The `StepHook` of the batch."""
         last = self.predict.last
         if last is None:
-            raise RuntimeError(f"a step must call the network, but {self.batch.sampler} told of one before any call.")
-        self.keep(tau, x)
-        now = Progress(done, steps, tau, x, last)
-        answers = [observer(now) for observer in self.batch.observers]
+            raise RuntimeError(
+                f"a step must call the network, but {self.batch.sampler} reported a step before any call."
+            )
+        self.add(tau, x)
+        progress = Progress(done, steps, tau, x, last)
+        answers = [observer(progress) for observer in self.batch.observers]
         if any(answers):
             raise _Stopped(x, tau)
 

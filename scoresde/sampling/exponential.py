@@ -1,6 +1,6 @@
-r"""What does a step make of predictions? The linear part is solved exactly, the prediction held as a polynomial.
+r"""Exponential Adams weights: $x_s = A\,x_\tau + \sum_j b_j f_j$ from network predictions $f_j$ at several times.
 
-With a prediction $f$ there is a scale $c$ and a measure $w$ in which the probability-flow ODE has no linear part,
+For each prediction $f$ there is a scale $c$ and a measure $w$ in which the probability-flow ODE has no linear part,
 $d(c\,x) = f\,dw$ (λ is half the log-SNR, $\rho = \sigma/\alpha = e^{-\lambda}$):
 
 | $f$ | $c$ | $w$ |
@@ -9,10 +9,12 @@ $d(c\,x) = f\,dw$ (λ is half the log-SNR, $\rho = \sigma/\alpha = e^{-\lambda}$
 | ``"x0"`` | $1/\sigma$; with a noise function $1/(\sigma m)$ | $\alpha/\sigma$; with one $\alpha/(\sigma m)$ |
 | ``"v"`` | 1 | the angle φ |
 
-So from τ to s $x_s = A\,x_\tau + \sum_j b_j f_j$ with $A = c_\tau/c_s$ and $b_j = \int L_j\,dw/c_s$, $L_j$ the Lagrange
-polynomials of the times at which the $f_j$ stand, in a variable of one's choice. This holds for every multistep and
-every exponential Runge–Kutta method of the literature. Sources: Zhang & Chen 2023 (DEIS), Lu et al. 2022
-(DPM-Solver), Xue et al. 2023 (SA-Solver, for the noise), Salimans & Ho 2022 for the angle.
+So the linear part is solved exactly, $A = c_\tau/c_s$, and $f$ is replaced by the polynomial through the $f_j$:
+$b_j = \int L_j\,dw/c_s$, with $L_j$ the Lagrange polynomials of their times in a variable of choice. All multistep and
+exponential Runge–Kutta methods of the literature have this form.
+
+Sources: Zhang & Chen 2023 (DEIS), Lu et al. 2022 (DPM-Solver), Xue et al. 2023 (SA-Solver, for the noise), Salimans &
+Ho 2022 (for the angle).
 """
 
 from __future__ import annotations
@@ -45,24 +47,24 @@ VARIABLES = {
     "rho": lambda tau: ew.exp(-0.5 * ou.log_snr(tau)),
     "tau": lambda tau: tau,
 }
-_NODES, _REMEMBERED = 8, 8192
+_NODES, _CACHE_SIZE = 8, 8192
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """What is held as a polynomial, of what, and how much noise goes with it.
+    """A polynomial interpolation of network predictions, and the noise that is added beside it.
 
     Args:
         prediction: ``"eps"``, ``"x0"`` or ``"v"``.
-        variable: Of the polynomial: ``"log_snr"``, ``"angle"``, ``"sigma"``, ``"rho"``, ``"tau"``, or a clock, for
-            its u.
+        variable: The polynomial's variable: ``"log_snr"``, ``"angle"``, ``"sigma"``, ``"rho"``, ``"tau"``, or a clock,
+            for its u.
         noise: Noise function; None for the ODE. Only with ``"x0"``.
-        midpoint: Takes the polynomial's value in the middle of the step (in log-SNR) for all of the step, as
-            DPM-Solver++ does at order 2, instead of integrating it.
+        midpoint: Uses the polynomial's value in the middle of the step (in log-SNR) for the whole step, as DPM-Solver++
+            does at order 2, instead of integrating it.
 
     Raises:
-        ValueError: If a name is unknown, or noise is asked for with another prediction than x0.
-        TypeError: If the variable or the noise function is something else.
+        ValueError: If a name is unknown, or a noise function is given with another prediction than x0.
+        TypeError: If the variable or the noise function is of another type.
     """
 
     prediction: str = "x0"
@@ -84,11 +86,11 @@ class Interpolation:
         if self.noise is not None and self.prediction != "x0":
             raise ValueError(f"a noise function goes with prediction='x0', got {self.prediction!r}; take 'x0'.")
 
-    def place(self, tau: Scalar) -> Scalar:
+    def coordinate(self, tau: Scalar) -> Scalar:
         """The polynomial's variable at ``tau``.
 
         Raises:
-            ValueError: If it is the u of a clock that has ended.
+            ValueError: If it is the u of a clock that ends before ``tau``.
         """
         clock = self.variable
         if isinstance(clock, str):
@@ -100,33 +102,33 @@ class Interpolation:
             )
         return clock.u(tau)
 
-    def weights(self, tau: Scalar, s: Scalar, at: tuple[Scalar, ...]) -> tuple[Scalar, list[Scalar]]:
-        """A and b_j of the step from ``tau`` to ``s`` with predictions that stand at the times ``at``.
+    def weights(self, tau: Scalar, s: Scalar, times: tuple[Scalar, ...]) -> tuple[Scalar, list[Scalar]]:
+        """A and b_j of the step from ``tau`` to ``s``, with predictions made at ``times``.
 
-        Floats in, floats out, remembered; with a tensor among them all are 0-d tensors, with gradients.
+        Floats give floats, cached. If one is a tensor, all results are 0-d tensors with gradients.
         """
-        if isinstance(tau, Tensor) or isinstance(s, Tensor) or any(isinstance(each, Tensor) for each in at):
-            return _weights(self, tau, s, at)
-        key, known = (tau, s, at), self._known
-        if key not in known:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            known[key] = _weights(self, tau, s, at)
-        return known[key]
+        if isinstance(tau, Tensor) or isinstance(s, Tensor) or any(isinstance(time, Tensor) for time in times):
+            return _weights(self, tau, s, times)
+        key, cache = (tau, s, times), self._cache
+        if key not in cache:
+            if len(cache) >= _CACHE_SIZE:
+                cache.clear()
+            cache[key] = _weights(self, tau, s, times)
+        return cache[key]
 
-    @cached_property
-    def _known(self) -> dict[Any, Any]:
-        return {}
-
-    def fresh(self, tau: float, s: float) -> float:
-        r"""Standard deviation of the noise that comes with the step, $\sigma_s\sqrt{1 - \kappa^2}$; 0 for the ODE."""
+    def noise_std(self, tau: float, s: float) -> float:
+        r"""Standard deviation of the noise that the step adds, $\sigma_s\sqrt{1 - \kappa^2}$; 0 for the ODE."""
         if self.noise is None or s == 0:
             return 0.0
-        key, known = (tau, s), self._known
-        if key not in known:
-            kept = self.noise.kept(tau, s)
-            known[key] = ou.sigma(s) * ew.sqrt(max(1.0 - kept * kept, 0.0))
-        return known[key]
+        key, cache = (tau, s), self._cache
+        if key not in cache:
+            kappa = self.noise.kappa(tau, s)
+            cache[key] = ou.sigma(s) * ew.sqrt(max(1.0 - kappa * kappa, 0.0))
+        return cache[key]
+
+    @cached_property
+    def _cache(self) -> dict[Any, Any]:
+        return {}
 
 
 def advance(x: Any, on_x: Scalar, weights: Sequence[Scalar], values: Sequence[Any]) -> Any:
@@ -137,24 +139,28 @@ def advance(x: Any, on_x: Scalar, weights: Sequence[Scalar], values: Sequence[An
     return x
 
 
-def _weights(how: Interpolation, tau: Scalar, s: Scalar, at: tuple[Scalar, ...]) -> tuple[Scalar, list[Scalar]]:
-    if tau == math.inf and (how.prediction == "eps" or (how.prediction == "x0" and len(at) > 1)):
+def _weights(
+    interpolation: Interpolation, tau: Scalar, s: Scalar, times: tuple[Scalar, ...]
+) -> tuple[Scalar, list[Scalar]]:
+    prediction = interpolation.prediction
+    if tau == math.inf and (prediction == "eps" or (prediction == "x0" and len(times) > 1)):
         raise ValueError(
-            f"{how} needs a start with some signal left, got tau = inf; use a clipped clock, start=, or Adams(), which "
-            "works in the angle."
+            f"{interpolation} needs a start with some signal left, got tau = inf; use a clipped clock, start=, or "
+            "Adams(), which works in the angle."
         )
-    on_x, total = _held(how, tau, s)
-    if len(at) == 1:
+    on_x, total = _constant_step(interpolation, tau, s)
+    if len(times) == 1:
         return on_x, [total]
-    places = [how.place(each) for each in at]
-    if math.inf in map(abs, places):
+    coordinates = [interpolation.coordinate(time) for time in times]
+    if math.inf in map(abs, coordinates):
         raise ValueError(
-            f"{how} needs a finite start, got tau = inf; use variable='angle', a clipped clock, or start=."
+            f"{interpolation} needs a finite start, got tau = inf; use variable='angle', a clipped clock, or start=."
         )
-    nodes = _quadrature(how, tau, s)
-    norm = _sum([share for share, _ in nodes])
+    nodes = _quadrature(interpolation, tau, s)
+    norm = _sum([mass for mass, _ in nodes])
     return on_x, [
-        total * (_sum([share * _lagrange(places, j, p) for share, p in nodes]) / norm) for j in range(len(at))
+        total * (_sum([mass * _lagrange(coordinates, j, point) for mass, point in nodes]) / norm)
+        for j in range(len(times))
     ]
 
 
@@ -163,26 +169,26 @@ def _sum(values: list[Scalar]) -> Scalar:
     return total.sum() if isinstance(total, Tensor) else total
 
 
-def _held(how: Interpolation, tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
-    """A and the sum of the b_j: the step of a prediction that does not change."""
-    if how.prediction == "v":
+def _constant_step(interpolation: Interpolation, tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
+    """A and the sum of the b_j: the step of a prediction that is constant over the step."""
+    if interpolation.prediction == "v":
         return 1.0, ou.angle(s) - ou.angle(tau)
-    if how.prediction == "eps":
+    if interpolation.prediction == "eps":
         growth = ew.exp(tau - s)
         return growth, ou.sigma(s) - growth * ou.sigma(tau)
     shrink = ou.sigma(s) / ou.sigma(tau)
-    if how.noise is not None:
-        shrink = shrink * how.noise.kept(float(tau), float(s)) if s > 0 else 0.0
+    if interpolation.noise is not None:
+        shrink = shrink * interpolation.noise.kappa(float(tau), float(s)) if s > 0 else 0.0
     return shrink, ou.alpha(s) - shrink * ou.alpha(tau)
 
 
-def _quadrature(how: Interpolation, tau: Scalar, s: Scalar) -> list[tuple[Scalar, Scalar]]:
-    """The measure's shares at times in the step (up to a factor), and the polynomial's variable there.
+def _quadrature(interpolation: Interpolation, tau: Scalar, s: Scalar) -> list[tuple[Scalar, Scalar]]:
+    """Quadrature nodes of the step: the measure's mass at each (up to a factor), and the polynomial's variable there.
 
-    One pair a time for floats; for tensors one pair in all, of vectors.
+    One pair per node for floats; for tensors a single pair of vectors.
     """
-    in_angle = how.prediction == "v"
-    size = 4 if how.variable == "angle" and in_angle else 1 if how.midpoint else _NODES
+    in_angle = interpolation.prediction == "v"
+    size = 4 if interpolation.variable == "angle" and in_angle else 1 if interpolation.midpoint else _NODES
     to, back = (ou.angle, ou.tau_from_angle) if in_angle else (ou.log_snr, ou.tau_from_log_snr)
     points: list[tuple[Scalar, Scalar]] = list(zip(*_gauss(size)))
     if isinstance(tau, Tensor) or isinstance(s, Tensor):
@@ -193,27 +199,28 @@ def _quadrature(how: Interpolation, tau: Scalar, s: Scalar) -> list[tuple[Scalar
     a, b = to(tau), to(s)
     pairs = []
     for point, weight in points:
-        here = a + (b - a) * point
-        pairs.append((weight if in_angle else weight * _density(how, here, a, b), how.place(back(here))))
+        node = a + (b - a) * point
+        mass = weight if in_angle else weight * _density(interpolation, node, a, b)
+        pairs.append((mass, interpolation.coordinate(back(node))))
     return pairs
 
 
-def _density(how: Interpolation, here: Scalar, a: Scalar, b: Scalar) -> Scalar:
-    """dw / d log-SNR, up to a factor that is common to the step."""
-    if how.prediction == "eps":
-        return ew.exp(0.5 * (a - here))
-    growth = ew.exp(0.5 * (here - b))
-    if how.noise is None:
+def _density(interpolation: Interpolation, node: Scalar, a: Scalar, b: Scalar) -> Scalar:
+    """dw / d log-SNR at a node of the step from log-SNR ``a`` to ``b``, up to a factor common to the step."""
+    if interpolation.prediction == "eps":
+        return ew.exp(0.5 * (a - node))
+    growth = ew.exp(0.5 * (node - b))
+    if interpolation.noise is None:
         return growth
-    noise, rho, end = how.noise, ew.exp(-0.5 * float(here)), ew.exp(-0.5 * float(b))
+    noise, rho, end = interpolation.noise, ew.exp(-0.5 * float(node)), ew.exp(-0.5 * float(b))
     return growth * ew.exp(noise.log_m(end) - noise.log_m(rho)) * (1.0 + noise.slope(rho))
 
 
-def _lagrange(places: list[Scalar], j: int, p: Scalar) -> Scalar:
+def _lagrange(coordinates: list[Scalar], j: int, point: Scalar) -> Scalar:
     value = 1.0
-    for i, place in enumerate(places):
+    for i, coordinate in enumerate(coordinates):
         if i != j:
-            value = value * ((p - place) / (places[j] - place))
+            value = value * ((point - coordinate) / (coordinates[j] - coordinate))
     return value
 
 

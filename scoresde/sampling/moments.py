@@ -1,4 +1,4 @@
-"""What are the mean and the covariance of data? As few samples, or as a model's own field, have them."""
+r"""Mean m and covariance $C = U\,\mathrm{diag}(variances)\,U^T + rest\,(I - UU^T)$, from samples or from a model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Moments"]
 
 
 class Moments:
-    """Mean and covariance of data in model units, the covariance by its axes.
+    """Mean and covariance of data in model units, the covariance by its principal axes.
 
     Args:
-        mean: ``(*D)``.
-        axes: Orthonormal columns, ``(d, r)`` with d the event's size and r up to d.
-        variances: Along the axes, ``(r,)``, not negative.
-        rest: Variance along any direction across the axes; where r = d there is none.
+        mean: Mean, ``(*D)``.
+        axes: Orthonormal columns, ``(d, r)``, where d is the number of elements of one event and r <= d.
+        variances: Variances along the axes, ``(r,)``, not negative.
+        rest: Variance along every direction orthogonal to the axes; without effect where r = d.
 
     Raises:
-        ValueError: If the shapes do not fit, a number is not finite, or a variance is negative.
+        ValueError: If the shapes do not fit each other, a number is not finite, or a variance is negative.
     """
 
     def __init__(self, mean: Tensor, axes: Tensor, variances: Tensor, rest: float = 0.0) -> None:
@@ -55,13 +55,13 @@ class Moments:
 
     @classmethod
     def of(cls, x0: Tensor) -> Moments:
-        """Of data, the covariance drawn to a sphere by as much as the data are few.
+        """Sample mean and covariance of data, shrunk towards a multiple of the identity as Ledoit & Wolf do.
 
         Args:
-            x0: Data in model units, ``(n, *D)``, two or more.
+            x0: Data in model units, ``(n, *D)`` with n >= 2.
 
         Raises:
-            ValueError: If there are fewer than two.
+            ValueError: If there are fewer than two events.
 
         Source: Ledoit & Wolf 2004.
         """
@@ -72,50 +72,53 @@ class Moments:
         flat = x0.detach().flatten(1).cpu().double() if x0.ndim > 1 else x0.detach()[:, None].cpu().double()
         mean = flat.mean(0)
         centered = flat - mean
-        _, sizes, axes = torch.linalg.svd(centered, full_matrices=False)
-        share = float(ledoit_wolf_shrinkage(centered.numpy(), assume_centered=True)) if flat.shape[1] > 1 else 0.0
-        sphere = share * float(centered.square().mean())
-        variances = (1.0 - share) * sizes.square() / len(flat) + sphere
+        _, singular_values, axes = torch.linalg.svd(centered, full_matrices=False)
+        shrinkage = float(ledoit_wolf_shrinkage(centered.numpy(), assume_centered=True)) if flat.shape[1] > 1 else 0.0
+        sphere = shrinkage * float(centered.square().mean())
+        variances = (1.0 - shrinkage) * singular_values.square() / len(flat) + sphere
         return cls(mean.reshape(x0.shape[1:]), axes.mT.contiguous(), variances, sphere)
 
     def sharpened(self, predict: Predict, x0: Tensor, noise: Callable[[Tensor], Tensor]) -> Moments:
-        r"""Those that a model's own field has where data begin to show in the noise.
+        r"""More precise moments, from a model's data estimates at the noise level where the data begin to show.
 
-        There the data estimate is the Wiener filter $\alpha C S^{-2}$ of x but for terms of second order, so least
-        squares find C to many more digits than the sample does; it is trusted within three standard errors of the
-        sample's variances, so that a network that is wrong there does no harm.
+        There, up to terms of second order, the data estimate is the Wiener filter $\alpha C S^{-2}$ of x, with
+        $S^2 = \alpha^2 C + \sigma^2 I$. So least squares gives C to many more digits than the sample does. The
+        variances are clamped to three standard errors of the sample's: a network that is wrong there does no harm.
 
         Args:
             predict: The network call.
-            x0: Data, or what the model makes of noise, ``(n, *D)``, n at least two; noise is added to copies of
-                it, 64 states for each of the d + 1 unknowns of an element.
-            noise: Draws unit normal noise like what it is given.
+            x0: Data, or samples of the model, ``(n, *D)`` with n >= 2. Noise is added to copies of them, to make 64
+                states for each of the d + 1 unknowns of an element.
+            noise: Draws unit normal noise of the shape, type and device of its argument.
 
         Returns:
-            All d axes.
+            Moments with all d axes.
         """
-        tau, size = self._first_sight(), self.mean.numel()
+        tau, size = self._first_visible_tau(), self.mean.numel()
         alpha, sigma = ou.alpha(tau), ou.sigma(tau)
-        parts = []
+        batches = []
         for _ in range(-(-64 * (size + 1) // len(x0))):
             x = combine(alpha, x0, sigma, noise(x0))
-            parts.append([each.reshape(len(x), -1).cpu().double() for each in (x, predict(x, tau).x0)])
-        x, seen = (torch.cat(side) for side in zip(*parts))
-        solved = torch.linalg.lstsq(torch.cat([x, torch.ones_like(x[:, :1])], 1), seen).solution
-        filtered, axes = torch.linalg.eigh(0.5 * (solved[:-1] + solved[:-1].mT))
-        found = sigma * sigma / alpha * filtered / (1.0 - alpha * filtered)
-        mean = axes @ ((axes.mT @ solved[-1]) / (1.0 - alpha * filtered))
+            batches.append([each.reshape(len(x), -1).cpu().double() for each in (x, predict(x, tau).x0)])
+        x, x0_hat = (torch.cat(side) for side in zip(*batches))
+        # x0_hat = x @ gain + offset, with gain = alpha C S^-2 and offset = (I - alpha gain) m
+        solution = torch.linalg.lstsq(torch.cat([x, torch.ones_like(x[:, :1])], 1), x0_hat).solution
+        gain, offset = solution[:-1], solution[-1]
+        gains, axes = torch.linalg.eigh(0.5 * (gain + gain.mT))
+        variances = sigma * sigma / alpha * gains / (1.0 - alpha * gains)
+        mean = axes @ ((axes.mT @ offset) / (1.0 - alpha * gains))
         flat = x0.reshape(len(x0), -1).cpu().double()
-        sample, slack = (flat @ axes).var(0), 1.0 + 3.0 * (2.0 / len(x0)) ** 0.5
-        return Moments(mean.reshape(self.mean.shape), axes, found.clamp(sample / slack, sample * slack))
+        sample_variances, slack = (flat @ axes).var(0), 1.0 + 3.0 * (2.0 / len(x0)) ** 0.5
+        variances = variances.clamp(sample_variances / slack, sample_variances * slack)
+        return Moments(mean.reshape(self.mean.shape), axes, variances)
 
-    def _first_sight(self) -> float:
-        """OU time at which a hundredth of the data's variance can be told from x."""
+    def _first_visible_tau(self) -> float:
+        """The largest OU time at which x explains a hundredth of the data's variance, by bisection."""
         total = float(self.variances.sum()) + self.rest * (self.mean.numel() - len(self.variances))
         low, high = 1e-6, 20.0
         while high - low > 1e-6:
             tau = 0.5 * (low + high)
             power = ou.alpha_bar(tau)
-            seen = (power * self.variances.square() / (power * self.variances + 1.0 - power)).sum()
-            low, high = (tau, high) if float(seen) > 0.01 * total else (low, tau)
+            explained = (power * self.variances.square() / (power * self.variances + 1.0 - power)).sum()
+            low, high = (tau, high) if float(explained) > 0.01 * total else (low, tau)
         return high

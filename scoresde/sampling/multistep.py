@@ -1,12 +1,12 @@
-r"""How does a sampler use the calls that it has made? By a polynomial through the last predictions, an Adams method.
+r"""Multistep samplers: exponential Adams methods, $x_s = A\,x_\tau + \sum_j b_j f_j$ from the last predictions $f_j$.
 
-Predictor (Adams–Bashforth): through the last ``order`` predictions, extrapolated over the step. Corrector
-(Adams–Moulton, without a call of its own): once the next prediction is there, the step before is made again with it.
+The predictor (Adams–Bashforth) extrapolates a polynomial through the last ``order`` predictions over the step. The
+corrector (Adams–Moulton) needs no network call: once the next prediction is made, it repeats the step before with it.
 
-The start keeps the order. A warm-up by orders 1, 2, 3 … leaves an error of second order behind, whatever comes after;
-here, while the past is short, each step starts again from the first state and uses all that is known since. That costs
-nothing up to order 3, one more network call at order 4, three at order 5 (early predictions are made again, from
-better states).
+The start keeps the order. A warm-up by orders 1, 2, 3 … would leave an error of second order, whatever follows. Here,
+as long as there are few predictions, each step starts again from the first state and uses all predictions so far. That
+costs nothing up to order 3, one more network call at order 4, and three at order 5: early predictions are made again,
+from better states.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from scoresde._core import elementwise as ew
+from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine
 from scoresde.process.schedule import Schedule
@@ -28,138 +29,154 @@ from scoresde.sampling.noise_function import NoiseFunction, rho
 
 __all__ = ["Adams", "Multistep"]
 
-_FEW = 12
+_FOURTH_ORDER_STEPS = 12
 
 
 class History(NamedTuple):
-    """What a step leaves to the next.
+    """The memory that a step passes to the next.
 
     Attributes:
-        tau, x: Where the last step started from, and the state there.
-        std, fresh: The noise that it added and its standard deviation; 0 and None for none.
-        at, values: Times and predictions, the newest first.
+        tau, x: Time and state from which the last step started.
+        std, noise: The noise that it added and its standard deviation; None and 0 if it added none.
+        times, values: Times and predictions, the newest first.
     """
 
     tau: Scalar
     x: Any
     std: float
-    fresh: Any
-    at: tuple[Scalar, ...]
+    noise: Any
+    times: tuple[Scalar, ...]
     values: list[Any]
 
 
 @dataclass(frozen=True)
 class Multistep(StepSampler):
-    """A method that reuses past predictions; see the module. Subclasses say which by their properties."""
+    """A method that reuses past predictions. Subclasses define `interpolation`, `predictor` and, if any, `corrector`.
+
+    Each is a class attribute if it is constant, and a property if it depends on the settings.
+
+    Args:
+        steps: Number of steps; `start_calls` network calls come on top.
+        grid: The times of the steps; default `DenseEnds`.
+
+    Raises:
+        ValueError: If the order of the predictor or the corrector is not an integer in its range.
+    """
 
     steps: int = 20
     grid: Grid = field(default_factory=DenseEnds)
 
+    corrector: ClassVar[int] = 0
+    """Number of predictions that the corrector uses, the new one among them; 0 for no corrector."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value, least in (("predictor", self.predictor, 1), ("corrector", self.corrector, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 6:
-                raise ValueError(f"the {name}'s order must be a whole number from {least} to 6, got {value!r}.")
-        _ = self.how  # refuses what does not fit, now
+        check_integer("the predictor's order", self.predictor, 1, 6)
+        check_integer("the corrector's order", self.corrector, 0, 6)
+        _ = self.interpolation  # raises for invalid settings now, not in the first step
 
     @property
     @abstractmethod
-    def how(self) -> Interpolation:
-        """What is interpolated."""
+    def interpolation(self) -> Interpolation:
+        """The interpolated prediction, its variable and the noise function."""
 
     @property
     @abstractmethod
     def predictor(self) -> int:
-        """Predictions that the predictor uses."""
-
-    @property
-    def corrector(self) -> int:
-        """Predictions that the corrector uses, the new one among them; 0 for none."""
-        return 0
+        """Number of predictions that the predictor uses."""
 
     @property
     def order(self) -> int:
-        """That of the predictor, raised by one by a corrector that allows it; with a noise function 2 at most."""
+        """Order of the predictor, one higher if the corrector allows it; with a noise function at most 2."""
         order = min(self.predictor + 1, self.corrector) if self.corrector else self.predictor
         return min(order, 2) if self.stochastic else order
 
     @property
     def start_calls(self) -> int:
-        """Network calls that the start makes beyond one a step."""
+        """Network calls of the start beyond one per step."""
         return sum(range(1, self.order - 2))
 
     @property
     def stochastic(self) -> bool:
         """Whether there is a noise function."""
-        return self.how.noise is not None
+        return self.interpolation.noise is not None
 
     def brownian_clock(self, tau: float) -> float:
-        """1/m², on which the noise of any step is an increment."""
-        noise = self.how.noise
+        """1/m², on which the noise of a step of any length is an increment."""
+        noise = self.interpolation.noise
         return super().brownian_clock(tau) if noise is None else ew.exp(-2.0 * noise.log_m(rho(tau)))
 
     def step(
         self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
-        """See the class."""
-        how, past = self.how, memory
-        last = s == 0 and how.prediction != "v"  # the coordinate is infinite there: one prediction is held, from x
-        values, at = [getattr(predict(x, tau), how.prediction)], (tau,)
+        interpolation, past = self.interpolation, memory
+        # The coordinate is infinite at s = 0: there one prediction, from x, is held constant.
+        constant = s == 0 and interpolation.prediction != "v"
+        values, times = [getattr(predict(x, tau), interpolation.prediction)], (tau,)
         origin, begin = x, tau
         if past is not None:
-            keep = max(self.predictor, self.corrector) - 1
-            values, at = values + past.values[:keep], at + past.at[:keep]
-            starting = how.noise is None and len(at) < self.order
+            reused = max(self.predictor, self.corrector) - 1
+            values, times = values + past.values[:reused], times + past.times[:reused]
+            starting = interpolation.noise is None and len(times) < self.order
             if starting:
-                values = self._again(predict, past, at, values)
+                values = self._repeat_early(predict, past, times, values)
             if self.corrector:
-                x = self._corrected(past, at, values)
-            origin, begin = (past.x, past.tau) if starting and not last else (x, tau)
-        used = 1 if last else self.predictor
-        on_x, weights = how.weights(begin, s, at[:used])
-        ahead, fresh, std = advance(origin, on_x, weights, values), None, how.fresh(tau, s) if how.noise else 0.0
+                x = self._corrected(past, times, values)
+            origin, begin = (past.x, past.tau) if starting and not constant else (x, tau)
+        used = 1 if constant else self.predictor
+        on_x, weights = interpolation.weights(begin, s, times[:used])
+        end, draw = advance(origin, on_x, weights, values), None
+        std = interpolation.noise_std(tau, s) if interpolation.noise else 0.0
         if std > 0:
-            fresh = noise()
-            ahead = combine(1.0, ahead, std, fresh)
-        return ahead, History(begin, origin, std, fresh, at, values)
+            draw = noise()
+            end = combine(1.0, end, std, draw)
+        return end, History(begin, origin, std, draw, times, values)
 
-    def _corrected(self, past: History, at: tuple[Scalar, ...], values: list[Any]) -> Any:
-        """The last step made again with the new prediction in its polynomial, and with the same noise."""
-        on_x, weights = self.how.weights(past.tau, at[0], at[: self.corrector])
+    def _corrected(self, past: History, times: tuple[Scalar, ...], values: list[Any]) -> Any:
+        """The last step repeated with the new prediction in its polynomial, and with the same noise."""
+        on_x, weights = self.interpolation.weights(past.tau, times[0], times[: self.corrector])
         x = advance(past.x, on_x, weights, values)
-        return x if past.fresh is None else combine(1.0, x, past.std, past.fresh)
+        return x if past.noise is None else combine(1.0, x, past.std, past.noise)
 
-    def _again(self, predict: Predict, past: History, at: tuple[Scalar, ...], values: list[Any]) -> list[Any]:
-        """Early predictions made again from better states; the first one is exact, the list is newest first."""
-        known = len(at)
-        if known > self.order - 2:
+    def _repeat_early(self, predict: Predict, past: History, times: tuple[Scalar, ...], values: list[Any]) -> list[Any]:
+        """Early predictions made again from better states; the first is exact, the list is newest first."""
+        count = len(times)
+        if count > self.order - 2:
             return values
         values = list(values)
-        for i in range(known - 2, -1, -1):
-            on_x, weights = self.how.weights(past.tau, at[i], at)
-            values[i] = getattr(predict(advance(past.x, on_x, weights, values), at[i]), self.how.prediction)
+        for i in range(count - 2, -1, -1):
+            on_x, weights = self.interpolation.weights(past.tau, times[i], times)
+            state = advance(past.x, on_x, weights, values)
+            values[i] = getattr(predict(state, times[i]), self.interpolation.prediction)
         return values
 
 
 @dataclass(frozen=True)
 class Adams(Multistep):
-    r"""Any exponential Adams method; as it stands, the sampler that the library recommends.
+    r"""Any exponential Adams method; with its defaults, the sampler that the library recommends.
 
-    On ``"v"`` in the angle it is the plain Adams method, as $dx/d\phi = v$ has no linear part: no clock, no view and no
-    end of the process is special, τ = ∞ included.
+    For ``"v"`` in the angle it is the plain Adams method, as $dx/d\phi = v$ has no linear part. No clock, view or end
+    of the process is then special, τ = ∞ included.
 
     Args:
         steps: Number of steps; `start_calls` network calls come on top from order 4 on.
         grid: Default `DenseEnds`.
-        predictor_order: Predictions that the predictor uses, 1 to 6; None: 3 below 12 steps, 4 from there.
-        corrector_order: Predictions that the corrector uses, the new one among them; 0 for none. None: none below 12
-            steps, where it carries the errors of long steps on, and as many as the predictor's from there.
-        prediction: ``"v"``, ``"x0"`` or ``"eps"``: what is interpolated.
-        variable: In what: ``"angle"``, ``"sigma"``, ``"log_snr"``, ``"rho"``, ``"tau"``, or a clock, for its u.
+        predictor_order: Predictions that the predictor uses, 1 to 6; None: 3 below 12 steps, 4 from 12 steps on.
+        corrector_order: Predictions that the corrector uses, the new one among them; 0 for no corrector. None: no
+            corrector below 12 steps, where it amplifies the errors of long steps; from 12 on the predictor's order.
+        prediction: The interpolated prediction: ``"v"``, ``"x0"`` or ``"eps"``.
+        variable: The polynomial's variable: ``"angle"``, ``"sigma"``, ``"log_snr"``, ``"rho"``, ``"tau"``, or a clock,
+            for its u.
         noise: Noise function, with ``"x0"``; None for the ODE.
 
     Raises:
-        ValueError: If an order is not one, or a name unknown.
+        ValueError: If an order is out of range, or a name unknown.
+
+    Example:
+        >>> from scoresde import Adams, GaussianMixture, sample
+        >>> model = GaussianMixture.ring()
+        >>> sample(model, 4, Adams(steps=10), seeds=range(4)).nfe
+        10
     """
 
     predictor_order: int | None = None
@@ -169,18 +186,18 @@ class Adams(Multistep):
     noise: NoiseFunction | None = None
 
     @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
+    def interpolation(self) -> Interpolation:
         return Interpolation(self.prediction, self.variable, self.noise)
 
     @property
     def predictor(self) -> int:
-        """See the class."""
-        return self.predictor_order if self.predictor_order is not None else 3 if self.steps < _FEW else 4
+        if self.predictor_order is not None:
+            return self.predictor_order
+        return 3 if self.steps < _FOURTH_ORDER_STEPS else 4
 
     @property
     def corrector(self) -> int:
-        """See the class."""
+        """``corrector_order``, or its default for this number of steps."""
         if self.corrector_order is not None:
             return self.corrector_order
-        return self.predictor if self.steps >= _FEW else 0
+        return self.predictor if self.steps >= _FOURTH_ORDER_STEPS else 0

@@ -1,7 +1,7 @@
-"""What are the multistep samplers of the literature? Settings of one mechanism, under the names they are known by.
+"""Multistep samplers of the literature under their published names, as settings of `Multistep`.
 
-All solve the linear part exactly, integrate the polynomial exactly (but where a paper's order 2 takes its value in the
-middle of the step) and start as `multistep` says, not by a warm-up of lower orders.
+All solve the linear part and integrate the polynomial exactly, except where a paper's order 2 uses the polynomial's
+value in the middle of the step. All start as `multistep` describes, not by a warm-up of lower orders.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class DEIS(Multistep):
 
     Args:
         steps, grid: See `Multistep`.
-        solver_order: Predictions in use; the paper's number plus 1.
+        solver_order: Number of predictions in use; the paper's number plus 1.
         variable: A clock, for its u (default Song's linear one), or ``"rho"``.
 
     Source: Zhang & Chen 2023 (DEIS), section 3 and table 2.
@@ -34,13 +34,11 @@ class DEIS(Multistep):
     variable: str | Schedule = LinearVP()
 
     @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
+    def interpolation(self) -> Interpolation:
         return Interpolation("eps", self.variable)
 
     @property
     def predictor(self) -> int:
-        """See the class."""
         return self.solver_order
 
 
@@ -48,12 +46,12 @@ class DEIS(Multistep):
 class DPMSolverPP(Multistep):
     r"""DPM-Solver++(2M) and (3M): the data estimate as a polynomial in log-SNR.
 
-    At order 2 the polynomial's value in the middle of the step stands for all of it, as in the paper. At order 3 the
-    integral is exact; the formula in circulation has half of its last term, and is of second order.
+    At order 2 the polynomial's value in the middle of the step is used for the whole step, as in the paper. At order 3
+    the integral is exact; the published formula has half of its last term, and is of second order.
 
     Args:
         steps, grid: See `Multistep`; the paper's grid is `UniformLogSNR`.
-        solver_order: Predictions in use; 1 is DDIM.
+        solver_order: Number of predictions in use; 1 is DDIM.
 
     Source: Lu et al. 2023 (DPM-Solver++), algorithm 2.
     """
@@ -61,27 +59,25 @@ class DPMSolverPP(Multistep):
     solver_order: int = 2
 
     @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
+    def interpolation(self) -> Interpolation:
         return Interpolation("x0", "log_snr", midpoint=self.solver_order == 2)
 
     @property
     def predictor(self) -> int:
-        """See the class."""
         return self.solver_order
 
 
 @dataclass(frozen=True)
 class UniPC(Multistep):
-    r"""UniPC-p: a predictor through p predictions and a corrector through p + 1, which makes no call of its own.
+    r"""UniPC-p: a predictor through p predictions and a corrector through p + 1, which needs no network call.
 
-    The paper's free function B(h) drops out where its equations are solved exactly, as here; it is left only in the
-    one-half that it puts for p ≤ 2.
+    The paper's free function B(h) cancels where its equations are solved exactly, as they are here. It matters only in
+    the factor one half that the paper uses for p ≤ 2.
 
     Args:
         steps: See `Multistep`.
-        grid: Where the steps are; None takes `DenseEnds` for ``"x0"`` and `Karras` for ``"eps"``, whose error grows
-            by $1/\alpha$ towards the noise, so that long first steps diverge.
+        grid: The times of the steps. None selects `DenseEnds` for ``"x0"`` and `Karras` for ``"eps"``: the error of
+            ``"eps"`` grows by $1/\alpha$ towards the noise, so long first steps diverge.
         solver_order: p; the order reached is p + 1.
         prediction: ``"x0"`` or ``"eps"``.
 
@@ -98,18 +94,16 @@ class UniPC(Multistep):
         super().__post_init__()
 
     @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
+    def interpolation(self) -> Interpolation:
         return Interpolation(self.prediction, "log_snr")
 
     @property
     def predictor(self) -> int:
-        """See the class."""
         return self.solver_order
 
     @property
     def corrector(self) -> int:
-        """See the class."""
+        """p + 1."""
         return self.solver_order + 1
 
 
@@ -119,8 +113,8 @@ class SASolver(Multistep):
 
     Args:
         steps, grid: See `Multistep`.
-        predictor_order: Predictions that the predictor uses.
-        corrector_order: Predictions that the corrector uses, the new one among them; 0 for none.
+        predictor_order: Number of predictions that the predictor uses.
+        corrector_order: Number of predictions that the corrector uses, the new one among them; 0 for no corrector.
         noise: The paper's τ(t): `Eta`, constant on an interval of ρ.
 
     Source: Xue et al. 2023 (SA-Solver), algorithm 1.
@@ -131,18 +125,16 @@ class SASolver(Multistep):
     noise: NoiseFunction = Eta()
 
     @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
+    def interpolation(self) -> Interpolation:
         return Interpolation("x0", "log_snr", self.noise)
 
     @property
     def predictor(self) -> int:
-        """See the class."""
         return self.predictor_order
 
     @property
     def corrector(self) -> int:
-        """See the class."""
+        """``corrector_order``."""
         return self.corrector_order
 
 
@@ -154,7 +146,7 @@ class SDEDPMSolverPP(Multistep):
 
     Args:
         steps, grid: See `Multistep`.
-        solver_order: Predictions in use.
+        solver_order: Number of predictions in use.
 
     Source: Lu et al. 2023 (DPM-Solver++), section 6 and appendix; order 3 as in Gonzalez et al. 2023 (SEEDS).
     """
@@ -162,23 +154,21 @@ class SDEDPMSolverPP(Multistep):
     solver_order: int = 2
 
     @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
+    def interpolation(self) -> Interpolation:
         return Interpolation("x0", "log_snr", Eta(1.0), midpoint=self.solver_order == 2)
 
     @property
     def predictor(self) -> int:
-        """See the class."""
         return self.solver_order
 
 
 @dataclass(frozen=True)
 class ERSDE(Multistep):
-    """ER-SDE-Solver: the reverse SDE with a noise function of choice, the data estimate as a polynomial in ρ.
+    """ER-SDE-Solver: the reverse SDE with any noise function, the data estimate as a polynomial in ρ.
 
     Args:
         steps, grid: See `Multistep`.
-        solver_order: Predictions in use.
+        solver_order: Number of predictions in use.
         noise: Noise function; default the paper's last.
 
     Source: Cui et al. 2023 (ER-SDE-Solver), algorithm 1.
@@ -188,11 +178,9 @@ class ERSDE(Multistep):
     noise: NoiseFunction = ExtendedNoise()
 
     @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
+    def interpolation(self) -> Interpolation:
         return Interpolation("x0", "rho", self.noise)
 
     @property
     def predictor(self) -> int:
-        """See the class."""
         return self.solver_order

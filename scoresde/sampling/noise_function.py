@@ -1,10 +1,9 @@
-r"""How much fresh noise does a step bring? Between the ODE, which brings none, and more than the reverse SDE.
+r"""Noise functions $m(\rho)$, $\rho = \sigma/\alpha$: how much of the noise in x a reverse step replaces.
 
-A noise function is $m(\rho)$ of $\rho = \sigma/\alpha$, not falling. A step from τ to s keeps
-$\kappa = m(\rho_s)/m(\rho_\tau)$ of the noise in x and replaces the rest,
-$x_s = \alpha_s\hat x_0 + \kappa\sigma_s\hat\varepsilon + \sigma_s\sqrt{1 - \kappa^2}\,z$: the marginal law is the same
-whatever m. $m = 1$ is the probability-flow ODE, $m = \rho$ the reverse SDE, whose step to first order is DDPM's with
-$\tilde\beta$.
+m must not fall with ρ. A step from τ to s keeps $\kappa = m(\rho_s)/m(\rho_\tau)$ of the noise in x and replaces the
+rest, $x_s = \alpha_s\hat x_0 + \kappa\sigma_s\hat\varepsilon + \sigma_s\sqrt{1 - \kappa^2}\,z$. The marginal
+distribution is the same for every m. $m = 1$ is the probability-flow ODE, $m = \rho$ the reverse SDE, whose first-order
+step is DDPM's with $\tilde\beta$. A steeper m adds more noise than the reverse SDE.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from scoresde._core.checks import check_positive
 from scoresde.process import ou
 
 __all__ = ["Eta", "ExtendedNoise", "NoiseFunction", "rho"]
@@ -24,7 +24,7 @@ def rho(tau: float) -> float:
 
 
 class NoiseFunction(ABC):
-    """A function m of ρ, by its logarithm and that one's slope."""
+    """A function m of ρ, given by log m and its slope."""
 
     @abstractmethod
     def log_m(self, rho: float) -> float:
@@ -32,20 +32,20 @@ class NoiseFunction(ABC):
 
     @abstractmethod
     def slope(self, rho: float) -> float:
-        """d log m / d log ρ ≥ 0: the variance of fresh noise per that of the reverse SDE."""
+        """d log m / d log ρ ≥ 0: the ratio of the added noise variance to that of the reverse SDE."""
 
-    def kept(self, tau: float, s: float) -> float:
-        """κ, the share of the noise that a step from ``tau`` to ``s`` keeps."""
+    def kappa(self, tau: float, s: float) -> float:
+        """κ, the fraction of the noise that a step from ``tau`` to ``s`` keeps."""
         return math.exp(self.log_m(rho(s)) - self.log_m(rho(tau)))
 
 
 @dataclass(frozen=True)
 class Eta(NoiseFunction):
-    r"""$m = \rho^{\eta^2}$ for ρ in an interval, and no fresh noise outside: SA-Solver's stochasticity τ(t), constant.
+    r"""$m = \rho^{\eta^2}$ in an interval of ρ, and no added noise outside: SA-Solver's stochasticity τ(t), constant.
 
     Args:
-        eta: 1 is the reverse SDE; larger brings more noise than that. For the ODE take no noise function.
-        low, high: Interval of ρ in which noise is brought.
+        eta: 1 is the reverse SDE; larger values add more noise. For the ODE pass no noise function.
+        low, high: Interval of ρ in which noise is added.
 
     Raises:
         ValueError: If ``eta`` is not positive or the interval empty.
@@ -62,17 +62,15 @@ class Eta(NoiseFunction):
             raise ValueError(f"Eta needs eta > 0 and 0 <= low < high, got {self}; for the ODE pass noise=None.")
 
     def log_m(self, rho: float) -> float:
-        """See the class."""
         return self.eta**2 * math.log(min(max(rho, self.low), self.high))
 
     def slope(self, rho: float) -> float:
-        """See the class."""
         return self.eta**2 if self.low <= rho <= self.high else 0.0
 
 
 @dataclass(frozen=True)
 class ExtendedNoise(NoiseFunction):
-    r"""$m = e^{\rho^p} + c$: much noise far from the data, little near them.
+    r"""$m = e^{\rho^p} + c$: much noise far from the data, little near the data.
 
     Args:
         power: p.
@@ -88,14 +86,11 @@ class ExtendedNoise(NoiseFunction):
     offset: float = 10.0
 
     def __post_init__(self) -> None:
-        if not (self.power > 0 and self.offset > 0):
-            raise ValueError(f"ExtendedNoise needs a positive power and offset, got {self}.")
+        check_positive(power=self.power, offset=self.offset)
 
     def log_m(self, rho: float) -> float:
-        """See the class."""
         return float(rho**self.power + math.log1p(self.offset * math.exp(-(rho**self.power))))
 
     def slope(self, rho: float) -> float:
-        """See the class."""
         growth = rho**self.power
         return self.power * growth / (1.0 + self.offset * math.exp(-growth))

@@ -1,4 +1,4 @@
-"""How is a sample drawn? One `sample` for every way back from the prior."""
+"""The function `sample`: samples of a model, drawn by any sampler."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_finite
+from scoresde._core.checks import check_finite, check_integer
 from scoresde._core.progress import ProgressBar
 from scoresde._core.tensors import has_values
 from scoresde.data import Description
 from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 from scoresde.process import ou
-from scoresde.sampling.base import Observer, Progress, Sampler, StepSampler
+from scoresde.sampling.base import Sampler, StepSampler
 from scoresde.sampling.batch import BatchResult, SamplingBatch
+from scoresde.sampling.observer import Observer, Progress
 
 __all__ = ["Samples", "sample"]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What `sample` returns.
+    """Samples, and how they were drawn.
 
     Attributes:
-        x: Samples in the view's coordinates (those of the data, at ``tau``), model units, ``(n, *D)``.
-        tau: OU time at which they stand: ``tau_min``, or 0 after the chain's last step or a final denoising, or where
+        x: Samples at ``tau`` in the view's coordinates, those of the data, model units, ``(n, *D)``.
+        tau: OU time of ``x``: ``tau_min``, or 0 after the chain's last step or a final denoising, or the time at which
             an observer stopped.
-        nfe: Network calls per sample (of a batch-coupled adaptive solver: of the batch with the most).
+        nfe: Network calls per sample. An adaptive solver shares its steps within a batch: the largest of all batches.
         taus: Times of the start, of every step and of a final denoising; None without trajectory or previews.
-        trajectory: States at those times, view's coordinates, ``(len(taus), n, *D)``, or None.
-        previews: The data estimates of the last network calls before ``taus[1:]``, in the data's coordinates,
+        trajectory: States at ``taus``, view's coordinates, ``(len(taus), n, *D)``, or None.
+        previews: The data estimates of the last network calls before each of ``taus[1:]``, in the data's coordinates,
             ``(len(taus) - 1, n, *D)``, or None.
         description: The data's description, or None.
     """
@@ -49,7 +50,7 @@ class Samples:
 
     @cached_property
     def data(self) -> Tensor:
-        """The samples in the data's own units (levels, where they are quantized), ``(n, *D)``.
+        """The samples in the data's own units (integer values for quantized data), ``(n, *D)``.
 
         Raises:
             ValueError: If the model does not carry its data's description.
@@ -83,37 +84,43 @@ def sample(
 
     Args:
         model: Trained or exact; evaluated in eval mode, without gradients.
-        shape: Number of samples (the model then knows its event shape), or ``(n, *D)``.
-        sampler: Which way back, e.g. ``DDPM(steps=250)``, ``EulerMaruyama()``, ``ODE()``.
-        generator: Source of all randomness; the global random state is then left alone. Default: a new generator
+        shape: Number of samples (the model must know its event shape), or ``(n, *D)``.
+        sampler: E.g. ``DDPM(steps=250)``, ``EulerMaruyama()``, ``ODE()``.
+        generator: Source of all randomness; the global random state does not change. Default: a new generator
             seeded from the global one.
-        seeds: One integer per sample instead: a sample then depends on its own seed only, not on its batch (but for
-            solvers that say that the batch shares their step). The global random state is left alone.
-        start: OU time to start from; default the end of the clock. Below it the start is N(0, I) in x.
+        seeds: One integer per sample, instead of a generator. Each sample then depends on its own seed, not on its
+            batch, except for solvers whose batch shares one step size. The global random state does not change.
+        start: OU time of the first state; default the end of the clock. Below it the first state is N(0, I) in x.
         init: State at ``start`` in the view's coordinates, ``(n, *D)``, instead of a draw from the prior.
         denoise: Ends with one more network call, which replaces x by its data estimate; counted in ``nfe``. A sampler
-            that ends at τ = 0 makes none.
+            that ends at τ = 0 needs none.
         batch_size: Samples at once; default all.
         device: Where to sample; default where the model is. The model is not moved.
         dtype: Type of the state; default the wider of the model's and that of ``init``, at least float32.
-        trajectory: Also returns the states along the way, the start among them.
-        previews: Also returns the data estimates along the way, those that the steps were made with: no more calls.
-        coupled: Takes a step's noise from a Brownian path that stays the same when the steps change (one per sample
-            with ``seeds``, else one for a batch), so that results converge as steps grow. For step samplers, on the
-            clock that each declares; without effect on those that draw no noise.
+        trajectory: Also returns the states at all times, the first among them.
+        previews: Also returns the data estimates with which the steps were made; this needs no more network calls.
+        coupled: Takes a step's noise from a Brownian path that does not depend on the steps (one per sample with
+            ``seeds``, else one per batch), so that samples converge as steps grow. Needs a step sampler, whose
+            ``brownian_clock`` it uses; without effect on those that draw no noise.
         progress: Shows a progress bar.
-        observe: Called with a `Progress` after each step of each batch. A true answer stops the batch there: its
-            samples stand at that τ (``denoise`` then still works), see ``Samples.tau``.
+        observe: Called with a `Progress` after each step of each batch. A true return value stops the batch: its
+            samples stay at that τ, see ``Samples.tau``. ``denoise`` still works.
         **cond: Passed to the network, one entry per sample, ``(n, …)``.
 
     Returns:
         The samples, see `Samples`.
 
     Raises:
-        TypeError: If the model or the sampler is none, or no step sampler where ``coupled`` needs one, or a keyword is
-            neither an option nor read by the network.
+        TypeError: If the model is not a Model, the sampler not a Sampler, or not a step sampler where ``coupled`` needs
+            one, or a keyword is neither an option nor read by the network.
         ValueError: If the shape, seeds, start, init, batch size or conditioning do not fit.
-        RuntimeError: If the network returns NaN or infinity: names the network call, tau and the samples.
+        RuntimeError: If the network returns NaN or infinity; the message names the network call, tau and the samples.
+
+    Example:
+        >>> from scoresde import Adams, GaussianMixture, sample
+        >>> samples = sample(GaussianMixture.ring(), 16, Adams(steps=20), seeds=range(16))
+        >>> samples.x.shape, samples.nfe
+        (torch.Size([16, 2]), 21)
     """
     check_model(model)
     if not isinstance(sampler, Sampler):
@@ -124,18 +131,20 @@ def sample(
         )
     refuse_unknown(sample, model, cond)
     size = _size(model, shape)
-    like = _reference(model, device, dtype, init)
+    like = _empty_state(model, device, dtype, init)
     seeds = None if seeds is None else [int(seed) for seed in seeds]
     if generator is not None and seeds is not None:
         raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
     if generator is None and seeds is None and has_values(like):
         generator = torch.Generator(like.device).manual_seed(int(torch.randint(2**62, ())))
     _check_per_sample(size, seeds, init, cond)
-    first, chunk = _start(model, start, init), _chunk(size[0], batch_size)
-    walks: list[BatchResult] = []
+    if batch_size is not None:
+        check_integer("batch_size", batch_size)
+    first, rows_per_batch = _checked_start(model, start, init), max(size[0], 1) if batch_size is None else batch_size
+    results: list[BatchResult] = []
     with ProgressBar("sampling", enabled=progress) as bar, torch.no_grad(), evaluating(model):
-        for i in range(0, size[0], chunk):
-            rows = slice(i, min(i + chunk, size[0]))
+        for i in range(0, size[0], rows_per_batch):
+            rows = slice(i, min(i + rows_per_batch, size[0]))
             batch = SamplingBatch(
                 model,
                 sampler,
@@ -149,16 +158,16 @@ def sample(
                 coupled,
                 _observers(bar, i, size[0], observe),
             )
-            walks.append(batch.walk(generator, None if seeds is None else seeds[rows]))
+            results.append(batch.run(generator, None if seeds is None else seeds[rows]))
             bar.update(rows.stop / max(size[0], 1))
-    return _join(walks, like.new_empty(size), model)
+    return _join(results, like.new_empty(size), model)
 
 
 def _observers(bar: ProgressBar, first: int, total: int, observe: Observer | None) -> tuple[Observer, ...]:
     """The observers of a batch that begins with sample ``first`` of ``total``: the progress bar and the caller's."""
 
-    def advance(now: Progress) -> None:
-        bar.update((first + len(now.x) * now.done / now.steps) / total)
+    def advance(progress: Progress) -> None:
+        bar.update((first + len(progress.x) * progress.done / progress.steps) / total)
 
     return (*((advance,) if bar.enabled else ()), *(() if observe is None else (observe,)))
 
@@ -177,17 +186,18 @@ def _size(model: Model, shape: int | Sequence[int]) -> tuple[int, ...]:
     return size
 
 
-def _reference(
+def _empty_state(
     model: Model, device: torch.device | str | None, dtype: torch.dtype | None, init: Tensor | None
 ) -> Tensor:
-    """An empty tensor of the type and device to sample in."""
-    held = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), torch.empty(0))
-    kind = torch.promote_types(held.dtype, torch.float32) if dtype is None else dtype
+    """An empty tensor of the state's type and device."""
+    tensors = [*model.parameters(), *model.buffers()]
+    reference = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+    kind = torch.promote_types(reference.dtype, torch.float32) if dtype is None else dtype
     if dtype is None and init is not None:
         kind = torch.promote_types(kind, init.dtype)
     if not kind.is_floating_point:
         raise TypeError(f"dtype must be a floating type, got {kind}; float32 or float64 are usual.")
-    return torch.empty(0, dtype=kind, device=held.device if device is None else device)
+    return torch.empty(0, dtype=kind, device=reference.device if device is None else device)
 
 
 def _check_per_sample(
@@ -202,7 +212,7 @@ def _check_per_sample(
         check_finite(init, "init")
 
 
-def _start(model: Model, start: float | None, init: Tensor | None) -> float:
+def _checked_start(model: Model, start: float | None, init: Tensor | None) -> float:
     low, high = model.sde.tau_min, model.sde.tau_max
     start = high if start is None else start
     if not low < start <= high * (1 + 1e-6):
@@ -210,46 +220,38 @@ def _start(model: Model, start: float | None, init: Tensor | None) -> float:
     alpha = ou.alpha(float(start))
     if init is None and alpha > 0.1:
         warnings.warn(
-            f"sampling starts at tau = {start:.4g}, where alpha = {alpha:.3g} of the data is still in x, from N(0, I), "
-            "a bad guess; start later, take a clock that ends later, or give the state by init=.",
+            f"sampling starts at tau = {start:.4g}, where alpha = {alpha:.3g} of the data is still in x, but the first "
+            "state is drawn from N(0, I); start later, take a clock that ends later, or give the state by init=.",
             stacklevel=3,
         )
     return float(start)
 
 
-def _chunk(n: int, batch_size: int | None) -> int:
-    if batch_size is None:
-        return max(n, 1)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
-    return batch_size
-
-
-def _join(walks: list[BatchResult], empty: Tensor, model: Model) -> Samples:
-    if not walks:
+def _join(results: list[BatchResult], empty: Tensor, model: Model) -> Samples:
+    if not results:
         return Samples(empty, model.sde.tau_min, 0, description=model.data)
-    ends = sorted({walk.tau for walk in walks})
+    ends = sorted({result.tau for result in results})
     if len(ends) > 1:
         raise ValueError(
-            f"samples must stand at one tau, but batches were stopped at {', '.join(f'{tau:g}' for tau in ends)}; "
-            "leave batch_size out, or stop at a tau."
+            "all samples must end at the same tau, but batches were stopped at "
+            f"{', '.join(f'{tau:g}' for tau in ends)}; leave batch_size out, or stop at a tau."
         )
-    times = {tuple(walk.times) for walk in walks}
+    times = {tuple(result.times) for result in results}
     if len(times) > 1:
         raise ValueError(
             "a trajectory and previews need the same times in every batch; leave batch_size out for adaptive solvers."
         )
     return Samples(
-        torch.cat([walk.x for walk in walks]),
-        walks[0].tau,
-        max(walk.nfe for walk in walks),
-        (times.pop() or None) if walks[0].states or walks[0].previews else None,
-        _along([walk.states for walk in walks]),
-        _along([walk.previews for walk in walks]),
+        torch.cat([result.x for result in results]),
+        results[0].tau,
+        max(result.nfe for result in results),
+        (times.pop() or None) if results[0].states or results[0].previews else None,
+        _stack_times([result.states for result in results]),
+        _stack_times([result.previews for result in results]),
         model.data,
     )
 
 
-def _along(kept: list[list[Tensor]]) -> Tensor | None:
-    """Tensors of each time of each batch as ``(times, n, *D)``; None where there are none."""
-    return torch.cat([torch.stack(each) for each in kept], 1) if kept[0] else None
+def _stack_times(batches: list[list[Tensor]]) -> Tensor | None:
+    """Tensors of each time of each batch as ``(times, n, *D)``; None for empty lists."""
+    return torch.cat([torch.stack(tensors) for tensors in batches], 1) if batches[0] else None

@@ -1,7 +1,7 @@
-r"""How does a sampler look ahead within a step? By stages, each a step of its own: exponential Runge–Kutta methods.
+r"""Singlestep samplers: exponential Runge–Kutta methods, whose steps have stages and keep nothing for the next step.
 
-A stage stands at a place in the step; it is reached by `exponential`'s integral with a polynomial through earlier
-stages, and so is the end of the step. Nothing is kept from step to step.
+A stage is the state at a node inside the step. The integral of `exponential`, with a polynomial through earlier stages,
+leads to each stage and to the end of the step.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from scoresde._core import elementwise as ew
 from scoresde._core.elementwise import Scalar
@@ -28,16 +28,16 @@ __all__ = ["DPMSolver", "Heun", "Singlestep", "Stages"]
 
 @dataclass(frozen=True)
 class Stages:
-    """An explicit method by interpolation.
+    """An explicit Runge–Kutta method, defined by interpolation.
 
     Args:
-        places: Of the stages, in log-SNR, from 0 (the step's start, always the first) to 1 (its end).
+        nodes: Positions of the stages in log-SNR, from 0 (the step's start, always the first) to 1 (its end).
         uses: For each stage but the first, the earlier stages whose polynomial leads to it.
-        final: The stages whose polynomial leads to the end.
-        order: Of the global error.
+        final: The stages whose polynomial leads to the end of the step.
+        order: Order of the global error.
     """
 
-    places: tuple[float, ...]
+    nodes: tuple[float, ...]
     uses: tuple[tuple[int, ...], ...]
     final: tuple[int, ...]
     order: int
@@ -45,9 +45,14 @@ class Stages:
 
 @dataclass(frozen=True)
 class Singlestep(StepSampler):
-    """A method with stages; see the module. Subclasses say which by their properties.
+    """A method with stages. Subclasses define `interpolation` and `stages`.
 
-    A last step to τ = 0, where log-SNR has no middle, is that of the first stage alone.
+    Each is a class attribute if it is constant, and a property if it depends on the settings. A last step to τ = 0,
+    where log-SNR is infinite, uses the first stage alone.
+
+    Args:
+        steps: Number of steps, not of network calls.
+        grid: The times of the steps; default `DenseEnds`.
     """
 
     steps: int = 20
@@ -55,65 +60,69 @@ class Singlestep(StepSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.how, self.stages  # refuses what does not fit, now
+        _ = self.interpolation, self.stages  # raises for invalid settings now, not in the first step
 
     @property
     @abstractmethod
-    def how(self) -> Interpolation:
-        """What is interpolated."""
+    def interpolation(self) -> Interpolation:
+        """The interpolated prediction and its variable."""
 
     @property
     @abstractmethod
     def stages(self) -> Stages:
-        """At which places, and from which of them."""
+        """Nodes of the stages, and the stages from which each is reached."""
 
     @property
     def order(self) -> int | None:
-        """Of the stages."""
         return self.stages.order
 
     def step(
         self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
-        """See the class."""
-        stages, made, at = self.stages, [predict(x, tau)], [tau]
+        stages, predictions, times = self.stages, [predict(x, tau)], [tau]
         if s == 0:
-            return self._to(x, tau, s, at, made, (0,)), None
-        for place, uses in zip(stages.places[1:], stages.uses):
-            here = _between(tau, s, place)
-            made.append(predict(self._to(x, tau, here, at, made, uses), here))
-            at.append(here)
-        return self._to(x, tau, s, at, made, stages.final), None
+            return self._advance(x, tau, s, times, predictions, (0,)), None
+        for node, uses in zip(stages.nodes[1:], stages.uses):
+            time = _between(tau, s, node)
+            predictions.append(predict(self._advance(x, tau, time, times, predictions, uses), time))
+            times.append(time)
+        return self._advance(x, tau, s, times, predictions, stages.final), None
 
-    def _to(
-        self, x: Any, tau: Scalar, s: Scalar, at: list[Scalar], made: list[Prediction], uses: tuple[int, ...]
+    def _advance(
+        self,
+        x: Any,
+        tau: Scalar,
+        s: Scalar,
+        times: list[Scalar],
+        predictions: list[Prediction],
+        uses: tuple[int, ...],
     ) -> Any:
-        """A x + Σ b_j f_j, each f_j in its network's output and its own state, so that none is formed by itself."""
-        on_x, weights = self.how.weights(tau, s, tuple([at[i] for i in uses]))
-        member, terms = self.how.prediction, []
+        """A x + Σ b_j f_j; each f_j enters as a combination of output and state, without a tensor of its own."""
+        on_x, weights = self.interpolation.weights(tau, s, tuple([times[i] for i in uses]))
+        member, terms = self.interpolation.prediction, []
         for weight, i in zip(weights, uses):
-            on_out, besides = made[i].on(member)
-            terms.append((weight * on_out, made[i].out))
+            on_out, on_state = predictions[i].coefficients(member)
+            terms.append((weight * on_out, predictions[i].out))
             if i == 0:
-                on_x = on_x + weight * besides
+                on_x = on_x + weight * on_state
             else:
-                terms.append((weight * besides, made[i].x))
+                terms.append((weight * on_state, predictions[i].x))
         return advance(x, on_x, *zip(*terms))
 
 
-def _between(tau: Scalar, s: Scalar, place: float) -> Scalar:
-    """The time at a place in log-SNR; the step's end exactly."""
-    if place == 1.0:
+def _between(tau: Scalar, s: Scalar, node: float) -> Scalar:
+    """The time at a node in log-SNR; the step's end exactly."""
+    if node == 1.0:
         return s
     start = ou.log_snr(tau)
     if start == -math.inf:
         raise ValueError(
             "stages in log-SNR need a finite start, got tau = inf; use a clipped clock, start= or Adams()."
         )
-    return ou.tau_from_log_snr(start + place * (ou.log_snr(s) - start))
+    return ou.tau_from_log_snr(start + node * (ou.log_snr(s) - start))
 
 
-_DPM = {
+_DPM_STAGES = {
     1: Stages((0.0,), (), (0,), 1),
     2: Stages((0.0, 0.5), ((0,),), (1,), 2),
     3: Stages((0.0, 1 / 3, 2 / 3), ((0,), (0, 1)), (0, 2), 3),
@@ -124,7 +133,8 @@ _DPM = {
 class DPMSolver(Singlestep):
     r"""DPM-Solver-1, -2, -3 (``prediction="eps"``) and DPM-Solver++(2S), (3S) (``"x0"``).
 
-    As many network calls a step as the order says; order 1 is DDIM. The paper's $r_1 = 1/2$, and 1/3, 2/3 at order 3.
+    A step makes as many network calls as the order says; order 1 is DDIM. The paper's $r_1 = 1/2$ at order 2; 1/3 and
+    2/3 at order 3.
 
     Args:
         steps: Number of steps, not of network calls.
@@ -142,32 +152,30 @@ class DPMSolver(Singlestep):
     prediction: str = "eps"
 
     @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
+    def interpolation(self) -> Interpolation:
         return Interpolation(self.prediction, "log_snr")
 
     @cached_property
     def stages(self) -> Stages:
-        """See the class."""
-        if self.solver_order not in _DPM:
+        if self.solver_order not in _DPM_STAGES:
             raise ValueError(f"DPMSolver has orders 1, 2 and 3, got {self.solver_order!r}; take `Adams` for others.")
-        return _DPM[self.solver_order]
+        return _DPM_STAGES[self.solver_order]
 
 
 @dataclass(frozen=True)
 class Heun(Singlestep):
-    r"""Heun's method in ρ = σ/α (EDM), and with churn Karras's stochastic sampler.
+    r"""Heun's method in ρ = σ/α (EDM); with churn, Karras's stochastic sampler.
 
-    With $y = x/\alpha$ the ODE is $dy/d\rho = \varepsilon$; two network calls a step, one where it ends at τ = 0. Churn
-    first takes a step towards the noise, from ρ to $\rho(1 + \gamma)$, $\gamma = \min(churn/steps, \sqrt2 - 1)$, by
-    exact forward noise, and solves back from there; never beyond the walk's first time.
+    With $y = x/\alpha$ the ODE is $dy/d\rho = \varepsilon$. A step makes two network calls, one where it ends at τ = 0.
+    Churn first adds exact forward noise, from ρ to $\rho(1 + \gamma)$ with
+    $\gamma = \min(churn/steps, \sqrt2 - 1)$, and then solves back from there; never beyond the first time.
 
     Args:
         steps: Number of steps.
         grid: Default `DenseEnds`; the paper's is `Karras`.
         churn: $S_{churn}$; 0 is the deterministic sampler.
         low, high: $S_{min}$ and $S_{max}$, the interval of ρ in which noise is added.
-        noise_scale: $S_{noise}$; other than 1 it does not keep the law.
+        noise_scale: $S_{noise}$; values other than 1 change the distribution.
 
     Raises:
         ValueError: If ``churn`` is negative, the interval empty, or ``noise_scale`` not positive.
@@ -180,24 +188,17 @@ class Heun(Singlestep):
     high: float = math.inf
     noise_scale: float = 1.0
 
+    interpolation: ClassVar[Interpolation] = Interpolation("eps", "rho")
+    stages: ClassVar[Stages] = Stages((0.0, 1.0), ((0,),), (0, 1), 2)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.churn >= 0 and 0 <= self.low < self.high and self.noise_scale > 0):
             raise ValueError(f"Heun needs churn >= 0, 0 <= low < high and noise_scale > 0, got {self}.")
 
-    @cached_property
-    def how(self) -> Interpolation:
-        """See the class."""
-        return Interpolation("eps", "rho")
-
-    @cached_property
-    def stages(self) -> Stages:
-        """See the class."""
-        return Stages((0.0, 1.0), ((0,),), (0, 1), 2)
-
     @property
     def order(self) -> int | None:
-        """2; None where the churn's noise is scaled, which does not keep the law."""
+        """2; None where the churn's noise is scaled, which changes the distribution."""
         return 2 if self.churn == 0 or self.noise_scale == 1 else None
 
     @property
@@ -207,22 +208,23 @@ class Heun(Singlestep):
 
     @property
     def strong_order(self) -> float | None:
-        """1/2 with churn: whether a step churns depends on where it begins."""
+        """1/2 with churn: whether a step adds noise depends on its first time."""
         return 0.5 if self.churn > 0 and self.order is not None else None
 
     def step(
         self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
-        """See the class; the memory is the walk's first time, beyond which churn does not go."""
+        """One step; the memory is the first time of sampling, beyond which churn does not go."""
         if self.churn == 0:
             return super().step(predict, x, tau, s, noise, None)
         first = tau if memory is None else memory
         if s > 0 and self.low <= rho(tau) <= self.high:
-            x, tau = self._churned(x, tau, first, noise)
+            x, tau = self._churn(x, tau, first, noise)
         return super().step(predict, x, tau, s, noise, None)[0], first
 
-    def _churned(self, x: Any, tau: float, first: float, noise: Callable[[], Any]) -> tuple[Any, float]:
+    def _churn(self, x: Any, tau: float, first: float, noise: Callable[[], Any]) -> tuple[Any, float]:
+        """The noisier state and its time."""
         growth = 1.0 + min(self.churn / self.steps, math.sqrt(2.0) - 1.0)
-        back = min(ou.tau_from_log_snr(ou.log_snr(tau) - 2.0 * math.log(growth)), first)
-        std = self.noise_scale * ew.sqrt(ou.beta(back, tau))
-        return combine(ew.exp(tau - back), x, std, noise()), back
+        noisier = min(ou.tau_from_log_snr(ou.log_snr(tau) - 2.0 * math.log(growth)), first)
+        std = self.noise_scale * ew.sqrt(ou.beta(noisier, tau))
+        return combine(ew.exp(tau - noisier), x, std, noise()), noisier

@@ -27,23 +27,23 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that results depend on, those that are installed."""
-    found = {d.name.lower(): d.version for d in importlib.metadata.distributions() if d.name}
-    return {"Python": platform.python_version()} | {name: found[name] for name in _PACKAGES if name in found}
+    """Versions of Python and of the installed packages that results depend on."""
+    installed = {d.name.lower(): d.version for d in importlib.metadata.distributions() if d.name}
+    return {"Python": platform.python_version()} | {name: installed[name] for name in _PACKAGES if name in installed}
 
 
 def cores(workers: int = 1) -> int:
-    """How many cores this process may use, or each of so many workers; at least 1."""
-    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, may // workers)
+    """Number of cores that this process may use, or each of ``workers`` processes; at least 1."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // workers)
 
 
 def computer(device: torch.device | str = "cpu", workers: int = 1) -> dict[str, Any]:
-    """On what it ran: processor, cores, device, and the largest memory used so far, GB (or None), of all processes.
+    """The computer: processor, cores, device, and the peak memory of all processes in GB (None if unknown).
 
     Args:
         device: Of the models.
-        workers: Models examined side by side.
+        workers: Number of models that are evaluated in parallel.
     """
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
@@ -67,7 +67,7 @@ def _processor() -> str:
 
 
 def _peak_memory(children: int) -> float | None:
-    """Of this process, and as many times that of its largest child as there are."""
+    """GB, of this process plus ``children`` times that of its largest child process."""
     try:
         import resource  # not on Windows
     except ImportError:

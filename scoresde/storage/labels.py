@@ -1,4 +1,4 @@
-"""Short labels of settings: their text form without the defaults, and slugs for names of files."""
+"""Short labels of settings: their text form without default values, and slugs for file names."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["short_text", "slug"]
 
 
 def short_text(obj: object) -> str:
-    """The call that makes a setting, with what differs from the defaults, and its number of steps or method.
+    """The call that makes a setting, with the fields that differ from their defaults, and ``steps`` and ``method``.
 
     Args:
-        obj: A dataclass, as `scoresde.storage.spec` writes it.
+        obj: A dataclass with a text form (`scoresde.storage.spec`).
 
     Returns:
         E.g. ``DDPM(steps=1000)`` or ``ELBO()``.
     """
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
         return spec.to_text(obj)
-    shown = []
+    arguments = []
     for field in (f for f in dataclasses.fields(obj) if f.init):
         value, default = getattr(obj, field.name), _default(type(obj), field)
         if field.name in ("steps", "method") or type(value) is not type(default) or value != default:
-            shown.append(f"{field.name}={short_text(value)}")
-    return f"{type(obj).__name__}({', '.join(shown)})"
+            arguments.append(f"{field.name}={short_text(value)}")
+    return f"{type(obj).__name__}({', '.join(arguments)})"
 
 
 def _default(cls: type, field: dataclasses.Field) -> object:
-    """The field's value in ``cls()``, which may resolve a None; of a class with required fields, the declared one."""
+    """The field's value in ``cls()``, which may replace a None; else, for required fields, the declared default."""
     try:
         return getattr(cls(), field.name)
     except TypeError:
@@ -39,7 +39,7 @@ def _default(cls: type, field: dataclasses.Field) -> object:
 
 
 def slug(obj: object) -> str:
-    """Letters, digits and hyphens that name a setting's folder and arrays, e.g. ``snr-power-minus-0-5``.
+    """A setting's name in folders and arrays, of letters, digits and hyphens, e.g. ``snr-power-minus-0-5``.
 
     Args:
         obj: As for `short_text`.

@@ -1,8 +1,8 @@
-"""How is a model trained? `train(model, data, Training(steps=...))`: AdamW or Muon, an average of the weights, resume.
+"""Training: `train(model, data, Training(steps=...))` minimizes the loss with AdamW or Muon and keeps an EMA.
 
-Step k depends on the settings, the data and k alone (`batches`), so a run that was stopped and resumed is the run that
-was not. `settings` says what a run is, `update` moves the weights, `loop` runs it, `directory` and `record` keep it on
-disk, `processes` makes several act as one, `watch` and `diagnostics` look at the result.
+Update k depends on the settings, the data and k alone (`batches`), so a run that was interrupted and resumed ends as
+one that was not. `settings` holds the settings, `state` one update, `loop` the loop, `run_directory` and `run_log` the
+files, `processes` distributed training, `monitor` and `loss_by_log_snr` evaluation during training.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 from scoresde.training.loop import Callback, CallbackState, TrainingResult, train
 from scoresde.training.loss_by_log_snr import LossByLogSNR, loss_by_log_snr
 from scoresde.training.monitor import Monitor
-from scoresde.training.muon import Muon
+from scoresde.training.optimizers import Muon
 from scoresde.training.settings import Training
 
 __all__ = [
     "Callback",
-    "LossByLogSNR",
     "CallbackState",
-    "Muon",
-    "TrainingResult",
-    "Training",
+    "LossByLogSNR",
     "Monitor",
+    "Muon",
+    "Training",
+    "TrainingResult",
     "loss_by_log_snr",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""How do averages follow the weights? Several at once, each a network of its own that is never swapped in."""
+"""Exponential moving averages (EMA) of the weights: average = decay · average + (1 - decay) · weights."""
 
 from __future__ import annotations
 
@@ -15,52 +15,55 @@ __all__ = ["EMA"]
 
 
 class EMA:
-    """Averaged weights: a copy of the network that follows it; frozen and tied weights are, buffers are copied.
+    """A second network whose weights average those of a first one; buffers are copied, frozen weights averaged too.
 
-    `AveragedModel.update_parameters` would wait for the device in each call, and take 20 times as long on small
-    networks; here torch's averaging function runs over lists that are made once.
+    `AveragedModel.update_parameters` would wait for the device in each call, and takes 20 times as long on small
+    networks. Here torch's averaging function runs over lists that are built once.
 
     Args:
-        net: What to average. The copy is in evaluation mode.
+        net: The network to average.
+
+    Attributes:
+        net: The network with the averaged weights, in evaluation mode. Tied weights stay tied.
     """
 
     def __init__(self, net: nn.Module) -> None:
         self.net: nn.Module = AveragedModel(net).module.eval()
-        self.follow(net)
+        self.track(net)
 
-    def follow(self, net: nn.Module) -> None:
-        """Averages the weights of ``net`` from now on: to be called again when they were moved."""
-        self._weights = [p.detach() for p in self.net.parameters()], [p.detach() for p in net.parameters()]
+    def track(self, net: nn.Module) -> None:
+        """Averages the weights of ``net`` from now on; call it again after its parameters were replaced."""
+        self._averages, self._weights = ([p.detach() for p in each.parameters()] for each in (self.net, net))
         self._buffers = _buffers(self.net, net)
 
-    def follow_pieces(self, pieces: ShardedParameters) -> None:
-        """Averages this process's share of a network in pieces from now on; `gather` fills the whole."""
-        self._weights = pieces.cut(self.net), [share.detach() for share in pieces.shares]
-        self._buffers = _buffers(self.net, pieces.net)
+    def track_shards(self, sharded: ShardedParameters) -> None:
+        """Averages this process's shards of a sharded network from now on."""
+        self._averages, self._weights = sharded.shard(self.net), [shard.detach() for shard in sharded.shards]
+        self._buffers = _buffers(self.net, sharded.net)
 
-    def gather(self, pieces: ShardedParameters) -> None:
-        """Fills the whole averaged network from all processes' shares; every process must."""
-        pieces.gather(self._weights[0], self.net)
+    def gather(self, sharded: ShardedParameters) -> None:
+        """Fills `net` from the averages of all processes' shards; every process must call it."""
+        sharded.gather(self._averages, self.net)
 
     @torch.no_grad()
-    def copy(self) -> None:
-        """Begins as the weights that are followed."""
-        for own, new in zip(*self._weights, strict=True):
-            own.copy_(new)
+    def reset(self) -> None:
+        """Sets the average to the current weights."""
+        for average, weight in zip(self._averages, self._weights, strict=True):
+            average.copy_(weight)
 
     def update(self, decay: float) -> None:
-        """average = decay * average + (1 - decay) * weights."""
-        get_ema_multi_avg_fn(decay)(*self._weights, 0)
-        for own, new, name in self._buffers:
-            old, now = own[name], new[name]
-            if old is not None and now is not None:
-                old.copy_(now)
+        """average = decay · average + (1 - decay) · weights."""
+        get_ema_multi_avg_fn(decay)(self._averages, self._weights, 0)
+        for own, tracked, name in self._buffers:
+            old, new = own[name], tracked[name]
+            if old is not None and new is not None:
+                old.copy_(new)
 
 
-_Named = dict[str, Tensor | None]
+_NamedBuffers = dict[str, Tensor | None]
 
 
-def _buffers(net: nn.Module, followed: nn.Module) -> list[tuple[_Named, _Named, str]]:
-    """Where the buffers of both stand, by name: a network may put another tensor in a buffer's place."""
-    both = zip(net.modules(), followed.modules(), strict=True)
-    return [(own._buffers, new._buffers, name) for own, new in both for name in own._buffers]
+def _buffers(net: nn.Module, tracked: nn.Module) -> list[tuple[_NamedBuffers, _NamedBuffers, str]]:
+    """The buffer dictionaries of both networks, and a name; a network may replace the tensor under a name."""
+    pairs = zip(net.modules(), tracked.modules(), strict=True)
+    return [(own._buffers, other._buffers, name) for own, other in pairs for name in own._buffers]

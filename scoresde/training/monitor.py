@@ -1,4 +1,4 @@
-"""What does one look at while a model is trained? Samples, and the loss by log-SNR on events that were held out."""
+"""Monitoring of a model during training: samples, and the loss by log-SNR on held-out events."""
 
 from __future__ import annotations
 
@@ -15,80 +15,80 @@ from scoresde.data import Data, Description
 from scoresde.model import Model
 from scoresde.sampling import DDIM, Sampler, sample
 from scoresde.storage import checkpoint
-from scoresde.training.batches import in_model_units
+from scoresde.training.batches import to_model_units
 from scoresde.training.loop import CallbackState
 from scoresde.training.loss_by_log_snr import loss_by_log_snr
 from scoresde.training.run_log import lines_until
 
 __all__ = ["Monitor"]
 
-LEVELS, SAMPLES = "levels.jsonl", "samples"
+LOSSES, SAMPLES = "loss_by_log_snr.jsonl", "samples"
 
 
 @dataclass(frozen=True, eq=False)
 class Monitor:
-    """A callback, for `Callback`: samples go to ``samples/``, the loss by log-SNR to a line of ``levels.jsonl``.
+    """A function for `Callback`: writes samples to ``samples/`` and a line to ``loss_by_log_snr.jsonl``.
 
-    Noise and times are the same each time, so that what changes is the model.
+    Noise and timesteps are the same in each call, so that differences are the model's.
 
     Args:
         folder: The run directory.
-        data: Whose test part (the train part where it is empty) is looked at.
-        events: How many of its first events.
-        count: How many samples; 0 draws none.
-        sampler: How they are drawn.
-        show: Writes samples, ``(path, values (n, *D) in data units, description)``, under a path that it may give an
-            ending; None writes ``.npz``.
-        dequantize: As the run's, `Training`: levels are looked at as they are trained on.
+        data: Its test part gives the held-out events; its train part, if the test part is empty.
+        events: Number of held-out events, the first ones.
+        samples: Number of samples; 0 draws none.
+        sampler: Draws the samples.
+        save_samples: Writes samples: a function of (path without suffix, values ``(n, *D)`` in data units,
+            description). None writes ``.npz``.
+        dequantize: As in `Training`: whether integer values are dequantized, or moved to bin centers.
     """
 
     folder: Path
     data: Data = field(repr=False)
     events: int = 256
-    count: int = 36
+    samples: int = 36
     sampler: Sampler = DDIM(steps=25)
-    show: Callable[[Path, np.ndarray, Description], object] | None = None
+    save_samples: Callable[[Path, np.ndarray, Description], object] | None = None
     dequantize: bool = True
 
-    def __call__(self, moment: CallbackState) -> None:
-        """Looks at ``moment.model``."""
-        place = next(moment.model.parameters()).device
-        with torch.random.fork_rng([place] if place.type == "cuda" else []):
+    def __call__(self, state: CallbackState) -> None:
+        """Evaluates ``state.model``."""
+        device = next(state.model.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(0)
-            self._levels(moment, place)
-            if self.count:
-                self._samples(moment, place)
+            self._write_losses(state, device)
+            if self.samples:
+                self._write_samples(state, device)
 
-    def _levels(self, moment: CallbackState, place: torch.device) -> None:
-        about, held = self.data.description, bool(len(self.data.test))
-        events = (self.data.test if held else self.data.train)[: self.events]
-        labels = self.data.test_labels if held else self.data.train_labels
-        x0 = in_model_units(events, about, self.dequantize)
-        cond: dict[str, Any] = (
-            {} if labels is None or _classes(moment.model) is None else {"cond": labels[: self.events].to(place)}
-        )
-        x0 = x0.to(place, next(moment.model.parameters()).dtype)
-        found = loss_by_log_snr(moment.model, x0, 16, generator=torch.Generator(place).manual_seed(0), **cond)
-        row = {"step": moment.step} | {name: getattr(found, name).tolist() for name in ("log_snr", "loss", "stderr")}
-        _put(self.folder / LEVELS, moment.step, row)
+    def _write_losses(self, state: CallbackState, device: torch.device) -> None:
+        data, has_test = self.data, bool(len(self.data.test))
+        events = (data.test if has_test else data.train)[: self.events]
+        labels = data.test_labels if has_test else data.train_labels
+        x0 = to_model_units(events, data.description, self.dequantize)
+        cond: dict[str, Any] = {}
+        if labels is not None and _classes(state.model) is not None:
+            cond["cond"] = labels[: self.events].to(device)
+        x0 = x0.to(device, next(state.model.parameters()).dtype)
+        losses = loss_by_log_snr(state.model, x0, 16, generator=torch.Generator(device).manual_seed(0), **cond)
+        row = {"step": state.step} | {name: getattr(losses, name).tolist() for name in ("log_snr", "loss", "stderr")}
+        _append(self.folder / LOSSES, state.step, row)
 
-    def _samples(self, moment: CallbackState, place: torch.device) -> None:
-        classes = _classes(moment.model)
-        cond: dict[str, Any] = {} if classes is None else {"cond": torch.arange(self.count, device=place) % classes}
-        values = sample(moment.model, self.count, self.sampler, seeds=range(self.count), **cond).data.cpu().numpy()
-        path = self.folder / SAMPLES / f"step-{moment.step:09d}"
+    def _write_samples(self, state: CallbackState, device: torch.device) -> None:
+        classes = _classes(state.model)
+        cond: dict[str, Any] = {} if classes is None else {"cond": torch.arange(self.samples, device=device) % classes}
+        values = sample(state.model, self.samples, self.sampler, seeds=range(self.samples), **cond).data.cpu().numpy()
+        path = self.folder / SAMPLES / f"step-{state.step:09d}"
         path.parent.mkdir(exist_ok=True)
-        if self.show is None:
+        if self.save_samples is None:
             np.savez_compressed(path.with_suffix(".npz"), x=values)
         else:
-            self.show(path, values, self.data.description)
+            self.save_samples(path, values, self.data.description)
 
 
 def _classes(model: Model) -> int | None:
     return getattr(getattr(model, "net", None), "num_classes", None)
 
 
-def _put(path: Path, step: int, row: Mapping[str, object]) -> None:
-    """Adds a line after those of earlier steps; later ones are of a run that was broken off."""
-    kept = lines_until(path, step - 1) if path.exists() else []
-    checkpoint.write_text(path, "".join([*kept, json.dumps(row) + "\n"]))
+def _append(path: Path, step: int, row: Mapping[str, object]) -> None:
+    """Adds a line after those of earlier steps; later steps come from before an interruption and are dropped."""
+    earlier = lines_until(path, step - 1) if path.exists() else []
+    checkpoint.write_text(path, "".join([*earlier, json.dumps(row) + "\n"]))

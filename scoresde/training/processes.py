@@ -1,7 +1,7 @@
-"""How do several processes act as one? By accelerate, and by failing and stopping together.
+"""Distributed training by accelerate: one program for one process or many, which fail and stop together.
 
-The command is the same for one process and for many nodes; accelerate's launcher says how many there are. What one
-process alone does (writing, callbacks) is followed by a word to the others, so that none waits for one that has failed.
+accelerate's launcher sets the number of processes. What only the main process does (writing files, callbacks) ends with
+a message to the others, so that none waits for a process that has failed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,19 @@ from accelerate.utils.environment import parse_flag_from_env
 from torch import Tensor
 
 from scoresde._core.tensors import widest_dtype
-from scoresde.distributed import leaves_at_exit
+from scoresde.distributed import leave_group_at_exit
 
-__all__ = ["Stop", "accelerated", "fsdp_plugin", "gathered", "in_pieces", "own_randomness", "together"]
+__all__ = [
+    "StopSignal",
+    "accelerated",
+    "fail_together",
+    "fsdp_plugin",
+    "gather_numbers",
+    "preserved_random_state",
+    "uses_fsdp",
+]
 
-_PATIENCE = timedelta(days=1)  # of processes whose main one saves, or runs callbacks such as metrics of many samples
+_TIMEOUT = timedelta(days=1)  # while the main process saves, or runs callbacks such as metrics of many samples
 
 
 @contextmanager
@@ -36,24 +44,24 @@ def accelerated(
     trackers: Sequence[str] = (),
     folder: str | Path | None = None,
 ) -> Iterator[Accelerator]:
-    """An accelerator for one run. accelerate keeps its state per process; what is found there is put back.
+    """An accelerator for one run; accelerate's state of this process is restored afterwards.
 
     Args:
         precision: "no", "bf16" or "fp16".
         device: Where one process trains; None leaves it to accelerate.
-        trackers: Names that accelerate knows.
+        trackers: Names of accelerate's trackers.
         folder: Where trackers write.
 
     Raises:
         ValueError: If fp16 is asked for on the CPU, or a tracker is not installed.
     """
-    states = [(s, dict(s._shared_state)) for s in (AcceleratorState, GradientState)]
-    for state, _ in states:
+    shared_states = [(s, dict(s._shared_state)) for s in (AcceleratorState, GradientState)]
+    for state, _ in shared_states:
         state._shared_state.clear()
     try:
         accelerator = Accelerator(
             mixed_precision=precision,
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_TIMEOUT)],
             log_with=list(trackers) or None,
             project_dir=None if folder is None else str(folder),
         )
@@ -63,27 +71,27 @@ def accelerated(
             raise ValueError("fp16 needs a GPU, got the CPU; use precision='bf16' or 'no'.")
         yield accelerator
     finally:
-        for state, found in states:
+        for state, before in shared_states:
             state._shared_state.clear()
-            state._shared_state.update(found)
-    leaves_at_exit()
+            state._shared_state.update(before)
+    leave_group_at_exit()
 
 
 @contextmanager
-def own_randomness(device: torch.device) -> Iterator[None]:
-    """Global random state, on the CPU and the device, is as before afterwards."""
+def preserved_random_state(device: torch.device) -> Iterator[None]:
+    """Restores the global random state of the CPU and the device afterwards."""
     kind = device.type if device.type in ("cuda", "xpu") else "cuda"
     devices = [device] if device.type == kind else []
     with torch.random.fork_rng(devices, device_type=kind):
         yield
 
 
-def gathered(accelerator: Accelerator, numbers: Sequence[float]) -> list[list[float]]:
-    """The numbers of every process, in their order; every process must ask, and waits for the others.
+def gather_numbers(accelerator: Accelerator, numbers: Sequence[float]) -> list[list[float]]:
+    """The numbers of every process, in the processes' order; every process must call it, and waits for the others.
 
     Args:
         accelerator: Of the run.
-        numbers: As many in each process; float64 where the device has it.
+        numbers: Equally many in each process; sent as float64 where the device has it.
     """
     if accelerator.num_processes == 1:
         return [list(numbers)]
@@ -93,20 +101,20 @@ def gathered(accelerator: Accelerator, numbers: Sequence[float]) -> list[list[fl
     return rows.tolist()
 
 
-def in_pieces(accelerator: Accelerator) -> bool:
-    """Whether the launcher's settings ask for pieces.
+def uses_fsdp(accelerator: Accelerator) -> bool:
+    """Whether the launcher's settings ask for a sharded network (FSDP2).
 
     Raises:
-        ValueError: If they ask for another way to split a model, or for pieces in fp16.
+        ValueError: If they ask for another method of sharding, or for sharding in fp16.
     """
     if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ValueError(f"a model is split by FSDP2 only, got {accelerator.distributed_type}; use --use_fsdp.")
+        raise ValueError(f"a network is sharded by FSDP2 only, got {accelerator.distributed_type}; use --use_fsdp.")
     if accelerator.num_processes == 1 or not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return False
     if fsdp_plugin(accelerator).fsdp_version != 2:
-        raise ValueError("a model is split by FSDP2, got FSDP of version 1; add --fsdp_version 2.")
+        raise ValueError("a network is sharded by FSDP2, got FSDP of version 1; add --fsdp_version 2.")
     if accelerator.scaler is not None:
-        raise ValueError("fp16 scales the gradient of a whole model, got one in pieces; use precision='bf16'.")
+        raise ValueError("fp16 needs a whole network, got a sharded one; use precision='bf16'.")
     return True
 
 
@@ -117,54 +125,58 @@ def fsdp_plugin(accelerator: Accelerator) -> FullyShardedDataParallelPlugin:
 
 
 @contextmanager
-def together(accelerator: Accelerator) -> Iterator[None]:
-    """What fails inside in one process fails in all of them, so that none waits for one that is gone.
+def fail_together(accelerator: Accelerator) -> Iterator[None]:
+    """An exception inside in one process becomes an exception in all of them, so that none waits for a failed one.
 
     Raises:
         RuntimeError: In the processes that did not fail themselves.
     """
-    own: BaseException | None = None
+    failure: BaseException | None = None
     try:
         yield
     except BaseException as error:
-        own = error
-    if own is not None:
-        with suppress(RuntimeError):  # the others may be gone
-            gathered(accelerator, [1.0])
-        raise own
-    failed = [i for i, (bad,) in enumerate(gathered(accelerator, [0.0])) if bad]
+        failure = error
+    if failure is not None:
+        with suppress(RuntimeError):  # the others may have ended
+            gather_numbers(accelerator, [1.0])
+        raise failure
+    failed = [i for i, (bad,) in enumerate(gather_numbers(accelerator, [0.0])) if bad]
     if failed:
-        raise RuntimeError(f"all processes must go on together, process {failed[0]} failed; its message says why.")
+        raise RuntimeError(f"all processes must succeed, process {failed[0]} failed; see its message.")
 
 
-class Stop:
-    """Waits for Ctrl-C (SIGINT) or SIGTERM, which a cluster sends before it takes a machine away.
+class StopSignal:
+    """Handles Ctrl-C (SIGINT), and SIGTERM, which a cluster sends before it takes a machine away.
 
-    The update under way is finished first. In a single process a second Ctrl-C interrupts at once. Outside of the
-    main thread, where Python gives no signals, nothing is waited for.
+    The current update is finished first. In a single process a second Ctrl-C interrupts at once. Outside the main
+    thread, where Python delivers no signals, none are handled.
 
     Args:
         accelerator: Of the run.
-        waiting: False leaves signals as they are.
+        enabled: False leaves the signal handlers unchanged.
     """
 
-    def __init__(self, accelerator: Accelerator, *, waiting: bool) -> None:
+    def __init__(self, accelerator: Accelerator, *, enabled: bool) -> None:
         self._accelerator = accelerator
-        self._waiting = waiting and threading.current_thread() is threading.main_thread()
-        self._before: dict[int, object] = {}
+        self._enabled = enabled and threading.current_thread() is threading.main_thread()
+        self._handlers: dict[int, object] = {}
         self.signal = 0
 
-    def agreed(self, *, due: bool) -> bool:
-        """Whether all processes shall stop now; in several processes they ask each other only when it is ``due``."""
+    def agreed(self, *, synchronize: bool) -> bool:
+        """Whether all processes shall stop now.
+
+        Args:
+            synchronize: Whether several processes exchange their signals in this call; if not, none stops.
+        """
         if self._accelerator.num_processes == 1:
             return bool(self.signal)
-        if not (self._waiting and due):
+        if not (self._enabled and synchronize):
             return False
-        self.signal = int(max(number for (number,) in gathered(self._accelerator, [float(self.signal)])))
+        self.signal = int(max(number for (number,) in gather_numbers(self._accelerator, [float(self.signal)])))
         return bool(self.signal)
 
     def leave(self) -> None:
-        """Ends as the signal would have.
+        """Ends the program as the signal would have.
 
         Raises:
             KeyboardInterrupt: After Ctrl-C.
@@ -174,19 +186,19 @@ class Stop:
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt
 
-    def __enter__(self) -> Stop:
-        if self._waiting:
+    def __enter__(self) -> StopSignal:
+        if self._enabled:
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                self._handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
-        self._before.clear()
+        self._handlers.clear()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        again = self.signal == number == signal.SIGINT
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        repeated = self.signal == number == signal.SIGINT
         self.signal = self.signal or number
-        if again and self._accelerator.num_processes == 1:  # a launcher passes on what the terminal has sent already
+        if repeated and self._accelerator.num_processes == 1:  # a launcher repeats what the terminal has sent already
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What became of the updates since the last point of the history? Sums, read from the device now and then."""
+"""Running means of loss and gradient norm over the updates since the last entry of the history."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ __all__ = ["RunningMeans"]
 
 @dataclass(frozen=True)
 class RunningMeans:
-    """Updates since the last point of the history, as one process saw them.
+    """Sums over the updates of one process since the last entry of the history.
 
     Attributes:
-        total: Sum of their losses per dimension.
-        norms: Sum of the lengths of their gradients, before clipping.
-        count: How many are in these sums.
-        skipped: How many in a row were skipped, up to the last.
+        loss_sum: Of the losses per dimension.
+        norm_sum: Of the gradient norms before clipping.
+        count: Updates in these sums.
+        skipped: Most recent updates in a row that were skipped.
     """
 
-    total: float = 0.0
-    norms: float = 0.0
+    loss_sum: float = 0.0
+    norm_sum: float = 0.0
     count: int = 0
     skipped: int = 0
 
-    def after(self, loss: float, norm: float) -> RunningMeans:
+    def updated(self, loss: float, norm: float) -> RunningMeans:
         """With one more update, which was skipped if its gradient's ``norm`` is not finite."""
         if not math.isfinite(norm):
             return replace(self, skipped=self.skipped + 1)
-        return RunningMeans(self.total + loss, self.norms + norm, self.count + 1)
+        return RunningMeans(self.loss_sum + loss, self.norm_sum + norm, self.count + 1)
 
     @property
-    def mean(self) -> float:
-        """Mean loss per dimension; NaN of none."""
-        return self.total / self.count if self.count else math.nan
+    def loss(self) -> float:
+        """Mean loss per dimension; NaN without updates."""
+        return self.loss_sum / self.count if self.count else math.nan
 
     @property
     def norm(self) -> float:
-        """Mean length of the gradient; NaN of none."""
-        return self.norms / self.count if self.count else math.nan
+        """Mean gradient norm; NaN without updates."""
+        return self.norm_sum / self.count if self.count else math.nan
 
     @property
     def numbers(self) -> list[float]:
-        """Its four numbers, which `read` takes back."""
-        return [self.total, self.norms, float(self.count), float(self.skipped)]
+        """The four attributes, for `from_numbers`."""
+        return [self.loss_sum, self.norm_sum, float(self.count), float(self.skipped)]
 
     @staticmethod
-    def read(numbers: Sequence[float]) -> RunningMeans:
-        """The tally of ``numbers``."""
-        total, norms, count, skipped = numbers
-        return RunningMeans(total, norms, int(count), int(skipped))
+    def from_numbers(numbers: Sequence[float]) -> RunningMeans:
+        """The inverse of `numbers`."""
+        loss_sum, norm_sum, count, skipped = numbers
+        return RunningMeans(loss_sum, norm_sum, int(count), int(skipped))
 
     @staticmethod
-    def joined(parts: Iterable[RunningMeans]) -> RunningMeans:
-        """One of several processes that did the same updates on different shares of the batch: the mean of each."""
+    def merged(parts: Iterable[RunningMeans]) -> RunningMeans:
+        """The means over several processes that did the same updates on different shards of the batch."""
         parts = list(parts)
         n = len(parts)
-        total, norms = math.fsum(p.total for p in parts) / n, math.fsum(p.norms for p in parts) / n
-        return RunningMeans(total, norms, parts[0].count, parts[0].skipped)
+        loss_sum, norm_sum = (math.fsum(sums) / n for sums in zip(*((p.loss_sum, p.norm_sum) for p in parts)))
+        return RunningMeans(loss_sum, norm_sum, parts[0].count, parts[0].skipped)

@@ -1,6 +1,6 @@
-"""What does a sampling loop cost beside its network? Ours over a hand-written DDIM loop, per network call, in one run.
+"""Overhead of the sampling loop: time per network call of `sample`, relative to a hand-written DDIM loop.
 
-A trivial network on a 1×2 state, so that everything but the network shows. Run it:
+The network is trivial and the state has shape 1×2, so that everything except the network is measured. Run it:
 
     python tests/benchmarks/loop_overhead.py
 """
@@ -42,8 +42,8 @@ from scoresde.sampling import (
 STEPS, REPEATS = 500, 15
 
 
-class Trivial(nn.Module):
-    """A linear map of two coordinates; reads the time and does nothing with it."""
+class Linear(nn.Module):
+    """A linear map of two coordinates that ignores the time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,34 +55,40 @@ class Trivial(nn.Module):
 
 
 def hand_written_ddim(net: nn.Module, taus: list[float], parameterization: Parameterization) -> Callable[[], Tensor]:
-    """x <- a x + b net(x, t): both coefficients floats, known before the loop."""
-    rows = []
+    """x <- a x + b net(x, t) with precomputed coefficients."""
+    coefficients = []
     for tau, s in zip(taus, taus[1:]):
         alpha, sigma, delta = ou.alpha(tau), ou.sigma(tau), ou.angle(tau) - ou.angle(s)
         if isinstance(parameterization, V):
-            on_x, on_out = math.cos(delta), -math.sin(delta)
+            a, b = math.cos(delta), -math.sin(delta)
         else:
-            on_x, on_out = ou.alpha(s) / alpha, ou.sigma(s) - ou.alpha(s) * sigma / alpha
-        rows.append((ou.log_snr(tau), on_x, on_out))
+            a, b = ou.alpha(s) / alpha, ou.sigma(s) - ou.alpha(s) * sigma / alpha
+        coefficients.append((ou.log_snr(tau), a, b))
 
     def loop() -> Tensor:
         with torch.no_grad():
             x = torch.randn(1, 2)
-            for log_snr, on_x, on_out in rows:
+            for log_snr, a, b in coefficients:
                 out = net(x, torch.full((1,), log_snr))
-                x = x * on_x + out * on_out
+                x = x * a + out * b
             return x
 
     return loop
 
 
-def measure(hand: Callable[[], object], ours: Callable[[], object], calls: int) -> tuple[float, float]:
-    """Microseconds per network call by hand, and the median over turns of the ratio per call of ours."""
+def measure(hand_written: Callable[[], object], ours: Callable[[], object], calls: int) -> tuple[float, float]:
+    """Microseconds per network call of the hand-written loop, and the ratio of ours to it; medians over the repeats.
+
+    Args:
+        hand_written: Runs the loop once, with ``STEPS`` network calls.
+        ours: Runs `sample` once.
+        calls: Network calls of ``ours``.
+    """
     pairs = []
     for _ in range(REPEATS):
         row = []
-        for loop, count in ((hand, STEPS), (ours, calls)):
-            start = time.process_time()  # one thread; other processes on the machine then count for less
+        for loop, count in ((hand_written, STEPS), (ours, calls)):
+            start = time.process_time()  # other processes on the machine matter less than for wall time
             loop()
             row.append((time.process_time() - start) / count * 1e6)
         pairs.append(row)
@@ -91,8 +97,8 @@ def measure(hand: Callable[[], object], ours: Callable[[], object], calls: int) 
 
 
 def samplers() -> dict[float, list[StepSampler]]:
-    """Limit -> those held to it: one-step methods, multistep methods of third order, predictor–correctors."""
-    half = STEPS // 2  # two network calls a step
+    """Limit of the ratio -> samplers: one-step methods, multistep methods of third order, predictor–correctors."""
+    half = STEPS // 2  # two network calls per step
     return {
         1.8: [DDIM(STEPS), DDPM(STEPS), EulerMaruyama(STEPS), ExponentialSDE(STEPS), DPMSolver(half), Heun(half)],
         3.0: [
@@ -112,24 +118,27 @@ def samplers() -> dict[float, list[StepSampler]]:
 
 
 def main() -> None:
-    """Prints one line per loop; exits with 1 where a ratio passes its limit."""
+    """Prints one line per sampler; exits with 1 if a ratio is above its limit."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    over = []
+    above = []
     for parameterization in (V(), Eps()):
-        model = ScoreModel(Trivial(), VPSDE(LinearBetas()), parameterization, event_shape=(2,))
-        for parameter in model.net.parameters():  # the walk must not blow up
+        model = ScoreModel(Linear(), VPSDE(LinearBetas()), parameterization, event_shape=(2,))
+        for parameter in model.net.parameters():  # small weights, so that the state stays finite
             torch.nn.init.normal_(parameter, std=0.01)
-        hand = hand_written_ddim(model.net, DDIM(STEPS).grid.times(model.sde, STEPS), parameterization)
+        hand_written = hand_written_ddim(model.net, DDIM(STEPS).grid.times(model.sde, STEPS), parameterization)
         for limit, group in samplers().items():
             for sampler in group:
                 calls = sample(model, 1, sampler).nfe
-                by_hand, ratio = measure(hand, lambda m=model, s=sampler: sample(m, 1, s), calls)
+                microseconds, ratio = measure(hand_written, lambda m=model, s=sampler: sample(m, 1, s), calls)
                 name = f"{type(sampler).__name__}, {parameterization}"
-                print(f"{name:36s} by hand {by_hand:5.1f} us a call, ratio {ratio:.2f}  (limit {limit})", flush=True)
+                print(
+                    f"{name:36s} hand-written {microseconds:5.1f} us per call, ratio {ratio:.2f}  (limit {limit})",
+                    flush=True,
+                )
                 if ratio > limit:
-                    over.append(name)
-    raise SystemExit(f"over the limit: {', '.join(over)}" if over else 0)
+                    above.append(name)
+    raise SystemExit(f"above the limit: {', '.join(above)}" if above else 0)
 
 
 if __name__ == "__main__":

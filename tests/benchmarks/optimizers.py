@@ -1,7 +1,7 @@
-"""How many updates does Muon save? The recipe of `examples/fashion_mnist.py` under AdamW and Muon, at several rates.
+"""Comparison of AdamW and Muon, at two learning rates each, on the recipe of `examples/fashion_mnist.py`.
 
-Each run has the same network, data, noise and number of updates; its averaged weights are scored by the continuous
-bound on the first 256 test pictures, with the same draws. Seconds are those of processor time. Run it:
+All runs have the same network, data, noise and number of updates. The averaged weights (EMA) are scored by the
+continuous bound on the first 256 test images, with the same draws. Seconds are processor time. Run it:
 
     python tests/benchmarks/optimizers.py [--steps 400] [--threads 1]
 """
@@ -25,25 +25,25 @@ RATES = {"adamw": (1e-3, 2e-3), "muon": (2e-3, 5e-3)}
 
 
 def main() -> None:
-    """Trains and scores one after another."""
+    """Trains and scores each optimizer at each learning rate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     data = load_data("fashion-mnist")
-    seen = data.description.to_model(data.description.center(data.train[:128]))
+    train_centers = data.description.to_model(data.description.center(data.train[:128]))
     for optimizer, rates in RATES.items():
         for lr in rates:
-            model = RECIPE["model_for"](data)
-            settings = replace(RECIPE["settings_for"](asked.steps), optimizer=optimizer, lr=lr)
+            model = RECIPE["build_model"](data)
+            settings = replace(RECIPE["training_settings"](options.steps), optimizer=optimizer, lr=lr)
             start = time.process_time()
             trained = train(model, data, settings).model
-            spent = time.process_time() - start
+            seconds = time.process_time() - start
             generator = torch.Generator().manual_seed(0)
             with torch.autocast("cpu", torch.bfloat16):
-                # times are drawn where the bound varies, which makes the error of the draws six times smaller
-                profile = measure_error_profile(trained, seen, generator=generator)
+                # timesteps are drawn where the bound varies; this makes the error of the draws six times smaller
+                profile = measure_error_profile(trained, train_centers, generator=generator)
                 bound = continuous_vlb(
                     trained,
                     data.test[:256],
@@ -54,8 +54,8 @@ def main() -> None:
                     batch_size=128,
                 )
             print(
-                f"{optimizer:6} lr {lr:<6g} {asked.steps} updates  {bound.mean:.3f} bits/dim "
-                f"(draws ± {bound.mean_draw_stderr:.3f})  {spent:.0f} s",
+                f"{optimizer:6} lr {lr:<6g} {options.steps} updates  {bound.mean:.3f} bits/dim "
+                f"(draws ± {bound.mean_draw_stderr:.3f})  {seconds:.0f} s",
                 flush=True,
             )
 

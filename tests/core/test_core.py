@@ -1,4 +1,4 @@
-"""Scalars of either kind, times, broadcasting, event sums and noise: `scoresde._tensor`."""
+"""Elementwise functions, times, broadcasting, event sums, argument checks and noise of `scoresde._core`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EXTREMES = [
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_float_and_a_tensor_give_the_same_value_also_at_the_ends_of_the_range(name):
+def test_a_float_and_a_tensor_give_the_same_value_also_at_extreme_arguments(name):
     function = FUNCTIONS[name][0]
     for v in EXTREMES:
         if math.isinf(v) and name in ("sin", "tan"):
@@ -93,17 +93,17 @@ def test_dividing_floats_by_zero_follows_ieee_754():
         assert ew.div(a, b) == pytest.approx(of_tensor.item(), nan_ok=True)
 
 
-def test_a_time_means_the_same_in_every_type_and_shape():
-    same = [0.5, torch.tensor(0.5), torch.tensor(0.5, dtype=torch.float64), torch.full((3,), 0.5)]
-    same += [torch.tensor(0.5, dtype=kind) for kind in (torch.float16, torch.bfloat16)]
-    for value in same:
+def test_a_time_has_the_same_value_in_every_type_and_shape():
+    notations = [0.5, torch.tensor(0.5), torch.tensor(0.5, dtype=torch.float64), torch.full((3,), 0.5)]
+    notations += [torch.tensor(0.5, dtype=kind) for kind in (torch.float16, torch.bfloat16)]
+    for value in notations:
         out = as_time(value)
         assert not isinstance(out, Tensor) or out.dtype == torch.float64
         assert float(torch.as_tensor(out).flatten()[0]) == 0.5
     assert as_time(2) == 2.0
-    whole = as_time(torch.tensor([1, 2]))
-    assert isinstance(whole, Tensor)
-    assert whole.tolist() == [1.0, 2.0]
+    of_integers = as_time(torch.tensor([1, 2]))
+    assert isinstance(of_integers, Tensor)
+    assert of_integers.tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("bad", [-0.1, math.nan, 1.5, math.inf])
@@ -114,7 +114,7 @@ def test_a_time_that_is_negative_nan_or_past_the_end_is_refused(bad):
         as_time(torch.tensor([0.5, bad]), high=1.0)
 
 
-def test_a_time_of_a_wrong_kind_is_refused():
+def test_a_time_of_an_invalid_type_is_refused():
     with pytest.raises(ValueError, match=r"must have shape \(\) or \(B,\), got \(8, 1\); pass one time per sample"):
         as_time(torch.zeros(8, 1))
     for bad in ("0.5", None, True):
@@ -135,7 +135,7 @@ def test_one_time_per_sample_multiplies_events_of_any_shape(event):
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (3,), (1,), (8, 3)])
-def test_coefficients_of_a_wrong_shape_never_broadcast(shape):
+def test_coefficients_of_an_invalid_shape_are_refused_and_not_broadcast(shape):
     with pytest.raises(ValueError, match=r"tau must have shape \(\) or \(8,\), got"):
         expand(torch.ones(shape), torch.ones(8, 3))
 
@@ -162,7 +162,7 @@ def test_event_sums_are_taken_in_float64():
     assert sum_event(torch.ones(0, 2, 3)).shape == (0,)
 
 
-def test_a_value_that_is_not_finite_is_named_by_its_index():
+def test_the_error_about_a_value_that_is_not_finite_has_its_index():
     x = torch.ones(4, 2)
     check_finite(x)
     x[2, 1] = math.nan
@@ -174,11 +174,11 @@ def test_a_value_that_is_not_finite_is_named_by_its_index():
 
 def test_with_seeds_a_sample_does_not_depend_on_its_batch():
     like, seeds = torch.empty(4, 3), [5, 6, 7, 8]
-    whole, order = Noise(seeds=seeds), [2, 0, 3, 1]
-    first, second = whole.normal(like), whole.uniform(like)
-    part = Noise(seeds=[seeds[i] for i in order[:3]])
-    assert torch.equal(part.normal(like[:3]), first[order[:3]])
-    assert torch.equal(part.uniform(like[:3]), second[order[:3]])
+    noise, order = Noise(seeds=seeds), [2, 0, 3, 1]
+    normal, uniform = noise.normal(like), noise.uniform(like)
+    subset = Noise(seeds=[seeds[i] for i in order[:3]])
+    assert torch.equal(subset.normal(like[:3]), normal[order[:3]])
+    assert torch.equal(subset.uniform(like[:3]), uniform[order[:3]])
 
 
 def test_a_generator_leaves_the_global_random_state_alone():
@@ -196,17 +196,17 @@ def test_signs_are_plus_and_minus_one_equally_often(generator):
     assert abs(signs.mean().item()) < 4 / math.sqrt(10_000)
 
 
-def test_noise_refuses_two_sources_and_a_wrong_number_of_seeds():
+def test_noise_refuses_two_sources_and_a_number_of_seeds_other_than_the_batch_size():
     with pytest.raises(ValueError, match="got both; pass one"):
         Noise(torch.Generator(), seeds=[1])
     with pytest.raises(ValueError, match="one entry per sample: 3 samples, got 2 seeds"):
         Noise(seeds=[1, 2]).normal(torch.empty(3))
 
 
-def test_a_constant_table_made_for_a_fake_tensor_is_not_remembered():
+def test_a_constant_table_for_a_fake_tensor_is_not_cached():
     values = (0.25, 0.5, 0.8125)
     with FakeTensorMode():
         assert isinstance(constant(values, torch.empty(2)), FakeTensor)
-    real = constant(values, torch.empty(2))
-    assert real.tolist() == list(values)
-    assert constant(values, torch.empty(2)) is real
+    table = constant(values, torch.empty(2))
+    assert table.tolist() == list(values)
+    assert constant(values, torch.empty(2)) is table

@@ -1,4 +1,4 @@
-"""Tables: columns become features, classes and codes; what is missing, text or unknown is refused by name and row."""
+"""Tables: columns as features, classes and codes; errors name the column and row of a missing or invalid value."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ def write(path: Path, rows: dict[str, list] | None = None) -> Path:
         parquet = pytest.importorskip("pyarrow.parquet")
         parquet.write_table(pytest.importorskip("pyarrow").table(rows), path)
     else:
-        mark = "\t" if path.suffix == ".tsv" else ","
-        lines = [mark.join(rows), *(mark.join("" if v is None else str(v) for v in row) for row in zip(*rows.values()))]
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        lines = [
+            delimiter.join(rows),
+            *(delimiter.join("" if v is None else str(v) for v in row) for row in zip(*rows.values())),
+        ]
         path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -37,12 +40,12 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write(tmp_path / f"people{request.param}")
 
 
-def test_the_chosen_columns_are_the_features_in_that_order(path):
+def test_the_selected_columns_are_the_features_in_order(path):
     data = load_data(path, columns=("height", "age"), shuffle=False)
     assert data.columns == ("height", "age")
     assert (data.description.name, data.description.shape) == ("people", (2,))
-    whole = torch.cat([data.train, data.test])
-    assert torch.equal(whole, torch.tensor([ROWS["height"], ROWS["age"]], dtype=torch.float64).T)
+    events = torch.cat([data.train, data.test])
+    assert torch.equal(events, torch.tensor([ROWS["height"], ROWS["age"]], dtype=torch.float64).T)
     assert len(data.test) == 1
 
 
@@ -54,7 +57,7 @@ def test_each_column_is_standardized_by_the_train_part(path):
     torch.testing.assert_close(data.description.to_data(x), data.train, rtol=1e-12, atol=0)
 
 
-def test_a_label_column_becomes_classes_and_follows_its_rows(path):
+def test_labels_follow_their_rows_through_the_split(path):
     data = load_data(path, columns=("age",), label="sick", seed=3)
     assert data.description.labels == ("no", "yes")
     assert data.train_labels is not None
@@ -63,11 +66,11 @@ def test_a_label_column_becomes_classes_and_follows_its_rows(path):
     assert data.train_labels.dtype == torch.int64
 
 
-def test_without_columns_all_but_the_label_are_features(path):
+def test_by_default_all_columns_except_the_label_are_features(path):
     assert load_data(path, label="sick", categories=("city",)).columns == ("age", "city", "height")
 
 
-def test_text_is_coded_only_when_asked_and_the_code_is_kept(path):
+def test_text_is_encoded_only_for_categories_and_the_code_is_stored(path):
     with pytest.raises(ValueError, match=r"a column must hold numbers, 'city' holds .* categories=\('city',\)"):
         load_data(path, label="sick")
     data = load_data(path, columns=("city", "age"), categories=("city",), shuffle=False, test_fraction=0)
@@ -75,7 +78,7 @@ def test_text_is_coded_only_when_asked_and_the_code_is_kept(path):
     assert data.train[:, 0].tolist() == [1, 0, 1, 2, 0]
 
 
-def test_classes_that_are_numbers_are_sorted_by_value(tmp_path):
+def test_numeric_classes_are_sorted_by_value(tmp_path):
     rows = {"x": [1.0, 2.0, 4.0], "class": [10, 9, 10]}
     data = load_data(write(tmp_path / "a.csv", rows), label="class", shuffle=False, test_fraction=0)
     assert data.description.labels == ("9", "10")
@@ -85,17 +88,19 @@ def test_classes_that_are_numbers_are_sorted_by_value(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
-def test_a_missing_value_is_refused_by_column_and_row(tmp_path, suffix, value):
+def test_the_error_names_column_and_row_of_a_missing_value(tmp_path, suffix, value):
     path = write(tmp_path / f"a{suffix}", {"good": [1.0, 2.0, 3.0], "bad": [1.0, 2.0, value]})
-    with pytest.raises(ValueError, match=r"a table must be whole, got .* in column 'bad' at row 2 \(the first is 0; 1"):
+    with pytest.raises(
+        ValueError, match=r"a table must have no missing values, got .* in column 'bad' at row 2 \(rows count from 0; 1"
+    ):
         load_data(path)
     assert load_data(path, columns=("good",), test_fraction=0).train.shape == (3, 1)
 
 
 @pytest.mark.parametrize("token", ["NA", "n/a", "null", "?", ""])
-def test_what_stands_for_missing_is_not_taken_for_text(tmp_path, token):
+def test_markers_of_missing_values_are_not_read_as_text(tmp_path, token):
     (tmp_path / "a.csv").write_text(f"a,b\n1,2\n{token},4\n")
-    with pytest.raises(ValueError, match=r"a table must be whole, got '.*' in column 'a' at row 1"):
+    with pytest.raises(ValueError, match=r"a table must have no missing values, got '.*' in column 'a' at row 1"):
         load_data(tmp_path / "a.csv")
 
 
@@ -110,20 +115,20 @@ def test_a_missing_class_is_refused(tmp_path):
     [
         ({"columns": ("hight",)}, r"unknown column 'hight'; did you mean height\? Valid: age, city"),
         ({"columns": ("age",), "label": "sik"}, r"unknown column 'sik'; did you mean sick"),
-        ({"columns": ("age", "age")}, r"each column is read once, 'age' is named twice"),
-        ({"columns": ("age", "sick"), "label": "sick"}, r"each column is read once, 'sick'"),
-        ({"columns": ("age",), "categories": ("city",)}, r"categories= names features .* 'city' is none"),
+        ({"columns": ("age", "age")}, r"each column may be used once, 'age' is named twice"),
+        ({"columns": ("age", "sick"), "label": "sick"}, r"each column may be used once, 'sick'"),
+        ({"columns": ("age",), "categories": ("city",)}, r"categories= must name features, 'city' is not one of them"),
         ({"columns": ()}, r"at least one feature, got columns=\(\); it has age, city"),
         ({"colums": ("age",)}, r"unknown option .* did you mean columns"),
         ({"columns": ("age",), "test_fraction": 1.0}, r"test_fraction must lie in"),
     ],
 )
-def test_a_wrong_choice_is_refused(path, options, message):
+def test_invalid_options_are_refused(path, options, message):
     with pytest.raises(ValueError, match=message):
         load_data(path, **options)
 
 
-def test_a_constant_column_is_named(tmp_path):
+def test_the_error_names_a_constant_column(tmp_path):
     path = write(tmp_path / "a.csv", {"a": [1.0, 2.0, 3.0], "same": [7.0, 7.0, 7.0]})
     with pytest.raises(ValueError, match="feature same is constant; drop it"):
         load_data(path)
@@ -132,7 +137,7 @@ def test_a_constant_column_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n3\n", r"must have 2 fields, got 1 at row 1 \(the first is 0\)"),
+        ("a,b\n1,2\n3\n", r"must have 2 fields, got 1 at row 1 \(rows count from 0\)"),
         ("", "must name the columns, got nothing"),
         ("1,2.5\n3,4\n", r"must name the columns, got \['1', '2.5'\]; write a header"),
         ("a,a\n3,4\n", r"must name the columns, got \['a', 'a'\]"),
@@ -140,20 +145,20 @@ def test_a_constant_column_is_named(tmp_path):
         ("a,b\n", "the train part must not be empty"),
     ],
 )
-def test_a_text_that_is_no_table_is_refused(tmp_path, text, message):
+def test_a_malformed_text_file_is_refused(tmp_path, text, message):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         load_data(tmp_path / "a.csv")
 
 
-def test_text_as_other_programs_write_it_is_read(tmp_path):
+def test_byte_order_mark_quotes_and_crlf_are_accepted(tmp_path):
     (tmp_path / "a.csv").write_bytes('\ufeffa;"b; c"\r\n1; 2\r\n\r\n3e2;-4\r\n'.encode())
     data = load_data(tmp_path / "a.csv", delimiter=";", shuffle=False, test_fraction=0)
     assert data.columns == ("a", "b; c")
     assert data.train.tolist() == [[1, 2], [300, -4]]
 
 
-def test_bytes_that_are_no_text_and_broken_or_missing_files_are_refused(tmp_path):
+def test_invalid_utf_8_and_damaged_or_missing_files_are_refused(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
     with pytest.raises(ValueError, match="must be a table in UTF-8"):
         load_data(tmp_path / "a.csv")
@@ -161,18 +166,18 @@ def test_bytes_that_are_no_text_and_broken_or_missing_files_are_refused(tmp_path
         load_data(tmp_path / "none.csv")
     pytest.importorskip("pyarrow")
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(ValueError, match="must be a whole Parquet file"):
+    with pytest.raises(ValueError, match="must be a complete Parquet file"):
         load_data(tmp_path / "a.parquet")
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path):
     (tmp_path / "a.parquet").touch()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ModuleNotFoundError, match=r"read by pyarrow, which is missing; .*'scoresde\[parquet\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"needs pyarrow, which is missing; .*'scoresde\[parquet\]'"):
         load_data(tmp_path / "a.parquet")
 
 
-def test_the_types_of_parquet_are_read_as_numbers_or_refused(tmp_path):
+def test_parquet_types_are_read_as_numbers_or_refused(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = {
         "small": pyarrow.array([1, 2, 3], pyarrow.int8()),
@@ -181,14 +186,14 @@ def test_the_types_of_parquet_are_read_as_numbers_or_refused(tmp_path):
         "day": pyarrow.array([1, 2, 3], pyarrow.date32()),
     }
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
-    read = load_data(tmp_path / "a.parquet", columns=("small", "flag", "half"), shuffle=False, test_fraction=0).train
-    assert read.tolist() == [[1, 1, 0.5], [2, 0, 2], [3, 1, 3]]
+    events = load_data(tmp_path / "a.parquet", columns=("small", "flag", "half"), shuffle=False, test_fraction=0).train
+    assert events.tolist() == [[1, 1, 0.5], [2, 0, 2], [3, 1, 3]]
     with pytest.raises(ValueError, match=r"'day' holds date32\[day\]; leave it out of columns="):
         load_data(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("missing", ["nan", "NA", "null", "?", "inf"])
-def test_what_is_missing_among_classes_that_are_numbers_is_no_class(tmp_path, missing):
+def test_a_missing_value_among_numeric_classes_is_refused(tmp_path, missing):
     rows = {"x": [1.0, 2.0, 4.0, 8.0], "kind": ["1", missing, "10", "2"]}
     with pytest.raises(ValueError, match=rf"'{re.escape(missing)}' in column 'kind' at row 1"):
         load_data(write(tmp_path / "x.csv", rows), label="kind")

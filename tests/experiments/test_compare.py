@@ -1,4 +1,4 @@
-"""What a comparison writes down is what its arrays say, it goes on where it was stopped, and it never starts afresh."""
+"""A comparison stores numbers that match its arrays, resumes after an interruption, and overwrites no model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from scoresde import experiments as comparing
-from scoresde import metrics
+from scoresde import experiments, metrics
 from scoresde.cli import app
-from scoresde.cli.compare import planned
+from scoresde.cli.plan_options import parse_plan_options
 from scoresde.data import Data, Description, load_data
 from scoresde.evaluation.baselines import baselines
-from scoresde.evaluation.bounds import BoundSettings, decoding_time
-from scoresde.evaluation.distances import METRICS, SampleDistances, comparable, gaussian_fit
 from scoresde.evaluation.evaluate import evaluate
-from scoresde.evaluation.likelihood import EventLikelihoods, LikelihoodSettings
-from scoresde.experiments import examine as examining
+from scoresde.evaluation.ode_likelihood import EventLikelihoods, LikelihoodSettings
+from scoresde.evaluation.sample_distances import METRICS, SampleDistances, comparable, gaussian_fit
+from scoresde.evaluation.vlb import BoundSettings, decoding_time
+from scoresde.experiments import examine
 from scoresde.experiments.compare import compare
 from scoresde.experiments.plan import Comparison, quick_settings
-from scoresde.experiments.report_arrays import film
-from scoresde.experiments.results import read
+from scoresde.experiments.report_arrays import forward_frames
+from scoresde.experiments.results import read_results
 from scoresde.likelihood import ExactTrace, Hutchinson, TruncatedNormalDequantization
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
@@ -60,7 +59,7 @@ RING_PLAN = Comparison(
 )
 
 
-def small(data: Data, steps: int = 8) -> Recipe:
+def small_recipe(data: Data, steps: int = 8) -> Recipe:
     recipe = default_recipe(data.description)
     net = MLP(data.description.shape, width=16, depth=1)
     training = replace(recipe.training, steps=steps, batch_size=16, warmup=2)
@@ -81,97 +80,97 @@ def ring() -> Data:
 def digits_folder(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("digits")
     about = {"data": "digits", "split_seed": None}
-    compare(digits, small(digits), DIGITS_PLAN, out=out, command="scoresde compare --data digits", about=about)
+    compare(digits, small_recipe(digits), DIGITS_PLAN, out=out, command="scoresde compare --data digits", about=about)
     return out
 
 
 @pytest.fixture(scope="module")
 def ring_folder(ring: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("ring")
-    compare(ring, small(ring), RING_PLAN, out=out)
+    compare(ring, small_recipe(ring), RING_PLAN, out=out)
     return out
 
 
 def test_every_distance_in_the_results_is_that_of_the_stored_samples(digits: Data, digits_folder: Path) -> None:
-    results = read(digits_folder)
+    results = read_results(digits_folder)
     held_out = digits.description.to_model(digits.description.center(torch.from_numpy(results.arrays["real"])))
     assert torch.equal(torch.from_numpy(results.arrays["real"]), digits.test[:40])
-    assert len(results.said["runs"]) == 2
-    for run in results.said["runs"]:
+    assert len(results.content["runs"]) == 2
+    for run in results.content["runs"]:
         for drawn in run["samples"]:
-            levels = torch.from_numpy(results.arrays[drawn["array"]])
-            x = digits.description.to_model(digits.description.center(levels))
+            values = torch.from_numpy(results.arrays[drawn["array"]])
+            x = digits.description.to_model(digits.description.center(values))
             distance = metrics.sliced_wasserstein(x, held_out, generator=torch.Generator().manual_seed(0)).value
             assert math.isclose(drawn["sliced_wasserstein"]["value"], distance, rel_tol=1e-6)
             assert math.isclose(drawn["mmd"]["value"], metrics.mmd(x, held_out).value, rel_tol=1e-6, abs_tol=1e-9)
-            floor = results.said["floors"]["sliced_wasserstein"]
+            floor = results.content["floors"]["sliced_wasserstein"]
             assert math.isclose(drawn["ratio"]["value"], distance / floor["value"], rel_tol=1e-6)
             assert math.isclose(drawn["ratio"]["stderr"], floor["stderr"] / floor["value"], rel_tol=1e-12)
 
 
 @pytest.fixture(scope="module")
-def yardstick(digits: Data) -> SampleDistances:
+def distances(digits: Data) -> SampleDistances:
     return SampleDistances(digits, 360)
 
 
-def test_a_gaussian_is_told_from_digits_and_real_digits_are_not(yardstick: SampleDistances) -> None:
-    floor, gaussian = yardstick.floors["classifier"], yardstick.gaussian["classifier"]
+def test_a_classifier_separates_a_gaussian_from_digits_but_not_real_digits(distances: SampleDistances) -> None:
+    floor, gaussian = distances.floors["classifier"], distances.gaussian["classifier"]
     assert abs(floor["value"] - 0.5) < 3 * floor["stderr"]
     assert gaussian["value"] > 0.9
-    assert yardstick.gaussian["mmd"]["value"] > 10 * yardstick.floors["mmd"]["stderr"]
-    assert yardstick.gaussian["ratio"]["value"] > 1.15
+    assert distances.gaussian["mmd"]["value"] > 10 * distances.floors["mmd"]["stderr"]
+    assert distances.gaussian["ratio"]["value"] > 1.15
 
 
-def test_training_images_are_found_out_as_copies_and_held_out_ones_are_not(yardstick: SampleDistances) -> None:
-    copied = yardstick.measure(yardstick.train[:360])["copies"]
+def test_training_images_count_as_copies_and_held_out_images_do_not(distances: SampleDistances) -> None:
+    copied = distances.measure(distances.train[:360])["copies"]
     assert copied["median_ratio"] < 1e-6
     assert copied["too_close"] == 1.0
-    assert yardstick.measure(yardstick.held_out)["copies"]["median_ratio"] == 1.0
+    assert distances.measure(distances.held_out)["copies"]["median_ratio"] == 1.0
 
 
-def test_samples_are_rounded_to_their_levels_before_they_are_measured(digits: Data) -> None:
+def test_samples_are_rounded_to_integer_values_before_they_are_measured(digits: Data) -> None:
     centers = digits.description.to_model(digits.description.center(digits.test[:7]))
     moved = centers + 0.4 * (2 / 17) * torch.sign(torch.randn(centers.shape))
     assert torch.equal(comparable(moved, digits.description), centers)
 
 
-def test_results_say_how_they_were_made(digits_folder: Path) -> None:
-    said = read(digits_folder).said
-    assert said["command"] == "scoresde compare --data digits"
-    assert (said["data"]["train"], said["data"]["test"], said["n"]) == (1437, 360, 40)
-    assert said["weightings"] == ["ELBO()", "Simple()"]
-    assert said["samplers"] == ["DDPM(steps=6)", "DDIM(steps=4)"]
-    assert [drawn["nfe"] for drawn in said["runs"][0]["samples"]] == [6, 4]
+def test_results_record_command_settings_and_times(digits_folder: Path) -> None:
+    content = read_results(digits_folder).content
+    assert content["command"] == "scoresde compare --data digits"
+    assert (content["data"]["train"], content["data"]["test"], content["n"]) == (1437, 360, 40)
+    assert content["weightings"] == ["ELBO()", "Simple()"]
+    assert content["samplers"] == ["DDPM(steps=6)", "DDIM(steps=4)"]
+    assert [drawn["nfe"] for drawn in content["runs"][0]["samples"]] == [6, 4]
     stages = ("floors and Gaussian", "training", "likelihood", "error by noise level", "sampling", "measuring")
-    assert sum(said["seconds"][stage] for stage in stages) <= said["seconds"]["in all"]
-    assert said["versions"]["torch"] == str(torch.__version__)
-    for run in said["runs"]:
+    assert sum(content["seconds"][stage] for stage in stages) <= content["seconds"]["total"]
+    assert content["versions"]["torch"] == str(torch.__version__)
+    for run in content["runs"]:
         assert run["steps"] == 8
         assert (digits_folder / run["checkpoint"] / "state.json").is_file()
         assert run["likelihood"]["unit"] == "bits/dim"
         assert run["likelihood"]["events"] == 4
-        assert run["likelihood"]["law"] == "UniformDequantization()"
+        assert run["likelihood"]["dequantization"] == "UniformDequantization()"
         names = ["continuous, dequantized", "continuous, decoder", "discrete, 4 steps", "discrete, 12 steps"]
         assert [bound["name"] for bound in run["bounds"]] == names
 
 
-def test_results_and_models_say_where_the_data_came_from(digits_folder: Path) -> None:
-    said = read(digits_folder).said
-    assert said["data"]["about"] == {"data": "digits", "split_seed": None}
-    for run in said["runs"]:
+def test_results_and_models_record_the_source_of_the_data(digits_folder: Path) -> None:
+    content = read_results(digits_folder).content
+    assert content["data"]["source"] == {"data": "digits", "split_seed": None}
+    for run in content["runs"]:
         config = json.loads((digits_folder / "models" / run["name"] / "config.json").read_text())
-        assert config["about"] == said["data"]["about"]
+        assert config["about"] == content["data"]["source"]
 
 
-def test_references_are_scored_on_the_events_that_models_are(digits: Data, digits_folder: Path) -> None:
-    said = read(digits_folder).said
-    assert {mark["events"] for mark in said["references"]} == {4} == {said["runs"][0]["likelihood"]["events"]}
-    assert said["references"] == baselines(digits, 4)
+def test_baselines_are_scored_on_the_same_events_as_models(digits: Data, digits_folder: Path) -> None:
+    content = read_results(digits_folder).content
+    assert {mark["events"] for mark in content["baselines"]} == {4} == {content["runs"][0]["likelihood"]["events"]}
+    assert content["baselines"] == baselines(digits, 4)
     assert baselines(digits, None)[0]["events"] == 360
 
 
-class Silent(torch.nn.Module):
-    """Says v = 0, which is exact for standard-normal data."""
+class ZeroVelocity(torch.nn.Module):
+    """Predicts v = 0, which is exact for standard-normal data."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,73 +180,73 @@ class Silent(torch.nn.Module):
         return self.weight * x
 
 
-def silent(description: Description, tau_min: float = 1e-4) -> ScoreModel:
-    return ScoreModel(Silent(), VPSDE(Cosine(), tau_min=tau_min), V(), data=description)
+def exact_model(description: Description, tau_min: float = 1e-4) -> ScoreModel:
+    return ScoreModel(ZeroVelocity(), VPSDE(Cosine(), tau_min=tau_min), V(), data=description)
 
 
 EXACT = LikelihoodSettings(trace=ExactTrace(), bounds=BoundSettings(64, steps=(60, 2000)))
 
 
-def test_of_an_exact_model_the_ode_and_the_continuous_bound_both_give_log_p_in_data_units() -> None:
-    model = silent(Description("normal", (3,), offset=1.0, scale=2.0))
+def test_ode_and_continuous_bound_of_an_exact_model_give_log_p_in_data_units() -> None:
+    model = exact_model(Description("normal", (3,), offset=1.0, scale=2.0))
     y = 1.0 + 2.0 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = torch.distributions.Normal(1.0, 2.0).log_prob(y).sum(1)
-    found = evaluate(model, y, EXACT)
-    assert torch.allclose(found.ode.value, exact, atol=1e-3)
-    assert bool(((found.ode.low <= exact + 1e-3) & (exact - 1e-3 <= found.ode.high)).all())
+    evaluation = evaluate(model, y, EXACT)
+    assert torch.allclose(evaluation.ode.value, exact, atol=1e-3)
+    assert bool(((evaluation.ode.low <= exact + 1e-3) & (exact - 1e-3 <= evaluation.ode.high)).all())
     names = ["continuous", "discrete, 60 steps", "discrete, 2000 steps"]
-    assert [bound.name for bound in found.bounds] == names
-    for bound in (found.bounds[0], found.bounds[2]):
+    assert [bound.name for bound in evaluation.bounds] == names
+    for bound in (evaluation.bounds[0], evaluation.bounds[2]):
         z = (bound.value - exact).mean() / (bound.stderr.square().sum().sqrt() / 64)
         assert abs(z) < 4 or abs(float((bound.value - exact).mean())) < 0.01
-    short, long = (float((exact - bound.value).mean()) for bound in found.bounds[1:])
+    short, long = (float((exact - bound.value).mean()) for bound in evaluation.bounds[1:])
     assert short > 5 * abs(long)  # a bound on log p from below, the closer the longer the chain
 
 
-def test_of_an_exact_model_levels_cost_what_their_places_cost_and_a_decoder_what_their_cells_hold() -> None:
+def test_bits_of_integer_values_under_an_exact_model_have_their_closed_form() -> None:
     offset, scale = 4.0, 1.5
-    about = Description("levels", (2,), bins=8, offset=offset, scale=scale)
-    levels = torch.arange(64).reshape(32, 2) % 8
-    found = evaluate(silent(about), levels, replace(EXACT, draws=16))
-    assert found.ode.unit == "bits/dim"
-    off = (levels + 0.5 - offset) / scale
-    placed = 0.5 * (off.square() + 1 / 12 / scale**2) + 0.5 * math.log(2 * math.pi) + math.log(scale)
-    placed = placed.double().mean(1) / math.log(2)
-    drawn = float(found.ode.draw_stderr.square().sum().sqrt()) / 32
-    assert abs(float((found.ode.value - placed).mean())) < 4 * drawn < 0.06
-    dequantized, decoded, short, long = found.bounds
+    about = Description("integers", (2,), bins=8, offset=offset, scale=scale)
+    values = torch.arange(64).reshape(32, 2) % 8
+    evaluation = evaluate(exact_model(about), values, replace(EXACT, draws=16))
+    assert evaluation.ode.unit == "bits/dim"
+    off = (values + 0.5 - offset) / scale
+    exact_dequantized = 0.5 * (off.square() + 1 / 12 / scale**2) + 0.5 * math.log(2 * math.pi) + math.log(scale)
+    exact_dequantized = exact_dequantized.double().mean(1) / math.log(2)
+    drawn = float(evaluation.ode.draw_stderr.square().sum().sqrt()) / 32
+    assert abs(float((evaluation.ode.value - exact_dequantized).mean())) < 4 * drawn < 0.06
+    dequantized, decoded, short, long = evaluation.bounds
     error = float(dequantized.stderr.square().sum().sqrt()) / 32
-    assert abs(float((dequantized.value - placed).mean())) < 4 * error < 0.2
-    law, edges = torch.distributions.Normal(0.0, 1.0), torch.arange(9) - offset
-    mass = law.cdf(edges[1:].double() / scale) - law.cdf(edges[:-1].double() / scale)
-    mass[0], mass[-1] = law.cdf(edges[1].double() / scale), law.cdf(-edges[-2].double() / scale)
-    cells = -mass.log2()[levels].mean(1)
-    excess = [float((bound.value - cells).mean()) for bound in (decoded, short, long)]
+    assert abs(float((dequantized.value - exact_dequantized).mean())) < 4 * error < 0.2
+    normal, edges = torch.distributions.Normal(0.0, 1.0), torch.arange(9) - offset
+    mass = normal.cdf(edges[1:].double() / scale) - normal.cdf(edges[:-1].double() / scale)
+    mass[0], mass[-1] = normal.cdf(edges[1].double() / scale), normal.cdf(-edges[-2].double() / scale)
+    exact_bits = -mass.log2()[values].mean(1)
+    excess = [float((bound.value - exact_bits).mean()) for bound in (decoded, short, long)]
     errors = [float(bound.stderr.square().sum().sqrt()) / 32 for bound in (decoded, short, long)]
     assert all(over > -4 * error for over, error in zip(excess, errors, strict=True))
     assert excess[0] < 0.4
     assert abs(excess[2] - excess[0]) < 4 * math.hypot(errors[0], errors[2]) < 0.5 < excess[1]
 
 
-def test_a_decoder_takes_over_where_the_noise_is_a_third_of_a_cell_but_not_below_tau_min() -> None:
+def test_a_decoder_starts_where_the_noise_is_a_third_of_a_bin_but_not_below_tau_min() -> None:
     wide, narrow = Description("w", (1, 4, 4), bins=17), Description("n", (3,), bins=256, scale=(128.0, 64.0, 32.0))
-    tau = decoding_time(silent(wide, 1e-5))
+    tau = decoding_time(exact_model(wide, 1e-5))
     assert math.isclose(math.sqrt(math.expm1(2 * tau)), 2 / 17 / 3, rel_tol=1e-9)
-    assert math.isclose(math.sqrt(math.expm1(2 * decoding_time(silent(narrow, 1e-7)))), 1 / 128 / 3, rel_tol=1e-9)
-    assert decoding_time(silent(wide, 1e-2)) == 1e-2
+    assert math.isclose(math.sqrt(math.expm1(2 * decoding_time(exact_model(narrow, 1e-7)))), 1 / 128 / 3, rel_tol=1e-9)
+    assert decoding_time(exact_model(wide, 1e-2)) == 1e-2
 
 
 def test_the_summary_holds_means_over_events_and_the_error_of_the_paired_difference(digits: Data) -> None:
-    model = small(digits).build(digits)
-    found = evaluate(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6))
-    said = found.said()
-    ode, bound = said["likelihood"], said["bounds"][1]
-    assert math.isclose(ode["value"], float(found.ode.value.mean()), rel_tol=1e-12)
-    assert math.isclose(ode["stderr"], float(found.ode.value.std()) / math.sqrt(6), rel_tol=1e-12)
-    assert math.isclose(ode["draw_stderr"], float(found.ode.draw_stderr.square().sum().sqrt()) / 6, rel_tol=1e-12)
+    model = small_recipe(digits).build(digits)
+    evaluation = evaluate(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6))
+    summary = evaluation.to_json()
+    ode, bound = summary["likelihood"], summary["bounds"][1]
+    assert math.isclose(ode["value"], float(evaluation.ode.value.mean()), rel_tol=1e-12)
+    assert math.isclose(ode["stderr"], float(evaluation.ode.value.std()) / math.sqrt(6), rel_tol=1e-12)
+    assert math.isclose(ode["draw_stderr"], float(evaluation.ode.draw_stderr.square().sum().sqrt()) / 6, rel_tol=1e-12)
     assert ode["budget"].keys() == {"trace", "solver", "quadrature", "prior", "truncation", "dequantization"}
     assert math.isclose(ode["probe_stderr"] * 64 * math.log(2) * math.sqrt(6), ode["budget"]["trace"], rel_tol=0.1)
-    difference = found.bounds[1].value - found.ode.value
+    difference = evaluation.bounds[1].value - evaluation.ode.value
     assert math.isclose(bound["over_ode"]["value"], float(difference.mean()), rel_tol=1e-12)
     assert math.isclose(bound["over_ode"]["stderr"], float(difference.std()) / math.sqrt(6), rel_tol=1e-12)
     assert math.isclose(bound["value"], sum(bound["terms"].values()) / 64 / math.log(2), rel_tol=1e-9)
@@ -255,59 +254,61 @@ def test_the_summary_holds_means_over_events_and_the_error_of_the_paired_differe
         "UniformDequantization(), 2 draws, Hutchinson(probes=2)",
         "RoundedDecoder() at sigma/alpha = 0.0447",
     )
-    assert said == evaluate(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6)).said()
-    other = evaluate(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6, seed=1)).said()
-    assert all(a["value"] != b["value"] for a, b in zip(said["bounds"], other["bounds"], strict=True))
+    assert summary == evaluate(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6)).to_json()
+    other = evaluate(model, digits.test, replace(DIGITS_PLAN.scoring, draws=2, limit=6, seed=1)).to_json()
+    assert all(a["value"] != b["value"] for a, b in zip(summary["bounds"], other["bounds"], strict=True))
 
 
-def test_events_that_do_not_arrive_are_counted_left_out_or_refused(ring: Data) -> None:
-    model = small(ring).build(ring)
-    how = LikelihoodSettings(tol=0.01, limit=3, max_nfe=8, bounds=BoundSettings(8, steps=()))
-    found = evaluate(model, ring.test, how)
-    said = found.said()["likelihood"]
-    assert (said["events"], said["lost"]) == (0, {"MAX_NFE": 3})
-    assert bool(found.ode.value.isnan().all())
-    assert math.isnan(found.said()["bounds"][0]["over_ode"]["value"])
+def test_events_on_which_the_solver_fails_are_counted_and_left_out_or_refused(ring: Data) -> None:
+    model = small_recipe(ring).build(ring)
+    settings = LikelihoodSettings(tol=0.01, limit=3, max_nfe=8, bounds=BoundSettings(8, steps=()))
+    evaluation = evaluate(model, ring.test, settings)
+    summary = evaluation.to_json()["likelihood"]
+    assert (summary["events"], summary["lost"]) == (0, {"MAX_NFE": 3})
+    assert bool(evaluation.ode.value.isnan().all())
+    assert math.isnan(evaluation.to_json()["bounds"][0]["over_ode"]["value"])
     with pytest.raises(RuntimeError, match="every sample must arrive"):
-        evaluate(model, ring.test, replace(how, strict=True))
+        evaluate(model, ring.test, replace(settings, strict=True))
 
 
-def test_means_are_those_of_the_events_that_arrived() -> None:
+def test_means_are_over_the_events_whose_solver_finished() -> None:
     each = torch.tensor([1.0, math.nan, 3.0], dtype=torch.float64)
     sizes = torch.tensor([0.3, math.nan, 0.4], dtype=torch.float64)
     counts, status = torch.tensor([5, 9, 6]), torch.tensor([0, 1, 0])
     budget = {"trace": sizes}
-    said = EventLikelihoods("made up", "nats", each, each, each, sizes, sizes, budget, status, counts, counts, 2).said()
-    assert (said["value"], said["stderr"], said["events"], said["nfe"]) == (2.0, 1.0, 2, 9)
-    assert said["lost"] == {"MAX_NFE": 1}
-    assert math.isclose(said["draw_stderr"], 0.25)
-    assert math.isclose(said["budget"]["trace"], 0.35)
+    summary = EventLikelihoods(
+        "made up", "nats", each, each, each, sizes, sizes, budget, status, counts, counts, 2
+    ).to_json()
+    assert (summary["value"], summary["stderr"], summary["events"], summary["nfe"]) == (2.0, 1.0, 2, 9)
+    assert summary["lost"] == {"MAX_NFE": 1}
+    assert math.isclose(summary["draw_stderr"], 0.25)
+    assert math.isclose(summary["budget"]["trace"], 0.35)
 
 
-def test_the_law_of_the_places_is_that_of_ode_and_bound_alike(digits: Data) -> None:
-    model = small(digits).build(digits)
-    law = TruncatedNormalDequantization(std=0.2)
-    said = evaluate(model, digits.test, replace(DIGITS_PLAN.scoring, dequantization=law)).said()
-    assert said["likelihood"]["settings"].startswith("TruncatedNormalDequantization(std=0.2), 1 draw,")
-    assert said["bounds"][0]["settings"] == "TruncatedNormalDequantization(std=0.2)"
-    # 64 values' mean log q, of a normal law whose ends beyond 2.5 standard deviations are cut off
+def test_ode_and_bound_use_the_same_dequantization(digits: Data) -> None:
+    model = small_recipe(digits).build(digits)
+    dequantization = TruncatedNormalDequantization(std=0.2)
+    summary = evaluate(model, digits.test, replace(DIGITS_PLAN.scoring, dequantization=dequantization)).to_json()
+    assert summary["likelihood"]["settings"].startswith("TruncatedNormalDequantization(std=0.2), 1 draw,")
+    assert summary["bounds"][0]["settings"] == "TruncatedNormalDequantization(std=0.2)"
+    # 64 values' mean log q, of a normal distribution whose ends beyond 2.5 standard deviations are cut off
     inside = math.erf(2.5 / math.sqrt(2))
     square = 1.0 - 5.0 * math.exp(-0.5 * 2.5**2) / math.sqrt(2 * math.pi) / inside
     log_q = 64 * (-0.5 * square - math.log(0.2 * math.sqrt(2 * math.pi) * inside))
-    assert abs(said["bounds"][0]["terms"]["dequantization"] + digits.description.log_det - log_q) < 6.0
-    assert said["likelihood"]["draw_stderr"] is None
+    assert abs(summary["bounds"][0]["terms"]["dequantization"] + digits.description.log_det - log_q) < 6.0
+    assert summary["likelihood"]["draw_stderr"] is None
 
 
 @pytest.mark.parametrize("evaluations", [0, 12, -8])
 def test_bounds_of_impossible_settings_are_refused(evaluations: int) -> None:
     with pytest.raises(ValueError, match="must be a positive multiple of 8"):
         BoundSettings(evaluations)
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="steps must be a positive integer"):
         BoundSettings(8, steps=(0,))
 
 
-def test_weightings_of_one_seed_begin_with_the_same_weights_and_seeds_do_not(digits: Data) -> None:
-    recipe = small(digits)
+def test_weightings_of_a_seed_share_initial_weights_and_seeds_do_not(digits: Data) -> None:
+    recipe = small_recipe(digits)
     first, again, other = (recipe.build(digits, seed) for seed in (0, 0, 1))
     weights = [next(model.parameters()) for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
@@ -320,12 +321,12 @@ def test_building_a_model_leaves_the_global_random_state_alone(digits: Data) -> 
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_second_run_trains_nothing_and_finds_the_same(digits: Data, digits_folder: Path) -> None:
-    before = read(digits_folder)
+def test_a_second_run_trains_nothing_and_gives_the_same_results(digits: Data, digits_folder: Path) -> None:
+    before = read_results(digits_folder)
     newest = {p: p.stat().st_mtime_ns for p in digits_folder.glob("models/*/checkpoint-*")}
-    compare(digits, small(digits), DIGITS_PLAN, out=digits_folder, command="scoresde compare --data digits")
-    after = read(digits_folder)
-    for old, new in zip(before.said["runs"], after.said["runs"], strict=True):
+    compare(digits, small_recipe(digits), DIGITS_PLAN, out=digits_folder, command="scoresde compare --data digits")
+    after = read_results(digits_folder)
+    for old, new in zip(before.content["runs"], after.content["runs"], strict=True):
         assert old["train_seconds"] == new["train_seconds"]
         assert old["likelihood"] == new["likelihood"]
         assert old["bounds"] == new["bounds"]
@@ -336,7 +337,7 @@ def test_a_second_run_trains_nothing_and_finds_the_same(digits: Data, digits_fol
     assert kept.items() <= newest.items()
 
 
-def test_an_interrupted_training_keeps_its_seconds_and_sampling_takes_the_batch_size_of_scoring(
+def test_an_interrupted_training_keeps_its_seconds_and_sampling_uses_the_batch_size_of_scoring(
     ring: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = replace(RING_PLAN, seeds=(0,), scoring=LikelihoodSettings(tol=1.0, limit=8, batch_size=32))
@@ -348,23 +349,29 @@ def test_an_interrupted_training_keeps_its_seconds_and_sampling_takes_the_batch_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compare(ring, small(ring), plan, out=tmp_path, say=stop)
+        compare(ring, small_recipe(ring), plan, out=tmp_path, status=stop)
     before = json.loads(clock.read_text())
-    sample = examining.sample
-    monkeypatch.setattr(examining, "sample", lambda *a, **k: sizes.append(k["batch_size"]) or sample(*a, **k))
-    compare(ring, small(ring), plan, out=tmp_path, say=lambda text: None if "step 4" in text else heard.append(text))
-    assert read(tmp_path).said["runs"][0]["train_seconds"] > before > 0
+    sample = examine.sample
+    monkeypatch.setattr(examine, "sample", lambda *a, **k: sizes.append(k["batch_size"]) or sample(*a, **k))
+    compare(
+        ring,
+        small_recipe(ring),
+        plan,
+        out=tmp_path,
+        status=lambda text: None if "step 4" in text else heard.append(text),
+    )
+    assert read_results(tmp_path).content["runs"][0]["train_seconds"] > before > 0
     assert sizes == [32, 32]
     assert any(text.endswith("by the probability-flow ODE") for text in heard)
 
 
-def test_fresh_removes_models_only_when_all_is_checked(ring: Data, tmp_path: Path) -> None:
+def test_fresh_removes_models_only_after_all_checks(ring: Data, tmp_path: Path) -> None:
     plan, old = replace(RING_PLAN, seeds=(0,)), tmp_path / "models" / "elbo-seed0" / "checkpoint-000001" / "mine"
     old.mkdir(parents=True)
     with pytest.raises(ValueError, match="n must lie in 5 … 80"):
-        compare(ring, small(ring, steps=1), replace(plan, n=81), out=tmp_path, fresh=True)
+        compare(ring, small_recipe(ring, steps=1), replace(plan, n=81), out=tmp_path, fresh=True)
     assert old.is_dir()
-    compare(ring, small(ring, steps=1), plan, out=tmp_path, fresh=True)
+    compare(ring, small_recipe(ring, steps=1), plan, out=tmp_path, fresh=True)
     assert not old.exists()
 
 
@@ -393,7 +400,7 @@ if __name__ == "__main__":
     recipe = default_recipe(ring.description)
     settings = replace(recipe.training, steps=10**5, batch_size=16)
     recipe = replace(recipe, network=MLP((2,), width=16, depth=1), training=settings)
-    compare(ring, recipe, Comparison(n=60), out=out, workers=2, say=note)
+    compare(ring, recipe, Comparison(n=60), out=out, workers=2, status=note)
 """
 
 
@@ -416,7 +423,7 @@ def until(true: Callable[[], bool], seconds: float = 120.0) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_workers_end_with_the_process_that_began_them_and_save_first(number: int, tmp_path: Path) -> None:
+def test_workers_save_and_end_with_the_process_that_started_them(number: int, tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     script.write_text(TWO_MODELS)
     command = [sys.executable, str(script), str(tmp_path)]
@@ -425,7 +432,7 @@ def test_workers_end_with_the_process_that_began_them_and_save_first(number: int
     try:
         assert until(lambda: all(path.is_file() and path.stat().st_size for path in metrics))
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
         workers = [int(path.name) for path in (tmp_path / "workers").iterdir() if int(path.name) != process.pid]
         assert len(workers) == 2
         assert until(lambda: not any(map(alive, workers)), 60)
@@ -433,7 +440,7 @@ def test_workers_end_with_the_process_that_began_them_and_save_first(number: int
         process.kill()
         process.communicate()
     assert process.returncode == (143 if number == signal.SIGTERM else -number)
-    assert "Process Spawn" not in said
+    assert "Process Spawn" not in stderr
     for path in metrics:
         saved = json.loads((max(path.parent.glob("checkpoint-*")) / "state.json").read_text())["meta"]["step"]
         assert saved >= json.loads(path.read_text().splitlines()[-1])["step"]
@@ -442,41 +449,41 @@ def test_workers_end_with_the_process_that_began_them_and_save_first(number: int
 @pytest.mark.slow
 def test_a_model_that_fails_ends_the_others_at_once(ring: Data, tmp_path: Path) -> None:
     both = replace(RING_PLAN, weightings=(ELBO(), Simple()), seeds=(0,))
-    compare(ring, small(ring, steps=1), replace(both, weightings=(Simple(),)), out=tmp_path)
+    compare(ring, small_recipe(ring, steps=1), replace(both, weightings=(Simple(),)), out=tmp_path)
     with pytest.raises(ValueError, match="steps = 1, asked for is 1000000"):
-        compare(ring, small(ring, steps=10**6), both, out=tmp_path, workers=2)
+        compare(ring, small_recipe(ring, steps=10**6), both, out=tmp_path, workers=2)
 
 
 @pytest.mark.slow
-def test_models_side_by_side_are_those_that_come_one_after_the_other(ring: Data, tmp_path: Path) -> None:
+def test_models_trained_in_parallel_equal_those_trained_in_sequence(ring: Data, tmp_path: Path) -> None:
     plan = replace(RING_PLAN, weightings=(ELBO(), Simple()), seeds=(0,))
     for workers in (1, 2):
-        compare(ring, small(ring, steps=2), plan, out=tmp_path / str(workers), workers=workers)
-    one, two = (read(tmp_path / name) for name in ("1", "2"))
-    assert [run["likelihood"] for run in one.said["runs"]] == [run["likelihood"] for run in two.said["runs"]]
+        compare(ring, small_recipe(ring, steps=2), plan, out=tmp_path / str(workers), workers=workers)
+    one, two = (read_results(tmp_path / name) for name in ("1", "2"))
+    assert [run["likelihood"] for run in one.content["runs"]] == [run["likelihood"] for run in two.content["runs"]]
     assert one.arrays.keys() == two.arrays.keys()
     assert all(np.array_equal(one.arrays[name], two.arrays[name]) for name in one.arrays)
-    assert two.said["computer"]["workers"] == 2
+    assert two.content["computer"]["workers"] == 2
 
 
 def test_models_of_other_settings_are_refused_and_never_overwritten(digits: Data, digits_folder: Path) -> None:
     before = {p: p.read_bytes() for p in digits_folder.glob("models/*/checkpoint-*/state.json")}
     with pytest.raises(ValueError, match="steps = 8, asked for is 9"):
-        compare(digits, small(digits, steps=9), DIGITS_PLAN, out=digits_folder)
+        compare(digits, small_recipe(digits, steps=9), DIGITS_PLAN, out=digits_folder)
     assert before == {p: p.read_bytes() for p in digits_folder.glob("models/*/checkpoint-*/state.json")}
 
 
-def test_forget_removes_models_and_nothing_else(tmp_path: Path) -> None:
+def test_remove_models_removes_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "models" / "elbo-seed0" / "checkpoint-000001").mkdir(parents=True)
     (tmp_path / "models" / "mine").mkdir()
     (tmp_path / "models" / "notes-seed1").mkdir()
     (tmp_path / "results.json").write_text("{}")
-    comparing.remove_results(tmp_path)
+    experiments.remove_models(tmp_path)
     left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")}
     assert left == {"models", "models/mine", "models/notes-seed1", "results.json"}
 
 
-def test_settings_that_differ_have_names_that_differ_or_are_refused() -> None:
+def test_different_settings_have_different_file_names_or_are_refused() -> None:
     assert slug(SNR(power=-0.5)) == "snr-power-minus-0-5"
     assert slug(SNR(power=0.5)) == "snr-power-0-5"
     assert slug(ODE(method="dopri5", rtol=1e-6)) == "ode-method-dopri5-rtol-1e-06"
@@ -490,15 +497,15 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPat
     assert computer(workers=3)["cores"] == 3
 
 
-def test_what_is_asked_for_wins_over_quick() -> None:
+def test_options_replace_the_quick_plan() -> None:
     quick = quick_settings(default_recipe(Description("plane", (2,))), Comparison())[1]
-    plan = planned(quick, None, ["DDPM(steps=3)"], 1, 30, 7, None, False)
+    plan = parse_plan_options(None, ["DDPM(steps=3)"], n=30, limit=7, bounds=False).plan(quick)
     assert (plan.n, plan.scoring.limit, plan.scoring.bounds, plan.samplers) == (30, 7, None, (DDPM(steps=3),))
-    plan = planned(quick, None, None, 1, None, None, None, True)
+    plan = parse_plan_options().plan(quick)
     assert (plan.n, plan.scoring, plan.samplers) == (None, quick.scoring, quick.samplers)
 
 
-def test_a_quick_comparison_of_few_data_goes_through_and_its_models_know_what_was_held_out(tmp_path: Path) -> None:
+def test_a_quick_comparison_of_few_data_runs_and_its_models_record_the_split(tmp_path: Path) -> None:
     events = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
     np.save(tmp_path / "few.npy", events)
     data = ["--data", str(tmp_path / "few.npy"), "--split-seed", "3", "--test-fraction", "0.3"]
@@ -506,8 +513,8 @@ def test_a_quick_comparison_of_few_data_goes_through_and_its_models_know_what_wa
     runner, out = CliRunner(), tmp_path / "out"
     result = runner.invoke(app, ["compare", *data, *options, "--quick", "--network", "MLP(width=8)", "--out", str(out)])
     assert result.exit_code == 0, result.output
-    said = read(out).said
-    assert (said["n"], said["runs"][0]["steps"], said["runs"][0]["likelihood"]["events"]) == (30, 70, 24)
+    content = read_results(out).content
+    assert (content["n"], content["runs"][0]["steps"], content["runs"][0]["likelihood"]["events"]) == (30, 70, 24)
     about = json.loads((out / "models" / "simple-seed0" / "config.json").read_text())["about"]
     assert (about["data"], about["split_seed"], about["test_fraction"]) == (str(tmp_path / "few.npy"), 3, 0.3)
     scored = runner.invoke(app, ["likelihood", str(out / "models" / "simple-seed0"), "-q"])
@@ -515,31 +522,31 @@ def test_a_quick_comparison_of_few_data_goes_through_and_its_models_know_what_wa
     assert "30 events" in scored.output
 
 
-def test_no_events_are_no_score() -> None:
+def test_a_limit_of_zero_events_is_refused() -> None:
     with pytest.raises(ValueError, match="limit must be at least 1"):
         LikelihoodSettings(limit=0)
     result = CliRunner().invoke(app, ["compare", "--data", "ring", "--out", "x", "--limit", "0"])
     assert result.exit_code == 2
 
 
-def test_points_in_the_plane_bring_trajectories_and_a_density(ring_folder: Path) -> None:
-    results = read(ring_folder)
-    run = results.said["runs"][0]
+def test_points_in_the_plane_have_trajectories_and_a_density(ring_folder: Path) -> None:
+    results = read_results(ring_folder)
+    run = results.content["runs"][0]
     for drawn in run["samples"]:
-        taus, x = results.arrays[f"{drawn['array']}/path_tau"], results.arrays[f"{drawn['array']}/path_x"]
+        taus, x = results.arrays[f"{drawn['array']}/trajectory_tau"], results.arrays[f"{drawn['array']}/trajectory_x"]
         assert x.shape == (len(taus), 40, 2)
         assert np.all(np.diff(taus) < 0)
-    starts = [results.arrays[f"{drawn['array']}/path_x"][0] for drawn in run["samples"]]
+    starts = [results.arrays[f"{drawn['array']}/trajectory_x"][0] for drawn in run["samples"]]
     assert np.array_equal(*starts)
     mass = results.arrays[f"{run['name']}/density/mass"]
     assert 0.2 < mass < 1.05  # a hardly trained model is wider than the grid, but no density exceeds 1
     assert run["likelihood"]["unit"] == "nats"
-    assert [r["seed"] for r in results.said["runs"]] == [0, 1]
+    assert [r["seed"] for r in results.content["runs"]] == [0, 1]
 
 
-def test_the_film_is_the_process_with_the_variances_it_should_have() -> None:
+def test_frames_of_the_forward_process_have_its_means_variances_and_correlation() -> None:
     sde, x0 = VPSDE(LinearVP()), torch.full((20_000, 1), 2.0)
-    labels, states = film(sde, x0, frames=5)
+    labels, states = forward_frames(sde, x0, frames=5)
     assert labels["tau"][0] == 0.0
     for i, (alpha, sigma) in enumerate(zip(labels["alpha"], labels["sigma"], strict=True)):
         assert math.isclose(alpha**2 + sigma**2, 1.0, rel_tol=1e-12)
@@ -547,20 +554,20 @@ def test_the_film_is_the_process_with_the_variances_it_should_have() -> None:
         assert abs(states[i].mean() - 2 * alpha) < error
         assert abs(states[i].std() - sigma) < error
     # a path, not independent draws: corr(x_s, x_tau) given x0 is exp(-(tau - s)) sigma_s / sigma_tau
-    found = np.corrcoef(states[2][:, 0], states[3][:, 0])[0, 1]
+    correlation = np.corrcoef(states[2][:, 0], states[3][:, 0])[0, 1]
     tau, s = labels["tau"][3], labels["tau"][2]
-    assert abs(found - math.exp(s - tau) * labels["sigma"][2] / labels["sigma"][3]) < 0.03
+    assert abs(correlation - math.exp(s - tau) * labels["sigma"][2] / labels["sigma"][3]) < 0.03
 
 
-def test_references_are_the_histogram_and_the_gaussian_of_closed_form() -> None:
+def test_baselines_are_the_histogram_and_the_gaussian_of_closed_form() -> None:
     train = torch.tensor([[0], [0], [0], [1]], dtype=torch.uint8)
     data = Data(train, torch.tensor([[0], [1]], dtype=torch.uint8), Description("two", (1,), bins=2))
     histogram = baselines(data, 2)[0]
     assert math.isclose(histogram["value"], -0.5 * (math.log2(4 / 6) + math.log2(2 / 6)), rel_tol=1e-12)
     x = torch.randn(5000, 2, dtype=torch.float64) @ torch.tensor([[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
     fit = gaussian_fit(x)
-    law = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T, correction=0))
-    assert torch.allclose(fit.log_prob(x[:9]), law.log_prob(x[:9]), atol=1e-9)
+    normal = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T, correction=0))
+    assert torch.allclose(fit.log_prob(x[:9]), normal.log_prob(x[:9]), atol=1e-9)
 
 
 def test_a_gaussian_without_a_density_and_tables_too_large_are_left_out() -> None:
@@ -569,15 +576,15 @@ def test_a_gaussian_without_a_density_and_tables_too_large_are_left_out() -> Non
     few = torch.randn(3, 6)
     assert baselines(Data(few, few, Description("few", (6,))), 3) == []
     deep = torch.arange(2000).reshape(2, 1000)
-    found = baselines(Data(deep, deep, Description("deep", (1000,), bins=1 << 17)), 2)
-    assert [entry["name"] for entry in found] == []
+    entries = baselines(Data(deep, deep, Description("deep", (1000,), bins=1 << 17)), 2)
+    assert [entry["name"] for entry in entries] == []
 
 
-def test_the_histogram_of_each_place_is_that_of_counting(generator: torch.Generator) -> None:
-    levels = torch.randint(5, (300, 2, 3), generator=generator)
-    [histogram, _] = baselines(Data(levels[:250], levels[250:], Description("x", (2, 3), bins=5)), 50)
-    counts = torch.stack([(levels[:250] == k).sum(0) for k in range(5)]) + 1.0
-    bits = -(counts / counts.sum(0)).log2().gather(0, levels[250:])
+def test_the_histogram_of_each_coordinate_is_that_of_counting(generator: torch.Generator) -> None:
+    values = torch.randint(5, (300, 2, 3), generator=generator)
+    [histogram, _] = baselines(Data(values[:250], values[250:], Description("x", (2, 3), bins=5)), 50)
+    counts = torch.stack([(values[:250] == k).sum(0) for k in range(5)]) + 1.0
+    bits = -(counts / counts.sum(0)).log2().gather(0, values[250:])
     assert math.isclose(histogram["value"], float(bits.mean()), rel_tol=1e-6)
 
 
@@ -599,7 +606,7 @@ def test_a_network_that_needs_labels_is_refused_before_it_is_trained(ring: Data,
         (MLP((2,), width=8), "MLP(event_shape=(2,), width=8)"),
     ],
 )
-def test_a_brief_text_leaves_out_defaults_and_still_parses_to_the_same(setting: object, text: str) -> None:
+def test_a_short_text_leaves_out_defaults(setting: object, text: str) -> None:
     assert short_text(setting) == text
 
 
@@ -607,14 +614,14 @@ def test_a_brief_text_leaves_out_defaults_and_still_parses_to_the_same(setting: 
     "description",
     [
         Description("digits", (1, 8, 8), bins=17),
-        Description("pictures", (3, 16, 16), bins=256),
+        Description("images", (3, 16, 16), bins=256),
         Description("plane", (2,)),
         Description("series", (3, 20)),
         Description("numbers", ()),
         Description("volume", (1, 4, 4, 4)),
     ],
 )
-def test_every_shape_of_data_has_a_recipe_whose_model_takes_it(description: Description) -> None:
+def test_every_shape_of_data_has_a_default_recipe(description: Description) -> None:
     events = torch.zeros(2, *description.shape, dtype=torch.float32 if description.bins is None else torch.uint8)
     data = Data(events, events, description)
     recipe = default_recipe(description)
@@ -627,14 +634,14 @@ def test_every_shape_of_data_has_a_recipe_whose_model_takes_it(description: Desc
 def test_results_are_json_without_nan_and_foreign_files_are_refused(digits_folder: Path, tmp_path: Path) -> None:
     json.loads((digits_folder / "results.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     with pytest.raises(FileNotFoundError, match="holds results.json and arrays.npz"):
-        read(tmp_path)
+        read_results(tmp_path)
     (tmp_path / "results.json").write_text('{"format": "other", "version": 1}')
     np.savez(tmp_path / "arrays.npz", x=np.zeros(1))
     with pytest.raises(ValueError, match="must be the results of a comparison"):
-        read(tmp_path)
+        read_results(tmp_path)
 
 
-def test_plans_that_say_nothing_or_the_same_twice_are_refused() -> None:
+def test_empty_plans_and_repeated_entries_are_refused() -> None:
     with pytest.raises(ValueError, match="weightings must be one or more, each given once"):
         Comparison(weightings=(Simple(), Simple()))
     with pytest.raises(ValueError, match="samplers must be one or more"):
@@ -646,7 +653,7 @@ def test_more_samples_than_held_out_events_are_refused(ring: Data) -> None:
         SampleDistances(ring, 81)
 
 
-def test_measured_are_all_distances_that_tables_show(digits_folder: Path) -> None:
-    said = read(digits_folder).said
-    for entry in (said["floors"], said["gaussian"], *said["runs"][0]["samples"]):
+def test_every_distance_of_the_tables_is_measured(digits_folder: Path) -> None:
+    content = read_results(digits_folder).content
+    for entry in (content["floors"], content["gaussian"], *content["runs"][0]["samples"]):
         assert set(METRICS) <= entry.keys()

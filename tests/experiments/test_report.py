@@ -1,4 +1,4 @@
-"""A report shows what results.json says and nothing else, asks for nothing from elsewhere, and can be made anew."""
+"""A report shows the numbers of results.json and nothing else, and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from scoresde.cli.compare import _table
+from scoresde.cli.compare import print_tables
 from scoresde.data import Description
 from scoresde.experiments.report import charts
-from scoresde.experiments.report.bound_table import BoundRow, bound_rows, in_words
+from scoresde.experiments.report.bound_table import BoundRow, bound_clause, bound_rows
 from scoresde.experiments.report.html import write_report
-from scoresde.experiments.report.numbers import Number, duration, mean
-from scoresde.experiments.report.summary import summarize
-from scoresde.experiments.results import atomic_file
-from scoresde.experiments.results import write as record
-from scoresde.plots import style as ink
+from scoresde.experiments.report.number_format import Number, duration, mean
+from scoresde.experiments.report.summary import Summary
+from scoresde.experiments.results import atomic_file, write_results
+from scoresde.plots import style
 from scoresde.plots.histogram import draw_histogram, save_histogram
 from scoresde.plots.image_grid import enlarged, grid, is_image, save_image_grid, tile_images, to_bytes
 
@@ -33,7 +32,7 @@ def entry(value: float, stderr: float | None = 0.01) -> dict[str, Any]:
     return {"value": value, "stderr": stderr}
 
 
-def beside(ode: float, sign: float) -> list[dict[str, Any]]:
+def bounds_of(ode: float, sign: float) -> list[dict[str, Any]]:
     """Two bounds, one .054 worse than the ODE and one on its other side by less than its error."""
     return [
         {
@@ -49,7 +48,7 @@ def beside(ode: float, sign: float) -> list[dict[str, Any]]:
     ]
 
 
-def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
+def results_of(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
     """Results as a comparison writes them, with numbers that are easy to find again."""
     levels = [4.0, 0.0, -4.0]
     runs = []
@@ -83,18 +82,23 @@ def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
                     "history": [[20, 0.5]],
                     "checkpoint": f"models/{name}/checkpoint-000002",
                     "likelihood": {**scored, "probe_stderr": 0.0007, "draw_stderr": 0.0019, "events": 360, "nfe": 92},
-                    "bounds": beside(scored["value"], better),
+                    "bounds": bounds_of(scored["value"], better),
                     "error_by_noise": {"log_snr": levels, "error": [0.9, 0.3, 0.01], "stderr": [0.01, 0.01, 0.001]},
                     "samples": drawn,
                 }
             )
     marks = {"sliced_wasserstein": entry(0.1), "mmd": entry(0.0), "classifier": entry(0.5)}
-    film = {"tau": [0.0, 0.7, 3.0], "alpha": [1.0, 0.5, 0.05], "sigma": [0.0, 0.87, 1.0], "log_snr": [None, -1.1, -6.0]}
+    forward = {
+        "tau": [0.0, 0.7, 3.0],
+        "alpha": [1.0, 0.5, 0.05],
+        "sigma": [0.0, 0.87, 1.0],
+        "log_snr": [None, -1.1, -6.0],
+    }
     curve = {"log_snr": levels, "weight": [1.0, 0.5, 0.1]}
     return {
         "command": 'scoresde compare --data <digits> --sampler "DDPM(steps=10)"',
         "started": "2026-01-02 03:04:05 UTC",
-        "seconds": {"training": 24.6, "in all": 125.0},
+        "seconds": {"training": 24.6, "total": 125.0},
         "computer": {
             "processor": "an abacus",
             "cores": 2,
@@ -119,8 +123,8 @@ def said(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
         "seeds": list(range(seeds)),
         "floors": marks,
         "gaussian": {**marks, "classifier": entry(0.93), "ratio": entry(1.4), "copies": None},
-        "references": [{"name": "each value's own histogram", "value": 2.43, "stderr": 0.01}],
-        "film": film,
+        "baselines": [{"name": "each value's own histogram", "value": 2.43, "stderr": 0.01, "events": 360}],
+        "forward": forward,
         "weights": {"ELBO()": curve, "Simple()": None},
         "runs": runs,
     }
@@ -133,29 +137,29 @@ def arrays(results: dict[str, Any]) -> dict[str, np.ndarray]:
     def events(n: int) -> np.ndarray:
         return draw.integers(0, bins, (n, *shape)).astype(np.uint8) if bins else draw.normal(size=(n, *shape))
 
-    found = {"film": draw.normal(size=(3, 5, *shape)), "real": events(40)}
+    found = {"forward": draw.normal(size=(3, 5, *shape)), "real": events(40)}
     for run in results["runs"]:
         for drawn in run["samples"]:
             found[drawn["array"]] = events(40)
-            found[f"{drawn['array']}/path_x"] = draw.normal(size=(7, 6, *shape))
-            found[f"{drawn['array']}/path_tau"] = np.linspace(3.0, 0.0, 7)
+            found[f"{drawn['array']}/trajectory_x"] = draw.normal(size=(7, 6, *shape))
+            found[f"{drawn['array']}/trajectory_tau"] = np.linspace(3.0, 0.0, 7)
         found[f"{run['name']}/density/extent"] = np.asarray([-2.0, 2.0, -2.0, 2.0])
         found[f"{run['name']}/density/log_prob"] = draw.normal(size=(9, 9))
     return found
 
 
-def made(folder: Path, shape: list[int], bins: int | None, seeds: int = 1) -> Path:
-    results = said(shape, bins, seeds)
-    record(folder, results, arrays(results))
+def report_of(folder: Path, shape: list[int], bins: int | None, seeds: int = 1) -> Path:
+    results = results_of(shape, bins, seeds)
+    write_results(folder, results, arrays(results))
     return write_report(folder)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("digits"), [1, 8, 8], 17)
+    return report_of(tmp_path_factory.mktemp("digits"), [1, 8, 8], 17)
 
 
-def test_the_page_is_the_same_when_made_anew_from_its_folder_alone(page: Path, tmp_path: Path) -> None:
+def test_the_same_folder_gives_the_same_page(page: Path, tmp_path: Path) -> None:
     for name in ("results.json", "arrays.npz"):
         shutil.copy(page.parent / name, tmp_path / name)
     again = write_report(tmp_path)
@@ -165,7 +169,7 @@ def test_the_page_is_the_same_when_made_anew_from_its_folder_alone(page: Path, t
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(page: Path) -> None:
+def test_the_page_loads_nothing_from_elsewhere(page: Path) -> None:
     text = page.read_text()
     links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)""", text)
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
@@ -174,7 +178,7 @@ def test_the_page_asks_for_nothing_from_elsewhere(page: Path) -> None:
     assert "<script" not in text
 
 
-def test_every_number_of_the_results_stands_in_the_tables(page: Path) -> None:
+def test_the_tables_show_every_number_of_the_results(page: Path) -> None:
     for text in (page.read_text(), (page.parent / "report.md").read_text()):
         for shown in (
             "2.071",
@@ -209,7 +213,7 @@ def test_a_changed_number_changes_the_page(page: Path, tmp_path: Path) -> None:
     assert "2.071" not in text
 
 
-def test_colors_of_the_figures_are_the_pages_variables_in_light_and_dark(page: Path) -> None:
+def test_figures_use_the_color_variables_of_the_page_in_both_themes(page: Path) -> None:
     text = page.read_text()
     figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
     assert len(figures) == 6
@@ -225,15 +229,15 @@ def test_colors_of_the_figures_are_the_pages_variables_in_light_and_dark(page: P
     [([2], None, 7), ([3, 12, 12], 256, 6), ([3, 10], None, 6), ([7], None, 6), ([1, 28, 28], 256, 6)],
 )
 def test_data_of_every_shape_are_drawn(shape: list[int], bins: int | None, figures: int, tmp_path: Path) -> None:
-    text = made(tmp_path, shape, bins).read_text()
+    text = report_of(tmp_path, shape, bins).read_text()
     assert text.count("<svg") == figures
     assert len(list(tmp_path.glob("*.png"))) == figures
-    assert ("Ways back in the plane" in text) == (shape == [2])
+    assert ("Trajectories in the plane" in text) == (shape == [2])
     assert ("a lower bound on log p" in text) == (bins is None)
     assert f"“continuous” lies {'below' if bins is None else 'above'} the ODE in every model" in text
 
 
-def test_bounds_stand_beside_the_ode_with_what_sets_them_apart(page: Path) -> None:
+def test_bounds_are_shown_with_their_difference_to_the_ode(page: Path) -> None:
     for name in ("index.html", "report.md"):
         text = (page.parent / name).read_text()
         for shown in ("discrete, 7 steps", "2.125", "0.054", "± 0.006", "−0.008", "± 0.0043", "± 0.0019", "made like"):
@@ -243,7 +247,7 @@ def test_bounds_stand_beside_the_ode_with_what_sets_them_apart(page: Path) -> No
     assert "made like <" not in page.read_text()
 
 
-def test_which_side_bounds_lie_on_is_what_all_models_agree_on() -> None:
+def test_the_side_of_a_bound_is_that_on_which_all_models_agree() -> None:
     def line(weighting: str, name: str, over: float) -> BoundRow:
         none, of = Number(None), Number(over, 0.01)
         return BoundRow(weighting, name, "", Number(2.0), none, none, of, none, (of,))
@@ -251,77 +255,79 @@ def test_which_side_bounds_lie_on_is_what_all_models_agree_on() -> None:
     up, down = {"up": (0.03, 0.05), "also up": (0.021, 0.1)}, {"down": (-0.03, -0.1)}
     sides = up | down | {"near": (0.019, 0.03), "apart": (-0.1, 0.1)}
     table = [line(w, name, over) for name, overs in sides.items() for w, over in zip("ab", overs, strict=True)]
-    assert in_words(table, True) == (
+    assert bound_clause(table, True) == (
         "“up” and “also up” lie above the ODE in every model, by more than two standard errors; "
         "“down” lies below the ODE in every model, by more than two standard errors; "
         "“near” and “apart” are neither clearly above nor below it"
     )
-    assert in_words(table, False).startswith("“down” lies below")
+    assert bound_clause(table, False).startswith("“down” lies below")
 
 
-def test_a_bound_lies_above_only_if_it_does_in_each_run_by_twice_the_runs_own_error() -> None:
+def test_a_bound_lies_above_only_if_each_run_says_so_by_two_standard_errors() -> None:
     def of(overs: list[float]) -> str:
-        runs = said([1, 8, 8], 17, seeds=len(overs))["runs"][::2]
+        runs = results_of([1, 8, 8], 17, seeds=len(overs))["runs"][::2]
         for run, over in zip(runs, overs, strict=True):
             run["bounds"][0]["over_ode"] = entry(over, 0.01)
-        return in_words(bound_rows("ELBO()", runs), True)
+        return bound_clause(bound_rows("ELBO()", runs), True)
 
     assert "“continuous” lies above" in of([0.5, 0.021])  # though the runs differ by more than their mean
     assert "“continuous” and “discrete, 7 steps” are neither" in of([0.5, 0.019])
 
 
 def test_an_unknown_likelihood_is_neither_drawn_nor_the_best(tmp_path: Path) -> None:
-    results = said([2], None)
+    results = results_of([2], None)
     results["runs"][0]["likelihood"] |= {"value": None, "stderr": None, "probe_stderr": None, "events": 0}
     for bound in results["runs"][0]["bounds"]:
         bound |= {"value": None, "stderr": None, "over_ode": entry(0.0, None) | {"value": None}}
     results["runs"][0]["error_by_noise"]["error"][0] = None
     results["runs"][0]["samples"][0]["ratio"] = {"value": None, "stderr": None}
-    results["references"][0] |= {"value": None, "stderr": None}
-    story = summarize(results)
-    assert story.best.weighting == "Simple()"
-    with ink.style("likelihoods"):
-        axes = charts.likelihoods(story).axes[0]
+    results["baselines"][0] |= {"value": None, "stderr": None}
+    summary = Summary(results)
+    assert summary.best_likelihood.weighting == "Simple()"
+    with style.figure_style("likelihoods"):
+        axes = charts.likelihoods(summary).axes[0]
         drawn = {round(float(x), 3) for line in axes.lines for x in np.asarray(line.get_xdata(), dtype=float)}
-        bounds = charts.bounds(story)
+        bounds = charts.bounds(summary)
     assert drawn == {2.158, 2.171, 2.184}
     assert bounds is not None
     assert [text.get_text() for text in bounds.legends[0].get_texts()] == ["Simple()"]
-    record(tmp_path, results, arrays(results))
+    write_results(tmp_path, results, arrays(results))
     assert '<td class="n">–</td>' in write_report(tmp_path).read_text()
 
 
-def test_of_several_runs_the_error_is_that_of_the_one_that_is_known() -> None:
+def test_the_error_of_one_known_run_is_its_own() -> None:
     assert mean([{"value": None, "stderr": 9.0}, {"value": 2.0, "stderr": 0.3}]) == Number(2.0, 0.3)
 
 
-def test_references_say_of_how_many_events_they_are(tmp_path: Path) -> None:
-    results = said([1, 8, 8], 17)
-    assert summarize(results).references[0].events == results["n"]
-    results["references"][0]["events"] = 246
-    record(tmp_path, results, arrays(results))
+def test_baselines_show_their_number_of_events(tmp_path: Path) -> None:
+    results = results_of([1, 8, 8], 17)
+    assert Summary(results).baseline_rows[0].events == results["n"]
+    results["baselines"][0]["events"] = 246
+    write_results(tmp_path, results, arrays(results))
     assert '<td class="n">246</td>' in write_report(tmp_path).read_text()
     assert "| 246 |" in (tmp_path / "report.md").read_text()
 
 
-def test_the_page_names_the_law_of_dequantization_and_what_the_network_saw(page: Path, tmp_path: Path) -> None:
-    results = said([1, 8, 8], 17)
+def test_the_page_names_the_dequantization_and_the_training_values(page: Path, tmp_path: Path) -> None:
+    results = results_of([1, 8, 8], 17)
     results["training"] = "Training(steps=100, dequantize=False)"
     for run in results["runs"]:
-        run["likelihood"]["law"] = "TruncatedNormalDequantization(std=0.1)"
-    record(tmp_path, results, arrays(results))
+        run["likelihood"]["dequantization"] = "TruncatedNormalDequantization(std=0.1)"
+    write_results(tmp_path, results, arrays(results))
     write_report(tmp_path)
     for name in ("index.html", "report.md"):
         own, other = ((folder / name).read_text() for folder in (tmp_path, page.parent))
         assert "TruncatedNormalDequantization(std=0.1)" in own
-        assert "does not know where in its cell a level lies" not in own
-        assert "does not know where in its cell a level lies" in other
+        assert "cannot know the position of a value inside its bin" not in own
+        assert "cannot know the position of a value inside its bin" in other
         assert "niform dequantization" not in own + other
 
 
-def test_names_keep_their_letters_and_cannot_break_a_table_of_markdown(tmp_path: Path) -> None:
-    text = json.dumps(said([1, 8, 8], 17)).replace("Simple()", "Mine(kind='a|b')").replace('"digits"', '"myDigits"')
-    record(tmp_path, json.loads(text), arrays(json.loads(text)))
+def test_names_keep_their_case_and_are_escaped_in_markdown_tables(tmp_path: Path) -> None:
+    text = (
+        json.dumps(results_of([1, 8, 8], 17)).replace("Simple()", "Mine(kind='a|b')").replace('"digits"', '"myDigits"')
+    )
+    write_results(tmp_path, json.loads(text), arrays(json.loads(text)))
     assert "<h1>MyDigits:" in write_report(tmp_path).read_text()
     shown = (tmp_path / "report.md").read_text()
     assert shown.startswith("# MyDigits:")
@@ -329,12 +335,12 @@ def test_names_keep_their_letters_and_cannot_break_a_table_of_markdown(tmp_path:
     assert "| Mine(kind='a|b')" not in shown
 
 
-def test_the_summary_shows_every_name_and_number_at_80_columns(
+def test_the_printed_tables_fit_80_columns(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
-    _table(page.parent)
+    print_tables(page.parent)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     for name in ("ELBO() DDPM(steps=10)", "Simple() ODE(method='dopri5')", "real against real", "Gaussian"):
@@ -343,17 +349,17 @@ def test_the_summary_shows_every_name_and_number_at_80_columns(
         assert number in shown
 
 
-def test_a_reference_of_unknown_likelihood_has_a_dash_in_the_summary(
+def test_a_baseline_of_unknown_likelihood_is_printed_as_a_dash(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = said([1, 8, 8], 17)
-    results["references"][0] |= {"value": None, "stderr": None}
-    record(tmp_path, results, arrays(results))
-    _table(tmp_path)
+    results = results_of([1, 8, 8], 17)
+    results["baselines"][0] |= {"value": None, "stderr": None}
+    write_results(tmp_path, results, arrays(results))
+    print_tables(tmp_path)
     assert re.search(r"own histogram +–", capsys.readouterr().out)
 
 
-def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_a_figure_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.png"
     save_image_grid(path, np.zeros((4, 8, 8)), None)
     before = path.read_bytes()
@@ -374,7 +380,7 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_results_without_bounds_make_a_page_without_them(page: Path, tmp_path: Path) -> None:
+def test_results_without_bounds_give_a_page_without_them(page: Path, tmp_path: Path) -> None:
     (tmp_path / "bounds.png").write_bytes(b"of earlier results")
     results = json.loads((page.parent / "results.json").read_text())
     for each in results["runs"]:
@@ -382,8 +388,8 @@ def test_results_without_bounds_make_a_page_without_them(page: Path, tmp_path: P
     shutil.copy(page.parent / "arrays.npz", tmp_path / "arrays.npz")
     (tmp_path / "results.json").write_text(json.dumps(results))
     text = write_report(tmp_path).read_text()
-    assert "why nothing orders them" in page.read_text()
-    assert "why nothing orders them" not in text
+    assert "why no theorem orders them" in page.read_text()
+    assert "why no theorem orders them" not in text
     assert not (tmp_path / "bounds.png").exists()
 
 
@@ -399,20 +405,20 @@ def test_a_histogram_is_a_png_with_its_marks(tmp_path: Path) -> None:
 
 
 def test_over_several_seeds_the_table_gives_mean_and_standard_deviation(tmp_path: Path) -> None:
-    made(tmp_path, [1, 8, 8], 17, seeds=3)
-    story = summarize(json.loads((tmp_path / "results.json").read_text()))
-    line = story.likelihoods[0]
+    report_of(tmp_path, [1, 8, 8], 17, seeds=3)
+    summary = Summary(json.loads((tmp_path / "results.json").read_text()))
+    line = summary.likelihood_rows[0]
     assert (line.value.text(3), line.value.error_text(3)) == ("2.091", "± 0.020")
-    assert story.rows[0].distance.text(4) == "1.1234"
+    assert summary.sampler_rows[0].distance.text(4) == "1.1234"
     assert "over 3 training seeds" in (tmp_path / "index.html").read_text()
 
 
-def test_the_best_is_the_lowest_in_bits_and_the_highest_in_nats() -> None:
-    assert summarize(said([1, 8, 8], 17)).best.weighting == "ELBO()"
-    assert summarize(said([2], None)).best.weighting == "Simple()"
+def test_the_best_likelihood_is_lowest_in_bits_and_highest_in_nats() -> None:
+    assert Summary(results_of([1, 8, 8], 17)).best_likelihood.weighting == "ELBO()"
+    assert Summary(results_of([2], None)).best_likelihood.weighting == "Simple()"
 
 
-def test_numbers_are_rounded_with_a_true_minus_and_a_dash_for_what_is_unknown() -> None:
+def test_numbers_are_rounded_with_a_minus_sign_and_a_dash_if_unknown() -> None:
     assert Number(-1.25, 0.5).text(1) == "−1.2"
     assert Number(None).text() == "–"
     assert Number(1.0).error_text() == ""
@@ -422,7 +428,7 @@ def test_numbers_are_rounded_with_a_true_minus_and_a_dash_for_what_is_unknown() 
     assert (duration(8.24), duration(125.0)) == ("8.2 s", "2 min 05 s")
 
 
-def test_pictures_lie_row_by_row_with_every_pixel_a_square() -> None:
+def test_images_are_tiled_row_by_row_with_square_pixels() -> None:
     x = np.arange(2 * 4 * 4).reshape(2, 1, 4, 4)
     tiles = enlarged(to_bytes(x, 0, 31), target=12)
     assert tiles.shape == (2, 12, 12, 3)
@@ -434,7 +440,7 @@ def test_pictures_lie_row_by_row_with_every_pixel_a_square() -> None:
     assert np.all(sheet[:12, :, 3] == 255)
 
 
-def test_levels_become_gray_from_black_to_white_and_colors_stay_colors() -> None:
+def test_integer_values_become_gray_and_colors_stay_colors() -> None:
     levels = np.full((1, 1, 8, 8), 16)
     assert tile_images(levels, Description("digits", (1, 8, 8), bins=17))[..., :3].min() == 255
     red = np.zeros((1, 3, 8, 8))
@@ -443,11 +449,11 @@ def test_levels_become_gray_from_black_to_white_and_colors_stay_colors() -> None
     assert (shown[0, 0] == [255, 0, 0, 255]).all()
 
 
-def test_a_saved_picture_is_a_png_and_points_are_refused(tmp_path: Path) -> None:
+def test_a_saved_image_grid_is_a_png_and_points_are_refused(tmp_path: Path) -> None:
     save_image_grid(tmp_path / "x.png", np.zeros((4, 8, 8)), None)
     with Image.open(tmp_path / "x.png") as shown:
         assert shown.size == (83, 83)
     assert is_image((1, 8, 8))
     assert not is_image((3, 2))
-    with pytest.raises(ValueError, match=r"a PNG shows pictures .* got shape \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"a PNG shows images .* got shape \(4, 2\)"):
         tile_images(np.zeros((4, 2)), None)

@@ -1,4 +1,4 @@
-"""Does a wrapped model stay a model, and its data estimate where it was told to stay?"""
+"""Guided models: the wrapper is a consistent model, and its data estimate lies in the range."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ ALL: list[Any] = concrete(Guided)
 TIMES = [0.02, 0.7, torch.tensor([0.02, 0.4, 1.1, 3.0])]
 
 
-class Wild(nn.Module):
-    """An answer far beyond any data; keeps the conditioning that it was given."""
+class LargeOutput(nn.Module):
+    """A network whose output is far outside the range of the data; records the conditioning of each call."""
 
     def __init__(self, size: float = 30.0) -> None:
         super().__init__()
         self.size = size
-        self.seen: list[dict[str, Any]] = []
+        self.conditioning: list[dict[str, Any]] = []
 
     def forward(self, x: Tensor, log_snr: Tensor, **cond: Tensor) -> Tensor:
-        self.seen.append(cond)
+        self.conditioning.append(cond)
         return self.size * torch.sin(7.0 * x + torch.arange(float(event_size(x))).reshape(x.shape[1:]))
 
 
-def wild(sde: SDE | None = None, event_shape: tuple[int, ...] = (5,), **settings: Any) -> ScoreModel:
-    return ScoreModel(Wild(), VPSDE() if sde is None else sde, V(), event_shape, **settings)
+def large_output_model(sde: SDE | None = None, event_shape: tuple[int, ...] = (5,), **settings: Any) -> ScoreModel:
+    return ScoreModel(LargeOutput(), VPSDE() if sde is None else sde, V(), event_shape, **settings)
 
 
-# --- a model again ----------------------------------------------------------------------------------------------------
+# --- the wrapper is a model -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_wrapped_model_keeps_process_event_shape_data_and_conditioning(kind: Any) -> None:
-    inner = wild(VE(), (2,), data=Description("levels", (2,), bins=17))
+    inner = large_output_model(VE(), (2,), data=Description("levels", (2,), bins=17))
     model = kind(inner)
     assert (model.sde, model.event_shape, model.data) == (inner.sde, inner.event_shape, inner.data)
     label = torch.arange(3)
     drawn = sample(model, 3, DDIM(2), batch_size=2, label=label)
     assert torch.equal(drawn.data, Description("levels", (2,), bins=17).to_data(drawn.x))
-    assert isinstance(inner.net, Wild)
-    assert [call["label"].tolist() for call in inner.net.seen] == [[0, 1], [0, 1], [2], [2]]
+    assert isinstance(inner.net, LargeOutput)
+    assert [call["label"].tolist() for call in inner.net.conditioning] == [[0, 1], [0, 1], [2], [2]]
     with pytest.raises(ValueError, match=r"x must have shape \(B, 2\), got \(3, 4\)"):
         model(torch.zeros(3, 4), 0.5)
 
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("tau", TIMES, ids=["early", "late", "each"])
-def test_noise_velocity_and_score_follow_from_the_steered_data_estimate(kind: Any, tau: Any) -> None:
+def test_noise_v_and_score_follow_from_the_changed_data_estimate(kind: Any, tau: Any) -> None:
     x = torch.randn(4, 5, dtype=torch.float64)
-    p = kind(wild())(x, tau)
+    p = kind(large_output_model())(x, tau)
     assert p.x0.abs().max() <= 1
     column = tau.double()[:, None] if isinstance(tau, Tensor) else torch.tensor(tau, dtype=torch.float64)
     alpha, sigma = ou.alpha(column), ou.sigma(column)
@@ -74,22 +74,22 @@ def test_noise_velocity_and_score_follow_from_the_steered_data_estimate(kind: An
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_learned_variance_is_passed_on(kind: Any) -> None:
-    class Two(nn.Module):
+    class TwoOutputs(nn.Module):
         def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
             return torch.stack([9.0 * x, torch.tanh(x)], -1)
 
-    inner = ScoreModel(Two(), VPSDE(), V(), (5,), learned_variance=True)
+    inner = ScoreModel(TwoOutputs(), VPSDE(), V(), (5,), learned_variance=True)
     x = torch.randn(4, 5)
-    found = kind(inner)(x, 0.5).mix
-    assert found is not None
-    assert torch.equal(found, 0.5 + 0.5 * torch.tanh(x))
+    mix = kind(inner)(x, 0.5).mix
+    assert mix is not None
+    assert torch.equal(mix, 0.5 + 0.5 * torch.tanh(x))
     assert sample(kind(inner), 3, DDPM(4, rev_var="learned")).x.abs().max() <= 1
-    assert kind(wild())(x, 0.5).mix is None
+    assert kind(large_output_model())(x, 0.5).mix is None
 
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("device", ["meta", "cpu"])
-def test_a_wrapped_model_is_sampled_without_looking_at_values(kind: Any, device: str) -> None:
+def test_sampling_a_wrapped_model_reads_no_tensor_values(kind: Any, device: str) -> None:
     with FakeTensorMode(), torch.device(device):
         model = kind(ScoreModel(MLP((3,), width=8, depth=1), VPSDE(), V(), (3,)))
         for sampler in (DDPM(3), DDIM(3), EulerMaruyama(3), ExponentialSDE(3), RungeKutta(3)):
@@ -97,7 +97,7 @@ def test_a_wrapped_model_is_sampled_without_looking_at_values(kind: Any, device:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_the_network_is_evaluated_in_eval_mode_through_the_wrapper_and_comes_back(kind: Any) -> None:
+def test_sampling_through_the_wrapper_uses_eval_mode_and_restores_the_mode(kind: Any) -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
 
     class Net(nn.Module):
@@ -117,15 +117,15 @@ def test_the_network_is_evaluated_in_eval_mode_through_the_wrapper_and_comes_bac
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("event", [(), (3,), (2, 3), (1, 2, 3), (1, 2, 2, 3)], ids=str)
 @pytest.mark.parametrize("n", [0, 1, 3])
-def test_events_of_any_shape_and_batches_of_none_and_one_work(kind: Any, event: tuple[int, ...], n: int) -> None:
+def test_events_of_any_shape_and_batches_of_zero_and_one_work(kind: Any, event: tuple[int, ...], n: int) -> None:
     x = torch.randn(n, *event)
-    p = kind(wild(event_shape=event))(x, 0.5)
+    p = kind(large_output_model(event_shape=event))(x, 0.5)
     assert p.x0.shape == p.eps.shape == x.shape
     assert not (p.x0.abs() > 1).any()
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_an_exact_model_of_data_in_the_range_stays_as_it_is(kind: Any) -> None:
+def test_an_exact_model_of_data_in_the_range_does_not_change(kind: Any) -> None:
     point = torch.tensor([0.3, -0.9, 0.0], dtype=torch.float64)
     exact, x = Gaussian(point, 0.0), torch.randn(6, 3, dtype=torch.float64)
     for tau in (1e-3, 0.4, 2.0):
@@ -137,7 +137,7 @@ def test_an_exact_model_of_data_in_the_range_stays_as_it_is(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_gradients_with_respect_to_x_and_likelihoods_are_the_wrapped_model_s_inside(kind: Any) -> None:
+def test_inside_the_range_gradients_and_likelihoods_are_those_of_the_wrapped_model(kind: Any) -> None:
     exact = Gaussian(torch.tensor([0.1, -0.2], dtype=torch.float64), 1e-4)
     x = torch.randn(3, 2, dtype=torch.float64)
     grads = []
@@ -150,22 +150,25 @@ def test_gradients_with_respect_to_x_and_likelihoods_are_the_wrapped_model_s_ins
     torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
 
 
-# --- where the data estimate stays ------------------------------------------------------------------------------------
+# --- the range of the data estimate -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP(), Flow()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("sampler", [DDPM(9), DDIM(9)], ids=repr)
-def test_samples_of_a_wild_network_lie_in_the_range_in_every_view(sde: SDE, sampler: Any) -> None:
-    loose = sample(wild(sde), 8, sampler, seeds=range(8)).x
-    held = sample(Clipping(wild(sde), -0.5, 0.25), 8, sampler, seeds=range(8)).x
-    assert loose.abs().max() > 5
-    assert -0.5 - 1e-5 <= held.min() < -0.4
-    assert 0.2 < held.max() <= 0.25 + 1e-5
-    assert sample(DynamicThresholding(wild(sde), bound=0.5), 8, sampler, seeds=range(8)).x.abs().max() <= 0.5 + 1e-5
+def test_samples_of_a_network_with_large_outputs_lie_in_the_range_in_every_view(sde: SDE, sampler: Any) -> None:
+    unclipped = sample(large_output_model(sde), 8, sampler, seeds=range(8)).x
+    clipped = sample(Clipping(large_output_model(sde), -0.5, 0.25), 8, sampler, seeds=range(8)).x
+    assert unclipped.abs().max() > 5
+    assert -0.5 - 1e-5 <= clipped.min() < -0.4
+    assert 0.2 < clipped.max() <= 0.25 + 1e-5
+    assert (
+        sample(DynamicThresholding(large_output_model(sde), bound=0.5), 8, sampler, seeds=range(8)).x.abs().max()
+        <= 0.5 + 1e-5
+    )
 
 
-def test_clipping_is_element_by_element_and_its_gradient_is_zero_where_it_clips() -> None:
-    model, x = wild(), torch.randn(4, 5, dtype=torch.float64)
+def test_clipping_is_elementwise_and_the_gradient_of_clipped_elements_is_zero() -> None:
+    model, x = large_output_model(), torch.randn(4, 5, dtype=torch.float64)
     raw = model(x, 0.4).x0
     assert torch.equal(Clipping(model, -2.0, 7.0)(x, 0.4).x0, raw.clamp(-2.0, 7.0))
     assert torch.equal(Clipping(model, -float("inf"), float("inf"))(x, 0.4).x0, raw)
@@ -179,32 +182,34 @@ def test_clipping_is_element_by_element_and_its_gradient_is_zero_where_it_clips(
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.3, 0.5, 0.995, 1.0])
-def test_a_threshold_is_each_sample_s_own_quantile_and_at_least_the_bound(quantile: float) -> None:
+def test_the_threshold_is_the_quantile_of_each_sample_and_at_least_the_bound(quantile: float) -> None:
     x0 = torch.randn(6, 3, 7, dtype=torch.float64) * torch.tensor([0.01, 0.1, 1, 3, 10, 100]).double().reshape(-1, 1, 1)
-    model = DynamicThresholding(wild(), quantile, bound=0.7)
+    model = DynamicThresholding(large_output_model(), quantile, bound=0.7)
     limit = torch.quantile(x0.abs().flatten(1), quantile, 1).clamp(min=0.7).reshape(-1, 1, 1)
     expected = torch.minimum(torch.maximum(x0, -limit), limit) * 0.7 / limit
     torch.testing.assert_close(model.steer(x0), expected, rtol=0, atol=1e-14)
-    assert torch.equal(model.steer(x0)[:2], x0[:2])  # all inside
+    assert torch.equal(model.steer(x0)[:2], x0[:2])  # all elements are inside the bound
 
 
-def test_a_sample_s_threshold_does_not_depend_on_its_neighbors() -> None:
-    model, x0 = DynamicThresholding(wild()), 5.0 * torch.randn(4, 30)
-    whole, louder = model.steer(x0), model.steer(x0 * torch.tensor([1.0, 50.0, 1.0, 50.0])[:, None])
-    assert torch.equal(whole[0::2], louder[0::2])
-    torch.testing.assert_close(model.steer(x0[2:3]), whole[2:3], rtol=0, atol=0)
-    drawn, alone = (sample(DynamicThresholding(wild()), n, DDPM(5), seeds=list(range(7))[-n:]).x for n in (7, 3))
+def test_the_threshold_of_a_sample_does_not_depend_on_the_batch() -> None:
+    model, x0 = DynamicThresholding(large_output_model()), 5.0 * torch.randn(4, 30)
+    thresholded, scaled = model.steer(x0), model.steer(x0 * torch.tensor([1.0, 50.0, 1.0, 50.0])[:, None])
+    assert torch.equal(thresholded[0::2], scaled[0::2])
+    torch.testing.assert_close(model.steer(x0[2:3]), thresholded[2:3], rtol=0, atol=0)
+    drawn, alone = (
+        sample(DynamicThresholding(large_output_model()), n, DDPM(5), seeds=list(range(7))[-n:]).x for n in (7, 3)
+    )
     torch.testing.assert_close(drawn[-3:], alone, rtol=0, atol=1e-5)
 
 
-def test_a_nan_is_not_clipped_away() -> None:
-    class Broken(nn.Module):
+def test_a_nan_is_not_hidden_by_clipping() -> None:
+    class NaNOutput(nn.Module):
         def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
             return torch.full_like(x, torch.nan)
 
     for kind in ALL:
         with pytest.raises(RuntimeError, match=r"call 1, .* gave NaN or infinity for samples \[0, 1\]"):
-            sample(kind(ScoreModel(Broken(), VPSDE(), Eps(), (2,))), 2, DDIM(3))
+            sample(kind(ScoreModel(NaNOutput(), VPSDE(), Eps(), (2,))), 2, DDIM(3))
 
 
 @pytest.mark.parametrize(
@@ -213,15 +218,15 @@ def test_a_nan_is_not_clipped_away() -> None:
         (lambda m: Clipping(m, 1.0, -1.0), r"low must lie below high, got low = 1\.0 and high = -1\.0"),
         (lambda m: Clipping(m, 0.0, float("nan")), r"low must lie below high"),
         (lambda m: DynamicThresholding(m, 99.5), r"quantile must lie in \[0, 1\], got 99\.5; 0\.995 is usual"),
-        (lambda m: DynamicThresholding(m, bound=0.0), r"bound must be positive and finite, got 0\.0; 1 for images"),
+        (lambda m: DynamicThresholding(m, bound=0.0), r"bound must be a positive finite number, got 0\.0"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(make: Any, message: str) -> None:
+def test_invalid_settings_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make(wild())
+        make(large_output_model())
 
 
 def test_a_bare_network_is_refused() -> None:
-    network: Any = Wild()
-    with pytest.raises(TypeError, match=r"model must be a Model, got Wild; wrap a network: ScoreModel\(net"):
+    network: Any = LargeOutput()
+    with pytest.raises(TypeError, match=r"model must be a Model, got LargeOutput; wrap a network: ScoreModel\(net"):
         Clipping(network)

@@ -1,4 +1,4 @@
-"""Bounds against -log p by quadrature, closed forms of Gaussian data, honest standard errors, and the faults."""
+"""Variational bounds against -log p by quadrature and closed forms of Gaussian data; standard errors; faults."""
 
 from __future__ import annotations
 
@@ -18,28 +18,34 @@ from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.data import Description
 from scoresde.likelihood.bounds.continuous import continuous_vlb
 from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder, RoundedDecoder, log_normal_mass
-from scoresde.likelihood.bounds.discrete import _neighbors, discrete_vlb
+from scoresde.likelihood.bounds.discrete import discrete_vlb
 from scoresde.likelihood.bounds.error_profile import ErrorProfile, measure_error_profile
 from scoresde.likelihood.bounds.importance_weighted import importance_weighted_vlb
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
-from scoresde.likelihood.bounds.terms import diffusion, prior_cost
+from scoresde.likelihood.bounds.step_estimators import variance_from_neighbors
+from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import UniformDequantization
 from scoresde.model import Model, ScoreModel
 from scoresde.objective.loss import Loss
-from scoresde.objective.timesteps import LogNormalTimesteps, StratifiedTimesteps, TimestepDraw, Timesteps
-from scoresde.objective.timesteps import UniformTimesteps as UniformTimes
+from scoresde.objective.timesteps import (
+    LogNormalTimesteps,
+    StratifiedTimesteps,
+    TimestepDraw,
+    Timesteps,
+    UniformTimesteps,
+)
 from scoresde.objective.weighting import ELBO
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction, V
 from scoresde.process.schedule import LinearVP
 from scoresde.process.sde import SDE, VE, VPSDE, Flow, Marginal, SubVP
 from scoresde.sampling import OptimalVariance, UniformLogSNR
-from scoresde.sampling.grid import Chain as ChainGrid
+from scoresde.sampling.grid import Chain
 
 D = torch.float64
 MEAN, VARIANCE = 0.7, 0.3
 EXACT_VARIANCE = OptimalVariance((0.0,), (VARIANCE / (1 + VARIANCE),))  # of data of this variance, at every time
-SHORT = VPSDE(LinearVP(beta_max=3.0))  # ends at alpha = .46, where N(0, I) is a bad guess
+SHORT = VPSDE(LinearVP(beta_max=3.0))  # ends at alpha = .46, where N(0, I) is far from the exact distribution
 
 
 def gaussian(sde: SDE | None = None, size: int = 1) -> Gaussian:
@@ -77,19 +83,21 @@ def clock(sde: SDE, panels: int = 20, count: int = 8) -> tuple[Tensor, Tensor]:
 
 
 def expected_diffusion(
-    model: Model, x: Tensor, given: float, count: int, profile: ErrorProfile | None = None
+    model: Model, x: Tensor, tau_start: float, count: int, profile: ErrorProfile | None = None
 ) -> Tensor:
     """The diffusion term of one point ``(1, d)``, by quadrature over times and noise."""
     (eps, weight), (tau, step) = normals(x.shape[1], count), clock(model.sde)
     n, m = len(eps), len(tau)
     marginal = Marginal(tau.repeat_interleave(n), torch.ones(m * n, dtype=D))
-    value = diffusion(model, x.expand(m * n, -1), marginal, eps.repeat(m, 1), given=given, profile=profile)
+    value = diffusion_term(model, x.expand(m * n, -1), marginal, eps.repeat(m, 1), tau_start=tau_start, profile=profile)
     return (value.reshape(m, n) @ weight) @ step
 
 
-def expected_prior(model: Any, x: Tensor, given: float, count: int) -> Tensor:
+def expected_prior(model: Any, x: Tensor, tau_start: float, count: int) -> Tensor:
     eps, weight = normals(x.shape[1], count)
-    return prior_cost(model.sde, x.expand_as(eps), given=given, density=terminal(model), eps=eps) @ weight
+    return (
+        prior_term(model.sde, x.expand_as(eps), tau_start=tau_start, prior_log_prob=terminal(model), eps=eps) @ weight
+    )
 
 
 # --- identities -------------------------------------------------------------------------------------------------------
@@ -103,7 +111,7 @@ def expected_prior(model: Any, x: Tensor, given: float, count: int) -> Tensor:
     [(gaussian(), 20), (mixture(), 200), (gaussian(Flow()), 20), (mixture(SHORT), 200), (gaussian(VE()), 20)],
     ids=["gaussian", "mixture", "gaussian, infinite clock", "mixture, short clock", "gaussian, VE"],
 )
-def test_with_exact_score_and_end_the_bound_of_a_point_is_minus_log_p_there(model, count, profile) -> None:
+def test_with_the_exact_score_and_prior_the_bound_of_a_point_is_minus_log_p(model, count, profile) -> None:
     tau = model.sde.tau_min
     for value in (-1.3, 0.1, 0.9):
         x = torch.tensor([[value]], dtype=D)
@@ -111,7 +119,7 @@ def test_with_exact_score_and_end_the_bound_of_a_point_is_minus_log_p_there(mode
         assert bound.item() == pytest.approx(-model.log_prob(x, tau).item(), abs=1e-6)
 
 
-def test_on_the_ring_in_the_plane_too() -> None:
+def test_with_the_exact_score_and_prior_the_bound_on_the_ring_is_minus_log_p() -> None:
     model = GaussianMixture.ring(std=0.3)
     tau = model.sde.tau_min
     for x in (torch.tensor([[1.2, 0.4]], dtype=D), torch.tensor([[0.1, -0.3]], dtype=D)):
@@ -119,7 +127,7 @@ def test_on_the_ring_in_the_plane_too() -> None:
         assert bound.item() == pytest.approx(-model.log_prob(x, tau).item(), abs=1e-6)
 
 
-def test_its_slope_in_the_data_is_minus_the_score() -> None:
+def test_the_gradient_of_the_exact_bound_in_the_data_is_minus_the_score() -> None:
     model = mixture()
     tau = model.sde.tau_min
     x = torch.tensor([[0.4]], dtype=D, requires_grad=True)
@@ -130,9 +138,11 @@ def test_its_slope_in_the_data_is_minus_the_score() -> None:
 
 @dataclass(frozen=True)
 class Posterior(Decoder):
-    """The exact law of a level given the state, for levels of known probabilities."""
+    """The exact distribution of an integer value given the state, for values of known probabilities."""
 
     weights: tuple[float, ...]
+
+    calls = 0
 
     def cost(self, model: Model, data: Tensor, x: Tensor, tau: float, cond: dict[str, object]) -> Tensor:
         assert model.data is not None
@@ -140,37 +150,33 @@ class Posterior(Decoder):
         terms = torch.tensor(self.weights, dtype=D).log() - 0.5 * ((x - ou.alpha(tau) * centers) / ou.sigma(tau)) ** 2
         return -torch.log_softmax(terms, 1).gather(1, data.long())[:, 0]
 
-    @property
-    def calls(self) -> int:
-        return 0
 
-
-def levels_model(weights: tuple[float, ...]) -> GaussianMixture:
-    """Levels of these probabilities, each at its center, exactly."""
-    about = Description("levels", (1,), bins=len(weights))
-    centers = about.to_model(torch.arange(len(weights), dtype=D)[:, None] + 0.5)
+def integer_model(weights: tuple[float, ...]) -> GaussianMixture:
+    """The exact model of integer values with these probabilities, each at the center of its bin."""
+    description = Description("integers", (1,), bins=len(weights))
+    centers = description.to_model(torch.arange(len(weights), dtype=D)[:, None] + 0.5)
     model = GaussianMixture(
         torch.tensor(weights, dtype=D), centers, torch.zeros(len(weights)), VPSDE(LinearVP(beta_max=5.0), tau_min=0.02)
     )
-    model.data = about
+    model.data = description
     return model
 
 
-def test_with_the_exact_decoder_the_bound_of_a_level_is_minus_its_log_probability() -> None:
+def test_with_the_exact_decoder_the_bound_of_an_integer_value_is_minus_its_log_probability() -> None:
     weights = (0.1, 0.25, 0.05, 0.6)
-    model, decoder = levels_model(weights), Posterior(weights)
+    model, decoder = integer_model(weights), Posterior(weights)
     assert model.data is not None
     eps, weight = normals(1, 300)
     for k, probability in enumerate(weights):
-        levels = torch.full((len(eps), 1), k)
-        x = model.data.to_model(levels[:1].to(D) + 0.5)
+        values = torch.full((len(eps), 1), k)
+        x = model.data.to_model(values[:1].to(D) + 0.5)
         noised = model.sde.perturb(x.expand_as(eps), model.sde.tau_min, eps)
-        cost = decoder.cost(model, levels, noised, model.sde.tau_min, {}) @ weight
+        cost = decoder.cost(model, values, noised, model.sde.tau_min, {}) @ weight
         bound = expected_prior(model, x, 0.0, 300) + expected_diffusion(model, x, 0.0, 300) + cost
         assert bound.item() == pytest.approx(-math.log(probability), abs=1e-6)
 
 
-def test_with_the_kernel_as_decoder_it_is_the_density_of_the_noised_data() -> None:
+def test_with_the_kernel_decoder_the_bound_is_the_expected_log_density_of_the_noised_data() -> None:
     model = mixture()
     x0 = torch.tensor([[0.35]], dtype=D)
     eps, weight = normals(1, 200)
@@ -188,14 +194,14 @@ def test_a_wrong_prior_costs_the_stated_difference_and_on_average_its_divergence
     a, b = ou.alpha(end - tau), ou.sigma(end - tau)
     mean, variance = ou.alpha(end) * MEAN, ou.alpha(end) ** 2 * VARIANCE + ou.sigma(end) ** 2
     x = torch.linspace(-1, 2, 5, dtype=D)[:, None]
-    excess = prior_cost(SHORT, x, given=tau) - torch.stack([expected_prior(model, v[None], tau, 20) for v in x])
+    excess = prior_term(SHORT, x, tau_start=tau) - torch.stack([expected_prior(model, v[None], tau, 20) for v in x])
     # E[log p_T(x_T) - log N(x_T; 0, 1)], x_T normal about a x
     second = ((a * x[:, 0] - mean) ** 2 + b * b) / variance
     closed = 0.5 * ((a * x[:, 0]) ** 2 + b * b - second - math.log(variance))
     assert torch.allclose(excess, closed, rtol=0, atol=1e-9)
-    eps, weight = normals(1, 20)  # over the data's law at tau_min
+    eps, weight = normals(1, 20)  # over the distribution of the data at tau_min
     data = ou.alpha(tau) * MEAN + math.sqrt(ou.alpha(tau) ** 2 * VARIANCE + ou.sigma(tau) ** 2) * eps
-    average = ((prior_cost(SHORT, data, given=tau) - closed_end(data, a, b, mean, variance)) @ weight).item()
+    average = ((prior_term(SHORT, data, tau_start=tau) - closed_end(data, a, b, mean, variance)) @ weight).item()
     assert average == pytest.approx(0.5 * (variance + mean**2 - 1 - math.log(variance)), abs=1e-9)
 
 
@@ -207,8 +213,8 @@ def closed_end(x: Tensor, a: float, b: float, mean: float, variance: float) -> T
 # --- Gaussian data: every number in closed form -----------------------------------------------------------------------
 
 
-def least_error(x0: float, tau: float) -> float:
-    """E|ε̂ - ε|² over the noise, at given clean data."""
+def minimal_error(x0: float, tau: float) -> float:
+    """E|ε̂ - ε|² of the exact model over the noise, for fixed clean data."""
     alpha, sigma = ou.alpha(tau), ou.sigma(tau)
     v = alpha**2 * VARIANCE + sigma**2
     return (alpha**2 * VARIANCE / v) ** 2 + (alpha * sigma * (x0 - MEAN) / v) ** 2
@@ -220,28 +226,28 @@ def test_the_diffusion_term_of_gaussian_data_is_its_closed_form(tau: float) -> N
     rate = torch.full((20,), 1.7, dtype=D)
     for value in (-0.5, 1.4):
         x0 = torch.full((20, 1), value, dtype=D)
-        found = diffusion(model, x0, Marginal(torch.full((20,), tau, dtype=D), rate), eps) @ weight
-        assert found.item() == pytest.approx(1.7 / ou.beta(tau, 0.0) * least_error(value, tau), rel=1e-9)
+        term = diffusion_term(model, x0, Marginal(torch.full((20,), tau, dtype=D), rate), eps) @ weight
+        assert term.item() == pytest.approx(1.7 / ou.beta(tau, 0.0) * minimal_error(value, tau), rel=1e-9)
 
 
 @pytest.mark.parametrize("rev_var", ["beta", "beta_tilde", EXACT_VARIANCE], ids=["beta", "beta_tilde", "optimal"])
 def test_a_chains_terms_of_gaussian_data_are_their_closed_forms(rev_var) -> None:
     model, (eps, weight) = gaussian(), normals(1, 20)
     x0 = torch.full((20, 1), 1.1, dtype=D)
-    chain = ReverseChain.of(model, x0, 10, ChainGrid(), rev_var, None, None)
+    chain = ReverseChain.of(model, x0, 10, Chain(), rev_var, None, None)
     for k in range(2, 11):
         tau, s = chain.knots[k], chain.knots[k - 1]
         beta, q_var = ou.beta(tau, s), ou.beta(tau, s) * ou.beta(s, 0.0) / ou.beta(tau, 0.0)
         factor = ou.alpha(s) * beta / ou.beta(tau, 0.0)
         spread = ou.sigma(tau) ** 2 * VARIANCE / (ou.alpha(tau) ** 2 * VARIANCE + ou.sigma(tau) ** 2)
         p_var = {"beta": beta, "beta_tilde": q_var}.get(str(rev_var), q_var + factor**2 * spread)
-        miss = least_error(1.1, tau) * (ou.sigma(tau) / ou.alpha(tau)) ** 2
+        miss = minimal_error(1.1, tau) * (ou.sigma(tau) / ou.alpha(tau)) ** 2
         exact = 0.5 * (q_var / p_var - 1 - math.log(q_var / p_var) + factor**2 * miss / p_var)
-        assert (chain.cost(x0, torch.tensor(k), eps, {}) @ weight).item() == pytest.approx(exact, rel=1e-7, abs=1e-12)
+        assert (chain.kl(x0, torch.tensor(k), eps, {}) @ weight).item() == pytest.approx(exact, rel=1e-7, abs=1e-12)
     noised = ou.alpha(chain.knots[1]) * x0 + ou.sigma(chain.knots[1]) * eps
     last = chain.reconstruction(x0, x0, noised, {}) @ weight
     tau = chain.knots[1]
-    miss = least_error(1.1, tau) * (ou.sigma(tau) / ou.alpha(tau)) ** 2
+    miss = minimal_error(1.1, tau) * (ou.sigma(tau) / ou.alpha(tau)) ** 2
     _, first, second = chain.knots[:3]
     tilde = ou.beta(second, first) * ou.beta(first, 0.0) / ou.beta(second, 0.0)
     variance = {"beta": ou.beta(tau, 0.0), "beta_tilde": tilde}.get(
@@ -251,21 +257,21 @@ def test_a_chains_terms_of_gaussian_data_are_their_closed_forms(rev_var) -> None
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9])
-@pytest.mark.parametrize("grid", [ChainGrid(), UniformLogSNR()], ids=["clean", "at tau_min"])
-def test_the_optimal_chain_of_gaussian_data_is_exact_whatever_its_length(steps: int, grid) -> None:
+@pytest.mark.parametrize("grid", [Chain(), UniformLogSNR()], ids=["clean", "at tau_min"])
+def test_the_optimal_chain_of_gaussian_data_is_exact_for_every_length(steps: int, grid) -> None:
     model, (eps, weight) = gaussian(SHORT), normals(1, 30)
     x = torch.full((30, 1), 1.3, dtype=D)
     chain = ReverseChain.of(model, x, steps, grid, EXACT_VARIANCE, None, None)
     clean = chain.knots[0] == 0.0
     chain = chain if clean else ReverseChain.of(model, x, steps, grid, EXACT_VARIANCE, None, None)
-    given = chain.start.given
-    terms = [chain.cost(x, torch.tensor(k), eps, {}) @ weight for k in range(chain.first, steps + 1)]
-    since = chain.decoded_at - given
-    noised = ou.alpha(since) * x + ou.sigma(since) * eps
+    tau_start = chain.initial.tau_start
+    terms = [chain.kl(x, torch.tensor(k), eps, {}) @ weight for k in range(chain.first, steps + 1)]
+    elapsed = chain.decoding_tau - tau_start
+    noised = ou.alpha(elapsed) * x + ou.sigma(elapsed) * eps
     total = sum(terms, chain.reconstruction(x, x, noised, {}) @ weight)
-    prior = expected_prior(model, x[:1], given, 30).item()
-    prior -= 0.0 if clean else 0.5 * math.log(2 * math.pi * math.e * ou.beta(SHORT.tau_max, given))
-    assert total.item() + prior == pytest.approx(-model.log_prob(x[:1], given).item(), abs=1e-8)
+    prior = expected_prior(model, x[:1], tau_start, 30).item()
+    prior -= 0.0 if clean else 0.5 * math.log(2 * math.pi * math.e * ou.beta(SHORT.tau_max, tau_start))
+    assert total.item() + prior == pytest.approx(-model.log_prob(x[:1], tau_start).item(), abs=1e-8)
 
 
 @pytest.mark.parametrize("rev_var", ["beta", "beta_tilde"])
@@ -275,12 +281,12 @@ def test_a_chains_length_times_its_terms_tends_to_the_integrand_at_first_order(r
     marginal = Marginal(
         torch.full((100,), float(model.sde.schedule.tau(u)), dtype=D), float(model.sde.schedule.rate(u))
     )
-    limit = (diffusion(model, x0, marginal, eps) @ weight).item()
+    limit = (diffusion_term(model, x0, marginal, eps) @ weight).item()
     errors = []
     lengths = [200, 400, 800, 1600]
     for steps in lengths:
-        chain = ReverseChain.of(model, x0, steps, ChainGrid(), rev_var, None, None)
-        errors.append(abs(steps * (chain.cost(x0, torch.tensor(steps // 4), eps, {}) @ weight).item() - limit))
+        chain = ReverseChain.of(model, x0, steps, Chain(), rev_var, None, None)
+        errors.append(abs(steps * (chain.kl(x0, torch.tensor(steps // 4), eps, {}) @ weight).item() - limit))
     slope = np.polyfit(np.log(lengths), np.log(errors), 1)[0]
     assert slope == pytest.approx(-1.0, abs=0.05)
 
@@ -295,11 +301,17 @@ def scatter(bound, exact: Tensor) -> tuple[float, float, float]:
     return (error.mean() / rms * math.sqrt(len(error))).item(), error.square().mean().sqrt().item(), rms.item()
 
 
-@pytest.mark.parametrize("times", [None, UniformTimes(), StratifiedTimesteps(), LogNormalTimesteps(even=0.5)], ids=repr)
-def test_no_times_change_the_bound_and_its_standard_error_is_honest(times: Timesteps | None, generator) -> None:
+@pytest.mark.parametrize(
+    "timesteps", [None, UniformTimesteps(), StratifiedTimesteps(), LogNormalTimesteps(even=0.5)], ids=repr
+)
+def test_the_bound_is_unbiased_for_all_timesteps_and_its_standard_error_is_correct(
+    timesteps: Timesteps | None, generator
+) -> None:
     model = GaussianMixture.ring(std=0.3)
     x = model.sample(300, model.sde.tau_min, generator)
-    out = continuous_vlb(model, x, timesteps=times, replicates=8, prior_log_prob=terminal(model), generator=generator)
+    out = continuous_vlb(
+        model, x, timesteps=timesteps, replicates=8, prior_log_prob=terminal(model), generator=generator
+    )
     mean, error, stated = scatter(out, -model.log_prob(x, model.sde.tau_min))
     assert abs(mean) < 3.5
     assert error == pytest.approx(stated, rel=0.2)
@@ -310,26 +322,28 @@ def test_no_times_change_the_bound_and_its_standard_error_is_honest(times: Times
 
 @dataclass(frozen=True)
 class Recorded(Timesteps):
-    """Uniform times that keep the numbers they were placed by."""
+    """Uniform timesteps that record the numbers from which they were drawn."""
 
-    bases: list[Tensor] = field(default_factory=list, hash=False)
+    recorded: list[Tensor] = field(default_factory=list, hash=False)
 
-    def draw(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        self.bases.append(base)
-        return UniformTimes().draw(base, sde)
+    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        self.recorded.append(uniforms)
+        return UniformTimesteps().draw(uniforms, sde)
 
 
-def test_every_sample_has_lattices_of_its_own_each_shifted_at_random(generator) -> None:
-    times = Recorded()
-    continuous_vlb(gaussian(), torch.zeros(3, 1), timesteps=times, evaluations=40, replicates=4, generator=generator)
-    bases = torch.stack(times.bases).reshape(4, 5, 3)
-    gaps = bases.sort(1).values.diff(dim=1)
+def test_every_sample_has_separate_lattices_each_shifted_at_random(generator) -> None:
+    timesteps = Recorded()
+    continuous_vlb(
+        gaussian(), torch.zeros(3, 1), timesteps=timesteps, evaluations=40, replicates=4, generator=generator
+    )
+    recorded = torch.stack(timesteps.recorded).reshape(4, 5, 3)
+    gaps = recorded.sort(1).values.diff(dim=1)
     assert torch.allclose(gaps, torch.full_like(gaps, 0.2))
-    shifts = bases.amin(1).flatten().sort().values
+    shifts = recorded.amin(1).flatten().sort().values
     assert shifts.diff().min() > 1e-6
 
 
-def test_a_profile_cuts_the_standard_error_and_leaves_the_expectation(generator) -> None:
+def test_a_profile_reduces_the_standard_error_and_keeps_the_expectation(generator) -> None:
     model = GaussianMixture.ring()
     profile = measure_error_profile(model, model.sample(200, 0.0, generator), generator=generator)
     x, exact = model.sample(300, model.sde.tau_min, generator), None
@@ -343,7 +357,7 @@ def test_a_profile_cuts_the_standard_error_and_leaves_the_expectation(generator)
     assert error < scatter(plain, exact)[1] / 5
 
 
-def test_on_isotropic_gaussian_data_a_profile_and_pairs_leave_no_noise_but_that_of_the_times(generator) -> None:
+def test_on_isotropic_gaussian_data_a_profile_leaves_only_the_noise_of_the_timesteps(generator) -> None:
     model = gaussian(size=8)
     profile = measure_error_profile(model, model.sample(64, 0.0, generator), points=200, generator=generator)
     x = model.sample(50, model.sde.tau_min, generator)
@@ -356,16 +370,16 @@ def test_on_isotropic_gaussian_data_a_profile_and_pairs_leave_no_noise_but_that_
 
 
 @pytest.mark.parametrize("terms", [None, 40])
-@pytest.mark.parametrize("grid", [ChainGrid(), UniformLogSNR()], ids=["clean", "at tau_min"])
-def test_the_discrete_bound_is_unbiased_and_its_standard_error_honest(terms: int | None, grid, generator) -> None:
+@pytest.mark.parametrize("grid", [Chain(), UniformLogSNR()], ids=["clean", "at tau_min"])
+def test_the_discrete_bound_is_unbiased_and_its_standard_error_is_correct(terms: int | None, grid, generator) -> None:
     model = gaussian(SHORT, 3)
-    given = 0.0 if isinstance(grid, ChainGrid) else SHORT.tau_min
-    x = model.sample(400, given, generator)
+    tau_start = 0.0 if isinstance(grid, Chain) else SHORT.tau_min
+    x = model.sample(400, tau_start, generator)
     out = discrete_vlb(
         model, x, 60, grid=grid, rev_var=EXACT_VARIANCE, terms=terms, replicates=8, generator=generator,
         prior_log_prob=terminal(model),
     )  # fmt: skip
-    mean, error, stated = scatter(out, -model.log_prob(x, given))
+    mean, error, stated = scatter(out, -model.log_prob(x, tau_start))
     assert abs(mean) < 3.5
     assert error == pytest.approx(stated, rel=0.25)
     assert out.nfe == (61 if terms is None else 48)
@@ -373,18 +387,18 @@ def test_the_discrete_bound_is_unbiased_and_its_standard_error_honest(terms: int
     assert (out.per_step.sum() + out.terms["prior"].mean()).item() == pytest.approx(out.mean, abs=1e-9)
 
 
-def test_neighboring_terms_show_the_variance_of_their_sum(generator) -> None:
-    falls = 1.0 / torch.arange(1, 61, dtype=D)
+def test_neighboring_terms_estimate_the_variance_of_their_sum(generator) -> None:
+    decreases = 1.0 / torch.arange(1, 61, dtype=D)
     drift = torch.linspace(5, 9, 60, dtype=D)
-    cost = falls[:, None] * (drift[:, None] + 2.0 * torch.randn(60, 4000, generator=generator, dtype=D))
-    exact = 4.0 * falls.square().sum().item()
-    assert _neighbors(cost, falls).mean().item() == pytest.approx(exact, rel=0.05)
-    assert _neighbors(cost, falls).mean().item() == pytest.approx(cost.sum(0).var().item(), rel=0.1)
-    assert bool(_neighbors(cost[:1], falls[:1]).isnan().all())
-    assert torch.equal(_neighbors(cost[:0], falls[:0]), torch.zeros(4000, dtype=D))
+    kl = decreases[:, None] * (drift[:, None] + 2.0 * torch.randn(60, 4000, generator=generator, dtype=D))
+    exact = 4.0 * decreases.square().sum().item()
+    assert variance_from_neighbors(kl, decreases).mean().item() == pytest.approx(exact, rel=0.05)
+    assert variance_from_neighbors(kl, decreases).mean().item() == pytest.approx(kl.sum(0).var().item(), rel=0.1)
+    assert bool(variance_from_neighbors(kl[:1], decreases[:1]).isnan().all())
+    assert torch.equal(variance_from_neighbors(kl[:0], decreases[:0]), torch.zeros(4000, dtype=D))
 
 
-def test_drawing_some_of_the_terms_by_a_profile_stays_unbiased(generator) -> None:
+def test_sampling_steps_by_a_profile_keeps_the_bound_unbiased(generator) -> None:
     model = gaussian(SHORT, 3)
     x = model.sample(400, 0.0, generator)
     profile = measure_error_profile(model, x[:100], generator=generator)
@@ -397,7 +411,7 @@ def test_drawing_some_of_the_terms_by_a_profile_stays_unbiased(generator) -> Non
     assert error == pytest.approx(stated, rel=0.25)
 
 
-def test_the_reverse_variance_matters_as_it_should(generator) -> None:
+def test_the_optimal_reverse_variance_gives_the_lowest_bound(generator) -> None:
     model = gaussian(SHORT)
     x = model.sample(300, 0.0, generator)
     options: dict[str, Any] = {"generator": generator, "prior_log_prob": terminal(model), "draws": 4}
@@ -407,7 +421,7 @@ def test_the_reverse_variance_matters_as_it_should(generator) -> None:
 
 
 class Mixed(Model):
-    """An exact model with a learned variance's mix."""
+    """An exact model that also returns a constant mix of a learned variance."""
 
     def __init__(self, inner: Model, mix: float) -> None:
         super().__init__()
@@ -433,14 +447,14 @@ def test_a_learned_variance_at_its_ends_is_beta_or_beta_tilde(mix: float, rev_va
 
 
 @pytest.mark.parametrize("steps", [1, 7])
-def test_of_an_exact_chain_every_single_trajectory_weighs_the_density(steps: int, generator) -> None:
+def test_every_single_trajectory_of_an_exact_chain_gives_the_density(steps: int, generator) -> None:
     model = gaussian(SHORT, 3)
     options: dict[str, Any] = {"rev_var": EXACT_VARIANCE, "prior_log_prob": terminal(model), "generator": generator}
     x = model.sample(6, SHORT.tau_min, generator)
     out = importance_weighted_vlb(model, x, steps, trajectories=3, **options)
     assert torch.allclose(out.nats, -model.log_prob(x, SHORT.tau_min), rtol=0, atol=1e-9)
     assert out.stderr.max() < 1e-9
-    clean = importance_weighted_vlb(model, x, steps, trajectories=1, grid=ChainGrid(), **options)
+    clean = importance_weighted_vlb(model, x, steps, trajectories=1, grid=Chain(), **options)
     assert torch.allclose(clean.nats, -model.log_prob(x), rtol=0, atol=1e-9)
     assert bool(clean.stderr.isnan().all())
 
@@ -449,14 +463,15 @@ def chain_log_prob(model: Any, x: float, knots: list[float]) -> float:
     """log p of a chain with β as variance and the exact end, by sums over a fine grid of states."""
     grid = torch.linspace(-6, 6, 1501, dtype=D)
     width = (grid[1] - grid[0]).item()
-    law = model.log_prob(grid[:, None], knots[-1]).exp()
+    density = model.log_prob(grid[:, None], knots[-1]).exp()
     for k in range(len(knots) - 1, 0, -1):
         tau, s = knots[k], knots[k - 1]
-        to = grid if k > 1 else torch.tensor([x], dtype=D)
+        targets = grid if k > 1 else torch.tensor([x], dtype=D)
         p = model(grid[:, None], tau)
         mean = math.exp(tau - s) * (grid + ou.beta(tau, s) * p.score[:, 0])  # the reverse mean by the score
-        law = torch.distributions.Normal(mean[:, None], math.sqrt(ou.beta(tau, s))).log_prob(to).exp().T @ law * width
-    return math.log(law.item())
+        step = torch.distributions.Normal(mean[:, None], math.sqrt(ou.beta(tau, s)))
+        density = step.log_prob(targets).exp().T @ density * width
+    return math.log(density.item())
 
 
 def test_with_more_trajectories_the_bound_falls_to_the_chains_own_density(generator) -> None:
@@ -479,62 +494,62 @@ def test_with_more_trajectories_the_bound_falls_to_the_chains_own_density(genera
 # --- decoders ---------------------------------------------------------------------------------------------------------
 
 
-ABOUT = Description("colors", (2, 3), bins=5, offset=(2.5, 1.0), scale=(2.5, 4.0))
+COLORS = Description("colors", (2, 3), bins=5, offset=(2.5, 1.0), scale=(2.5, 4.0))
 
 
-class Still(Model):
-    """Answers x0 = its input over alpha."""
+class ZeroNoise(Model):
+    """Predicts eps = 0, so x0 is the state over alpha."""
 
-    def __init__(self, about: Description) -> None:
+    def __init__(self, description: Description) -> None:
         super().__init__()
-        self.sde, self.event_shape, self.data = VPSDE(tau_min=0.02), about.shape, about
+        self.sde, self.event_shape, self.data = VPSDE(tau_min=0.02), description.shape, description
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         return Prediction(x, tau, -ou.sigma(tau) * x / ou.alpha(tau), V())  # eps = 0
 
 
 def costs(decoder: Decoder, x: Tensor) -> Tensor:
-    """Of every level, ``(bins, *D)``, with the others held at 0 and taken off again."""
-    model = Still(ABOUT)
+    """Cost of every value in every coordinate minus that of value 0, ``(bins, *D)``; all other coordinates are 0."""
+    model = ZeroNoise(COLORS)
     rows = []
     zero = torch.zeros(1, 2, 3, dtype=torch.long)
     base = decoder.cost(model, zero, x, 0.02, {})
     for k in range(5):
         for i in range(2):
             for j in range(3):
-                levels = zero.clone()
-                levels[0, i, j] = k
-                rows.append(decoder.cost(model, levels, x, 0.02, {}) - base)
+                values = zero.clone()
+                values[0, i, j] = k
+                rows.append(decoder.cost(model, values, x, 0.02, {}) - base)
     return torch.stack(rows).reshape(5, 2, 3)
 
 
 def test_the_kernel_decoder_is_the_softmax_over_the_centers(generator) -> None:
     x = torch.randn(1, 2, 3, generator=generator, dtype=D)
-    centers = torch.stack([ABOUT.to_model(torch.full((1, 2, 3), k + 0.5, dtype=D))[0] for k in range(5)])
+    centers = torch.stack([COLORS.to_model(torch.full((1, 2, 3), k + 0.5, dtype=D))[0] for k in range(5)])
     logits = -0.5 * (x / ou.alpha(0.02) - centers) ** 2 * ou.alpha(0.02) ** 2 / ou.sigma(0.02) ** 2
     exact = -torch.log_softmax(logits, 0)
     assert torch.allclose(costs(KernelDecoder(), x), exact - exact[0], rtol=1e-9, atol=1e-9)
-    whole = KernelDecoder().cost(Still(ABOUT), torch.zeros(1, 2, 3, dtype=torch.uint8), x, 0.02, {})
+    whole = KernelDecoder().cost(ZeroNoise(COLORS), torch.zeros(1, 2, 3, dtype=torch.uint8), x, 0.02, {})
     assert whole.item() == pytest.approx(exact[0].sum().item(), rel=1e-9)
 
 
-def test_the_rounded_decoder_is_the_normal_mass_of_each_cell_with_open_ends(generator) -> None:
+def test_the_rounded_decoder_is_the_normal_mass_of_each_bin_with_open_ends(generator) -> None:
     x = torch.randn(1, 2, 3, generator=generator, dtype=D)
-    edges = [ABOUT.to_model(torch.full((1, 2, 3), float(k), dtype=D))[0] for k in range(6)]
+    edges = [COLORS.to_model(torch.full((1, 2, 3), float(k), dtype=D))[0] for k in range(6)]
     mean, std = (x / ou.alpha(0.02))[0], ou.sigma(0.02)
     cdf = [torch.as_tensor(norm.cdf((e - mean) / std)) for e in edges]
     cdf[0], cdf[5] = torch.zeros(2, 3, dtype=D), torch.ones(2, 3, dtype=D)
     exact = torch.stack([b - a for a, b in zip(cdf, cdf[1:])])
-    found = (
-        -costs(RoundedDecoder(), x) - RoundedDecoder().cost(Still(ABOUT), torch.zeros(1, 2, 3).long(), x, 0.02, {})
+    masses = (
+        -costs(RoundedDecoder(), x) - RoundedDecoder().cost(ZeroNoise(COLORS), torch.zeros(1, 2, 3).long(), x, 0.02, {})
     ).exp()
-    assert found.shape == exact.shape
-    total = RoundedDecoder().cost(Still(ABOUT), torch.full((1, 2, 3), 2), x, 0.02, {})
-    inner = torch.as_tensor(norm.logcdf((edges[3] - mean) / std))
-    slim = torch.as_tensor(norm.logcdf((edges[2] - mean) / std))
-    assert total.item() == pytest.approx(-(inner + torch.log(-torch.expm1(slim - inner))).sum().item(), rel=1e-6)
-    shares = -costs(RoundedDecoder(), x)
-    mass = torch.exp(shares) * exact[0]
+    assert masses.shape == exact.shape
+    total = RoundedDecoder().cost(ZeroNoise(COLORS), torch.full((1, 2, 3), 2), x, 0.02, {})
+    upper = torch.as_tensor(norm.logcdf((edges[3] - mean) / std))
+    lower = torch.as_tensor(norm.logcdf((edges[2] - mean) / std))
+    assert total.item() == pytest.approx(-(upper + torch.log(-torch.expm1(lower - upper))).sum().item(), rel=1e-6)
+    log_ratios = -costs(RoundedDecoder(), x)
+    mass = torch.exp(log_ratios) * exact[0]
     assert torch.allclose(mass.sum(0), torch.ones(2, 3, dtype=D), atol=1e-9)
 
 
@@ -547,19 +562,19 @@ def test_the_normal_mass_keeps_its_digits_far_out_in_both_tails() -> None:
     assert torch.allclose(log_normal_mass(low, high), torch.tensor(exact, dtype=D), rtol=1e-9)
 
 
-# --- levels and bits --------------------------------------------------------------------------------------------------
+# --- integer values and bits ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decode_at", [None, 0.2])
-def test_levels_get_bits_by_their_own_bins_and_floats_none(decode_at: float | None, generator) -> None:
+def test_integer_values_have_bits_per_dimension_and_floats_have_none(decode_at: float | None, generator) -> None:
     weights = (0.1, 0.25, 0.05, 0.6)
-    model = levels_model(weights)
-    levels = torch.arange(4).repeat(200)[:, None]
+    model = integer_model(weights)
+    values = torch.arange(4).repeat(200)[:, None]
     options: dict[str, Any] = {"prior_log_prob": terminal(model), "replicates": 8, "generator": generator}
     options["profile"] = (
         None if decode_at is None else measure_error_profile(model, model.sample(100), generator=generator)
     )
-    out = continuous_vlb(model, levels, decoder=Posterior(weights), decode_at=decode_at, **options)
+    out = continuous_vlb(model, values, decoder=Posterior(weights), decode_at=decode_at, **options)
     mean, error, stated = scatter(out, -torch.tensor(weights, dtype=D).log().repeat(200))
     assert abs(mean) < 3.5
     assert error == pytest.approx(stated, rel=0.2)
@@ -569,42 +584,45 @@ def test_levels_get_bits_by_their_own_bins_and_floats_none(decode_at: float | No
     for k in range(4):
         x = model.data.to_model(torch.full((300, 1), k + 0.5, dtype=D))
         cost = Posterior(weights).cost(model, torch.full((300, 1), k), model.sde.perturb(x, tau, eps), tau, {})
-        found = out.terms["reconstruction"][k::4]
-        assert found.mean().item() == pytest.approx((cost @ weight).item(), abs=4 * found.std().item() / math.sqrt(200))
+        term = out.terms["reconstruction"][k::4]
+        assert term.mean().item() == pytest.approx((cost @ weight).item(), abs=4 * term.std().item() / math.sqrt(200))
     assert out.bits is not None
     assert torch.allclose(out.bits, out.nats / math.log(2))
     assert out.mean == pytest.approx(out.bits.mean().item())
     assert out.mean_stderr == pytest.approx(out.bits.std().item() / math.sqrt(800))
     assert out.mean_draw_stderr < out.mean_stderr
-    assert continuous_vlb(model, levels[:2].to(D)).bits is None
+    assert continuous_vlb(model, values[:2].to(D)).bits is None
 
 
-def test_the_discrete_bound_of_levels_tends_to_the_continuous_one(generator) -> None:
-    model = levels_model((0.1, 0.25, 0.05, 0.6))
-    levels = torch.arange(4).repeat(100)[:, None]
+def test_the_discrete_bound_of_integer_values_tends_to_the_continuous_one(generator) -> None:
+    model = integer_model((0.1, 0.25, 0.05, 0.6))
+    values = torch.arange(4).repeat(100)[:, None]
     options: dict[str, Any] = {"prior_log_prob": terminal(model), "generator": generator}
-    whole = continuous_vlb(model, levels, **options, replicates=8)
+    whole = continuous_vlb(model, values, **options, replicates=8)
     grid = UniformLogSNR()
     gaps = []
     for steps in (5, 300):
-        chain = discrete_vlb(model, levels, steps, grid=grid, decoder=KernelDecoder(), draws=3, **options)
+        chain = discrete_vlb(model, values, steps, grid=grid, decoder=KernelDecoder(), draws=3, **options)
         gaps.append((chain.mean - whole.mean, math.hypot(chain.mean_draw_stderr, whole.mean_draw_stderr)))
     assert gaps[0][0] > 5 * gaps[0][1]
     assert abs(gaps[1][0]) < gaps[0][0] / 5 + 3 * gaps[1][1]
 
 
-def test_dequantized_levels_are_bounded_by_the_density_of_their_place(generator) -> None:
-    about = Description("line", (1,), bins=4)
+def test_the_bound_of_dequantized_values_is_the_mean_log_density_over_their_bin(generator) -> None:
+    description = Description("line", (1,), bins=4)
     model = gaussian()
-    model.data = about
-    levels = torch.full((400, 1), 2)
+    model.data = description
+    values = torch.full((400, 1), 2)
     out = continuous_vlb(
-        model, levels, dequantization=UniformDequantization(), prior_log_prob=terminal(model), generator=generator,
+        model, values, dequantization=UniformDequantization(), prior_log_prob=terminal(model), generator=generator,
         profile=measure_error_profile(model, model.sample(400), generator=generator),
     )  # fmt: skip
     node, weight = np.polynomial.legendre.leggauss(30)
     y = torch.as_tensor(2 + (node + 1) / 2)[:, None]
-    exact = -(model.log_prob(about.to_model(y), model.sde.tau_min) @ torch.as_tensor(weight / 2)) - about.log_det
+    exact = (
+        -(model.log_prob(description.to_model(y), model.sde.tau_min) @ torch.as_tensor(weight / 2))
+        - description.log_det
+    )
     error = out.nats.std().item() / 20
     assert error < 0.05
     assert out.nats.mean().item() == pytest.approx(exact.item(), abs=4 * error)
@@ -642,11 +660,11 @@ def test_every_event_shape_works(shape: tuple[int, ...], generator) -> None:
         assert out.dims == math.prod(shape)
 
 
-# --- a term may be trained with ---------------------------------------------------------------------------------------
+# --- gradients --------------------------------------------------------------------------------------------------------
 
 
 class Net(nn.Module):
-    """A small network with a weight, and dropout."""
+    """A small network with one weight and dropout; returns NaN where its input exceeds ``bad``."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -664,10 +682,10 @@ def test_the_clean_integrand_is_the_training_loss_and_has_its_gradient(generator
     u = torch.linspace(0.05, 0.95, 6, dtype=D)
     sde = model.sde
     loss = Loss(ELBO()).at(model, x0, TimestepDraw(u), eps)
-    term = diffusion(model, x0, Marginal(sde.schedule.tau(u), sde.schedule.rate(u)), eps)
+    term = diffusion_term(model, x0, Marginal(sde.schedule.tau(u), sde.schedule.rate(u)), eps)
     assert torch.allclose(term, loss.to(D), rtol=1e-4)
-    slopes = [torch.autograd.grad(v.sum(), list(model.parameters()))[0] for v in (loss, term)]
-    assert slopes[0].item() == pytest.approx(slopes[1].item(), rel=1e-4)
+    gradients = [torch.autograd.grad(v.sum(), list(model.parameters()))[0] for v in (loss, term)]
+    assert gradients[0].item() == pytest.approx(gradients[1].item(), rel=1e-4)
 
 
 # --- randomness -------------------------------------------------------------------------------------------------------
@@ -676,7 +694,7 @@ def test_the_clean_integrand_is_the_training_loss_and_has_its_gradient(generator
 BOUNDS: list[Any] = [
     pytest.param(lambda m, x, **o: continuous_vlb(m, x, evaluations=16, **o), id="continuous"),
     pytest.param(lambda m, x, **o: discrete_vlb(m, x, 6, **o), id="discrete"),
-    pytest.param(lambda m, x, **o: discrete_vlb(m, x, 30, terms=8, **o), id="some terms"),
+    pytest.param(lambda m, x, **o: discrete_vlb(m, x, 30, terms=8, **o), id="sampled steps"),
     pytest.param(lambda m, x, **o: importance_weighted_vlb(m, x, 4, trajectories=3, **o), id="weighted"),
 ]
 
@@ -710,7 +728,7 @@ def test_a_generator_leaves_the_global_random_state_alone(bound, generator) -> N
 
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_it_is_evaluated_in_eval_mode_whatever_the_callers_modes(bound, mode) -> None:
+def test_the_model_runs_in_eval_mode_whatever_the_callers_modes(bound, mode) -> None:
     model = ScoreModel(Net(dropout=0.5), VPSDE()).train()
     x = torch.tensor([[0.5, -1.0], [0.1, 2.0]])
     outside = bound(model, x, seeds=[1, 2])
@@ -726,17 +744,17 @@ def test_it_is_evaluated_in_eval_mode_whatever_the_callers_modes(bound, mode) ->
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
-def test_levels_need_bins_and_must_lie_inside_them(bound) -> None:
+def test_integer_values_need_bins_and_must_lie_inside_them(bound) -> None:
     model = gaussian()
-    levels = torch.tensor([[1], [4]])
+    values = torch.tensor([[1], [4]])
     with pytest.raises(ValueError, match="quantized data with their bins and scale, got a model without a description"):
-        bound(model, levels)
+        bound(model, values)
     model.data = Description("line", (1,))
     with pytest.raises(ValueError, match="got 'line' with bins=None"):
-        bound(model, levels)
+        bound(model, values)
     model.data = Description("line", (1,), bins=4)
     with pytest.raises(ValueError, match=r"must lie in \[0, 4\), got 4 at index \(1, 0\)"):
-        bound(model, levels)
+        bound(model, values)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
@@ -764,7 +782,7 @@ def test_settings_out_of_their_domain_are_refused() -> None:
         continuous_vlb(model, x, replicates=1)
     with pytest.raises(TypeError, match="timesteps must be Timesteps in continuous time, got 'Uniform'"):
         continuous_vlb(model, x, timesteps="Uniform")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="places levels in their cells, got data of torch.float32"):
+    with pytest.raises(ValueError, match="adds noise to integer values, got data of torch.float32"):
         continuous_vlb(model, x, dequantization=UniformDequantization())
     with pytest.raises(ValueError, match="decode_at=0.1 needs a decoder, got none"):
         continuous_vlb(model, x, decode_at=0.1)
@@ -772,17 +790,17 @@ def test_settings_out_of_their_domain_are_refused() -> None:
         discrete_vlb(model, x, 10, terms=6)
     with pytest.raises(ValueError, match="no rev_var is named 'betas'; did you mean beta"):
         discrete_vlb(model, x, 10, rev_var="betas")
-    with pytest.raises(ValueError, match="draws must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="draws must be a positive integer, got 0"):
         discrete_vlb(model, x, 10, draws=0)
     with pytest.raises(ValueError, match="steps must be a positive integer"):
         discrete_vlb(model, x, 0)
-    with pytest.raises(ValueError, match="trajectories must be an integer of at least 1, got True"):
+    with pytest.raises(ValueError, match="trajectories must be a positive integer, got True"):
         importance_weighted_vlb(model, x, 10, trajectories=True)
     with pytest.raises(ValueError, match="rev_var must be positive and finite, got 0"):
         RoundedDecoder(0.0)
     with pytest.raises(ValueError, match="variance 0 in the step to the data; pass the next step's as a number"):
         RoundedDecoder("beta_tilde")
-    with pytest.raises(ValueError, match="variance 0 in the step to the data; pass the next step's as least="):
+    with pytest.raises(ValueError, match="variance 0 in the step to the data; pass the next step's as beta_tilde="):
         RoundedDecoder("learned")
     with pytest.raises(ValueError, match="at least two samples, got 1"):
         measure_error_profile(model, x[:1])
@@ -798,18 +816,20 @@ def test_an_empty_batch_gives_an_empty_result(bound) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("bound", BOUNDS)
-@pytest.mark.parametrize("levels", [False, True])
-def test_cpu_and_gpu_agree(bound, levels: bool) -> None:
+@pytest.mark.parametrize("quantized", [False, True])
+def test_cpu_and_gpu_agree(bound, quantized: bool) -> None:
     model = ScoreModel(Net(), VPSDE(), data=Description("line", (3,), bins=4))
     data = torch.tensor([[0, 1, 3], [2, 2, 1]])
-    data = data if levels else data.to(D) / 2
+    data = data if quantized else data.to(D) / 2
     profile = measure_error_profile(model, torch.ones(4, 3), generator=torch.Generator().manual_seed(0))
     outs = []
     for device in ("cpu", "cuda"):
         model.to(device)
         outs.append(bound(model, data.to(device), generator=torch.Generator().manual_seed(0)))
-        on = measure_error_profile(model, torch.ones(4, 3, device=device), generator=torch.Generator().manual_seed(0))
-        assert on.unexplained == pytest.approx(profile.unexplained, rel=1e-3, abs=1e-3)
+        other = measure_error_profile(
+            model, torch.ones(4, 3, device=device), generator=torch.Generator().manual_seed(0)
+        )
+        assert other.unexplained == pytest.approx(profile.unexplained, rel=1e-3, abs=1e-3)
     assert outs[1].nats.device.type == "cuda"
     assert torch.allclose(outs[1].nats.cpu(), outs[0].nats, rtol=1e-4, atol=1e-3)
     assert torch.allclose(outs[1].stderr.cpu(), outs[0].stderr, rtol=1e-3, atol=1e-3)

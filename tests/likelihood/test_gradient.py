@@ -1,4 +1,4 @@
-"""Gradients of log p against closed forms, and one way of computing them against the other."""
+"""Gradients of log p against closed forms, and the adjoint method against direct backpropagation."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def test_the_gradient_in_the_data_is_the_exact_score(adjoint: bool, generator: t
     model = GaussianMixture.ring()
     tau = model.sde.tau_min
     x = model.sample(6, tau, generator).requires_grad_()
-    end = lambda z: model.log_prob(z, model.sde.tau_max)  # noqa: E731
-    value = differentiable_log_prob(model, x, adjoint=adjoint, solver=TIGHT, prior_log_prob=end)
+    terminal = lambda z: model.log_prob(z, model.sde.tau_max)  # noqa: E731
+    value = differentiable_log_prob(model, x, adjoint=adjoint, solver=TIGHT, prior_log_prob=terminal)
     assert torch.allclose(value, model.log_prob(x, tau), rtol=0, atol=1e-6)
-    found = torch.autograd.grad(value.sum(), x)[0]
+    gradient = torch.autograd.grad(value.sum(), x)[0]
     score = model(x.detach(), tau).score
-    assert torch.allclose(found, score, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(gradient, score, rtol=1e-4, atol=1e-4)
 
 
 class PosteriorMean(nn.Module):
-    """eps of N(mean, I) for a mean that is trained: log p has the gradient x - mean."""
+    """eps of N(mean, I) with a trainable mean: log p has the gradient x - mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,29 +76,29 @@ def test_the_adjoint_and_direct_backpropagation_agree_on_a_network(generator: to
     assert (grads[0] - grads[1]).norm() < 1e-3 * grads[1].norm()
 
 
-def test_the_differentiable_value_is_the_measured_one(generator: torch.Generator) -> None:
+def test_the_differentiable_log_prob_equals_log_prob(generator: torch.Generator) -> None:
     model = Gaussian(torch.tensor([0.5, -0.2], dtype=torch.float64), torch.tensor([0.1, 2.0]))
     x = model.sample(5, 0.0, generator)
     value = differentiable_log_prob(model, x, solver=TIGHT)
     assert torch.allclose(value, log_prob(model, x).log_prob, rtol=0, atol=1e-6)
 
 
-def test_steps_up_the_gradient_raise_the_likelihood(generator: torch.Generator) -> None:
+def test_gradient_ascent_raises_the_likelihood(generator: torch.Generator) -> None:
     net = PosteriorMean()
     model = ScoreModel(net, VPSDE())
     x = torch.randn(64, 2, generator=generator, dtype=torch.float64) + 1.5
     before = log_prob(model, x).log_prob.mean()
-    step = torch.optim.Adam(model.parameters(), lr=0.5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.5)
     for _ in range(6):
-        step.zero_grad()
+        optimizer.zero_grad()
         (-differentiable_log_prob(model, x).mean()).backward()
-        step.step()
+        optimizer.step()
     assert log_prob(model, x).log_prob.mean() > before + 1.5
 
 
-def test_faults_of_the_differentiable_value_are_answered() -> None:
+def test_errors_of_differentiable_log_prob() -> None:
     model = GaussianMixture.ring()
-    with pytest.raises(ValueError, match="probes must be a positive integer or None, got 0"):
+    with pytest.raises(ValueError, match="probes must be a positive integer, got 0"):
         differentiable_log_prob(model, torch.zeros(2, 2), probes=0)
     with pytest.raises(RuntimeError, match="not arrived after max_nfe = 9"):
         differentiable_log_prob(model, torch.zeros(2, 2), solver=TorchDiffEq(max_nfe=9))

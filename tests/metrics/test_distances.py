@@ -1,4 +1,4 @@
-"""Metrics against closed forms, other libraries and their own errors' spread."""
+"""Metrics against closed forms and other libraries; their standard errors against the observed spread."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_sliced_wasserstein_error_is_the_spread_over_directions(order, generator
     assert stated == pytest.approx(spread, rel=0.2)  # a standard deviation of 200 values is known to 5 %
 
 
-def test_in_one_dimension_it_is_the_distance_of_the_quantile_functions(generator):
+def test_sliced_wasserstein_in_one_dimension_is_the_distance_of_the_quantile_functions(generator):
     x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     y = torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64)
     # quantiles on [0, 1/3], [1/3, 1/2], [1/2, 2/3], [2/3, 1]: gaps 0, 1, 0, 4
@@ -117,7 +117,7 @@ def test_energy_distance_has_the_closed_form_of_two_gaussians_on_average(generat
 
 
 @pytest.mark.parametrize("metric", [mmd, energy_distance])
-def test_the_jackknife_is_the_one_with_samples_left_out(metric, generator):
+def test_the_standard_error_is_the_jackknife_over_left_out_samples(metric, generator):
     x, y = normal(7, 2, generator=generator), normal(5, 2, generator=generator)
     arguments = {"bandwidths": [0.5, 1.0]} if metric is mmd else {}
     without_x = torch.tensor([metric(torch.cat([x[:i], x[i + 1 :]]), y, **arguments).value for i in range(7)])
@@ -147,7 +147,7 @@ def test_the_default_bandwidths_come_from_the_second_set(generator):
     assert mmd(x, y).value == mmd(x, y, bandwidths=[median / 4, median / 2]).value
 
 
-# --- verdicts
+# --- two-sample tests
 
 
 def test_a_classifier_reaches_the_bayes_accuracy_of_two_gaussians(generator):
@@ -160,7 +160,7 @@ def test_a_classifier_reaches_the_bayes_accuracy_of_two_gaussians(generator):
     assert estimate.stderr == pytest.approx(math.sqrt(bayes * (1 - bayes) / 4000), rel=0.05)
 
 
-def test_a_classifier_guesses_where_the_laws_are_alike(generator):
+def test_a_classifier_has_accuracy_one_half_for_equal_distributions(generator):
     estimate = classifier_two_sample(normal(300, 2, generator=generator), normal(900, 2, generator=generator))
     assert abs(estimate.value - 0.5) < 5 * estimate.stderr
     assert estimate.stderr == pytest.approx(0.5 / math.sqrt(600), rel=0.05)  # cut to 300 of each
@@ -175,11 +175,11 @@ def test_nearest_neighbors_are_those_of_brute_force(monkeypatch, generator):
     assert torch.equal(indices, table.argmin(1))
 
 
-def test_copies_are_found_and_new_draws_are_not(generator):
+def test_copies_are_detected_and_new_samples_are_not(generator):
     train, held_out = normal(500, 8, generator=generator), normal(200, 8, generator=generator)
-    fresh = copies(normal(300, 8, generator=generator), train, held_out)
-    assert fresh.median_ratio == pytest.approx(1, abs=0.1)
-    assert abs(fresh.too_close - 0.01) < 4 * fresh.too_close_stderr
+    new = copies(normal(300, 8, generator=generator), train, held_out)
+    assert new.median_ratio == pytest.approx(1, abs=0.1)
+    assert abs(new.too_close - 0.01) < 4 * new.too_close_stderr
     half = torch.cat([train[:150], normal(150, 8, generator=generator)])
     assert copies(half, train, held_out).too_close == pytest.approx(0.5, abs=0.03)
     same = copies(train, train, held_out)
@@ -193,17 +193,17 @@ def test_the_floor_is_the_mean_over_draws_without_replacement():
     estimate = floor(
         lambda x, y: Estimate((x - y).sum().item()), real, held_out, draws=4000, generator=torch.Generator()
     )
-    spread = math.sqrt(2 * 5 / 3)  # the sum of 2 independent values of the variance that {0, 1, 2, 3} tell of
+    spread = math.sqrt(2 * 5 / 3)  # the sum of 2 independent values with the sample variance of {0, 1, 2, 3}
     assert estimate.stderr == pytest.approx(spread, rel=0.05)
     assert abs(estimate.value - 3) < 4 * spread / math.sqrt(4000)
 
 
-def test_the_floors_error_is_the_spread_over_fresh_data_also_where_draws_share_most_of_theirs(generator):
+def test_the_floors_standard_error_is_the_spread_over_new_data_even_if_draws_overlap(generator):
     held_out = normal(150, 2, generator=generator)
-    fresh = torch.tensor([energy_distance(normal(150, 2, generator=generator), held_out).value for _ in range(200)])
+    values = torch.tensor([energy_distance(normal(150, 2, generator=generator), held_out).value for _ in range(200)])
     for n in (165, 300):
-        told = [floor(energy_distance, normal(n, 2, generator=generator), held_out).stderr for _ in range(12)]
-        assert sum(told) / 12 == pytest.approx(fresh.std().item(), rel=0.35)
+        stderrs = [floor(energy_distance, normal(n, 2, generator=generator), held_out).stderr for _ in range(12)]
+        assert sum(stderrs) / 12 == pytest.approx(values.std().item(), rel=0.35)
     assert math.isnan(floor(energy_distance, normal(150, 2, generator=generator), held_out).stderr)
 
 
@@ -224,12 +224,12 @@ def test_a_gaussian_with_the_covariance_of_the_digits_fails_and_held_out_digits_
     assert classifier_two_sample(gaussian, test).value > 0.7
 
 
-# --- what is refused, and what is not
+# --- event shapes and faults
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3), (1, 4, 4), (2, 2, 2, 2)])
-def test_metrics_do_not_see_how_events_are_shaped(metric, shape):
+def test_metrics_do_not_depend_on_the_event_shape(metric, shape):
     generator = torch.Generator().manual_seed(0)
     x, y = normal(32, *shape, generator=generator), normal(29, *shape, generator=generator)
     flat = [z.reshape(len(z), math.prod(shape)) for z in (x, y)]
@@ -261,14 +261,14 @@ def test_events_of_two_shapes_are_refused(metric):
 
 
 @pytest.mark.parametrize("metric", [mmd, energy_distance, kernel_distance, frechet_distance, classifier_two_sample])
-def test_metrics_without_directions_draw_no_random_numbers(metric, generator):
+def test_metrics_without_random_directions_draw_no_random_numbers(metric, generator):
     x, y = normal(12, 2, generator=generator), normal(9, 2, generator=generator)
     before = torch.get_rng_state()
     metric(x, y)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_given_a_generator_the_global_state_is_left_alone(generator):
+def test_with_a_generator_the_global_random_state_does_not_change(generator):
     x, before = normal(9, 2, generator=generator), torch.get_rng_state()
     sliced_wasserstein(x, x, generator=generator)
     floor(mmd, x, x[:5], generator=generator)
@@ -284,8 +284,8 @@ def test_given_a_generator_the_global_state_is_left_alone(generator):
         ),
         (lambda x: sliced_wasserstein(x, x, order=0), "order finite and >= 1, got 512 and 0"),
         (lambda x: mmd(x, x, bandwidths=[0.0]), r"bandwidths must be finite and > 0, got \[0.0\]"),
-        (lambda x: mmd(x, x * 0), r"the median is 0 where most of y are equal: state bandwidths="),
-        (lambda x: classifier_two_sample(x, x, folds=1), "folds must be >= 2, got 1"),
+        (lambda x: mmd(x, x * 0), r"the median is 0 where most of y are equal: pass bandwidths="),
+        (lambda x: classifier_two_sample(x, x, folds=1), "folds must be an integer of at least 2, got 1"),
         (lambda x: copies(x, x, x), "a percentile needs at least 50 held-out events, got 9"),
         (
             lambda x: copies(x, x, x.repeat(9, 1)),
@@ -299,20 +299,22 @@ def test_arguments_out_of_their_domain_are_refused(call, message):
         call(torch.arange(18.0).reshape(9, 2))
 
 
-def test_copies_cannot_be_told_where_held_out_data_repeat_train_data(generator):
+def test_the_copy_test_refuses_held_out_data_that_repeat_train_data(generator):
     train = torch.randint(0, 10, (1500, 4), generator=generator)
     held_out = torch.randint(0, 10, (200, 4), generator=generator)
-    with pytest.raises(ValueError, match=r"at most one percent .* may repeat train events, got \d\d\.\d%; split"):
+    with pytest.raises(
+        ValueError, match=r"at most one percent .* may repeat train events, got \d\d\.\d%; split the data again"
+    ):
         copies(train[:200], train, held_out)
 
 
-def test_a_classifier_sees_a_random_part_of_the_larger_set(generator):
+def test_a_classifier_uses_a_random_part_of_the_larger_set(generator):
     x, y = normal(100, 1, generator=generator), normal(1000, 1, generator=generator).sort(0).values
     assert abs(classifier_two_sample(x, y).value - 0.5) < 0.12
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_what_is_no_set_of_real_numbers_is_refused(metric):
+def test_inputs_that_are_not_tensors_of_real_numbers_are_refused(metric):
     x = torch.randn(20, 1)
     with pytest.raises(TypeError, match="both sets must be tensors of real numbers, got ndarray; torch.as_tensor"):
         metric(x.numpy(), x)
@@ -321,7 +323,7 @@ def test_what_is_no_set_of_real_numbers_is_refused(metric):
 
 
 @pytest.mark.parametrize("order", [0.5, math.inf, math.nan])
-def test_an_order_without_a_distance_is_refused(order, generator):
+def test_an_order_below_one_or_infinite_is_refused(order, generator):
     x = normal(20, 2, generator=generator)
     with pytest.raises(ValueError, match="order finite and >= 1"):
         sliced_wasserstein(x, x, order=order)

@@ -1,4 +1,4 @@
-"""Distances and shares of features of images: closed forms, brute force, and toy data whose answer is known."""
+"""Metrics of image features against closed forms, brute force, and toy data with known values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def normal(*shape: int, generator: torch.Generator, mean: float = 0.0, std: floa
 
 
 def with_moments(n: int, mean: torch.Tensor, cov: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draw n rows whose sample mean and covariance are these, to rounding."""
+    """n rows with the given sample mean and covariance, up to rounding."""
     white = normal(n, len(mean), generator=generator)
     white = white - white.mean(0)
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(torch.cov(white.T)), white.T, upper=False).T
@@ -28,10 +28,12 @@ def with_moments(n: int, mean: torch.Tensor, cov: torch.Tensor, generator: torch
 
 def test_frechet_of_gaussians_with_common_axes_is_the_closed_form(generator):
     mean, a, b = torch.tensor([1.0, -2, 0.5]).double(), torch.tensor([4.0, 1, 9]), torch.tensor([1.0, 0.25, 16])
-    turn = torch.linalg.qr(normal(3, 3, generator=generator)).Q
-    x = with_moments(40, mean, turn @ torch.diag(a.double()) @ turn.T, generator)
-    y = with_moments(50, 0 * mean, turn @ torch.diag(b.double()) @ turn.T, generator)
-    expected = 1 + 4 + 0.25 + (2 - 1) ** 2 + (1 - 0.5) ** 2 + (3 - 4) ** 2  # |mean|^2 and the gaps of the deviations
+    rotation = torch.linalg.qr(normal(3, 3, generator=generator)).Q
+    x = with_moments(40, mean, rotation @ torch.diag(a.double()) @ rotation.T, generator)
+    y = with_moments(50, 0 * mean, rotation @ torch.diag(b.double()) @ rotation.T, generator)
+    expected = (
+        1 + 4 + 0.25 + (2 - 1) ** 2 + (1 - 0.5) ** 2 + (3 - 4) ** 2
+    )  # |mean|^2, then differences of the standard deviations
     assert frechet_distance(x, y).value == pytest.approx(expected, rel=1e-12)
 
 
@@ -48,7 +50,7 @@ def test_frechet_distance_agrees_with_the_eigenvalues_of_the_product(generator):
     x = normal(50, 4, generator=generator) @ normal(4, 4, generator=generator)
     y = normal(60, 4, generator=generator, mean=0.3) @ normal(4, 4, generator=generator)
     a, b = torch.cov(x.T), torch.cov(y.T)
-    cross = torch.linalg.eigvals(a @ b).real.sqrt().sum()  # eigenvalues of the product are those of the root, squared
+    cross = torch.linalg.eigvals(a @ b).real.sqrt().sum()  # eigenvalues of the product are squares of those of its root
     expected = (x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * cross
     assert frechet_distance(x, y).value == pytest.approx(expected.item(), rel=1e-10)
 
@@ -71,27 +73,27 @@ def test_more_dimensions_than_samples_are_refused_with_the_reason():
         frechet_infinity(torch.rand(17, 8), torch.rand(40, 8))
 
 
-def test_frechet_infinity_takes_the_bias_of_few_samples_off(generator):
+def test_frechet_infinity_removes_the_bias_of_few_samples(generator):
     n, d, runs, shift = 160, 20, 40, 0.5
     exact = d * shift**2 + d * (1.5 - 1) ** 2
     pairs = [
         (normal(n, d, generator=generator), normal(n, d, generator=generator, mean=shift, std=1.5)) for _ in range(runs)
     ]
     few = torch.tensor([frechet_distance(x, y).value for x, y in pairs])
-    mended = torch.tensor([frechet_infinity(x, y, halvings=4, generator=generator).value for x, y in pairs])
-    error = mended.std().item() / math.sqrt(runs)
-    assert few.mean().item() - exact > 10 * error  # what is to be taken off
-    assert abs(mended.mean().item() - exact) < 3 * error + 0.1 * (few.mean().item() - exact)
+    corrected = torch.tensor([frechet_infinity(x, y, halvings=4, generator=generator).value for x, y in pairs])
+    error = corrected.std().item() / math.sqrt(runs)
+    assert few.mean().item() - exact > 10 * error  # the bias
+    assert abs(corrected.mean().item() - exact) < 3 * error + 0.1 * (few.mean().item() - exact)
 
 
-def test_frechet_infinity_of_one_law_is_nothing(generator):
+def test_frechet_infinity_of_equal_distributions_is_about_zero(generator):
     runs, sets = 40, [normal(160, 20, generator=generator) for _ in range(80)]
     few = torch.tensor([frechet_distance(x, y).value for x, y in zip(sets[:runs], sets[runs:])])
-    mended = torch.tensor(
+    corrected = torch.tensor(
         [frechet_infinity(x, y, halvings=4, generator=generator).value for x, y in zip(sets[:runs], sets[runs:])]
     )
     assert few.mean().item() > 1
-    assert abs(mended.mean().item()) < 0.15 * few.mean().item()
+    assert abs(corrected.mean().item()) < 0.15 * few.mean().item()
 
 
 # --- the kernel of features
@@ -123,16 +125,16 @@ def test_the_kernel_distance_is_unbiased_and_its_error_is_its_spread(generator):
         return 1 + 3 * a[0] * b[0] + 3 * a[1] * b[1] + a[2] * b[2]
 
     exact = mean_kernel(0, 0) + mean_kernel(s, s) - 2 * mean_kernel(0, s)
-    found = [
+    estimates = [
         kernel_distance(normal(30, 1, generator=generator), normal(40, 1, generator=generator, mean=s))
         for _ in range(runs)
     ]
-    value = torch.tensor([f.value for f in found])
+    value = torch.tensor([e.value for e in estimates])
     assert abs(value.mean().item() - exact) < 4 * value.std().item() / math.sqrt(runs)
-    assert torch.tensor([f.stderr for f in found]).mean().item() == pytest.approx(value.std().item(), rel=0.3)
+    assert torch.tensor([e.stderr for e in estimates]).mean().item() == pytest.approx(value.std().item(), rel=0.3)
 
 
-def test_subsets_average_to_the_distance_of_all_and_their_spread_is_that_of_one(generator):
+def test_subsets_average_to_the_distance_of_all_samples_with_the_error_of_one_subset(generator):
     x, y = normal(60, 3, generator=generator), normal(80, 3, generator=generator, mean=0.5)
     whole = kernel_distance(x, y)
     parts = kernel_distance(x, y, size=20, subsets=400, generator=generator)
@@ -143,7 +145,7 @@ def test_subsets_average_to_the_distance_of_all_and_their_spread_is_that_of_one(
 
 @pytest.mark.parametrize(("size", "subsets"), [(3, 10), (10, 10), (5, 1)])
 def test_subsets_out_of_range_are_refused(size, subsets):
-    with pytest.raises(ValueError, match=r"subsets must be >= 2 and size in 4 … 9"):
+    with pytest.raises(ValueError, match=r"subsets must be >= 2 and size in 4 … 9, the size of the smaller set"):
         kernel_distance(torch.rand(9, 2), torch.rand(12, 2), size=size, subsets=subsets)
 
 
@@ -151,15 +153,15 @@ def test_subsets_out_of_range_are_refused(size, subsets):
 
 
 def brute_shares(x: torch.Tensor, y: torch.Tensor, k: int) -> tuple[float, float, float, float]:
-    def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    def distance(a: torch.Tensor, b: torch.Tensor) -> float:
         return math.dist(a.tolist(), b.tolist())
 
     def radius(z: torch.Tensor, i: int) -> float:
-        return sorted(apart(z[i], z[j]) for j in range(len(z)) if j != i)[k - 1]
+        return sorted(distance(z[i], z[j]) for j in range(len(z)) if j != i)[k - 1]
 
     of_x, of_y = [radius(x, i) for i in range(len(x))], [radius(y, i) for i in range(len(y))]
-    inside = [[apart(a, b) <= r for b, r in zip(y, of_y)] for a in x]
-    recalled = [any(apart(a, b) <= r for a, r in zip(x, of_x)) for b in y]
+    inside = [[distance(a, b) <= r for b, r in zip(y, of_y)] for a in x]
+    recalled = [any(distance(a, b) <= r for a, r in zip(x, of_x)) for b in y]
     precision = sum(any(row) for row in inside) / len(x)
     density = sum(sum(row) for row in inside) / (k * len(x))
     coverage = sum(any(row[i] for row in inside) for i in range(len(y))) / len(y)
@@ -182,14 +184,14 @@ def test_shares_are_those_of_brute_force(k, shift, monkeypatch, generator):
 def test_identical_sets_have_all_four_at_one(d, monkeypatch, generator):
     monkeypatch.setattr("scoresde.metrics.neighbors._ROWS", 33)  # the last block of one row
     y = 3 * normal(100, d, generator=generator) + 40
-    x = y[torch.randperm(100, generator=generator)]  # in another order distances are rounded otherwise
+    x = y[torch.randperm(100, generator=generator)]  # another order rounds distances differently
     near, dense = precision_recall(x, y), density_coverage(x, y)
     assert (near.precision.value, near.recall.value) == (1, 1)
     assert (dense.density.value, dense.coverage.value) == (1, 1)  # open balls: k samples in each
 
 
 @pytest.mark.parametrize("d", [3, 640])
-def test_a_copy_of_an_event_is_on_the_edge_of_the_balls_of_its_neighbors(d, monkeypatch, generator):
+def test_a_copy_of_an_event_lies_on_the_edge_of_the_balls_of_its_neighbors(d, monkeypatch, generator):
     monkeypatch.setattr("scoresde.metrics.neighbors._ROWS", 33)  # the last block of one row
     y = 3 * normal(100, d, generator=generator) + 40
     copies = y[torch.randperm(100, generator=generator)[:1]].repeat(100, 1)
@@ -198,7 +200,7 @@ def test_a_copy_of_an_event_is_on_the_edge_of_the_balls_of_its_neighbors(d, monk
             torch.cdist(y, y, compute_mode="donot_use_mm_for_euclid_dist").argsort(1)[:, 1:4]
             == ((y == copies[0]).all(1).nonzero().item())
         ).sum()
-    )  # who has it among the nearest three
+    )  # events that have it among their nearest three
     assert precision_recall(copies, y).recall.value == 0.01  # balls without extent hold their center
     assert density_coverage(copies, y, k=4).density.value == pytest.approx((edge + 1) / 4)
 
@@ -228,13 +230,13 @@ def test_a_dropped_mode_costs_recall_and_coverage_but_not_precision(generator):
     assert dense.density.value == pytest.approx(1, abs=0.3)
 
 
-def test_one_law_has_the_expected_density_and_coverage(generator):
+def test_equal_distributions_have_the_expected_density_and_coverage(generator):
     n, m, k, runs = 60, 40, 3, 60
-    found = [
+    results = [
         density_coverage(normal(n, 2, generator=generator), normal(m, 2, generator=generator), k=k) for _ in range(runs)
     ]
-    density = torch.tensor([f.density.value for f in found])
-    coverage = torch.tensor([f.coverage.value for f in found])
+    density = torch.tensor([r.density.value for r in results])
+    coverage = torch.tensor([r.coverage.value for r in results])
     expected = 1 - math.prod((m - 1 - i) / (n + m - 1 - i) for i in range(k))
     assert abs(density.mean().item() - 1) < 4 * density.std().item() / math.sqrt(runs)
     assert abs(coverage.mean().item() - expected) < 4 * coverage.std().item() / math.sqrt(runs)
@@ -257,12 +259,12 @@ def test_events_that_repeat_make_empty_balls_and_are_refused():
 
 
 @pytest.mark.parametrize("shares", [precision_recall, density_coverage])
-def test_shares_refuse_what_they_cannot_answer(shares):
+def test_shares_refuse_invalid_arguments(shares):
     with pytest.raises(ValueError, match=r"needs at least 3 samples of each, got 9 and 2"):
         shares(torch.rand(9, 2), torch.rand(2, 2), k=2)
     with pytest.raises(ValueError, match=r"got 0 and 9"):
         shares(torch.rand(0, 2), torch.rand(9, 2))
-    with pytest.raises(ValueError, match=r"k must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="k must be a positive integer, got 0"):
         shares(torch.rand(9, 2), torch.rand(9, 2), k=0)
     with pytest.raises(ValueError, match=r"the first set must be finite, got nan at index \(3, 1\)"):
         shares(torch.rand(9, 2).index_put((torch.tensor(3), torch.tensor(1)), torch.tensor(math.nan)), torch.rand(9, 2))
@@ -270,7 +272,7 @@ def test_shares_refuse_what_they_cannot_answer(shares):
         shares(torch.rand(9, 2), torch.rand(9, 3))
 
 
-def test_one_sample_far_off_makes_no_others_near(generator):
+def test_one_distant_sample_does_not_change_the_neighbors_of_others(generator):
     x, y = normal(200, 2, generator=generator) + 50, normal(200, 2, generator=generator)
     x[0] = 1e8
     assert precision_recall(x, y).precision.value == 0

@@ -1,4 +1,4 @@
-"""Do the networks compute what they say, in every dtype, mode and shape that the rest of the package asks of them?"""
+"""Contract of all networks: values, gradients, dtypes, execution modes and shapes that the package relies on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 import math
 from typing import TypeVar
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,14 +15,14 @@ from torch.func import jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import scoresde.nn
-from scoresde.nn import MLP, DiT, FourierInput, LabelEmbedding, LogSNREmbedding, Pointwise, UNet
+from scoresde.nn import MLP, DiT, FourierInput, LogSNREmbedding, Pointwise, UNet
 from scoresde.storage import spec
 
 FOURIER = FourierInput(base=1.0)
 DAMPED = FourierInput(base=1.0, damped=True)
 SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "heads": 2, "groups": 4}
 NETS = {
-    "mlp of numbers": lambda **s: MLP((), width=16, depth=2, **s),
+    "mlp of scalars": lambda **s: MLP((), width=16, depth=2, **s),
     "mlp of vectors": lambda **s: MLP((3,), width=16, depth=2, **s),
     "mlp of matrices": lambda **s: MLP((2, 5), width=16, depth=1, fourier=FOURIER, **s),
     "unet": lambda **s: UNet((1, 8, 8), **{**SMALL, **s}),
@@ -47,7 +46,7 @@ every_net = pytest.mark.parametrize("build", NETS.values(), ids=NETS.keys())
 
 
 def trained(net: Net, dtype: torch.dtype = torch.float64) -> Net:
-    """The network as training might leave it: no weight is zero any more."""
+    """The network with random weights, none of them zero, as after training."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -77,12 +76,12 @@ def test_every_parameter_receives_a_gradient_once_no_weight_is_zero(build):
 
 
 @every_net
-def test_a_network_is_built_anew_from_its_text(build):
+def test_a_network_is_rebuilt_from_its_text_form(build):
     net = build(num_classes=3, dropout=0.25)
     text = spec.to_text(net)
-    again = spec.parse(text, spec.known_classes(scoresde.nn), kind=nn.Module)
-    assert spec.to_text(again) == text
-    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in net.state_dict().items()}
+    rebuilt = spec.parse(text, spec.known_classes(scoresde.nn), kind=nn.Module)
+    assert spec.to_text(rebuilt) == text
+    assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {k: v.shape for k, v in net.state_dict().items()}
 
 
 @every_net
@@ -158,7 +157,7 @@ def test_dropout_acts_in_training_mode_and_only_there(build):
 
 
 @every_net
-def test_noise_label_and_position_all_matter(build):
+def test_noise_level_and_label_affect_the_output(build):
     net = trained(build(num_classes=2))
     x, log_snr = batch(net)
     zeros, ones = torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.long)
@@ -168,7 +167,7 @@ def test_noise_label_and_position_all_matter(build):
 
 
 @every_net
-def test_noise_levels_beyond_the_range_are_read_as_its_ends(build):
+def test_log_snr_outside_the_range_is_clamped_to_it(build):
     net = trained(build(log_snr_range=(-8.0, 9.0)))
     x, _ = batch(net, 2)
     out = net(x, torch.tensor([-8.0, 9.0], dtype=x.dtype))
@@ -203,7 +202,7 @@ def test_weights_made_on_the_meta_device_compute_the_same_once_loaded(build):
 
 
 @every_net
-def test_the_network_runs_without_values(build):
+def test_the_network_runs_on_fake_tensors(build):
     with FakeTensorMode(), torch.device("meta"):
         net = build(num_classes=2, null_class=True)
         x, log_snr = batch(net, dtype=torch.float32)
@@ -216,72 +215,17 @@ def test_the_network_runs_without_values(build):
 @every_net
 def test_the_fields_rebuild_the_network(build):
     net = build(num_classes=2)
-    again = type(net)(**{field.name: getattr(net, field.name) for field in dataclasses.fields(net)})
-    shapes = [{name: p.shape for name, p in n.named_parameters()} for n in (net, again)]
+    rebuilt = type(net)(**{field.name: getattr(net, field.name) for field in dataclasses.fields(net)})
+    shapes = [{name: p.shape for name, p in n.named_parameters()} for n in (net, rebuilt)]
     assert shapes[0] == shapes[1]
 
 
-def test_log_snr_features_have_geometric_periods_and_tell_all_levels_apart():
-    embedding = LogSNREmbedding(4, (-10.0, 6.0), periods=5, shortest_period=2.0).double()
-    log_snr = torch.linspace(-10, 6, 50, dtype=torch.float64)
-    periods = torch.tensor([32 / 2**n for n in range(5)], dtype=torch.float64)
-    phase = 2 * math.pi * (log_snr[:, None] + 10) / periods
-    expected = torch.cat([torch.sin(phase), torch.cos(phase)], 1)
-    torch.testing.assert_close(embedding.features(log_snr), expected, rtol=0, atol=1e-12)
-    assert (expected[:, 5].diff() < 0).all()  # the slowest cosine falls all the way
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_log_snr_features_do_not_depend_on_the_precision_of_the_weights(dtype):
-    log_snr = torch.linspace(-30, 30, 101)
-    features = LogSNREmbedding(4).to(dtype).features(log_snr)
-    assert features.dtype == torch.float32
-    torch.testing.assert_close(features.double(), LogSNREmbedding(4).double().features(log_snr), rtol=0, atol=1e-4)
-
-
-def test_a_half_precision_embedding_tells_levels_apart_that_half_precision_does_not():
-    embedding = LogSNREmbedding(16).to(torch.bfloat16)
-    near = torch.tensor([5.0, 5.01])
-    assert near.bfloat16().diff() == 0
-    assert embedding(near).diff(dim=0).any()
-
-
-def test_fourier_features_of_eight_bit_pictures_are_those_of_the_paper():
-    x = torch.rand(2, 3, 4, 4, dtype=torch.float64) * 2 - 1
-    expected = [x, *(f(2**n * math.pi * x) for f in (torch.sin, torch.cos) for n in (7, 8))]
-    torch.testing.assert_close(FourierInput(base=128)(x, torch.zeros(2)), torch.cat(expected, 1), rtol=0, atol=1e-10)
-
-
-def test_the_top_fourier_octave_repeats_with_the_bins_and_the_one_below_tells_neighbors_apart():
-    x = torch.rand(2, 1, dtype=torch.float64)
-    here, next_bin = (FourierInput(base=17 / 2)(x + shift, torch.zeros(2)) for shift in (0.0, 2 / 17))
-    torch.testing.assert_close(next_bin[:, [2, 4]], here[:, [2, 4]], rtol=0, atol=1e-12)
-    torch.testing.assert_close(next_bin[:, [1, 3]], -here[:, [1, 3]], rtol=0, atol=1e-12)
-
-
-def test_a_damped_fourier_feature_is_multiplied_by_its_mean_over_the_noise():
-    """E[cos(w (x + sigma z))] = cos(w x) exp(-w² sigma² / 2), by Gauss-Hermite quadrature over z."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    z, share = torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
-    x, log_snr = torch.tensor([0.3], dtype=torch.float64), torch.tensor([2.0], dtype=torch.float64)
-    sigma = torch.sigmoid(-log_snr).sqrt()
-    mean = (FourierInput(1.0)((x + sigma * z)[:, None], log_snr)[:, 1:] * share[:, None]).sum(0)
-    damped = FourierInput(1.0, damped=True)(x[:, None], log_snr)
-    torch.testing.assert_close(damped[0, 1:], mean, rtol=0, atol=1e-9)
-    assert damped[0, 0] == x[0]
-
-
-def test_a_pointwise_head_without_context_is_refused():
-    with pytest.raises(ValueError, match="several outputs, its context, got outputs=1"):
+def test_a_pointwise_head_on_a_network_of_one_output_is_refused():
+    with pytest.raises(ValueError, match="several outputs per entry, its context, got outputs=1"):
         Pointwise(MLP((3,)), FOURIER)
 
 
-def test_fourier_features_of_half_precision_input_are_computed_in_float32():
-    x = torch.tensor([[0.3, -0.7]], dtype=torch.bfloat16)
-    assert torch.equal(FourierInput(8.5)(x, torch.zeros(1)), FourierInput(8.5)(x.float(), torch.zeros(1)))
-
-
-def test_no_label_means_the_null_label_where_there_is_one():
+def test_a_missing_label_means_the_null_label_if_there_is_one():
     net = trained(MLP((3,), width=8, num_classes=4, null_class=True))
     x, log_snr = batch(net)
     assert net.null_label == 4
@@ -291,79 +235,68 @@ def test_no_label_means_the_null_label_where_there_is_one():
     assert MLP((3,)).null_label is None
 
 
-@pytest.mark.parametrize("null_class", [False, True])
-def test_a_label_out_of_range_is_refused(null_class):
-    table = LabelEmbedding(2, 4, null_class)
-    last = 4 if null_class else 3
-    assert table(torch.tensor([0, last])).shape == (2, 2)
-    with pytest.raises(ValueError, match=rf"labels must lie in 0 \.\.\. {last}, got -1 \.\.\. 2"):
-        table(torch.tensor([2, -1]))
-    with pytest.raises(ValueError, match=rf"labels must lie in 0 \.\.\. {last}, got 1 \.\.\. {last + 1}"):
-        table(torch.tensor([last + 1, 1]))
-
-
 @every_net
 def test_a_wrong_event_shape_is_refused_and_never_broadcast(build):
     net = build()
     log_snr = torch.zeros(4)
     for shape in [(4, *net.event_shape, 1), (4, 1, *net.event_shape), (4, *(n + 1 for n in net.event_shape), 2), ()]:
-        with pytest.raises(ValueError, match=r"x must have shape \(B,.*\), got \(.*\); reshape x or build"):
+        with pytest.raises(ValueError, match=r"x must have shape \(B,.*\), got \(.*\); give the batch first"):
             net(torch.zeros(shape), log_snr)
 
 
 @every_net
 @pytest.mark.parametrize("shape", [(), (1,), (4, 1), (5,)])
-def test_one_log_snr_per_sample_is_asked_for(build, shape):
+def test_anything_but_one_log_snr_per_sample_is_refused(build, shape):
     net = build()
     with pytest.raises(ValueError, match=r"log_snr must have shape \(4,\), got \(.*\); pass one value per sample"):
         net(torch.zeros(4, *net.event_shape), torch.zeros(shape))
 
 
-def test_inputs_of_the_wrong_kind_are_refused():
-    net, classes = MLP((3,), width=4), MLP((3,), width=4, num_classes=2)
+def test_inputs_and_labels_of_the_wrong_dtype_or_shape_are_refused():
+    net, class_conditional = MLP((3,), width=4), MLP((3,), width=4, num_classes=2)
     x, log_snr = torch.zeros(4, 3), torch.zeros(4)
     with pytest.raises(TypeError, match="must be floating, got torch.int64"):
         net(x.long(), log_snr)
     with pytest.raises(ValueError, match="cond must be None for a network without classes"):
         net(x, log_snr, torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match="cond must be given to a network of 2 classes without a null label, got None"):
-        classes(x, log_snr)
-    with pytest.raises(TypeError, match="cond must hold whole numbers, got torch.float32"):
-        classes(x, log_snr, torch.zeros(4))
+        class_conditional(x, log_snr)
+    with pytest.raises(TypeError, match="cond must hold integers, got torch.float32"):
+        class_conditional(x, log_snr, torch.zeros(4))
     with pytest.raises(ValueError, match=r"cond must have shape \(4,\), got \(4, 1\)"):
-        classes(x, log_snr, torch.zeros(4, 1, dtype=torch.long))
+        class_conditional(x, log_snr, torch.zeros(4, 1, dtype=torch.long))
 
 
 @pytest.mark.parametrize(
     ("build", "error", "match"),
     [
-        (lambda: MLP((3,), width=0), ValueError, r"width must be a whole number > 0, got 0"),
-        (lambda: MLP((3,), depth=2.0), ValueError, r"depth must be a whole number > 0, got 2.0"),  # type: ignore[arg-type]
+        (lambda: MLP((3,), width=0), ValueError, r"width must be a positive integer, got 0"),
+        (lambda: MLP((3,), depth=2.0), ValueError, r"depth must be a positive integer, got 2.0"),  # type: ignore[arg-type]
         (lambda: MLP((3,), dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0; use 0"),
-        (lambda: MLP((3, -1)), ValueError, r"each entry of event_shape must be a whole number > 0, got -1"),
-        (lambda: MLP(3), TypeError, r"event_shape must be a tuple of whole numbers, got 3; write \(3,\)"),  # type: ignore[arg-type]
+        (lambda: MLP((3, -1)), ValueError, r"each entry of event_shape must be a positive integer, got -1"),
+        (lambda: MLP(3), TypeError, r"event_shape must be a tuple of integers, got 3; write \(3,\)"),  # type: ignore[arg-type]
         (lambda: MLP((3,), log_snr_range=(5.0, -5.0)), ValueError, r"low < high, got \(5.0, -5.0\)"),
         (lambda: MLP((3,), null_class=True), ValueError, r"null_class needs classes, got num_classes=None"),
-        (lambda: MLP((3,), num_classes=0), ValueError, r"num_classes must be a whole number > 0, got 0"),
-        (lambda: FourierInput(0.0), ValueError, r"base must be a finite number > 0, got 0.0"),
-        (lambda: FourierInput(1.0, ()), ValueError, r"octaves must be one or more whole numbers, got \(\)"),
-        (lambda: LogSNREmbedding(periods=0), ValueError, r"periods must be a whole number > 0"),
+        (lambda: MLP((3,), num_classes=0), ValueError, r"num_classes must be a positive integer, got 0"),
+        (lambda: FourierInput(0.0), ValueError, r"base must be a positive finite number, got 0.0"),
+        (lambda: FourierInput(1.0, ()), ValueError, r"octaves must be one or more integers, got \(\)"),
+        (lambda: LogSNREmbedding(periods=0), ValueError, r"periods must be a positive integer"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(build, error, match):
+def test_invalid_settings_are_refused(build, error, match):
     with pytest.raises(error, match=match):
         build()
 
 
 @pytest.mark.cuda
 @every_net
-def test_the_gpu_agrees_with_the_cpu_and_never_waits(build):
+def test_the_gpu_agrees_with_the_cpu_without_synchronizing(build):
     net = trained(build(num_classes=3))
     x, log_snr = batch(net)
     cond = torch.tensor([0, 1, 2, 1])
     expected = net(x, log_snr, cond)
     net, x, log_snr, cond = net.cuda(), x.cuda(), log_snr.cuda(), cond.cuda()
-    net(x, log_snr, cond)  # libraries set themselves up, and may wait while they do
+    net(x, log_snr, cond)  # libraries may synchronize at their first call
     torch.cuda.set_sync_debug_mode("error")
     try:
         out = net(x, log_snr, cond)

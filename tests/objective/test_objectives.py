@@ -1,4 +1,4 @@
-"""Every objective trains on real data: targets by name, a learned variance, times that follow the loss, bf16."""
+"""Every objective trains on real data: each target, a learned variance, adaptive timesteps, bf16."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def digits_model(parameterization: Parameterization | None = None, outputs: int 
 
 
 def errors(model: Model) -> Tensor:
-    """In eps, per dimension, at three noise levels."""
+    """Error in ε per dimension at three noise levels."""
     return loss_by_log_snr(model, HELD_OUT, (4.0, 1.0, -2.0), generator=torch.Generator().manual_seed(1)).loss
 
 
@@ -50,7 +50,7 @@ def test_every_target_trains_on_digits(target):
     after = errors(train(model, DIGITS, SETTINGS).model)
     assert (after < 0.95 * before).all()
     assert after[2] < 0.7 * before[2]
-    if not isinstance(target, PosteriorMean):  # its unit error is as large in eps as its step is short
+    if not isinstance(target, PosteriorMean):  # its unit error, seen in eps, grows as its step shrinks
         assert after[2] < 0.25
         assert after[1] < 0.5
 
@@ -66,7 +66,7 @@ def test_the_target_of_edm_is_v_of_its_sigma_data():
     assert torch.allclose(V(data_std).target(x0, eps, tau), -edm, rtol=1e-10)
 
 
-class Fixed(Model):
+class FixedMix(Model):
     """A model whose learned mix is replaced by a number."""
 
     def __init__(self, model: ScoreModel, mix: float | None) -> None:
@@ -74,29 +74,29 @@ class Fixed(Model):
         self.inner, self.sde, self.mix = model, model.sde, mix
 
     def predict(self, x: Tensor, tau: float | Tensor, **cond: object) -> Prediction:
-        found = self.inner.predict(x, tau, **cond)
-        if self.mix is not None and found.mix is not None:
-            found.mix = torch.full_like(found.mix, self.mix)
-        return found
+        prediction = self.inner.predict(x, tau, **cond)
+        if self.mix is not None and prediction.mix is not None:
+            prediction.mix = torch.full_like(prediction.mix, self.mix)
+        return prediction
 
 
 @pytest.mark.parametrize(
-    "times",
+    "timesteps",
     [DiscreteTimesteps(50), DiscreteLossMomentTimesteps(DiscreteTimesteps(50))],
     ids=["uniform", "second moments"],
 )
-def test_a_learned_variance_has_a_lower_bound_than_either_fixed_one_on_held_out_digits(times):
-    settings = replace(SETTINGS, steps=250, loss=Loss(Simple(), times, hybrid=0.01))
+def test_a_learned_variance_has_a_lower_bound_than_either_fixed_one_on_held_out_digits(timesteps):
+    settings = replace(SETTINGS, steps=250, loss=Loss(Simple(), timesteps, hybrid=0.01))
     model = train(digits_model(outputs=2), DIGITS, settings).model
 
     @torch.no_grad()
     def bound(mix: float | None) -> float:
-        """Of the chain from its second step on, nats per dimension."""
+        """The bound of the chain from its second step on, nats per dimension."""
         total = 0.0
         for repeat in range(8):
             values = [
                 Loss(timesteps=DiscreteTimesteps(50, first=2), hybrid=hybrid)(
-                    Fixed(model, mix), HELD_OUT, torch.Generator().manual_seed(repeat)
+                    FixedMix(model, mix), HELD_OUT, torch.Generator().manual_seed(repeat)
                 ).mean()
                 for hybrid in (1.0, 0.0)
             ]
@@ -106,50 +106,53 @@ def test_a_learned_variance_has_a_lower_bound_than_either_fixed_one_on_held_out_
     assert bound(None) < 0.98 * min(bound(0.0), bound(1.0))
 
 
-@pytest.mark.parametrize("times", [LossMomentTimesteps(bins=16, memory=20), LearnedClockTimesteps(bins=16)], ids=repr)
-def test_times_that_follow_the_loss_have_less_variance_on_digits_than_those_they_began_with(times):
-    run = train(digits_model(), DIGITS, replace(SETTINGS, loss=Loss(ELBO(), times))).model
+@pytest.mark.parametrize(
+    "timesteps", [LossMomentTimesteps(bins=16, memory=20), LearnedClockTimesteps(bins=16)], ids=repr
+)
+def test_adaptive_timesteps_have_less_variance_on_digits_than_their_initial_density(timesteps):
+    run = train(digits_model(), DIGITS, replace(SETTINGS, loss=Loss(ELBO(), timesteps))).model
     generator = torch.Generator().manual_seed(2)
 
-    def spread(drawn: Timesteps, state: dict[str, Tensor] | None) -> tuple[float, float]:
-        base = torch.rand(len(HELD_OUT), dtype=torch.float64, generator=generator)
-        draw = drawn.draw(base, run.sde) if state is None else times.drawn(base, run.sde, state)
+    def mean_and_std(drawn: Timesteps, state: dict[str, Tensor] | None) -> tuple[float, float]:
+        uniforms = torch.rand(len(HELD_OUT), dtype=torch.float64, generator=generator)
+        draw = drawn.draw(uniforms, run.sde) if state is None else timesteps.inverse_cdf(uniforms, run.sde, state)
         with torch.no_grad():
-            each = Loss(ELBO()).at(run, HELD_OUT, draw, torch.randn(HELD_OUT.shape, generator=generator))
-        return each.mean().item(), each.std().item()
+            losses = Loss(ELBO()).at(run, HELD_OUT, draw, torch.randn(HELD_OUT.shape, generator=generator))
+        return losses.mean().item(), losses.std().item()
 
-    state = times.fresh(run.sde, torch.device("cpu"))
+    state = timesteps.initial_state(run.sde, torch.device("cpu"))
     for _ in range(120):
-        base = torch.rand(128, dtype=torch.float64, generator=generator)
-        draw = times.drawn(base, run.sde, state)
+        uniforms = torch.rand(128, dtype=torch.float64, generator=generator)
+        draw = timesteps.inverse_cdf(uniforms, run.sde, state)
         with torch.no_grad():
-            each = Loss(ELBO()).at(run, HELD_OUT[:128], draw, torch.randn(128, 1, 8, 8, generator=generator))
-        state = times.moved(state, times.observed(draw, each, run.sde), run.sde)
-    means, stds = zip(*(spread(drawn, s) for drawn, s in ((times, None), (times, state), (UniformTimesteps(), None))))
+            losses = Loss(ELBO()).at(run, HELD_OUT[:128], draw, torch.randn(128, 1, 8, 8, generator=generator))
+        state = timesteps.updated_state(state, timesteps.loss_statistics(draw, losses, run.sde), run.sde)
+    cases = ((timesteps, None), (timesteps, state), (UniformTimesteps(), None))
+    means, stds = zip(*(mean_and_std(drawn, s) for drawn, s in cases))
     assert stds[1] < 0.9 * stds[0]
     assert stds[1] < 0.3 * stds[2]
     assert abs(means[1] - means[0]) < 4 * (stds[0] ** 2 + stds[1] ** 2) ** 0.5 / len(HELD_OUT) ** 0.5
 
 
-class Listening(nn.Module):
-    """Notes what it is asked, and in which type it computes."""
+class Recording(nn.Module):
+    """Records its inputs and the types in which it computes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner, self.seen, self.types = nn.Linear(64, 64), [], []
+        self.inner, self.inputs, self.types = nn.Linear(64, 64), [], []
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         out = self.inner(x.flatten(1))
-        self.seen.append(torch.cat([log_snr.detach(), x.detach().flatten()]))
+        self.inputs.append(torch.cat([log_snr.detach(), x.detach().flatten()]))
         self.types.append((x.dtype, log_snr.dtype, out.dtype))
         return out.reshape(x.shape)
 
 
-def test_under_bf16_times_and_states_keep_full_precision_and_the_network_computes_in_bf16():
-    nets = {precision: Listening() for precision in ("no", "bf16")}
+def test_under_bf16_timesteps_and_states_keep_full_precision_and_the_network_computes_in_bf16():
+    nets = {precision: Recording() for precision in ("no", "bf16")}
     for precision, net in nets.items():
         settings = replace(SETTINGS, steps=1, batch_size=16, precision=precision)
         train(ScoreModel(net, VPSDE(LinearBetas())), DIGITS, settings, device="cpu")
     assert nets["bf16"].types == [(torch.float32, torch.float32, torch.bfloat16)]
     assert nets["no"].types == [(torch.float32, torch.float32, torch.float32)]
-    assert torch.equal(nets["no"].seen[0], nets["bf16"].seen[0])
+    assert torch.equal(nets["no"].inputs[0], nets["bf16"].inputs[0])

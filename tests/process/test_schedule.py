@@ -1,4 +1,4 @@
-"""Every clock of the package, found by its base class: inverse, rate, betas and back; and each paper's own numbers."""
+"""Every clock of the package: inverse, rate and conversion to betas and back; and the numbers of each paper."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from scoresde.process.schedule import (
     SubVPClock,
 )
 
-# one entry for each class that cannot be made without arguments; any other class of the package is tested as cls()
-NEEDS = {FromBetas: (FromBetas((0.1, 0.02, 0.3, 0.5)), FromBetas((0.02, 0.5, 1.0)))}
+# one entry per class whose constructor needs arguments; any other class of the package is tested as cls()
+ARGUMENTS = {FromBetas: (FromBetas((0.1, 0.02, 0.3, 0.5)), FromBetas((0.02, 0.5, 1.0)))}
 MORE = (LinearVP(2.0, 2.0), Cosine(clip=1.0), Cosine(steps=50), Sigmoid(alpha_bar_min=0.0), Sigmoid(0.0, 3.0, 0.7))
 
 
-CLOCKS = [clock for cls in concrete(Schedule) for clock in NEEDS.get(cls) or (cls(),)]
+CLOCKS = [clock for cls in concrete(Schedule) for clock in ARGUMENTS.get(cls) or (cls(),)]
 every_clock = pytest.mark.parametrize("clock", [*CLOCKS, *MORE], ids=repr)
 INSIDE = torch.linspace(0, 1, 402, dtype=torch.float64)[1:-1]
 
@@ -44,10 +44,10 @@ def _tensor(value: float | Tensor) -> Tensor:
 @pytest.mark.parametrize("steps", [1, 7, 1000])
 def test_betas_to_clock_to_betas_is_the_identity(clock, steps):
     betas = clock.to_betas(steps)
-    moved = [beta * (1 - 1e-7 * (7 * i % 11)) for i, beta in enumerate(betas)]  # from no clock's rounded times
-    for there in (betas, moved):
-        back = FromBetas(tuple(there)).to_betas(steps)
-        assert max(abs(b / a - 1) for a, b in zip(there, back, strict=True)) <= 1e-12
+    perturbed = [beta * (1 - 1e-7 * (7 * i % 11)) for i, beta in enumerate(betas)]  # not from rounded clock times
+    for original in (betas, perturbed):
+        recovered = FromBetas(tuple(original)).to_betas(steps)
+        assert max(abs(b / a - 1) for a, b in zip(original, recovered, strict=True)) <= 1e-12
 
 
 @every_clock
@@ -55,24 +55,25 @@ def test_clock_to_chain_to_clock_keeps_the_knots(clock):
     knots = clock.knots(100)
     betas = clock.to_betas(100)
     assert knots[0] == 0.0
-    lost = np.cumsum(
-        [0.0] + [2e-16 / (1 - beta) if beta < 1 else math.inf for beta in betas]
-    )  # what a beta near 1 forgets
-    for there, back, slack in zip(knots, FromBetas(tuple(betas)).knots(100), lost, strict=True):
-        assert there == back or abs(back - there) <= 1e-12 * there + slack
+    # a beta near 1 loses the digits of 1 - beta
+    rounding = np.cumsum([0.0] + [2e-16 / (1 - beta) if beta < 1 else math.inf for beta in betas])
+    for original, recovered, tolerance in zip(knots, FromBetas(tuple(betas)).knots(100), rounding, strict=True):
+        assert original == recovered or abs(recovered - original) <= 1e-12 * original + tolerance
     assert knots[1:] == pytest.approx([clock.tau(k / 100) for k in range(1, 101)], rel=1e-15)
 
 
 @every_clock
-def test_the_inverse_gives_the_clock_back(clock):
-    back = _tensor(clock.u(clock.tau(INSIDE)))
+def test_the_inverse_recovers_the_clock_value(clock):
+    recovered = _tensor(clock.u(clock.tau(INSIDE)))
     taus, rates = _tensor(clock.tau(INSIDE)), _tensor(clock.rate(INSIDE))
-    # rounding of τ, seen through du/dτ, and of what the inverse subtracts
-    assert bool(((back - INSIDE).abs() <= 1e-14 + 1e-15 * taus / rates + 3e-16 * torch.exp(2 * taus) / rates).all())
+    # rounding of τ times du/dτ, and rounding of the difference in the inverse
+    assert bool(
+        ((recovered - INSIDE).abs() <= 1e-14 + 1e-15 * taus / rates + 3e-16 * torch.exp(2 * taus) / rates).all()
+    )
     assert clock.u(clock.tau_max) == pytest.approx(1.0, abs=1e-12)
     assert clock.u(clock.tau_start) == pytest.approx(0.0, abs=1e-12)
-    forth = _tensor(clock.tau(clock.u(taus)))
-    assert torch.allclose(forth, taus, rtol=1e-11, atol=0)
+    recovered_taus = _tensor(clock.tau(clock.u(taus)))
+    assert torch.allclose(recovered_taus, taus, rtol=1e-11, atol=0)
 
 
 @every_clock
@@ -93,21 +94,23 @@ def test_the_inverse_of_a_0d_knot_has_the_inverse_derivative(clock):
 
 
 @every_clock
-def test_floats_and_tensors_of_any_type_read_the_same_time(clock):
+def test_floats_and_tensors_of_any_type_give_the_same_time(clock):
     for name in ("tau", "rate", "u"):
         function = getattr(clock, name)
-        at = [0.0, 0.25, 0.5, 0.9990234375, 1.0] if name != "u" else [float(clock.tau(v)) for v in (0.25, 0.5, 0.75)]
-        of_floats = [function(v) for v in at]
+        arguments = (
+            [0.0, 0.25, 0.5, 0.9990234375, 1.0] if name != "u" else [float(clock.tau(v)) for v in (0.25, 0.5, 0.75)]
+        )
+        of_floats = [function(v) for v in arguments]
         assert all(isinstance(v, float) for v in of_floats)
-        of_tensor = function(torch.tensor(at, dtype=torch.float64))
+        of_tensor = function(torch.tensor(arguments, dtype=torch.float64))
         assert of_tensor.tolist() == pytest.approx(of_floats, rel=2e-15, abs=1e-15)
-        assert [function(torch.tensor(v, dtype=torch.float64)).item() for v in at] == of_tensor.tolist()
+        assert [function(torch.tensor(v, dtype=torch.float64)).item() for v in arguments] == of_tensor.tolist()
         if name != "u":  # these numbers are exact in float32
-            assert torch.equal(function(torch.tensor(at, dtype=torch.float32)), of_tensor)
+            assert torch.equal(function(torch.tensor(arguments, dtype=torch.float32)), of_tensor)
 
 
 @every_clock
-def test_the_clock_never_runs_backwards(clock):
+def test_the_clock_increases_strictly(clock):
     u = torch.linspace(0, 1, 5001, dtype=torch.float64)
     assert bool((_tensor(clock.tau(u)).diff() > 0).all())
     assert bool((_tensor(clock.rate(u)) >= 0).all())
@@ -115,7 +118,7 @@ def test_the_clock_never_runs_backwards(clock):
 
 @every_clock
 @pytest.mark.parametrize("bad", [-1e-3, 1.001, math.nan])
-def test_a_clock_reading_outside_its_range_is_refused(clock, bad):
+def test_a_clock_value_outside_its_range_is_refused(clock, bad):
     for function in (clock.tau, clock.rate):
         for value in (bad, torch.tensor([0.5, bad])):
             with pytest.raises(ValueError, match=r"u must lie in \[0, 1\], got"):
@@ -128,23 +131,23 @@ def test_a_clock_reading_outside_its_range_is_refused(clock, bad):
 
 
 @pytest.mark.parametrize("steps", [0, -3, 2.5, "10", True])
-def test_a_number_of_steps_that_is_no_positive_integer_is_refused(steps):
+def test_a_number_of_steps_that_is_not_a_positive_integer_is_refused(steps):
     with pytest.raises(ValueError, match=r"steps must be a positive integer, got"):
         LinearVP().knots(steps)
 
 
 @pytest.mark.parametrize("clock", CLOCKS, ids=repr)
-def test_the_bound_of_the_chain_tends_to_the_evidence_bound_at_first_order(clock):
+def test_the_bound_of_the_chain_converges_to_the_evidence_bound_at_first_order(clock):
     from scoresde.objective.weighting import ELBO, DiscreteVLB
     from scoresde.process.sde import Marginal
 
-    u = 0.5005  # between two knots of LinearBetas, so that the step below lies inside one of its cells
-    goal = ELBO()(Marginal(clock.tau(u), clock.rate(u)))
+    u = 0.5005  # between two knots of LinearBetas, so that the step below lies between the same two knots
+    limit = ELBO()(Marginal(clock.tau(u), clock.rate(u)))
     for rev_var in ("beta", "beta_tilde"):
         bound, steps, errors = DiscreteVLB(rev_var), [4000 * 2**i for i in range(5)], []
         for count in steps:
             m = Marginal(clock.tau(u), clock.rate(u), clock.tau(u - 1 / count))
-            errors.append(abs(count * bound(m) / goal - 1))
+            errors.append(abs(count * bound(m) / limit - 1))
         if rev_var == "beta" and max(errors) < 1e-10:
             continue  # exact: alpha_bar is linear in u there
         slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
@@ -152,12 +155,12 @@ def test_the_bound_of_the_chain_tends_to_the_evidence_bound_at_first_order(clock
 
 
 @pytest.mark.parametrize("rev_var", ["beta", "beta_tilde"])
-def test_ddpms_own_chain_tends_to_the_evidence_bound_at_first_order_in_its_length(rev_var):
+def test_ddpms_chain_converges_to_the_evidence_bound_at_first_order_in_its_length(rev_var):
     from scoresde.objective.weighting import ELBO, DiscreteVLB
     from scoresde.process.sde import Marginal
 
     steps, errors = [125, 250, 500, 1000, 2000], []
-    for count in steps:  # the betas shrink as 1/K, as Song's limit has it
+    for count in steps:  # betas proportional to 1/K, as in Song's limit
         clock, u = LinearBetas(0.1 / count, 20.0 / count, count), 0.4
         m = Marginal(clock.tau(u), clock.rate(u), clock.tau(u - 1 / count))
         song = Marginal(LinearVP().tau(u), LinearVP().rate(u))
@@ -189,8 +192,8 @@ def test_the_cosine_betas_are_those_of_nichol_and_dhariwal(steps):
         shift = mpmath.mpf(0.008)
         return mpmath.cos((mpmath.mpf(k) / steps + shift) / (1 + shift) * mpmath.pi / 2) ** 2
 
-    levels = [f(k) for k in range(steps + 1)]
-    exact = [min(float(1 - after / before), 0.999) for before, after in zip(levels, levels[1:])]
+    alpha_bars = [f(k) for k in range(steps + 1)]
+    exact = [min(float(1 - after / before), 0.999) for before, after in zip(alpha_bars, alpha_bars[1:])]
     assert exact[-1] == 0.999
     assert Cosine(steps=steps).to_betas(steps) == pytest.approx(exact, rel=1e-11)
 
@@ -232,7 +235,7 @@ def test_the_sigmoid_clock_is_chens_curve():
     assert ou.alpha_bar(Sigmoid(alpha_bar_min=1e-9).tau_max) == pytest.approx(1e-9, rel=1e-12)
 
 
-def test_each_views_clock_is_its_papers_noise_to_signal_ratio():
+def test_the_clock_of_each_view_has_the_noise_to_signal_ratio_of_its_paper():
     for u in (1e-4, 0.2, 0.6, 0.95):
         ratio = math.sqrt(math.expm1(2 * float(GeometricSigma().tau(u))))
         assert ratio == pytest.approx(0.01 * 5000.0**u, rel=1e-12)
@@ -248,7 +251,7 @@ def test_each_views_clock_is_its_papers_noise_to_signal_ratio():
     [((0.1, 0.0, 0.2), 2), ((0.1, -0.1), 2), ((0.1, 1.1), 2), ((1.0, 0.1), 1), ((0.0,), 1), ((0.1, math.nan), 2)],
 )
 def test_a_beta_outside_its_range_or_a_one_before_the_end_is_refused_when_the_clock_is_built(betas, k):
-    with pytest.raises(ValueError, match=rf"betas must lie in \(0, 1\), 1 only in the last place; got .* at k = {k}"):
+    with pytest.raises(ValueError, match=rf"betas must lie in \(0, 1\), or be 1 in the last step; got .* at k = {k}"):
         FromBetas(betas)
 
 
@@ -274,6 +277,6 @@ def test_a_beta_too_small_to_move_the_clock_is_refused():
         (lambda: SubVPClock(StraightPath()), "the inner clock must end at a finite tau"),
     ],
 )
-def test_settings_that_make_no_clock_are_refused(make, text):
+def test_invalid_settings_of_a_clock_are_refused(make, text):
     with pytest.raises(ValueError, match=text):
         make()

@@ -1,4 +1,4 @@
-"""Is the DDPM chain's step as wide as it should be? Optimal, learned and fixed variances, on exact laws first."""
+"""Tests of the variance of a DDPM step: optimal, learned and fixed, against exact distributions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import GaussianData, walk
+from linear_gaussian import GaussianData, run_sampler
 from torch import Tensor, nn
 
 import scoresde.sampling
@@ -28,15 +28,15 @@ NARROW, WIDE = GaussianData(0.7, 0.5), GaussianData(-1.3, 2.0)
 DATA = [pytest.param(NARROW, id="variance .25"), pytest.param(WIDE, id="variance 4")]
 
 
-def _share(data: GaussianData, log_snr: float) -> float:
+def _unexplained(data: GaussianData, log_snr: float) -> float:
     """1 - E eps_hat² for eps_hat = sigma (x - alpha mean) / var: the variance of eps given x."""
     tau = ou.tau_from_log_snr(log_snr)
-    _, std = data.law(tau)
+    _, std = data.moments(tau)
     return 1.0 - ou.sigma(tau) ** 2 / std**2
 
 
 def _optimal(data: GaussianData, *at: float) -> OptimalVariance:
-    return OptimalVariance(at, tuple(_share(data, log_snr) for log_snr in at))
+    return OptimalVariance(at, tuple(_unexplained(data, log_snr) for log_snr in at))
 
 
 # --- optimal ----------------------------------------------------------------------------------------------------------
@@ -45,23 +45,23 @@ def _optimal(data: GaussianData, *at: float) -> OptimalVariance:
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 100])
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("at", [(0.0,), (-7.0, 1.0, 6.5)], ids=["one point", "three points"])
-def test_with_the_optimal_variance_gaussian_data_are_exact_in_any_number_of_steps(
+def test_the_optimal_variance_is_exact_for_gaussian_data_with_any_number_of_steps(
     steps: int, data: GaussianData, at: tuple[float, ...]
 ) -> None:
-    mean, std = data.law(CLOCK.tau_min)
-    end = walk(DDPM(steps, UniformAngle(), _optimal(data, *at)), CLOCK, data)
+    mean, std = data.moments(CLOCK.tau_min)
+    end = run_sampler(DDPM(steps, UniformAngle(), _optimal(data, *at)), CLOCK, data)
     assert end.variance == pytest.approx(std**2, abs=1e-12)
     assert end.mean == pytest.approx(mean, abs=1e-12)
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_a_fixed_variance_is_wrong_where_the_optimal_one_is_exact(data: GaussianData) -> None:
+def test_fixed_variances_are_wrong_where_the_optimal_one_is_exact(data: GaussianData) -> None:
     for rev_var in ("beta", "beta_tilde"):
-        end = walk(DDPM(10, UniformAngle(), rev_var), CLOCK, data)
-        assert abs(end.variance / data.law(CLOCK.tau_min)[1] ** 2 - 1) > 0.05
+        end = run_sampler(DDPM(10, UniformAngle(), rev_var), CLOCK, data)
+        assert abs(end.variance / data.moments(CLOCK.tau_min)[1] ** 2 - 1) > 0.05
 
 
-def test_the_optimal_variance_is_beta_for_unit_normal_data_and_beta_tilde_at_a_point() -> None:
+def test_the_optimal_variance_is_beta_for_unit_normal_data_and_beta_tilde_for_a_point() -> None:
     tau, s = 0.9, 0.3
     noise = ou.sigma(tau) ** 2
     on_x0 = ou.alpha(s) * ou.beta(tau, s) / noise
@@ -72,7 +72,7 @@ def test_the_optimal_variance_is_beta_for_unit_normal_data_and_beta_tilde_at_a_p
 
 
 @pytest.mark.parametrize("tau", [1e-7, 1e-3, 0.3, 5.0, 20.0, math.inf])
-def test_the_posterior_variance_holds_from_the_data_to_pure_noise(tau: float) -> None:
+def test_the_posterior_variance_is_exact_from_the_data_to_pure_noise(tau: float) -> None:
     alpha, noise = ou.alpha(tau), ou.sigma(tau) ** 2
     expected = 4.0 * noise / (4.0 * alpha**2 + noise)
     assert _optimal(WIDE, -1.0, 2.0).posterior_variance(tau) == pytest.approx(expected, rel=1e-12)
@@ -83,50 +83,50 @@ def _ring(sde: Any = None) -> GaussianMixture:
 
 
 @pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP(), Flow()], ids=lambda s: type(s).__name__)
-def test_the_estimate_finds_the_data_s_variance_in_every_view(sde: Any) -> None:
+def test_the_estimate_gives_the_variance_of_the_data_in_every_view(sde: Any) -> None:
     model = Gaussian(torch.tensor([0.7, -0.2, 0.1], dtype=torch.float64), 0.25, sde)
     x0 = model.sample(2000, 0.0, torch.Generator().manual_seed(1))
-    found = optimal_variance(model, x0, points=9, generator=torch.Generator().manual_seed(2))
+    estimate = optimal_variance(model, x0, points=9, generator=torch.Generator().manual_seed(2))
     # |x0 - mean|² of 6000 numbers has a relative standard error of 1.8 %
-    spread = [found.data_variance(at) for at in found.log_snr]
-    assert spread == pytest.approx([0.25] * 9, rel=0.06)
-    assert found.log_snr[-1] == pytest.approx(ou.log_snr(sde.tau_min))
-    assert found.log_snr[0] == pytest.approx(max(ou.log_snr(sde.tau_max), -14.0))
+    variances = [estimate.data_variance(at) for at in estimate.log_snr]
+    assert variances == pytest.approx([0.25] * 9, rel=0.06)
+    assert estimate.log_snr[-1] == pytest.approx(ou.log_snr(sde.tau_min))
+    assert estimate.log_snr[0] == pytest.approx(max(ou.log_snr(sde.tau_max), -14.0))
 
 
-def test_on_a_ring_of_clusters_it_falls_from_the_variance_of_all_to_that_of_one() -> None:
+def test_on_a_ring_the_data_variance_falls_from_that_of_all_clusters_to_that_of_one() -> None:
     model = _ring()
     x0 = model.sample(4000, 0.0, torch.Generator().manual_seed(1))
-    found = optimal_variance(model, x0, points=25, generator=torch.Generator().manual_seed(2))
-    spread = [found.data_variance(at) for at in found.log_snr]
-    assert spread[0] == pytest.approx(1.0, abs=0.04)
-    assert spread[-1] == pytest.approx(0.01 / 0.51, rel=0.08)
-    assert all(b < a * 1.02 for a, b in zip(spread, spread[1:]))
+    estimate = optimal_variance(model, x0, points=25, generator=torch.Generator().manual_seed(2))
+    variances = [estimate.data_variance(at) for at in estimate.log_snr]
+    assert variances[0] == pytest.approx(1.0, abs=0.04)
+    assert variances[-1] == pytest.approx(0.01 / 0.51, rel=0.08)
+    assert all(b < a * 1.02 for a, b in zip(variances, variances[1:]))
 
 
-def test_the_estimate_is_the_error_s_mean_square_by_quadrature() -> None:
+def test_the_estimate_is_the_mean_squared_error_by_quadrature() -> None:
     # two points ±1: eps_hat = (x - alpha tanh(alpha x / sigma²)) / sigma; E over x on a fine grid
     model = GaussianMixture(torch.ones(2), torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.zeros(2))
     x0 = torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(40_000, 1)
-    found = optimal_variance(model, x0, points=7, generator=torch.Generator().manual_seed(3))
+    estimate = optimal_variance(model, x0, points=7, generator=torch.Generator().manual_seed(3))
     x = np.linspace(-12, 12, 48_001)
-    for log_snr, share in zip(found.log_snr, found.unexplained):
+    for log_snr, unexplained in zip(estimate.log_snr, estimate.unexplained):
         alpha, sigma = ou.alpha(ou.tau_from_log_snr(log_snr)), ou.sigma(ou.tau_from_log_snr(log_snr))
         density = np.exp(-0.5 * ((x - alpha) / sigma) ** 2) / sigma / math.sqrt(2 * math.pi)
-        wrong = (alpha / sigma) ** 2 * (1.0 - np.tanh(alpha * x / sigma**2)) ** 2
-        exact = float((density * wrong).sum() * (x[1] - x[0]))
-        assert share == pytest.approx(exact, rel=0.03, abs=2e-3)
+        squared_error = (alpha / sigma) ** 2 * (1.0 - np.tanh(alpha * x / sigma**2)) ** 2
+        exact = float((density * squared_error).sum() * (x[1] - x[0]))
+        assert unexplained == pytest.approx(exact, rel=0.03, abs=2e-3)
 
 
-def test_the_control_variate_and_the_pairs_leave_little_noise_where_the_model_explains_nothing() -> None:
+def test_control_variate_and_pairs_leave_little_variance_where_the_model_explains_nothing() -> None:
     model = Gaussian(torch.zeros(2, dtype=torch.float64), 1.0)
     x0 = model.sample(500, 0.0, torch.Generator().manual_seed(1))
-    found = optimal_variance(model, x0, points=5, generator=torch.Generator().manual_seed(2))
+    estimate = optimal_variance(model, x0, points=5, generator=torch.Generator().manual_seed(2))
     plain = math.sqrt(2 / 1000)  # standard error of |eps|²/d
-    assert abs(found.unexplained[-1] - _share(GaussianData(0.0, 1.0), found.log_snr[-1])) < 1e-3 * plain
+    assert abs(estimate.unexplained[-1] - _unexplained(GaussianData(0.0, 1.0), estimate.log_snr[-1])) < 1e-3 * plain
 
 
-def test_batches_give_the_same_estimate_and_the_global_random_state_is_left_alone() -> None:
+def test_batches_give_the_same_estimate_and_leave_the_global_random_state_alone() -> None:
     model = _ring()
     x0 = model.sample(100, 0.0, torch.Generator().manual_seed(1))
     before = torch.get_rng_state()
@@ -137,18 +137,18 @@ def test_batches_give_the_same_estimate_and_the_global_random_state_is_left_alon
     assert one.unexplained == pytest.approx(two.unexplained, rel=1e-9)
 
 
-def test_it_is_stored_as_text_with_its_sampler() -> None:
+def test_an_optimal_variance_is_stored_as_text_with_its_sampler() -> None:
     sampler = DDPM(50, UniformU(), _optimal(WIDE, -3.0, 0.1, 4.0))
     text = spec.to_text(sampler)
     assert "OptimalVariance(log_snr=(-3.0, 0.1, 4.0), unexplained=(" in text
     assert spec.parse(text, spec.known_classes(scoresde.sampling)) == sampler
 
 
-def test_the_ring_s_clusters_have_their_width_with_the_optimal_variance_and_not_with_beta_tilde() -> None:
+def test_clusters_have_the_right_width_with_the_optimal_variance_and_not_with_beta_tilde() -> None:
     sde = VPSDE(tau_min=float(VPSDE().schedule.tau(1e-3)))
     model = _ring(sde)
     x0 = model.sample(4000, 0.0, torch.Generator().manual_seed(1))
-    found = optimal_variance(model, x0, points=25, generator=torch.Generator().manual_seed(2))
+    estimate = optimal_variance(model, x0, points=25, generator=torch.Generator().manual_seed(2))
 
     def width(rev_var: Any) -> float:
         drawn = sample(model, 4000, DDPM(200, UniformU(), rev_var), generator=torch.Generator().manual_seed(3))
@@ -158,23 +158,26 @@ def test_the_ring_s_clusters_have_their_width_with_the_optimal_variance_and_not_
         return float((drawn.x - nearest).pow(2).mean().sqrt()) / truth
 
     # standard error 1 / sqrt(2 · 8000) = .008; the bias of 200 steps, measured with 200k samples, is +.022 and -.077
-    assert width(found) == pytest.approx(1.022, abs=0.024)
+    assert width(estimate) == pytest.approx(1.022, abs=0.024)
     assert width("beta_tilde") == pytest.approx(0.923, abs=0.024)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("call", "message"),
     [
-        (lambda: OptimalVariance((), ()), "every log_snr has one unexplained share, got 0 and 0 numbers"),
+        (
+            lambda: OptimalVariance((), ()),
+            "log_snr and unexplained must have the same length of at least 1, got 0 and 0 numbers",
+        ),
         (lambda: OptimalVariance((0.0, 1.0), (0.5,)), "got 2 and 1 numbers"),
         (
             lambda: OptimalVariance((1.0, 0.0), (0.5, 0.5)),
-            r"log_snr must rise strictly and be finite, got \(1\.0, 0\.0\)",
+            r"log_snr must increase strictly and be finite, got \(1\.0, 0\.0\)",
         ),
-        (lambda: OptimalVariance((0.0, math.inf), (0.5, 0.5)), "log_snr must rise strictly and be finite"),
-        (lambda: OptimalVariance((math.nan,), (0.5,)), "log_snr must rise strictly and be finite"),
-        (lambda: OptimalVariance((0.0,), (1.5,)), r"unexplained shares must lie in \[0, 1\], got \(1\.5,\)"),
-        (lambda: OptimalVariance((0.0,), (math.nan,)), r"unexplained shares must lie in \[0, 1\]"),
+        (lambda: OptimalVariance((0.0, math.inf), (0.5, 0.5)), "log_snr must increase strictly and be finite"),
+        (lambda: OptimalVariance((math.nan,), (0.5,)), "log_snr must increase strictly and be finite"),
+        (lambda: OptimalVariance((0.0,), (1.5,)), r"unexplained must lie in \[0, 1\], got \(1\.5,\)"),
+        (lambda: OptimalVariance((0.0,), (math.nan,)), r"unexplained must lie in \[0, 1\]"),
         (lambda: optimal_variance(_ring(), torch.zeros(0, 2)), r"an estimate needs data, got x0 of shape \(0, 2\)"),
         (lambda: optimal_variance(_ring(), torch.zeros(3, 2), points=0), "points must be a positive integer, got 0"),
         (lambda: optimal_variance(_ring(), torch.zeros(3, 2), batch_size=-1), "batch_size must be a positive integer"),
@@ -183,16 +186,16 @@ def test_the_ring_s_clusters_have_their_width_with_the_optimal_variance_and_not_
         (lambda: DDPM(rev_var=cast("Any", 0.5)), r"no rev_var is named 0\.5"),
     ],
 )
-def test_what_makes_no_variance_is_refused(wrong: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        wrong()
+def test_invalid_variances_are_refused(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 # --- learned ----------------------------------------------------------------------------------------------------------
 
 
-class _Twice(nn.Module):
-    """Outputs x / 2 and, as the second half, a fixed number; twice the channels, or a last axis of two."""
+class _TwoOutputs(nn.Module):
+    """Returns x / 2 and a fixed number, as twice the channels or on a last axis of two."""
 
     def __init__(self, second: float, last: bool = False) -> None:
         super().__init__()
@@ -203,7 +206,7 @@ class _Twice(nn.Module):
         return torch.stack(halves, -1) if self.last else torch.cat(halves, 1)
 
 
-class _Half(nn.Module):
+class _OneOutput(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         return 0.5 * x
 
@@ -216,18 +219,18 @@ def _draw(net: nn.Module, rev_var: Any, shape: tuple[int, ...], learned: bool) -
 @pytest.mark.parametrize("last", [False, True], ids=["twice the channels", "a last axis of two"])
 @pytest.mark.parametrize("shape", [(3,), (2, 5), (3, 4, 4), (1, 2, 3, 2)], ids=repr)
 @pytest.mark.parametrize(("second", "same"), [(1.0, "beta"), (-1.0, "beta_tilde")])
-def test_a_learned_variance_at_either_end_is_beta_or_beta_tilde(
+def test_a_learned_variance_with_mix_0_or_1_is_beta_tilde_or_beta(
     shape: tuple[int, ...], second: float, same: str, last: bool
 ) -> None:
-    ours = _draw(_Twice(second, last), "learned", shape, True)
-    torch.testing.assert_close(ours, _draw(_Half(), same, shape, False), rtol=1e-12, atol=1e-12)
+    ours = _draw(_TwoOutputs(second, last), "learned", shape, True)
+    torch.testing.assert_close(ours, _draw(_OneOutput(), same, shape, False), rtol=1e-12, atol=1e-12)
 
 
-def test_between_the_ends_it_is_the_paper_s_equation_15() -> None:
+def test_a_learned_variance_is_equation_15_of_the_paper() -> None:
     beta, previous = 0.03, 0.6
     tau, s = -0.5 * math.log(previous * (1 - beta)), -0.5 * math.log(previous)
     tilde = (1 - previous) / (1 - previous * (1 - beta)) * beta
-    model = ScoreModel(_Twice(-0.2), VPSDE(), V(), (2,), learned_variance=True)
+    model = ScoreModel(_TwoOutputs(-0.2), VPSDE(), V(), (2,), learned_variance=True)
     x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     one = torch.ones_like(x)
     sampler = DDPM(1, rev_var="learned")
@@ -237,31 +240,31 @@ def test_between_the_ends_it_is_the_paper_s_equation_15() -> None:
     torch.testing.assert_close((with_noise - without).square(), paper * one, rtol=1e-6, atol=0)
 
 
-def test_a_network_of_ours_learns_its_variance_with_two_outputs_also_for_events_that_are_numbers() -> None:
+def test_networks_with_two_outputs_learn_the_variance_also_of_scalar_events() -> None:
     model = ScoreModel(MLP((2, 3), width=8, depth=1, outputs=2), VPSDE(), V(), (2, 3), learned_variance=True)
     mix = model(torch.randn(5, 2, 3), 0.4).mix
     assert mix is not None
     assert mix.shape == (5, 2, 3)
-    assert _draw(_Twice(1.0, last=True), "learned", (), True).shape == (4,)
+    assert _draw(_TwoOutputs(1.0, last=True), "learned", (), True).shape == (4,)
 
 
-def test_a_model_without_a_learned_variance_says_so() -> None:
+def test_rev_var_learned_without_a_learned_variance_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"needs a model that returns one, .* learned_variance=True.* optimal_variance"
     ):
-        _draw(_Half(), "learned", (3,), False)
+        _draw(_OneOutput(), "learned", (3,), False)
     with pytest.raises(ValueError, match="needs a model that returns one"):
         sample(_ring(), 2, DDPM(3, rev_var="learned"))
 
 
-def test_a_network_of_another_width_is_refused_either_way() -> None:
+def test_a_network_with_the_wrong_number_of_outputs_is_refused() -> None:
     with pytest.raises(ValueError, match=r"two values per element, \(4, 3, 2\) or twice the channels, got \(4, 3\)"):
-        _draw(_Half(), "learned", (3,), True)
+        _draw(_OneOutput(), "learned", (3,), True)
     with pytest.raises(ValueError, match=r"the network must return the shape of x, \(4, 3\), got \(4, 6\)"):
-        _draw(_Twice(0.0), "beta", (3,), False)
+        _draw(_TwoOutputs(0.0), "beta", (3,), False)
 
 
-def test_a_checkpoint_keeps_that_the_variance_is_learned(tmp_path: Any) -> None:
+def test_a_checkpoint_stores_whether_the_variance_is_learned(tmp_path: Any) -> None:
     model = ScoreModel(MLP((3,), width=8, depth=1, outputs=2), VPSDE(), V(), (3,), learned_variance=True)
     save(model, tmp_path)
     loaded = load(tmp_path)
@@ -275,7 +278,7 @@ def test_a_checkpoint_keeps_that_the_variance_is_learned(tmp_path: Any) -> None:
         require_same(load_checkpoint(tmp_path), plain)
 
 
-def test_a_checkpoint_from_before_there_were_learned_variances_loads_as_a_plain_model(tmp_path: Any) -> None:
+def test_a_checkpoint_without_the_learned_variance_setting_loads_as_a_plain_model(tmp_path: Any) -> None:
     import json
 
     model = ScoreModel(MLP((3,), width=8, depth=1), VPSDE(), V(), (3,))

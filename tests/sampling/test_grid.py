@@ -1,4 +1,4 @@
-"""Does every grid stand where its paper says, fall strictly, and keep its ends?"""
+"""Time grids: their times against the papers, strict descent, exact ends, and refused settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scoresde.storage import spec
 
 VIEWS = [VPSDE(), VPSDE(LinearBetas()), VPSDE(Cosine()), VE(), SubVP(), Flow()]
 MORE = [PowerU(3.0), PowerU(0.5), Karras(1.0), Spaced("linspace")]
-GRIDS: list[Grid] = [*(kind() for kind in concrete(Grid) if kind is not ExplicitGrid), *MORE]
+GRIDS: list[Grid] = [*(cls() for cls in concrete(Grid) if cls is not ExplicitGrid), *MORE]
 
 
 def _name(v: Any) -> str:
@@ -30,7 +30,7 @@ def _name(v: Any) -> str:
 
 @pytest.mark.parametrize("sde", VIEWS, ids=_name)
 @pytest.mark.parametrize("grid", GRIDS, ids=repr)
-def test_a_grid_falls_strictly_in_exactly_as_many_steps_as_asked_for_and_keeps_its_ends(grid: Grid, sde: SDE) -> None:
+def test_a_grid_falls_strictly_in_the_requested_number_of_steps_and_keeps_its_ends(grid: Grid, sde: SDE) -> None:
     needs_a_finite_start = type(grid).__name__ in ("Karras", "UniformTau", "UniformLogSNR")
     for steps in [1, 2, 3, 7, 10, 50, 333, 999, 1000]:
         if steps > 1 and needs_a_finite_start and sde.tau_max == math.inf:
@@ -76,13 +76,13 @@ def test_the_karras_grid_is_the_paper_s_equation_5(rho: float) -> None:
     assert ours == pytest.approx(paper, rel=1e-11)
 
 
-def test_the_karras_grid_tends_to_the_one_even_in_log_snr() -> None:
+def test_the_karras_grid_tends_to_the_uniform_log_snr_grid() -> None:
     taus = Karras(1e7).times(VPSDE(), 9)
     gaps = np.diff([ou.log_snr(tau) for tau in taus])
     assert gaps == pytest.approx(np.full(9, gaps.mean()), rel=1e-5)
 
 
-def test_the_quadratic_grid_is_that_of_ddim_between_its_ends() -> None:
+def test_the_quadratic_grid_is_that_of_ddim() -> None:
     # tau_i = (c i)^2 with c such that the last is the end: sqrt(u) even, from sqrt(u_min) where the chain has 0
     sde, n = VPSDE(tau_min=1e-9), 10
     us = [float(sde.schedule.u(tau)) for tau in PowerU().times(sde, n)]
@@ -91,8 +91,13 @@ def test_the_quadratic_grid_is_that_of_ddim_between_its_ends() -> None:
     assert us == pytest.approx([(i / n) ** 2 for i in range(n, -1, -1)], abs=3e-4)
 
 
-def test_power_1_is_the_grid_even_in_u() -> None:
+def test_power_1_is_the_uniform_u_grid() -> None:
     assert PowerU(1.0).times(VE(), 13) == pytest.approx(UniformU().times(VE(), 13), rel=1e-9)
+
+
+def test_the_chain_from_a_start_below_the_end_is_even_in_u_from_there() -> None:
+    # Song's clock, tau(u) = u²(20 - 0.1)/4 + 0.1 u/2, at u = .6, .4, .2
+    assert Chain().times(VPSDE(), 3, 1.821) == pytest.approx([1.821, 0.816, 0.209, 0.0], rel=1e-12, abs=0)
 
 
 KNOTS = {
@@ -103,7 +108,7 @@ KNOTS = {
 
 
 @pytest.mark.parametrize(("spacing", "steps"), KNOTS)
-def test_the_spacings_are_those_of_the_paper_s_table_2(spacing: str, steps: int) -> None:
+def test_the_spacings_are_those_of_table_2_of_the_paper(spacing: str, steps: int) -> None:
     sde = VPSDE(LinearBetas(steps=1000))
     knots = KNOTS[spacing, steps]
     expected = [float(sde.schedule.tau(k / 1000)) for k in knots] + [0.0]
@@ -111,7 +116,7 @@ def test_the_spacings_are_those_of_the_paper_s_table_2(spacing: str, steps: int)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 7, 9, 13, 30, 64, 333, 500, 999, 1000])
-def test_the_spacings_are_diffusers_arrays_one_knot_later(steps: int) -> None:
+def test_the_spacings_are_the_arrays_of_diffusers_shifted_by_one_knot(steps: int) -> None:
     sde, length = VPSDE(), 1000
     arrays = {
         "leading": np.arange(0, steps) * (length // steps),
@@ -124,14 +129,14 @@ def test_the_spacings_are_diffusers_arrays_one_knot_later(steps: int) -> None:
 
 
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
-def test_as_many_steps_as_the_chain_has_are_the_chain(spacing: str) -> None:
+def test_with_all_steps_of_the_chain_a_spacing_is_the_chain(spacing: str) -> None:
     sde = VPSDE(LinearBetas(steps=30))
     assert Spaced(spacing, 30).times(sde, 30) == pytest.approx(Chain().times(sde, 30), rel=1e-15)
 
 
 @pytest.mark.parametrize("spacing", ["linspace", "trailing"])
 @pytest.mark.parametrize("length", [1, 2, 5, 30, 97])
-def test_every_number_of_steps_up_to_the_chain_s_length_has_distinct_knots(spacing: str, length: int) -> None:
+def test_up_to_the_length_of_the_chain_every_number_of_steps_has_distinct_knots(spacing: str, length: int) -> None:
     sde = VPSDE()
     for steps in range(1, length + 1):
         taus = Spaced(spacing, length).times(sde, steps)
@@ -143,26 +148,26 @@ def test_every_number_of_steps_up_to_the_chain_s_length_has_distinct_knots(spaci
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def test_more_steps_than_the_chain_has_knots_are_refused_with_the_way_out() -> None:
+def test_more_steps_than_knots_are_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"steps must be at most 1000, the knots .* got 1001; use Chain\(\)"):
         Spaced().times(VPSDE(), 1001)
     with pytest.raises(ValueError, match=r"at most 400, the knots that .* has up to the start, got 401"):
         Spaced().times(VPSDE(), 401, float(VPSDE().schedule.tau(0.4)))
 
 
-def test_leading_begins_below_the_end_and_says_where() -> None:
+def test_leading_begins_below_the_end_and_the_error_states_the_start() -> None:
     sde = VPSDE()
     with pytest.raises(ValueError, match=r"a grid must begin where sampling starts.*pass start=(\S+)\.$") as caught:
         Spaced("leading").times(sde, 10)
-    found = re.search(r"pass start=(\S+)\.$", str(caught.value))
-    assert found is not None
-    start = float(found[1])
+    match = re.search(r"pass start=(\S+)\.$", str(caught.value))
+    assert match is not None
+    start = float(match[1])
     assert start == pytest.approx(float(sde.schedule.tau(0.901)), rel=1e-12)
     model = Gaussian(torch.zeros(2), torch.eye(2), sde)
     assert sample(model, 2, DDIM(10, Spaced("leading")), start=start, seeds=[1, 2]).x.isfinite().all()
 
 
-def test_a_start_between_two_knots_is_refused_with_the_nearest() -> None:
+def test_a_start_between_two_knots_is_refused_with_the_nearest_knot() -> None:
     sde = VPSDE()
     start = float(sde.schedule.tau(0.4003))
     with pytest.raises(ValueError, match=r"starts at a knot of its chain, got tau = .* at k = 400\.3; pass start="):
@@ -184,7 +189,7 @@ def test_steps_must_be_a_positive_integer(grid: Grid, steps: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("make", "message"),
     [
         (lambda: Spaced("leadign"), r"no spacing is named 'leadign'; did you mean leading\?"),
         (lambda: Spaced(length=0), "length must be a positive integer, got 0"),
@@ -192,18 +197,23 @@ def test_steps_must_be_a_positive_integer(grid: Grid, steps: Any) -> None:
         (lambda: PowerU(0.0), r"power must be a positive finite number, got 0\.0"),
         (lambda: Karras(-7.0), r"rho must be a positive finite number, got -7\.0"),
         (lambda: Karras(math.inf), "rho must be a positive finite number, got inf"),
+        (lambda: DenseEnds(noise_offset=0.0), r"noise_offset must be a positive finite number, got 0\.0"),
+        (lambda: DenseEnds(noise_weight=-0.1), r"noise_weight must be 0 or positive and finite, got -0\.1"),
     ],
 )
-def test_a_setting_that_makes_no_grid_is_refused_when_it_is_made(wrong: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        wrong()
+def test_an_invalid_setting_is_refused_when_the_grid_is_made(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
-@pytest.mark.parametrize("slack", [1e-4, 0.002, 0.05])
+@pytest.mark.parametrize("offset", [1e-4, 0.002, 0.05])
 @pytest.mark.parametrize("sde", [VPSDE(), Flow()], ids=repr)
-@pytest.mark.parametrize("pull", [0.115, 1.0])
-def test_both_ends_is_even_in_its_coordinate_however_sharp_the_pull(slack: float, sde: SDE, pull: float) -> None:
+@pytest.mark.parametrize("weight", [0.115, 1.0])
+def test_dense_ends_is_even_in_its_coordinate_however_sharp_the_end_of_pure_noise(
+    offset: float, sde: SDE, weight: float
+) -> None:
     for steps in (2, 10, 1000):
-        phi = np.asarray([ou.angle(tau) for tau in DenseEnds(pull=pull, slack=slack).times(sde, steps)])
-        place = phi ** (1 / 3) - pull * np.log(0.5 * math.pi + slack - phi)
-        np.testing.assert_allclose(np.diff(place), (place[-1] - place[0]) / steps, rtol=1e-6)
+        grid = DenseEnds(noise_weight=weight, noise_offset=offset)
+        phi = np.asarray([ou.angle(tau) for tau in grid.times(sde, steps)])
+        coordinate = phi ** (1 / 3) - weight * np.log(0.5 * math.pi + offset - phi)
+        np.testing.assert_allclose(np.diff(coordinate), (coordinate[-1] - coordinate[0]) / steps, rtol=1e-6)

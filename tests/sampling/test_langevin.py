@@ -1,4 +1,4 @@
-"""Which law do Langevin steps leave? The one that each class states, whatever the neighbors, in every view."""
+"""Tests of Langevin steps: their stationary distributions, independence of samples, and every view."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from linear_gaussian import GaussianData, walk
+from linear_gaussian import GaussianData, run_sampler
 from subclasses import concrete
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -52,7 +52,7 @@ KINDS: list[StepSampler] = [
 ]
 
 
-# --- the stationary law -----------------------------------------------------------------------------------------------
+# --- stationary distributions -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("s", [0.02, 0.3, 1.5])
@@ -61,16 +61,16 @@ KINDS: list[StepSampler] = [
 def test_annealed_langevin_at_one_level_has_the_variance_that_it_states(
     data: GaussianData, step_size: float, s: float
 ) -> None:
-    mean, std = data.law(s)
+    mean, std = data.moments(s)
     part = ou.sigma(s) ** 2 / std**2
     repeats = math.ceil(20 / (step_size * part))
-    end = walk(AnnealedLangevin(1, repeats=repeats, step_size=step_size), CLOCK, data, [s + 0.2, s])
+    end = run_sampler(AnnealedLangevin(1, repeats=repeats, step_size=step_size), CLOCK, data, [s + 0.2, s])
     assert end.variance == pytest.approx(std**2 / (1 - step_size * part / 4), rel=1e-7)
     assert end.mean == pytest.approx(mean, abs=1e-3)
     assert end.draws == repeats
 
 
-def test_annealed_langevin_is_algorithm_1_of_the_paper_in_the_coordinates_of_variance_exploding() -> None:
+def test_annealed_langevin_is_algorithm_1_of_the_paper_in_variance_exploding_coordinates() -> None:
     data, taus, x = GaussianData(0.7, 0.5), [1.5, 0.8, 0.3], torch.tensor([[0.4]], dtype=D)
     sampler = AnnealedLangevin(2, repeats=3, step_size=0.2)
     z = torch.randn(6, 1, 1, dtype=D, generator=torch.Generator().manual_seed(0))
@@ -87,8 +87,8 @@ def test_annealed_langevin_is_algorithm_1_of_the_paper_in_the_coordinates_of_var
     torch.testing.assert_close(ours / ou.alpha(taus[-1]), y, rtol=1e-12, atol=0)
 
 
-def _settled(corrector: Corrector, std: float, tau: float, shape: tuple[int, int], steps: int) -> float:
-    """Variance after many steps from the exact law, over the exact variance: of N(0, std² I)."""
+def _stationary_variance(corrector: Corrector, std: float, tau: float, shape: tuple[int, int], steps: int) -> float:
+    """Variance after many steps from the exact distribution, relative to it; data N(0, std² I)."""
     alpha, sigma, g = ou.alpha(tau), ou.sigma(tau), torch.Generator().manual_seed(0)
     exact = alpha**2 * std**2 + sigma**2
     x = math.sqrt(exact) * torch.randn(shape, generator=g, dtype=D)
@@ -105,11 +105,11 @@ ERROR = 4.5 * math.sqrt(2 / 200_000)  # 4.5 standard errors of a variance
 def test_a_partial_refresh_keeps_the_variance_of_gaussian_data_in_any_dimension(
     shape: tuple[int, int], std: float, tau: float
 ) -> None:
-    assert _settled(PartialRefresh(0.8), std, tau, shape, 80) == pytest.approx(1.0, abs=ERROR)
+    assert _stationary_variance(PartialRefresh(0.8), std, tau, shape, 80) == pytest.approx(1.0, abs=ERROR)
 
 
 @pytest.mark.parametrize(("std", "tau"), [(0.0, 0.5), (1.0, 1.0)])
-def test_without_the_share_its_noise_would_be_langevin_s_and_too_much(std: float, tau: float) -> None:
+def test_the_noise_of_a_plain_langevin_step_would_be_too_large(std: float, tau: float) -> None:
     # the same drift, noise 2 (1 - keep): the variance is 1 / (1 - (1 - keep) p / 2)
     part, exact = 0.2, ou.alpha(tau) ** 2 * std**2 + ou.sigma(tau) ** 2
     p = ou.sigma(tau) ** 2 / exact
@@ -120,20 +120,20 @@ def test_without_the_share_its_noise_would_be_langevin_s_and_too_much(std: float
 
 @pytest.mark.parametrize("snr", [0.16, 0.3])
 @pytest.mark.parametrize(("std", "tau"), [(0.0, 0.5), (1.0, 1.0), (2.0, 0.7)])
-def test_song_s_steps_widen_by_the_square_of_their_ratio_in_many_dimensions(std: float, tau: float, snr: float) -> None:
-    found = _settled(Langevin(snr), std, tau, (200, 1000), 120)
-    # the norms' own spread, of relative order 1 / d, adds less than .002
-    assert found == pytest.approx(1 + snr**2, abs=ERROR + 2e-3)
+def test_song_s_steps_widen_the_variance_by_snr_squared_in_many_dimensions(std: float, tau: float, snr: float) -> None:
+    variance = _stationary_variance(Langevin(snr), std, tau, (200, 1000), 120)
+    # the variance of the norms, of relative order 1 / d, adds less than .002
+    assert variance == pytest.approx(1 + snr**2, abs=ERROR + 2e-3)
 
 
 def test_song_s_steps_are_bounded_where_the_score_is_small() -> None:
     std, tau = 1.0, 0.005
     p = ou.sigma(tau) ** 2 / (ou.alpha(tau) ** 2 * std**2 + ou.sigma(tau) ** 2)
     assert p < 2 * 0.16**2
-    assert _settled(Langevin(0.16), std, tau, (200, 1000), 400) == pytest.approx(1 / (1 - p / 2), abs=ERROR)
+    assert _stationary_variance(Langevin(0.16), std, tau, (200, 1000), 400) == pytest.approx(1 / (1 - p / 2), abs=ERROR)
 
 
-def test_song_s_step_is_the_paper_s_algorithm_4_in_the_coordinates_of_variance_exploding() -> None:
+def test_song_s_step_is_algorithm_4_of_the_paper_in_variance_exploding_coordinates() -> None:
     tau, g = 0.7, torch.Generator().manual_seed(0)
     alpha, sigma = ou.alpha(tau), ou.sigma(tau)
     x, eps_hat, z = torch.randn(3, 5, 2, 20, dtype=D, generator=g)
@@ -144,7 +144,7 @@ def test_song_s_step_is_the_paper_s_algorithm_4_in_the_coordinates_of_variance_e
     torch.testing.assert_close(ours / alpha, y + step * score + (2 * step).sqrt() * z, rtol=1e-12, atol=1e-12)
 
 
-def test_on_a_ring_in_the_plane_the_default_corrector_keeps_the_clusters_width_and_song_s_does_not() -> None:
+def test_on_a_ring_the_default_corrector_keeps_the_width_of_clusters_and_song_s_does_not() -> None:
     sde = VPSDE(tau_min=float(VPSDE().schedule.tau(1e-3)))
     model = GaussianMixture.ring(sde=sde)
 
@@ -159,19 +159,19 @@ def test_on_a_ring_in_the_plane_the_default_corrector_keeps_the_clusters_width_a
     assert width(Langevin()) > 1.4
 
 
-# --- the walk ---------------------------------------------------------------------------------------------------------
+# --- samplers ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("predictor", [DDPM(), DDIM(), ExponentialSDE(), Heun(churn=3.0), Adams()], ids=repr)
-def test_without_corrections_it_is_the_predictor(predictor: StepSampler) -> None:
+def test_without_corrections_predictor_corrector_is_the_predictor(predictor: StepSampler) -> None:
     model = GaussianMixture.ring()
-    walker = replace(predictor, steps=7, grid=UniformAngle())
-    alone = sample(model, 5, walker, seeds=range(5))
+    configured = replace(predictor, steps=7, grid=UniformAngle())
+    alone = sample(model, 5, configured, seeds=range(5))
     ours = PredictorCorrector(7, UniformAngle(), predictor, corrections=0)
     drawn = sample(model, 5, ours, seeds=range(5))
     assert torch.equal(drawn.x, alone.x)
     assert (drawn.nfe, ours.order, ours.start_order, ours.stochastic) == (
-        alone.nfe, walker.order, walker.start_order, walker.stochastic,
+        alone.nfe, configured.order, configured.start_order, configured.stochastic,
     )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_without_corrections_it_is_the_predictor(predictor: StepSampler) -> None
     ],
     ids=repr,
 )
-def test_the_last_step_to_zero_is_the_predictor_s_or_the_data_estimate_alone(sampler: StepSampler, calls: int) -> None:
+def test_the_last_step_to_zero_is_that_of_the_predictor_or_the_data_estimate(sampler: StepSampler, calls: int) -> None:
     drawn = sample(GaussianMixture.ring(), 3, sampler, seeds=range(3))
     assert drawn.nfe == calls
     assert drawn.tau == (0.0 if sampler.grid == Chain() else GaussianMixture.ring().sde.tau_min)
@@ -197,20 +197,20 @@ def test_the_last_step_to_zero_is_the_predictor_s_or_the_data_estimate_alone(sam
 
 @pytest.mark.parametrize("sampler", KINDS, ids=repr)
 @pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP()], ids=lambda s: type(s).__name__)
-def test_no_sample_depends_on_its_neighbors(sampler: StepSampler, sde: Any) -> None:
+def test_a_sample_does_not_depend_on_the_rest_of_its_batch(sampler: StepSampler, sde: Any) -> None:
     model, seeds = GaussianMixture.ring(sde=sde), [3, 1, 4, 15, 9]
     whole = sample(model, 5, sampler, seeds=seeds).x
-    turned = sample(model, 5, sampler, seeds=seeds[::-1]).x.flip(0)
+    reversed_batch = sample(model, 5, sampler, seeds=seeds[::-1]).x.flip(0)
     split = sample(model, 5, sampler, seeds=seeds, batch_size=2).x
     alone = torch.cat([sample(model, 1, sampler, seeds=[seed]).x for seed in seeds])
-    for other in (turned, split, alone):
+    for other in (reversed_batch, split, alone):
         torch.testing.assert_close(other, whole, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("sampler", KINDS, ids=repr)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 5), (3, 4, 4), (1, 2, 3, 2)], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, D])
-def test_events_of_any_rank_walk_as_their_flat_selves(
+def test_events_of_any_rank_are_sampled_like_flat_events(
     sampler: StepSampler, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     size = math.prod(shape)
@@ -224,9 +224,9 @@ def test_events_of_any_rank_walk_as_their_flat_selves(
 
 
 @pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP()], ids=lambda s: type(s).__name__)
-def test_annealed_langevin_comes_out_in_every_view_with_the_exact_law_s_mean_and_variance(sde: Any) -> None:
+def test_annealed_langevin_has_the_exact_mean_and_variance_in_every_view(sde: Any) -> None:
     sampler, data = AnnealedLangevin(30, repeats=4, step_size=0.3), GaussianData(0.7, 0.5)
-    end = walk(sampler, sde, data)
+    end = run_sampler(sampler, sde, data)
     model = Gaussian(torch.full((200,), 0.7, dtype=D), 0.25, sde)
     start = model.sample(1000, sde.tau_max, torch.Generator().manual_seed(1)) * float(sde.scale(sde.tau_max))
     x = sample(model, 1000, sampler, generator=torch.Generator().manual_seed(0), init=start).x
@@ -236,7 +236,7 @@ def test_annealed_langevin_comes_out_in_every_view_with_the_exact_law_s_mean_and
 
 
 @pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP()], ids=lambda s: type(s).__name__)
-def test_with_the_chain_s_optimal_variance_no_step_leaves_the_law_of_gaussian_data_in_any_view(sde: Any) -> None:
+def test_with_the_optimal_variance_every_step_keeps_the_distribution_of_gaussian_data(sde: Any) -> None:
     data = OptimalVariance((0.0,), (0.2,))  # c² = .25
     model = Gaussian(torch.full((200,), 0.7, dtype=D), 0.25, sde)
     start = model.sample(1000, sde.tau_max, torch.Generator().manual_seed(1)) * float(sde.scale(sde.tau_max))
@@ -248,7 +248,7 @@ def test_with_the_chain_s_optimal_variance_no_step_leaves_the_law_of_gaussian_da
     assert float(x.var()) / scale**2 == pytest.approx(exact, rel=4.5 * math.sqrt(2) * error)
 
 
-def test_a_flow_that_begins_without_signal_is_corrected_too() -> None:
+def test_correction_works_for_a_flow_that_starts_without_signal() -> None:
     model = Gaussian(torch.full((50,), 0.7, dtype=D), 0.25, Flow())
     x = sample(model, 400, PredictorCorrector(60, UniformAngle()), generator=torch.Generator().manual_seed(0)).x
     assert float(x.mean()) == pytest.approx(0.7, abs=0.02)
@@ -258,7 +258,7 @@ def test_a_flow_that_begins_without_signal_is_corrected_too() -> None:
 
 @pytest.mark.parametrize("sampler", KINDS, ids=repr)
 @pytest.mark.parametrize("device", ["meta", "cpu"])
-def test_no_step_looks_at_a_tensor_s_values(sampler: StepSampler, device: str) -> None:
+def test_no_step_reads_tensor_values(sampler: StepSampler, device: str) -> None:
     with FakeTensorMode(), torch.device(device):
         model = ScoreModel(MLP((3,), width=8, depth=1), VPSDE(), None, (3,))
         assert sample(model, 4, sampler, device=device).x.shape == (4, 3)
@@ -270,7 +270,7 @@ def test_a_sampler_is_written_as_text_and_read_back(sampler: StepSampler) -> Non
     assert spec.parse(spec.to_text(sampler), known) == sampler
 
 
-def test_at_a_vanishing_score_the_step_is_bounded_and_finite() -> None:
+def test_the_step_is_bounded_and_finite_at_a_vanishing_score() -> None:
     x, z = torch.zeros(2, 3), torch.ones(2, 3)
     for corrector in (Langevin(), PartialRefresh()):
         step: Tensor = corrector.correct(x, torch.zeros(2, 3), 0.5, z)
@@ -278,10 +278,18 @@ def test_at_a_vanishing_score_the_step_is_bounded_and_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error", "said"),
+    ("call", "error", "message"),
     [
-        (lambda: PredictorCorrector(10, predictor=DDPM(20)), ValueError, "walks the steps of the whole, 10, got DDPM"),
-        (lambda: PredictorCorrector(10, predictor=DDPM(10, UniformAngle())), ValueError, "walks the grid of the whole"),
+        (
+            lambda: PredictorCorrector(10, predictor=DDPM(20)),
+            ValueError,
+            "must use the steps of PredictorCorrector, 10, got DDPM",
+        ),
+        (
+            lambda: PredictorCorrector(10, predictor=DDPM(10, UniformAngle())),
+            ValueError,
+            "must use the grid of PredictorCorrector",
+        ),
         (
             lambda: PredictorCorrector(corrections=-1),
             ValueError,
@@ -301,11 +309,11 @@ def test_at_a_vanishing_score_the_step_is_bounded_and_finite() -> None:
         (lambda: AnnealedLangevin(step_size=4.0), ValueError, r"step_size must lie in \(0, 4\), got 4\.0"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused(wrong: Any, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
-        wrong()
+def test_invalid_settings_are_refused(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
 
 
-def test_steps_and_grid_of_the_predictor_may_be_those_of_the_whole() -> None:
+def test_the_predictor_may_repeat_the_steps_and_the_grid() -> None:
     whole = PredictorCorrector(10, UniformLogSNR(), DDPM(10, UniformLogSNR()))
     assert sample(GaussianMixture.ring(), 2, whole, seeds=[1, 2]).nfe == 20

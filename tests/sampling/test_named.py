@@ -1,6 +1,6 @@
-"""Is each sampler of the literature what its paper prints? Every formula once more in scalars, on the exact law.
+"""Samplers of the literature against the formulas of their papers, written independently in scalars.
 
-A state is here a vector: the coefficients of 1, x_T and the noises drawn, as in `exact`, but of a fixed length.
+A state is a vector of fixed length: the coefficients of 1, x_T and the noises, as in `linear_gaussian`.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import GaussianData, Law, error, order, walk
+from linear_gaussian import GaussianData, LinearState, fitted_order, rms_error, run_sampler
 from scipy.integrate import quad
 
 from scoresde.analytic import Gaussian, GaussianMixture
@@ -45,7 +45,7 @@ from scoresde.sampling.multistep import History
 State = np.ndarray
 DATA = GaussianData(0.7, 0.5)
 CLOCK = VPSDE(tau_min=1e-3)
-TAUS = [2.6, 1.9, 1.2, 0.8, 0.45, 0.3]  # of uneven steps in every variable
+TAUS = [2.6, 1.9, 1.2, 0.8, 0.45, 0.3]  # uneven in every variable
 SIZE = 12
 ONE, START, *NOISES = np.eye(SIZE)
 
@@ -93,42 +93,43 @@ def padded(x: Any) -> State:
     return np.pad(x.coefficients, (0, SIZE - len(x.coefficients)))
 
 
-def draws() -> Callable[[], Law]:
-    left = iter(NOISES)
-    return lambda: Law(next(left))
+def noise_source() -> Callable[[], LinearState]:
+    noises = iter(NOISES)
+    return lambda: LinearState(next(noises))
 
 
-def ours(sampler: StepSampler, known: int, walked: list[float] = TAUS) -> State:
-    """The sampler's state at the end, with exact states behind the first ``known`` times."""
-    x: Any = Law(exact(walked[known]))
+def ours(sampler: StepSampler, known: int, taus: list[float] = TAUS) -> State:
+    """Last state of the sampler, from exact states at the first ``known`` times."""
+    x: Any = LinearState(exact(taus[known]))
     memory: Any = None
     if known:
         assert isinstance(sampler, Multistep)
-        past = list(reversed(walked[:known]))
-        values = [getattr(DATA.predict(Law(exact(tau)), tau), sampler.how.prediction) for tau in past]
-        behind: Any = Law(exact(past[0]))
-        memory = History(past[0], behind, 0.0, Law(0 * ONE) if sampler.stochastic else None, tuple(past), values)
-    noise = draws()
-    for tau, s in zip(walked[known:], walked[known + 1 :]):
+        past = list(reversed(taus[:known]))
+        values = [getattr(DATA.predict(LinearState(exact(tau)), tau), sampler.interpolation.prediction) for tau in past]
+        first: Any = LinearState(exact(past[0]))
+        no_noise = LinearState(0 * ONE) if sampler.stochastic else None
+        memory = History(past[0], first, 0.0, no_noise, tuple(past), values)
+    noise = noise_source()
+    for tau, s in zip(taus[known:], taus[known + 1 :]):
         x, memory = sampler.step(DATA.predict, x, tau, s, noise, memory)
     return padded(x)
 
 
 Formula = Callable[[State, list[float], list[State], float, State], State]
-"""``formula(x, at, values, s, z)``: the printed step from at[0] to s; times and predictions with the newest first."""
+"""``formula(x, at, values, s, z)``: the published step from at[0] to s; times and predictions, the newest first."""
 
 
 def paper(formula: Formula, prediction: str, known: int, corrector: Formula | None = None) -> State:
-    """The printed step along the same times, after exact states; a corrector makes the step before again."""
-    estimate, walked = ESTIMATES[prediction], TAUS
-    at = list(reversed(walked[:known]))
+    """The published step along the same times, after exact states; a corrector repeats the step before."""
+    estimate, taus = ESTIMATES[prediction], TAUS
+    at = list(reversed(taus[:known]))
     values = [estimate(exact(tau), tau) for tau in at]
-    x, start, z, left = exact(walked[known]), exact(walked[known - 1]), 0 * ONE, iter(NOISES)
-    for tau, s in zip(walked[known:], walked[known + 1 :]):
+    x, start, z, noises = exact(taus[known]), exact(taus[known - 1]), 0 * ONE, iter(NOISES)
+    for tau, s in zip(taus[known:], taus[known + 1 :]):
         new = estimate(x, tau)
         if corrector is not None:
             x = corrector(start, at, [new, *values], tau, z)
-        at, values, start, z = [tau, *at], [new, *values], x, next(left)
+        at, values, start, z = [tau, *at], [new, *values], x, next(noises)
         x = formula(x, at, values, s, z)
     return x
 
@@ -137,8 +138,8 @@ def agree(one: State, other: State, tolerance: float = 1e-12) -> None:
     np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
 
 
-def lagrange(places: list[float], j: int, p: float) -> float:
-    return math.prod((p - q) / (places[j] - q) for i, q in enumerate(places) if i != j)
+def lagrange(nodes: list[float], j: int, p: float) -> float:
+    return math.prod((p - q) / (nodes[j] - q) for i, q in enumerate(nodes) if i != j)
 
 
 def integral(f: Callable[[float], float], a: float, b: float) -> float:
@@ -150,23 +151,23 @@ def integral(f: Callable[[float], float], a: float, b: float) -> float:
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim_is_equation_12_with_the_variance_of_equation_16(eta: float) -> None:
-    x, left = exact(TAUS[0]), iter(NOISES)
+    x, noises = exact(TAUS[0]), iter(NOISES)
     for tau, s in zip(TAUS, TAUS[1:]):
         bar, bar_s = alpha(tau) ** 2, alpha(s) ** 2
         std = eta * math.sqrt((1 - bar_s) / (1 - bar)) * math.sqrt(1 - bar / bar_s)
         eps = noise_estimate(x, tau)
-        fresh = next(left) if eta else 0 * ONE
+        z = next(noises) if eta else 0 * ONE
         x = math.sqrt(bar_s) * (x - math.sqrt(1 - bar) * eps) / math.sqrt(bar)
-        x = x + math.sqrt(1 - bar_s - std**2) * eps + std * fresh
+        x = x + math.sqrt(1 - bar_s - std**2) * eps + std * z
     agree(ours(DDIM(eta=eta), 0), x)
 
 
 @pytest.mark.parametrize("sampler", [DDIM(eta=1.0), SDEDPMSolverPP(solver_order=1), SASolver(5, UniformAngle(), 1, 0)])
 @pytest.mark.parametrize("taus", [TAUS, [*TAUS, 0.0], [4.9, 1e-3, 1e-5]], ids=["uneven", "to zero", "three times"])
-def test_with_all_of_its_noise_a_first_order_step_is_the_chain_s_with_beta_tilde(
+def test_with_full_noise_a_first_order_step_is_that_of_ddpm_with_beta_tilde(
     sampler: StepSampler, taus: list[float]
 ) -> None:
-    one, other = walk(sampler, CLOCK, DATA, taus), walk(DDPM(), CLOCK, DATA, taus)
+    one, other = run_sampler(sampler, CLOCK, DATA, taus), run_sampler(DDPM(), CLOCK, DATA, taus)
     assert [one.gain, one.bias, one.variance] == pytest.approx([other.gain, other.bias, other.variance], abs=1e-13)
 
 
@@ -214,7 +215,7 @@ def _dpm_solver_pp_2s(x: State, tau: float, s: float, r: float = 0.5) -> State:
     ],
     ids=["DPM-Solver-1", "DPM-Solver-2", "DPM-Solver-3", "DPM-Solver++(2S)"],
 )
-def test_a_singlestep_dpm_solver_is_its_paper_s_algorithm(sampler: StepSampler, step: Any) -> None:
+def test_a_singlestep_dpm_solver_is_the_algorithm_of_its_paper(sampler: StepSampler, step: Any) -> None:
     x = exact(TAUS[0])
     for tau, s in zip(TAUS, TAUS[1:]):
         x = step(x, tau, s)
@@ -222,7 +223,7 @@ def test_a_singlestep_dpm_solver_is_its_paper_s_algorithm(sampler: StepSampler, 
 
 
 def _heun(y: State, sigma_: float, end: float) -> State:
-    """EDM's algorithm 1 from one noise level to the next; its x is our x/α."""
+    """Algorithm 1 of EDM from one noise level to the next; its x is our x/α."""
 
     def slope(y: State, level: float) -> State:
         tau = 0.5 * math.log1p(level**2)
@@ -234,7 +235,7 @@ def _heun(y: State, sigma_: float, end: float) -> State:
 
 
 @pytest.mark.parametrize("last", [TAUS[-1], 0.0])
-def test_heun_is_edm_s_algorithm_1(last: float) -> None:
+def test_heun_is_algorithm_1_of_edm(last: float) -> None:
     taus = [*TAUS[:-1], last]
     y = exact(taus[0]) / alpha(taus[0])
     for tau, s in zip(taus, taus[1:]):
@@ -243,29 +244,29 @@ def test_heun_is_edm_s_algorithm_1(last: float) -> None:
 
 
 @pytest.mark.parametrize(("churn", "scale"), [(0.5, 1.0), (0.9, 1.003), (40.0, 1.0)])
-def test_with_churn_it_is_edm_s_algorithm_2_with_the_interval_of_its_noise(churn: float, scale: float) -> None:
-    low, high, left = rho(0.5), rho(2.0), iter(NOISES)
+def test_heun_with_churn_is_algorithm_2_of_edm_with_its_noise_interval(churn: float, scale: float) -> None:
+    low, high, noises = rho(0.5), rho(2.0), iter(NOISES)
     y = exact(TAUS[0]) / alpha(TAUS[0])
     for tau, s in zip(TAUS, TAUS[1:]):
         level = rho(tau)
         gamma = min(churn / 5, math.sqrt(2) - 1) if low <= level <= high else 0.0
         raised = level * (1 + gamma)
         if gamma:
-            y = y + math.sqrt(raised**2 - level**2) * scale * next(left)
+            y = y + math.sqrt(raised**2 - level**2) * scale * next(noises)
         y = _heun(y, raised, rho(s))
     sampler = Heun(5, churn=churn, low=low, high=high, noise_scale=scale)
     agree(ours(sampler, 0), alpha(TAUS[-1]) * y, 1e-7)
 
 
-def test_er_sde_1_is_the_paper_s_step_with_its_last_noise_function() -> None:
+def test_er_sde_1_is_the_step_of_the_paper_with_its_last_noise_function() -> None:
     def phi(level: float) -> float:
         return level * (math.exp(level**0.3) + 10.0)
 
-    x, left = exact(TAUS[0]), iter(NOISES)
+    x, noises = exact(TAUS[0]), iter(NOISES)
     for tau, s in zip(TAUS, TAUS[1:]):
         ratio = phi(rho(s)) / phi(rho(tau))
         y = ratio * x / alpha(tau) + (1 - ratio) * data_estimate(x, tau)
-        x = alpha(s) * (y + math.sqrt(rho(s) ** 2 - rho(tau) ** 2 * ratio**2) * next(left))
+        x = alpha(s) * (y + math.sqrt(rho(s) ** 2 - rho(tau) ** 2 * ratio**2) * next(noises))
     agree(ours(ERSDE(solver_order=1), 0), x)
 
 
@@ -280,7 +281,7 @@ def _two_m(x: State, at: list[float], m: list[State], s: float, _: State) -> Sta
 
 
 def _three_m(x: State, at: list[float], m: list[State], s: float, _: State, last: float = 1.0) -> State:
-    """The formula in circulation (the authors' code and diffusers), with a factor before its last term."""
+    """The published formula (the authors' code and diffusers), with a factor before its last term."""
     h = lam(s) - lam(at[0])
     r0, r1 = (lam(at[0]) - lam(at[1])) / h, (lam(at[1]) - lam(at[2])) / h
     first, second = (m[0] - m[1]) / r0, (m[1] - m[2]) / r1
@@ -298,7 +299,7 @@ def _three_m_whole(x: State, at: list[float], m: list[State], s: float, z: State
 
 
 def _sde_two_m(x: State, at: list[float], m: list[State], s: float, z: State) -> State:
-    """As k-diffusion and diffusers have it, "midpoint"."""
+    """The "midpoint" variant of k-diffusion and diffusers."""
     h = lam(s) - lam(at[0])
     gap, before = -math.expm1(-2 * h), lam(at[0]) - lam(at[1])
     x = sigma(s) / sigma(at[0]) * math.exp(-h) * x + alpha(s) * gap * m[0]
@@ -318,14 +319,14 @@ def _tab(n: int) -> Formula:
         return (math.sqrt(0.05**2 + 19.9 * tau) - 0.05) * 2 / 19.9
 
     def step(x: State, at: list[float], m: list[State], s: float, _: State) -> State:
-        places = [clock(tau) for tau in at[:n]]
+        nodes = [clock(tau) for tau in at[:n]]
         total = alpha(s) / alpha(at[0]) * x
         for j in range(n):
 
-            def share(u: float, j: int = j) -> float:
-                return alpha(s) / alpha(time(u)) * 0.5 * rate(u) / sigma(time(u)) * lagrange(places, j, u)
+            def integrand(u: float, j: int = j) -> float:
+                return alpha(s) / alpha(time(u)) * 0.5 * rate(u) / sigma(time(u)) * lagrange(nodes, j, u)
 
-            total = total + integral(share, clock(at[0]), clock(s)) * m[j]
+            total = total + integral(integrand, clock(at[0]), clock(s)) * m[j]
         return total
 
     return step
@@ -333,17 +334,17 @@ def _tab(n: int) -> Formula:
 
 def _rho_ab(n: int) -> Formula:
     def step(x: State, at: list[float], m: list[State], s: float, _: State) -> State:
-        places = [rho(tau) for tau in at[:n]]
+        nodes = [rho(tau) for tau in at[:n]]
         y = x / alpha(at[0])
         for j in range(n):
-            y = y + integral(lambda p, j=j: lagrange(places, j, p), rho(at[0]), rho(s)) * m[j]
+            y = y + integral(lambda p, j=j: lagrange(nodes, j, p), rho(at[0]), rho(s)) * m[j]
         return alpha(s) * y
 
     return step
 
 
 def _er_sde(n: int) -> Formula:
-    """d(x/(α φ)) = x0 d(1/φ) beside the noise, φ = ρ(e^(ρ^.3) + 10), x0 a polynomial in ρ."""
+    """d(x/(α φ)) = x0 d(1/φ) plus noise, φ = ρ(e^(ρ^.3) + 10), x0 a polynomial in ρ."""
 
     def phi(p: float) -> float:
         return p * (math.exp(p**0.3) + 10.0)
@@ -352,10 +353,10 @@ def _er_sde(n: int) -> Formula:
         return -(math.exp(p**0.3) * (1 + 0.3 * p**0.3) + 10.0) / phi(p) ** 2
 
     def step(x: State, at: list[float], m: list[State], s: float, z: State) -> State:
-        places, ratio = [rho(tau) for tau in at[:n]], phi(rho(s)) / phi(rho(at[0]))
+        nodes, ratio = [rho(tau) for tau in at[:n]], phi(rho(s)) / phi(rho(at[0]))
         y = ratio * x / alpha(at[0]) + math.sqrt(rho(s) ** 2 - rho(at[0]) ** 2 * ratio**2) * z
         for j in range(n):
-            y = y + phi(rho(s)) * integral(lambda p, j=j: slope(p) * lagrange(places, j, p), rho(at[0]), rho(s)) * m[j]
+            y = y + phi(rho(s)) * integral(lambda p, j=j: slope(p) * lagrange(nodes, j, p), rho(at[0]), rho(s)) * m[j]
         return alpha(s) * y
 
     return step
@@ -365,7 +366,7 @@ def _er_sde(n: int) -> Formula:
     ("sampler", "formula", "prediction", "known"),
     [
         pytest.param(DPMSolverPP(), _two_m, "x0", 1, id="DPM-Solver++(2M)"),
-        pytest.param(DPMSolverPP(solver_order=3), _three_m_whole, "x0", 2, id="DPM-Solver++(3M), its last term whole"),
+        pytest.param(DPMSolverPP(solver_order=3), _three_m_whole, "x0", 2, id="DPM-Solver++(3M), twice its last term"),
         pytest.param(SDEDPMSolverPP(), _sde_two_m, "x0", 1, id="SDE-DPM-Solver++(2M)"),
         *(pytest.param(DEIS(solver_order=n), _tab(n), "eps", n - 1, id=f"tAB-DEIS of {n}") for n in (2, 3, 4)),
         *(
@@ -375,14 +376,14 @@ def _er_sde(n: int) -> Formula:
         *(pytest.param(ERSDE(solver_order=n), _er_sde(n), "x0", n - 1, id=f"ER-SDE-{n}") for n in (2, 3)),
     ],
 )
-def test_a_multistep_step_is_its_paper_s_formula(
+def test_a_multistep_step_is_the_formula_of_its_paper(
     sampler: StepSampler, formula: Formula, prediction: str, known: int
 ) -> None:
     agree(ours(sampler, known), paper(formula, prediction, known), 1e-10)
 
 
 def _unipc(p: int, corrector: bool, prediction: str, b2: bool) -> Formula:
-    """The paper's linear system R a = b for B(h) = h or e^h - 1; one half where it says so."""
+    """The linear system R a = b of the paper for B(h) = h or e^h - 1; one half where the paper says so."""
 
     def step(x: State, at: list[float], m: list[State], s: float, _: State) -> State:
         new, values = (m[0], m[1:]) if corrector else (None, m)
@@ -410,33 +411,33 @@ def _unipc(p: int, corrector: bool, prediction: str, b2: bool) -> Formula:
 
 @pytest.mark.parametrize("b2", [False, True], ids=["bh1", "bh2"])
 @pytest.mark.parametrize("prediction", ["x0", "eps"])
-def test_unipc_3_solves_the_paper_s_equations_whatever_their_b_of_h(prediction: str, b2: bool) -> None:
+def test_unipc_3_solves_the_equations_of_the_paper_for_every_b_of_h(prediction: str, b2: bool) -> None:
     one = ours(UniPC(prediction=prediction), 3)
     agree(one, paper(_unipc(3, False, prediction, b2), prediction, 3, _unipc(3, True, prediction, b2)), 1e-10)
 
 
 @pytest.mark.parametrize("p", [1, 2])
-def test_unipc_s_b_of_h_is_left_in_the_one_half_of_the_low_orders_only(p: int) -> None:
+def test_b_of_h_matters_only_in_the_one_half_of_unipc_1_and_2(p: int) -> None:
     def gap(b2: bool) -> float:
-        printed = paper(_unipc(p, False, "x0", b2), "x0", p, _unipc(p, True, "x0", b2))
-        return float(abs(ours(UniPC(solver_order=p), p) - printed).max())
+        published = paper(_unipc(p, False, "x0", b2), "x0", p, _unipc(p, True, "x0", b2))
+        return float(abs(ours(UniPC(solver_order=p), p) - published).max())
 
     assert 1e-6 < gap(True) < gap(False) < 0.02
 
 
 def _sa_solver(n: int, eta: float, corrector: bool) -> Formula:
-    """Theorem of the paper with constant τ = eta, each coefficient by quadrature over λ."""
+    """The theorem of the paper with constant τ = eta, each coefficient by quadrature over λ."""
 
     def step(x: State, at: list[float], m: list[State], s: float, z: State) -> State:
         a, b = lam(at[0]), lam(s)
-        places = [b, *map(lam, at)][:n] if corrector else [lam(tau) for tau in at[:n]]
+        nodes = [b, *map(lam, at)][:n] if corrector else [lam(tau) for tau in at[:n]]
         total = sigma(s) / sigma(at[0]) * math.exp(-(eta**2) * (b - a)) * x
         for j in range(n):
 
-            def share(p: float, j: int = j) -> float:
-                return math.exp(-(eta**2) * (b - p)) * (1 + eta**2) * math.exp(p) * lagrange(places, j, p)
+            def integrand(p: float, j: int = j) -> float:
+                return math.exp(-(eta**2) * (b - p)) * (1 + eta**2) * math.exp(p) * lagrange(nodes, j, p)
 
-            total = total + sigma(s) * integral(share, a, b) * m[j]
+            total = total + sigma(s) * integral(integrand, a, b) * m[j]
         return total + sigma(s) * math.sqrt(-math.expm1(-2 * eta**2 * (b - a))) * z
 
     return step
@@ -444,7 +445,7 @@ def _sa_solver(n: int, eta: float, corrector: bool) -> Formula:
 
 @pytest.mark.parametrize("eta", [0.1, 0.6, 1.0, 1.4])
 @pytest.mark.parametrize("orders", [(1, 0), (2, 0), (3, 0), (1, 1), (2, 2), (3, 3), (2, 3), (3, 4)], ids=str)
-def test_sa_solver_is_the_paper_s_integral_and_its_corrector_keeps_the_predictor_s_noise(
+def test_sa_solver_is_the_integral_of_the_paper_and_its_corrector_keeps_the_noise_of_the_predictor(
     orders: tuple[int, int], eta: float
 ) -> None:
     p, c = orders
@@ -454,22 +455,17 @@ def test_sa_solver_is_the_paper_s_integral_and_its_corrector_keeps_the_predictor
     agree(one, paper(_sa_solver(p, eta, corrector=False), "x0", known, corrector), 1e-10)
 
 
-# --- the third order in circulation -----------------------------------------------------------------------------------
+# --- the published third order ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Circulated(Multistep):
-    """DPM-Solver++(3M) with ``last`` times the circulated last term; from an exact start."""
+class _Published(Multistep):
+    """DPM-Solver++(3M) with ``last`` times the published last term; from an exact start."""
 
     last: float = 1.0
 
-    @property
-    def how(self) -> Interpolation:
-        return Interpolation("x0", "log_snr")
-
-    @property
-    def predictor(self) -> int:
-        return 3
+    interpolation: ClassVar[Interpolation] = Interpolation("x0", "log_snr")
+    predictor: ClassVar[int] = 3
 
     def step(self, predict: Any, x: Any, tau: Any, s: Any, noise: Any, memory: Any) -> tuple[Any, Any]:
         at, values = memory or ([], [])
@@ -477,19 +473,19 @@ class _Circulated(Multistep):
         if len(at) < 3:
             return x, (at, values)
         padded_values = [padded(value) for value in values]
-        x = Law(_three_m(padded(x), at, padded_values, s, 0 * ONE, self.last))
+        x = LinearState(_three_m(padded(x), at, padded_values, s, 0 * ONE, self.last))
         return x, (at, values)
 
 
 def _slope(sampler: StepSampler, exact: int) -> float:
     sde = VPSDE(tau_min=0.2)
     taus = {n: UniformAngle().times(sde, n, 1.0) for n in (128, 256, 512)}
-    return order(lambda n: error(replace(sampler, steps=n), sde, DATA, taus[n], exact), list(taus))
+    return fitted_order(lambda n: rms_error(replace(sampler, steps=n), sde, DATA, taus[n], exact), list(taus))
 
 
-def test_the_circulated_3m_has_half_of_its_last_term_and_is_of_second_order() -> None:
-    assert _slope(_Circulated(), 2) == pytest.approx(2.0, abs=0.1)
-    assert _slope(_Circulated(last=2.0), 2) == pytest.approx(3.0, abs=0.1)
+def test_the_published_3m_has_half_of_its_last_term_and_is_of_second_order() -> None:
+    assert _slope(_Published(), 2) == pytest.approx(2.0, abs=0.1)
+    assert _slope(_Published(last=2.0), 2) == pytest.approx(3.0, abs=0.1)
     assert _slope(DPMSolverPP(solver_order=3), 2) == pytest.approx(3.0, abs=0.1)
     gap = ours(DPMSolverPP(solver_order=3), 2) - paper(_three_m, "x0", 2)
     assert abs(gap).max() > 1e-4
@@ -500,11 +496,9 @@ def test_the_circulated_3m_has_half_of_its_last_term_and_is_of_second_order() ->
 
 @dataclass(frozen=True)
 class _WarmedUp(StepSampler):
-    """Adams–Bashforth 4 on v that begins with the orders 1, 2, 3: what is usual, and not ours."""
+    """Adams–Bashforth 4 on v that begins with orders 1, 2, 3: the usual start, not ours."""
 
-    @property
-    def order(self) -> int:
-        return 4
+    order: ClassVar[int] = 4
 
     def step(self, predict: Any, x: Any, tau: Any, s: Any, noise: Any, memory: Any) -> tuple[Any, Any]:
         at, values = memory or ((), [])
@@ -515,11 +509,10 @@ class _WarmedUp(StepSampler):
         return x, (at, values)
 
 
-def test_a_warm_up_by_orders_1_2_3_leaves_second_order_and_the_start_here_does_not() -> None:
-    own = Adams(predictor_order=4, corrector_order=0)
+def test_a_warm_up_by_orders_1_2_3_gives_second_order_and_our_start_does_not() -> None:
     assert _slope(_WarmedUp(), 0) == pytest.approx(2.0, abs=0.1)
     assert _slope(_WarmedUp(), 3) == pytest.approx(4.0, abs=0.15)
-    assert _slope(own, 0) == pytest.approx(4.0, abs=0.15)
+    assert _slope(Adams(predictor_order=4, corrector_order=0), 0) == pytest.approx(4.0, abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -548,15 +541,15 @@ def test_the_start_costs_nothing_up_to_order_3_one_call_at_4_and_three_at_5(samp
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("make", "message"),
     [
-        (lambda: Adams(predictor_order=0), r"predictor's order must be a whole number from 1 to 6, got 0"),
-        (lambda: Adams(predictor_order=7), r"predictor's order must be a whole number from 1 to 6, got 7"),
-        (lambda: Adams(corrector_order=7), r"corrector's order must be a whole number from 0 to 6, got 7"),
-        (lambda: Adams(corrector_order=-1), r"corrector's order must be a whole number from 0 to 6, got -1"),
+        (lambda: Adams(predictor_order=0), r"predictor's order must be an integer from 1 to 6, got 0"),
+        (lambda: Adams(predictor_order=7), r"predictor's order must be an integer from 1 to 6, got 7"),
+        (lambda: Adams(corrector_order=7), r"corrector's order must be an integer from 0 to 6, got 7"),
+        (lambda: Adams(corrector_order=-1), r"corrector's order must be an integer from 0 to 6, got -1"),
         (lambda: Adams(predictor_order=True), r"predictor's order must be .* got True"),
         (lambda: Adams(predictor_order=2.0), r"predictor's order must be .* got 2\.0"),  # pyright: ignore
-        (lambda: UniPC(solver_order=6), r"corrector's order must be a whole number from 0 to 6, got 7"),
+        (lambda: UniPC(solver_order=6), r"corrector's order must be an integer from 0 to 6, got 7"),
         (lambda: DEIS(solver_order=0), r"predictor's order must be .* got 0"),
         (lambda: DPMSolverPP(solver_order=9), r"predictor's order must be .* got 9"),
         (lambda: ERSDE(solver_order=0), r"predictor's order must be .* got 0"),
@@ -581,16 +574,16 @@ def test_the_start_costs_nothing_up_to_order_3_one_call_at_4_and_three_at_5(samp
         (lambda: Eta(math.inf), r"Eta needs eta > 0"),
         (lambda: Eta(0.0), r"for the ODE pass noise=None"),
         (lambda: Eta(low=1.0, high=0.5), r"0 <= low < high, got Eta\(eta=1\.0, low=1\.0, high=0\.5"),
-        (lambda: ExtendedNoise(power=0.0), r"positive power and offset, got ExtendedNoise\(power=0\.0"),
-        (lambda: ExtendedNoise(offset=-1.0), r"positive power and offset"),
+        (lambda: ExtendedNoise(power=0.0), r"power must be a positive finite number, got 0\.0"),
+        (lambda: ExtendedNoise(offset=-1.0), r"offset must be a positive finite number, got -1\.0"),
         (lambda: DDIM(eta=1.5), r"eta must lie in \[0, 1\], got 1\.5; .*SASolver\(noise=Eta"),
         (lambda: UniPC(0), r"steps must be a positive integer, got 0"),
         (lambda: Heun(2.5), r"steps must be a positive integer, got 2\.5"),  # pyright: ignore
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused_when_it_is_made(wrong: Callable[[], Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        wrong()
+def test_an_invalid_setting_is_refused_when_the_sampler_is_made(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(
@@ -613,35 +606,35 @@ def test_a_setting_that_makes_no_sense_is_refused_when_it_is_made(wrong: Callabl
     ],
     ids=repr,
 )
-def test_a_start_without_signal_is_refused_with_the_way_out_where_it_cannot_be_used(sampler: StepSampler) -> None:
+def test_a_start_without_signal_is_refused_with_the_remedy(sampler: StepSampler) -> None:
     model = Gaussian(torch.tensor([0.7, -1.3], dtype=torch.float64), 0.25, Flow())
     with pytest.raises(ValueError, match=r"got tau = inf; use .*(clipped clock|start=)"):
         sample(model, 2, sampler, seeds=[1, 2])
 
 
 @pytest.mark.parametrize("sampler", [Adams(9), Adams(9, predictor_order=5, corrector_order=5), SASolver(9)], ids=repr)
-def test_a_start_with_a_trace_of_signal_is_all_that_is_needed(sampler: StepSampler) -> None:
+def test_a_start_with_a_trace_of_signal_is_enough(sampler: StepSampler) -> None:
     model = Gaussian(torch.tensor([0.7, -1.3], dtype=torch.float64), 0.25, Flow())
     one = sample(model, 2, replace(sampler, steps=200), seeds=[1, 2], start=12.0).x
     assert (one - torch.tensor([0.7, -1.3])).abs().max() < 4 * 0.5
 
 
 @pytest.mark.parametrize("sde", [VPSDE(Cosine()), VPSDE(LinearVP(0.1, 30.0))], ids=["cosine", "a longer linear clock"])
-def test_deis_in_song_s_u_says_what_to_pass_on_clocks_that_end_later(sde: VPSDE) -> None:
+def test_deis_in_the_u_of_song_states_the_remedy_on_clocks_that_end_later(sde: VPSDE) -> None:
     model = Gaussian(torch.tensor([0.7, -1.3], dtype=torch.float64), 0.25, sde)
     with pytest.raises(ValueError, match=r"ends at tau = 5.025, got .*variable=model.sde.schedule"):
         sample(model, 2, DEIS(9), seeds=[1, 2])
     assert sample(model, 2, DEIS(9, variable=sde.schedule), seeds=[1, 2]).x.shape == (2, 2)
 
 
-@pytest.mark.parametrize("wrong", [{"variable": 3}, {"prediction": "x0", "noise": 0.5}], ids=str)
-def test_a_variable_or_a_noise_function_of_another_kind_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match=rf"{list(wrong)[-1]} must be .* got"):
-        Adams(5, **wrong)
+@pytest.mark.parametrize("settings", [{"variable": 3}, {"prediction": "x0", "noise": 0.5}], ids=str)
+def test_a_variable_or_a_noise_function_of_another_type_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=rf"{list(settings)[-1]} must be .* got"):
+        Adams(5, **settings)
 
 
 @pytest.mark.parametrize("sampler", [DEIS(3, Chain(), solver_order=4), DEIS(4, Chain(), solver_order=5)], ids=repr)
-def test_a_walk_to_zero_shorter_than_the_start_holds_one_estimate_from_where_it_is(sampler: StepSampler) -> None:
+def test_a_run_to_zero_shorter_than_its_start_ends_with_one_constant_estimate(sampler: StepSampler) -> None:
     model = GaussianMixture.ring(sde=VPSDE(tau_min=1e-4))
     truth = sample(model, 64, Adams(100), seeds=range(64)).x
     assert float((sample(model, 64, sampler, seeds=range(64)).x - truth).square().mean().sqrt()) < 2

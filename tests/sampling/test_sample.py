@@ -1,4 +1,4 @@
-"""Does `sample` do what it says? Ends, counts, trajectories, batches, seeds, views and event shapes."""
+"""The function `sample`: last times, network calls, trajectories, batches, seeds, views and event shapes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from scoresde.sampling import (
 )
 
 STEPS: list[Sampler] = [DDPM(7), DDPM(7, rev_var="beta"), EulerMaruyama(7), ExponentialSDE(7), DDIM(7), RungeKutta(7)]
-SOLVERS: list[Sampler] = [ODE(), TorchSDE(steps=4), TorchSDE("euler", steps=4)]
+SOLVERS: list[Sampler] = [ODE(), TorchSDE(4), TorchSDE(4, "euler")]
 ALL = STEPS + SOLVERS
 PER_SAMPLE = [s for s in ALL if not isinstance(s, ODE)]
 RING = GaussianMixture.ring()
@@ -49,7 +49,7 @@ NORMAL = Gaussian(torch.tensor([0.7, -1.3], dtype=torch.float64), torch.tensor([
 
 
 class GaussianNet(nn.Module):
-    """v of data N(mean, std²) in every entry, for any event shape; keeps what it was called with."""
+    """v of data N(mean, std²) in every entry, for any event shape; records its arguments."""
 
     def __init__(self, mean: float = 0.7, std: float = 0.5) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def _numpy_state() -> str:
     return repr(np.random.get_state())  # noqa: NPY002
 
 
-# --- where it ends, and what it costs ---------------------------------------------------------------------------------
+# --- last times and network calls -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def _numpy_state() -> str:
         (ExponentialSDE(7), 7),
         (RungeKutta(7), 28),
         (RungeKutta(7, method="heun"), 14),
-        (TorchSDE("euler", steps=7), 7),
-        (TorchSDE("srk", steps=7), 28),
+        (TorchSDE(7, "euler"), 7),
+        (TorchSDE(7, "srk"), 28),
     ],
     ids=repr,
 )
@@ -109,14 +109,14 @@ def test_a_final_denoising_is_one_more_call_and_only_above_zero(sampler: Sampler
 
 
 @pytest.mark.parametrize("steps", [1, 37, 999, 1000, 1001, 1500])
-def test_the_chain_has_exactly_as_many_distinct_steps_as_were_asked_for(steps: int) -> None:
+def test_the_chain_has_exactly_the_requested_number_of_distinct_steps(steps: int) -> None:
     taus = Chain().times(VPSDE(LinearBetas(steps=1000)), steps)
     assert len(set(taus)) == steps + 1
     assert taus == sorted(taus, reverse=True)
     assert taus[-1] == 0.0
 
 
-def test_the_full_chain_walks_the_trained_knots() -> None:
+def test_the_full_chain_visits_the_trained_knots() -> None:
     sde = VPSDE(LinearBetas(steps=1000))
     assert Chain().times(sde, 1000) == sde.schedule.knots(1000)[::-1]
 
@@ -125,18 +125,18 @@ def test_the_full_chain_walks_the_trained_knots() -> None:
 @pytest.mark.parametrize("sde", [VPSDE(), VE(), SubVP()], ids=lambda s: type(s).__name__)
 def test_a_grid_is_even_in_its_own_coordinate_from_start_to_tau_min(grid: Grid, sde: SDE) -> None:
     taus = grid.times(sde, 9)
-    to = {
+    coordinate = {
         UniformU: sde.schedule.u,
         UniformTau: float,
         UniformLogSNR: ou.log_snr,
         UniformAngle: ou.angle,
     }[type(grid)]
     assert (taus[0], taus[-1]) == (sde.tau_max, sde.tau_min)
-    gaps = np.diff([float(to(tau)) for tau in taus])
+    gaps = np.diff([float(coordinate(tau)) for tau in taus])
     assert gaps == pytest.approx(np.full(9, gaps.mean()), rel=1e-6)
 
 
-# --- the way there ----------------------------------------------------------------------------------------------------
+# --- trajectories, observers and previews -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
@@ -162,26 +162,24 @@ def test_a_trajectory_holds_the_state_after_every_step() -> None:
 
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
-def test_an_observer_hears_of_every_step_and_of_the_end(sampler: Sampler) -> None:
-    heard: list[Progress] = []
-    drawn = sample(NORMAL, 3, sampler, seeds=[1, 2, 3], observe=heard.append)
-    last = heard[-1]
+def test_an_observer_is_called_after_every_step_and_at_the_end(sampler: Sampler) -> None:
+    reports: list[Progress] = []
+    drawn = sample(NORMAL, 3, sampler, seeds=[1, 2, 3], observe=reports.append)
+    last = reports[-1]
     assert last.done == last.steps
     assert last.tau == drawn.tau
     assert torch.equal(last.x, drawn.x)
-    assert [now.done for now in heard] == sorted(now.done for now in heard)
+    assert [progress.done for progress in reports] == sorted(progress.done for progress in reports)
     if sampler in STEPS:
-        assert [now.done for now in heard] == list(range(1, 8))
+        assert [progress.done for progress in reports] == list(range(1, 8))
 
 
 @pytest.mark.parametrize("sampler", [DDPM(7), EulerMaruyama(7), DDIM(7)], ids=repr)
 @pytest.mark.parametrize("denoise", [False, True])
-def test_a_preview_is_the_data_estimate_that_the_step_was_made_with_and_costs_no_call(
-    sampler: StepSampler, denoise: bool
-) -> None:
-    model, heard = net_model(VE()), []
+def test_a_preview_is_the_data_estimate_used_by_the_step_and_costs_no_call(sampler: StepSampler, denoise: bool) -> None:
+    model, reports = net_model(VE()), []
     settings: dict[str, Any] = {"seeds": [1, 2, 3], "denoise": denoise, "dtype": torch.float64}
-    drawn = sample(model, 3, sampler, previews=True, trajectory=True, observe=heard.append, **settings)
+    drawn = sample(model, 3, sampler, previews=True, trajectory=True, observe=reports.append, **settings)
     assert drawn.taus is not None
     assert drawn.previews is not None
     assert drawn.trajectory is not None
@@ -189,8 +187,8 @@ def test_a_preview_is_the_data_estimate_that_the_step_was_made_with_and_costs_no
     for tau, x, preview in zip(drawn.taus, drawn.trajectory, drawn.previews):
         expected = model(x / float(VE().scale(tau)), tau).x0
         torch.testing.assert_close(preview, expected, rtol=0, atol=1e-8)
-    for now, preview in zip(heard, drawn.previews):
-        assert torch.equal(now.x0, preview)
+    for progress, preview in zip(reports, drawn.previews):
+        assert torch.equal(progress.x0, preview)
     alone = sample(model, 3, sampler, previews=True, **settings)
     assert alone.trajectory is None
     assert alone.taus == drawn.taus
@@ -202,7 +200,7 @@ def test_a_preview_is_the_data_estimate_that_the_step_was_made_with_and_costs_no
 
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
-def test_every_sampler_gives_previews_one_per_step_and_batch(sampler: Sampler) -> None:
+def test_every_sampler_gives_one_preview_per_step_and_batch(sampler: Sampler) -> None:
     n = 1 if isinstance(sampler, ODE) else 4
     drawn = sample(NORMAL, n, sampler, seeds=range(n), batch_size=3, previews=True)
     assert drawn.taus is not None
@@ -212,20 +210,20 @@ def test_every_sampler_gives_previews_one_per_step_and_batch(sampler: Sampler) -
 
 
 @pytest.mark.parametrize("sampler", [*STEPS, ODE()], ids=repr)
-def test_an_observer_s_true_answer_ends_the_walk_where_it_stands(sampler: Sampler) -> None:
+def test_a_true_return_value_of_an_observer_stops_sampling_at_that_time(sampler: Sampler) -> None:
     settings: dict[str, Any] = {"seeds": [1, 2, 3], "trajectory": True, "previews": True}
     whole = sample(NORMAL, 3, sampler, **settings)
-    heard: list[Progress] = []
+    reports: list[Progress] = []
 
-    def until_half(now: Progress) -> bool:
-        heard.append(now)
-        return now.tau < 1.0
+    def until_half(progress: Progress) -> bool:
+        reports.append(progress)
+        return progress.tau < 1.0
 
     half = sample(NORMAL, 3, sampler, observe=until_half, **settings)
     assert whole.taus is not None
-    assert half.taus == whole.taus[: len(heard) + 1]
-    assert half.tau == heard[-1].tau < 1.0
-    assert all(now.tau >= 1.0 for now in heard[:-1])
+    assert half.taus == whole.taus[: len(reports) + 1]
+    assert half.tau == reports[-1].tau < 1.0
+    assert all(progress.tau >= 1.0 for progress in reports[:-1])
     assert half.taus is not None
     assert whole.trajectory is not None
     assert half.trajectory is not None
@@ -237,39 +235,43 @@ def test_an_observer_s_true_answer_ends_the_walk_where_it_stands(sampler: Sample
     torch.testing.assert_close(end.x, NORMAL(half.x, half.tau).x0, rtol=0, atol=1e-14)
 
 
-def test_every_batch_is_stopped_at_its_own_step_and_all_must_agree() -> None:
+def test_every_batch_stops_at_its_own_step_and_all_steps_must_agree() -> None:
     model = net_model()
-    drawn = sample(model, 5, DDIM(7), batch_size=2, observe=lambda now: now.done == 3)
+    drawn = sample(model, 5, DDIM(7), batch_size=2, observe=lambda progress: progress.done == 3)
     assert (drawn.x.shape, drawn.tau, drawn.nfe) == ((5, 2), Chain().times(VPSDE(), 7)[3], 3)
     ends = iter([3, 4, 4])
     until = {}
     with pytest.raises(
-        ValueError, match=r"must stand at one tau, but batches were stopped at 0\.\d+, .*batch_size out"
+        ValueError, match=r"must end at the same tau, but batches were stopped at 0\.\d+, .*batch_size out"
     ):
-        sample(model, 5, DDIM(7), batch_size=2, observe=lambda now: now.done == _of_batch(now, until, ends))
+        sample(
+            model, 5, DDIM(7), batch_size=2, observe=lambda progress: progress.done == _of_batch(progress, until, ends)
+        )
 
 
-def _of_batch(now: Progress, until: dict[str, int], ends: Any) -> int:
-    """The step at which the batch at hand ends."""
-    if now.done == 1:
+def _of_batch(progress: Progress, until: dict[str, int], ends: Any) -> int:
+    """The step at which the current batch ends."""
+    if progress.done == 1:
         until["step"] = next(ends)
     return until["step"]
 
 
-def test_all_observers_hear_of_the_last_step_and_the_bar_is_filled(capsys: pytest.CaptureFixture[str]) -> None:
-    sample(NORMAL, 4, DDPM(6), batch_size=2, progress=True, observe=lambda now: now.done == 2)
+def test_all_observers_are_called_for_the_last_step_and_the_progress_bar_is_filled(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sample(NORMAL, 4, DDPM(6), batch_size=2, progress=True, observe=lambda progress: progress.done == 2)
     assert "100%" in capsys.readouterr().out
 
 
-def test_a_step_told_of_before_any_network_call_is_refused() -> None:
-    class Hasty(Sampler):
-        def run(self, x: Tensor, path: SamplingContext) -> tuple[Tensor, float]:
-            assert path.observe is not None
-            path.observe(1, 1, 0.1, x)
+def test_a_step_reported_before_any_network_call_is_refused() -> None:
+    class Premature(Sampler):
+        def run(self, x: Tensor, context: SamplingContext) -> tuple[Tensor, float]:
+            assert context.observe is not None
+            context.observe(1, 1, 0.1, x)
             return x, 0.1
 
-    with pytest.raises(RuntimeError, match=r"a step must call the network, but .*Hasty.* before any call"):
-        sample(NORMAL, 2, Hasty(), previews=True)
+    with pytest.raises(RuntimeError, match=r"a step must call the network, but .*Premature.* before any call"):
+        sample(NORMAL, 2, Premature(), previews=True)
 
 
 def test_a_progress_bar_is_shown_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,9 +290,9 @@ def test_with_seeds_a_sample_does_not_depend_on_its_batch(sampler: Sampler) -> N
     seeds = [5, 3, 11, 8, 2]
     whole = sample(RING, 5, sampler, seeds=seeds).x
     split = sample(RING, 5, sampler, seeds=seeds, batch_size=2).x
-    turned = sample(RING, 5, sampler, seeds=seeds[::-1]).x.flip(0)
+    reversed_seeds = sample(RING, 5, sampler, seeds=seeds[::-1]).x.flip(0)
     alone = sample(RING, 1, sampler, seeds=[11]).x
-    for other in (split, turned):
+    for other in (split, reversed_seeds):
         torch.testing.assert_close(other, whole, rtol=0, atol=1e-12)
     torch.testing.assert_close(alone[0], whole[2], rtol=0, atol=1e-12)
     assert len(whole.unique(dim=0)) == 5
@@ -304,7 +306,7 @@ def test_the_adaptive_ode_depends_on_its_batch_within_its_tolerance_only() -> No
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
 @pytest.mark.parametrize("source", ["generator", "seeds"])
-def test_global_random_state_is_left_alone(sampler: Sampler, source: str) -> None:
+def test_the_global_random_state_does_not_change(sampler: Sampler, source: str) -> None:
     before = torch.get_rng_state(), _numpy_state(), random.getstate()
     one, other = (
         sample(NORMAL, 3, sampler, generator=torch.Generator().manual_seed(1))
@@ -336,7 +338,7 @@ def test_conditioning_reaches_the_network_row_by_row() -> None:
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (1, 2, 3), (1, 2, 2, 3)], ids=str)
-def test_every_event_shape_works_and_is_a_vector_s_draw_reshaped(sampler: Sampler, shape: tuple[int, ...]) -> None:
+def test_samples_of_every_event_shape_are_those_of_a_vector_reshaped(sampler: Sampler, shape: tuple[int, ...]) -> None:
     drawn = sample(net_model(event_shape=shape), 2, sampler, seeds=[1, 2], denoise=True).x
     size = int(np.prod(shape))
     flat = sample(net_model(event_shape=(size,)), 2, sampler, seeds=[1, 2], denoise=True).x
@@ -346,7 +348,7 @@ def test_every_event_shape_works_and_is_a_vector_s_draw_reshaped(sampler: Sample
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
 @pytest.mark.parametrize("n", [0, 1])
-def test_a_batch_of_none_and_a_batch_of_one_keep_their_shape(sampler: Sampler, n: int) -> None:
+def test_batches_of_zero_and_of_one_sample_keep_their_shape(sampler: Sampler, n: int) -> None:
     drawn = sample(net_model(event_shape=(1, 3)), n, sampler, seeds=range(n))
     assert drawn.x.shape == (n, 1, 3)
     assert (drawn.nfe > 0) == (n > 0)
@@ -362,7 +364,7 @@ def test_a_model_without_an_event_shape_takes_the_whole_shape() -> None:
 
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
-def test_a_half_precision_network_is_sampled_in_the_type_asked_for(sampler: Sampler) -> None:
+def test_a_half_precision_network_is_sampled_in_the_requested_type(sampler: Sampler) -> None:
     model = net_model().to(torch.bfloat16)
     assert sample(model, 2, sampler, seeds=[1, 2]).x.dtype == torch.float32
     assert sample(model, 2, sampler, seeds=[1, 2], dtype=torch.float64).x.dtype == torch.float64
@@ -370,7 +372,7 @@ def test_a_half_precision_network_is_sampled_in_the_type_asked_for(sampler: Samp
     assert {(x.dtype, log_snr.dtype) for x, log_snr, _ in model.net.calls} == {(torch.bfloat16, torch.float32)}
 
 
-def test_samples_in_the_data_s_units_come_from_the_model_s_description() -> None:
+def test_samples_in_data_units_come_from_the_description_of_the_model() -> None:
     description = Description("levels", (2,), bins=17)
     model = ScoreModel(GaussianNet(), VPSDE(), V(), data=description)
     drawn = sample(model, 4, DDIM(5), seeds=range(4))
@@ -385,15 +387,15 @@ def test_samples_in_the_data_s_units_come_from_the_model_s_description() -> None
 
 @pytest.mark.parametrize("sampler", [*STEPS, *SOLVERS], ids=repr)
 @pytest.mark.parametrize("view", [VE, SubVP, Flow])
-def test_a_view_is_the_same_walk_seen_through_its_scale(sampler: Sampler, view: type[SDE]) -> None:
-    if isinstance(sampler, (DDPM, DDIM)):  # the chain's own grid is the clock's, which differs
+def test_samples_of_a_view_are_those_of_vp_times_its_scale(sampler: Sampler, view: type[SDE]) -> None:
+    if isinstance(sampler, (DDPM, DDIM)):  # the default grid depends on the clock, which differs
         sampler = type(sampler)(7, UniformAngle())
     mean = torch.tensor([0.7, -1.3], dtype=torch.float64)
-    plain, seen = Gaussian(mean, 0.3, VPSDE(tau_min=1e-3)), Gaussian(mean, 0.3, view(tau_min=1e-3))
+    vp, other = Gaussian(mean, 0.3, VPSDE(tau_min=1e-3)), Gaussian(mean, 0.3, view(tau_min=1e-3))
     x = torch.randn(4, 2, dtype=torch.float64)
     ends = [
         sample(m, 4, sampler, seeds=range(4), start=3.0, init=m.sde.scale(3.0) * x).x / m.sde.scale(1e-3)
-        for m in (plain, seen)
+        for m in (vp, other)
     ]
     torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-9)
 
@@ -401,7 +403,7 @@ def test_a_view_is_the_same_walk_seen_through_its_scale(sampler: Sampler, view: 
 @pytest.mark.parametrize(
     ("sde", "std"), [(VPSDE(), 1.0), (VE(), 50.0), (SubVP(), 1.0), (Flow(), 1.0)], ids=lambda v: type(v).__name__
 )
-def test_a_view_starts_from_the_literature_s_prior(sde: SDE, std: float) -> None:
+def test_a_view_starts_from_the_prior_of_the_literature(sde: SDE, std: float) -> None:
     start = sample(net_model(sde), 4, DDIM(3), seeds=range(4), trajectory=True, dtype=torch.float64).trajectory
     unit = sample(net_model(), 4, DDIM(3), seeds=range(4), trajectory=True, dtype=torch.float64).trajectory
     assert start is not None
@@ -429,13 +431,13 @@ def test_a_clock_that_ends_with_signal_left_warns_too() -> None:
 
 def test_a_late_start_or_a_given_state_does_not_warn() -> None:
     sample(net_model(), 4, DDIM(3), start=2.5)
-    given = torch.ones(4, 2)
-    drawn = sample(net_model(VE()), 4, DDIM(3), start=0.5, init=given, trajectory=True)
+    init = torch.ones(4, 2)
+    drawn = sample(net_model(VE()), 4, DDIM(3), start=0.5, init=init, trajectory=True)
     assert drawn.trajectory is not None
-    torch.testing.assert_close(drawn.trajectory[0], given)
+    torch.testing.assert_close(drawn.trajectory[0], init)
 
 
-def test_a_grid_of_one_s_own_is_walked_as_given() -> None:
+def test_an_explicit_grid_is_used_as_it_is() -> None:
     taus = (3.0, 1.0, 0.2)
     drawn = sample(NORMAL, 2, DDIM(2, ExplicitGrid(taus)), seeds=[1, 2], start=3.0, trajectory=True)
     assert drawn.taus == taus

@@ -1,4 +1,4 @@
-"""What happens when sampling is asked for nonsense, or the network misbehaves? An error that says so."""
+"""Errors of sampling: invalid arguments, and networks that return NaN, infinity or huge values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MODEL = Gaussian(torch.tensor([0.7, -1.3], dtype=torch.float64), 0.25)
 
 
 class Failing(nn.Module):
-    """Gives 0, and NaN for marked rows once the signal-to-noise ratio has passed 1."""
+    """Returns finite values, and NaN for the rows ``bad`` where the signal-to-noise ratio is above 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def _failing() -> ScoreModel:
     return ScoreModel(Failing(), VPSDE(), V(), (2,))
 
 
-# --- the network returns NaN (row 2) ----------------------------------------------------------------------------------
+# --- the network returns NaN ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
@@ -80,9 +80,9 @@ def test_nan_from_the_network_is_traced_to_its_call_time_and_samples(sampler: Sa
     message = r"call (\d+), at tau = ([\d.e-]+), gave NaN or infinity for samples \[1, 3\] of a batch of 5"
     with pytest.raises(RuntimeError, match=message) as caught:
         sample(_failing(), 5, sampler, bad=bad, **settings)
-    found = re.search(message, str(caught.value))
-    assert found is not None
-    call, tau = int(found[1]), float(found[2])
+    match = re.search(message, str(caught.value))
+    assert match is not None
+    call, tau = int(match[1]), float(match[2])
     assert ou.log_snr(tau) > 0
     if isinstance(sampler, StepSampler) and not isinstance(sampler, RungeKutta):
         taus = sampler.grid.times(VPSDE(), sampler.steps)
@@ -90,15 +90,15 @@ def test_nan_from_the_network_is_traced_to_its_call_time_and_samples(sampler: Sa
         assert tau == pytest.approx(taus[call - 1], rel=1e-5)
 
 
-def test_nan_is_found_in_whichever_batch_it_is_and_observers_hear_of_each_step_once() -> None:
-    heard: list[int] = []
+def test_nan_is_traced_in_any_batch_and_observers_are_called_once_per_step() -> None:
+    reports: list[int] = []
     bad = torch.tensor([False, False, False, True])
     with pytest.raises(RuntimeError, match=r"samples \[1\] of a batch of 2"):
-        sample(_failing(), 4, DDPM(5), bad=bad, batch_size=2, observe=lambda now: heard.append(now.done))
-    assert heard == [1, 2, 3, 4, 5] * 2
+        sample(_failing(), 4, DDPM(5), bad=bad, batch_size=2, observe=lambda progress: reports.append(progress.done))
+    assert reports == [1, 2, 3, 4, 5] * 2
 
 
-def test_many_bad_samples_are_named_in_part() -> None:
+def test_the_error_names_the_first_of_many_bad_samples() -> None:
     with pytest.raises(RuntimeError, match=r"samples \[0, 1, 2, 3, 4, 5, 6, 7, …\] of a batch of 20"):
         sample(_failing(), 20, DDIM(5), bad=torch.ones(20, dtype=torch.bool))
 
@@ -114,7 +114,7 @@ def test_a_final_denoising_that_fails_is_traced_too() -> None:
         sample(model, 2, EulerMaruyama(4), denoise=True)
 
 
-def test_a_walk_that_diverges_on_finite_outputs_is_not_returned() -> None:
+def test_samples_that_diverge_on_finite_outputs_are_an_error() -> None:
     class Huge(nn.Module):
         def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
             return x.sign() * 3e38
@@ -123,23 +123,30 @@ def test_a_walk_that_diverges_on_finite_outputs_is_not_returned() -> None:
         sample(ScoreModel(Huge(), VPSDE(), Eps(), (2,)), 2, EulerMaruyama(1), seeds=[1, 2])
 
 
-def test_an_adaptive_solver_that_cannot_go_on_says_so() -> None:
+def test_an_adaptive_solver_that_cannot_reach_the_end_is_an_error() -> None:
     class Blowing(nn.Module):
         def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
             return -10 * x * x
 
     model, init = ScoreModel(Blowing(), VPSDE(), V(), (2,)), torch.ones(1, 2, dtype=torch.float64)
-    with pytest.raises(SolverError, match=r"go on to tau_min, got: underflow in dt.*loosen rtol"):
+    with pytest.raises(SolverError, match=r"did not reach tau_min: underflow in dt.*loosen rtol"):
         sample(model, 1, ODE(), init=init, start=5.0, dtype=torch.float64)
-    with pytest.raises(SolverError, match=r"go on to tau_min, got: max_num_steps exceeded.*loosen rtol"):
-        sample(MODEL, 1, ODE(max_steps=5), seeds=[1])
+    with pytest.raises(SolverError, match=r"did not reach tau_min within max_nfe = 5 network evaluations; loosen rtol"):
+        sample(MODEL, 1, ODE(max_nfe=5), seeds=[1])
 
 
-# --- modes of the network (row 27) ------------------------------------------------------------------------------------
+def test_max_nfe_limits_the_network_evaluations_of_the_ode_exactly() -> None:
+    whole = sample(MODEL, 1, ODE(), seeds=[1])
+    assert torch.equal(sample(MODEL, 1, ODE(max_nfe=whole.nfe), seeds=[1]).x, whole.x)
+    with pytest.raises(SolverError, match=rf"within max_nfe = {whole.nfe - 1} network evaluations"):
+        sample(MODEL, 1, ODE(max_nfe=whole.nfe - 1), seeds=[1])
+
+
+# --- modes of the network ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_network_is_evaluated_in_eval_mode_and_every_submodule_s_mode_comes_back(fails: bool) -> None:
+def test_the_network_is_evaluated_in_eval_mode_and_the_mode_of_every_submodule_is_restored(fails: bool) -> None:
     model = _failing()
     assert isinstance(model.net, Failing)
     model.train()
@@ -157,14 +164,14 @@ def test_the_network_is_evaluated_in_eval_mode_and_every_submodule_s_mode_comes_
     assert not any(model.net.modes)
 
 
-# --- steps, grids and starts (rows 11, 13, 16, 17) --------------------------------------------------------------------
+# --- steps, grids and starts ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [DDPM, DDIM, EulerMaruyama, ExponentialSDE, RungeKutta, TorchSDE])
+@pytest.mark.parametrize("cls", [DDPM, DDIM, EulerMaruyama, ExponentialSDE, RungeKutta, TorchSDE])
 @pytest.mark.parametrize("steps", [0, -3, 2.5, True, "10"])
-def test_steps_must_be_a_positive_integer(kind: Any, steps: Any) -> None:
+def test_steps_must_be_a_positive_integer(cls: Any, steps: Any) -> None:
     with pytest.raises(ValueError, match=r"steps must be a positive integer, got " + re.escape(repr(steps))):
-        kind(steps=steps)
+        cls(steps=steps)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +187,7 @@ def test_a_grid_must_fall_strictly(taus: tuple[float, ...]) -> None:
         sample(MODEL, 2, DDIM(2, ExplicitGrid(taus)), start=3.0)
 
 
-def test_a_grid_of_one_s_own_must_agree_with_steps_and_start() -> None:
+def test_an_explicit_grid_must_agree_with_steps_and_start() -> None:
     with pytest.raises(ValueError, match=r"has 2 steps, but 3 were asked for"):
         sample(MODEL, 2, DDIM(3, ExplicitGrid((3.0, 1.0, 0.1))), start=3.0)
     with pytest.raises(ValueError, match=r"must begin where sampling starts, .* begins at 3\.0; pass start=3\.0"):
@@ -189,7 +196,7 @@ def test_a_grid_of_one_s_own_must_agree_with_steps_and_start() -> None:
 
 @pytest.mark.parametrize("start", [0.0, -1.0, 1e-5, 6.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("sampler", [DDIM(3), ODE(), TorchSDE(steps=3)], ids=repr)
-def test_a_start_must_lie_inside_the_clock(sampler: Sampler, start: float) -> None:
+def test_a_start_must_lie_within_the_clock(sampler: Sampler, start: float) -> None:
     with pytest.raises(ValueError, match=r"start must lie in \(tau_min, tau_max\]"):
         sample(MODEL, 2, sampler, start=start)
 
@@ -204,15 +211,15 @@ def test_the_reverse_sde_needs_a_finite_start(sampler: StepSampler) -> None:
     assert sample(model, 2, sampler, start=4.0).x.isfinite().all()
 
 
-def test_a_runge_kutta_stage_at_zero_is_refused_and_none_is_fine() -> None:
-    with pytest.raises(ValueError, match=r"must end above 0 where 'rk4' looks at the end of a step.*UniformAngle"):
+def test_a_runge_kutta_stage_at_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must end above 0 where 'rk4' evaluates the end of a step.*UniformAngle"):
         sample(MODEL, 2, RungeKutta(3, Chain()))
     assert sample(MODEL, 2, RungeKutta(3, Chain(), method="midpoint")).tau == 0.0
 
 
 @pytest.mark.parametrize("sampler", [DDPM(9), DDIM(9), RungeKutta(9), ODE()], ids=repr)
 @pytest.mark.parametrize("sde", [Flow(), VPSDE(Cosine(clip=1.0))], ids=lambda s: type(s.schedule).__name__)
-def test_a_clock_that_ends_without_signal_is_walked_with_v(sampler: Sampler, sde: Any) -> None:
+def test_a_clock_that_ends_without_signal_is_sampled_through_v(sampler: Sampler, sde: Any) -> None:
     drawn = sample(Gaussian(torch.tensor([0.7, -1.3]).double(), 1e-6, sde), 2, sampler, seeds=[1, 2], denoise=True)
     torch.testing.assert_close(drawn.x, torch.tensor([[0.7, -1.3]] * 2).double(), rtol=0, atol=0.02)
 
@@ -226,11 +233,13 @@ def test_a_clock_that_ends_without_signal_is_walked_with_v(sampler: Sampler, sde
         (lambda: DDPM(rev_var="betas"), r"no rev_var is named 'betas'; did you mean beta\? Valid: beta, beta_tilde"),
         (lambda: RungeKutta(method="rk5"), r"no method is named 'rk5'; did you mean rk.\? Valid: euler, .*, rk4"),
         (lambda: ODE("rk4"), r"no method is named 'rk4'; Valid: adaptive_heun, bosh3, dopri5"),
-        (lambda: ODE(rtol=0.0), r"rtol, atol and max_steps must be positive, got 0\.0, 1e-05 and 10000"),
-        (lambda: TorchSDE("milstein"), r"no method is named 'milstein'; Valid: euler, srk"),
+        (lambda: ODE(rtol=0.0), r"rtol must be a positive finite number, got 0\.0"),
+        (lambda: ODE(atol=-1e-5), r"atol must be a positive finite number, got -1e-05"),
+        (lambda: ODE(max_nfe=0), r"max_nfe must be a positive integer, got 0"),
+        (lambda: TorchSDE(method="milstein"), r"no method is named 'milstein'; Valid: euler, srk"),
     ],
 )
-def test_an_unknown_setting_is_answered_with_the_known_ones(make: Any, message: str) -> None:
+def test_an_invalid_setting_is_answered_with_the_valid_ones(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -248,28 +257,28 @@ def test_an_unknown_setting_is_answered_with_the_known_ones(make: Any, message: 
         ({"seeds": [1, 2, 3], "generator": torch.Generator()}, r"from a generator or from seeds, got both"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_arguments_of_the_wrong_size_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample(MODEL, 3, DDIM(2), **arguments)
 
 
 @pytest.mark.parametrize("shape", [-1, (-2, 2), ()])
-def test_a_shape_that_is_none_is_refused(shape: Any) -> None:
+def test_an_invalid_shape_is_refused(shape: Any) -> None:
     with pytest.raises(ValueError, match=r"shape must be \(n, \*D\) with n >= 0"):
         sample(MODEL, shape, DDIM(2))
 
 
-def test_a_shape_that_is_not_the_model_s_is_refused() -> None:
+def test_a_shape_other_than_that_of_the_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"x must have shape \(B, 2\), got \(3, 4\)"):
         sample(MODEL, (3, 4), DDIM(2))
 
 
-def test_a_model_on_another_device_gives_one_clear_message() -> None:
+def test_a_model_on_another_device_is_refused() -> None:
     with pytest.raises(ValueError, match=r"x is on meta, the model on cpu; move one"):
         sample(_failing(), 3, DDIM(2), device="meta")
 
 
-def test_a_trajectory_of_unequal_times_is_not_joined() -> None:
+def test_trajectories_with_different_times_are_not_joined() -> None:
     with pytest.raises(ValueError, match=r"same times in every batch; leave batch_size out"):
         sample(
             MODEL, 4, ODE(), init=torch.tensor([[0.1, 0], [0, 0], [9e3, 0], [0, 9e3]]), trajectory=True, batch_size=2
@@ -278,13 +287,13 @@ def test_a_trajectory_of_unequal_times_is_not_joined() -> None:
 
 
 @pytest.mark.parametrize("grid", [ExplicitGrid((0.5, 0.2, 0.05, 1e-4)), Spaced("leading", 10)], ids=repr)
-def test_on_a_clock_without_an_end_a_grid_that_begins_elsewhere_is_refused_too(grid: Grid) -> None:
+def test_a_grid_with_another_start_is_refused_on_an_infinite_clock_too(grid: Grid) -> None:
     with pytest.raises(ValueError, match=r"a grid must begin where sampling starts, at tau = inf, but .* begins at"):
         sample(Gaussian(torch.tensor([3.0]), 0.25, Flow()), 2, DDIM(3, grid))
 
 
 @pytest.mark.parametrize("wrong", [0.5, UniformAngle])
-def test_a_grid_that_is_none_is_refused_when_the_sampler_is_made(wrong: Any) -> None:
+def test_a_value_that_is_not_a_grid_is_refused_when_the_sampler_is_made(wrong: Any) -> None:
     with pytest.raises(TypeError, match="grid must be a Grid, got .*; pass an object, not its class or name"):
         DDIM(50, wrong)
     with pytest.raises(TypeError, match="grid must be a Grid"):
@@ -292,7 +301,7 @@ def test_a_grid_that_is_none_is_refused_when_the_sampler_is_made(wrong: Any) -> 
 
 
 @pytest.mark.parametrize("taus", [(), (1.0,)])
-def test_a_grid_of_one_s_own_has_a_start_and_an_end(taus: tuple[float, ...]) -> None:
+def test_an_explicit_grid_has_a_start_and_an_end(taus: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="taus must be two times or more"):
         ExplicitGrid(taus)
 
@@ -308,14 +317,14 @@ def test_a_bare_network_is_refused_with_the_remedy() -> None:
             call()
 
 
-def test_a_state_of_whole_numbers_is_refused_and_a_number_of_numpy_s_is_none() -> None:
+def test_an_integer_state_is_refused_and_a_numpy_number_of_samples_accepted() -> None:
     with pytest.raises(TypeError, match=r"dtype must be a floating type, got torch\.int64"):
         sample(MODEL, 2, DDIM(3), dtype=torch.long)
     count: Any = np.int64(3)
     assert sample(MODEL, count, DDIM(3)).x.shape == (3, 2)
 
 
-def test_a_shape_that_is_not_the_model_s_is_refused_by_calibrate_too() -> None:
+def test_calibrate_refuses_a_shape_other_than_that_of_the_model() -> None:
     with pytest.raises(ValueError, match=r"x must have shape \(B, 2\), got \(256, 3\)"):
         calibrate(MODEL, Adams(5), shape=(3,))
 
@@ -338,7 +347,7 @@ def test_an_unknown_keyword_is_refused_through_a_wrapper_too(wrap: Any) -> None:
         optimal_variance(model, torch.zeros(6, 2, dtype=torch.uint8), label=torch.zeros(6))
 
 
-def test_a_network_s_own_assertion_is_not_taken_for_the_solver_s() -> None:
+def test_an_assertion_of_the_network_is_not_reported_as_a_solver_error() -> None:
     class Strict(nn.Module):
         def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
             assert log_snr[0] < 2, "never trained there"

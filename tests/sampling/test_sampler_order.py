@@ -1,14 +1,14 @@
-"""Does every fixed-step sampler have the order it declares? On the exact linear-Gaussian law, without a draw."""
+"""Declared orders of all fixed-step samplers, on the exact linear-Gaussian recursion, without random numbers."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from linear_gaussian import GaussianData, Law, error, order, walk
+from linear_gaussian import GaussianData, LinearState, fitted_order, rms_error, run_sampler
 from subclasses import concrete
 
 from scoresde.process import ou
@@ -66,7 +66,7 @@ SETTINGS = [
     Heun(churn=5.0),
 ]
 EVERY = [
-    pytest.param(s, id=repr(s).replace("steps=", "")) for s in [*(kind() for kind in concrete(StepSampler)), *SETTINGS]
+    pytest.param(s, id=repr(s).replace("steps=", "")) for s in [*(cls() for cls in concrete(StepSampler)), *SETTINGS]
 ]
 
 
@@ -82,12 +82,12 @@ STEPS = {1: [256, 512, 1024], 2: [128, 256, 512], 3: [128, 256, 512], 4: [128, 2
 
 
 def _slope(sampler: StepSampler, data: GaussianData, declared: int, exact: int = 0) -> float:
-    """Where nothing is stiff and the grid is even, so that the slope is the method's own."""
+    """Fitted order of the error where nothing is stiff and the grid is even, so that it is that of the method alone."""
 
     def at(n: int) -> float:
-        return error(replace(sampler, steps=n), SETTLED, data, UniformAngle().times(SETTLED, n, START), exact)
+        return rms_error(replace(sampler, steps=n), SETTLED, data, UniformAngle().times(SETTLED, n, START), exact)
 
-    return order(at, [256, 512, 1024] if sampler.stochastic else STEPS.get(declared, [48, 96, 192]))
+    return fitted_order(at, [256, 512, 1024] if sampler.stochastic else STEPS.get(declared, [48, 96, 192]))
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -112,124 +112,156 @@ def _fit(sampler: StepSampler, sde: SDE, data: GaussianData) -> float:
     def at(n: int) -> float:
         each = replace(sampler, steps=n)
         taus = each.grid.times(sde, n)
-        return error(each, sde, data, taus)
+        return rms_error(each, sde, data, taus)
 
-    return order(at, STEPS[sampler.order or 1])
+    return fitted_order(at, STEPS[sampler.order or 1])
 
 
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("sampler", [DDPM(), DDPM(rev_var="beta"), DDIM(), EulerMaruyama()], ids=repr)
-def test_the_walks_of_the_three_views_are_of_order_one_where_users_meet_them(
+def test_the_samplers_of_the_three_reverse_processes_are_of_order_one_on_their_own_grids(
     sampler: StepSampler, data: GaussianData
 ) -> None:
     assert _fit(sampler, VPSDE(), data) == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize("sampler", STOCHASTIC)
-def test_the_mean_that_a_stochastic_sampler_ends_with_is_the_data_s(sampler: StepSampler) -> None:
-    end = walk(replace(sampler, steps=2048, grid=UniformAngle()), CLOCK, NARROW)
-    assert end.mean == pytest.approx(NARROW.law(CLOCK.tau_min)[0], abs=2e-3)
+def test_a_stochastic_sampler_ends_with_the_mean_of_the_data(sampler: StepSampler) -> None:
+    end = run_sampler(replace(sampler, steps=2048, grid=UniformAngle()), CLOCK, NARROW)
+    assert end.mean == pytest.approx(NARROW.moments(CLOCK.tau_min)[0], abs=2e-3)
 
 
 @pytest.mark.parametrize("sampler", [DDPM(7), ExponentialSDE(7)], ids=repr)
-def test_samplers_that_draw_from_a_gaussian_s_own_conditional_keep_its_mean_exactly(sampler: StepSampler) -> None:
-    end = walk(replace(sampler, grid=UniformAngle()), CLOCK, NARROW)
-    assert end.mean == pytest.approx(NARROW.law(CLOCK.tau_min)[0], abs=1e-12)
+def test_samplers_that_draw_from_the_conditional_of_a_gaussian_have_its_exact_mean(sampler: StepSampler) -> None:
+    end = run_sampler(replace(sampler, grid=UniformAngle()), CLOCK, NARROW)
+    assert end.mean == pytest.approx(NARROW.moments(CLOCK.tau_min)[0], abs=1e-12)
 
 
 def test_beta_tilde_is_exact_for_data_at_a_point_and_beta_for_unit_normal_data() -> None:
     taus = [2.0, 0.9, 0.31, 0.05]
     point, unit = GaussianData(0.7, 0.0), GaussianData(0.0, 1.0)
-    end = walk(DDPM(3), CLOCK, point, taus)
-    assert end.mean == pytest.approx(point.law(0.05)[0], abs=1e-14)
+    end = run_sampler(DDPM(3), CLOCK, point, taus)
+    assert end.mean == pytest.approx(point.moments(0.05)[0], abs=1e-14)
     assert end.variance == pytest.approx(ou.sigma(0.05) ** 2, abs=1e-14)
-    assert walk(DDPM(3, rev_var="beta"), CLOCK, unit, taus).variance == pytest.approx(1.0, abs=1e-14)
+    assert run_sampler(DDPM(3, rev_var="beta"), CLOCK, unit, taus).variance == pytest.approx(1.0, abs=1e-14)
 
 
 def test_the_ddpm_step_is_algorithm_2_of_the_paper() -> None:
     beta, previous = 0.03, 0.6  # beta_t and alpha_bar_{t-1}
     alpha_bar = previous * (1 - beta)
     tau, s = -0.5 * math.log(alpha_bar), -0.5 * math.log(previous)
-    eps: Any = WIDE.predict(Law(np.array([0.0, 1.0])), tau).eps
-    expected = (Law(np.array([0.0, 1.0])) + eps * (-beta / math.sqrt(1 - alpha_bar))) * (1 / math.sqrt(1 - beta))
-    end = walk(DDPM(1), CLOCK, WIDE, [tau, s])
+    eps: Any = WIDE.predict(LinearState(np.array([0.0, 1.0])), tau).eps
+    expected = (LinearState(np.array([0.0, 1.0])) + eps * (-beta / math.sqrt(1 - alpha_bar))) * (
+        1 / math.sqrt(1 - beta)
+    )
+    end = run_sampler(DDPM(1), CLOCK, WIDE, [tau, s])
     assert [end.bias, end.gain] == pytest.approx(expected.coefficients.tolist(), abs=1e-14)
-    _, std = WIDE.law(tau)
+    _, std = WIDE.moments(tau)
     noise = end.variance - (end.gain * std) ** 2
     assert noise == pytest.approx((1 - previous) / (1 - alpha_bar) * beta, rel=1e-12)
 
 
-def test_ddim_is_the_paper_s_step_from_the_data_estimate_and_the_noise_estimate() -> None:
+def test_ddim_is_the_step_of_the_paper_from_the_data_estimate_and_the_noise_estimate() -> None:
     tau, s = 1.1, 0.4
-    prediction: Any = NARROW.predict(Law(np.array([0.0, 1.0])), tau)
+    prediction: Any = NARROW.predict(LinearState(np.array([0.0, 1.0])), tau)
     expected = prediction.x0 * ou.alpha(s) + prediction.eps * ou.sigma(s)
-    end = walk(DDIM(1), CLOCK, NARROW, [tau, s])
+    end = run_sampler(DDIM(1), CLOCK, NARROW, [tau, s])
     assert [end.bias, end.gain] == pytest.approx(expected.coefficients.tolist(), abs=1e-15)
 
 
 @pytest.mark.parametrize("parameterization", [X0(), Eps(), Score(), V(), V(0.5), Velocity()], ids=repr)
 @pytest.mark.parametrize("sampler", [*SAMPLERS])
-def test_what_the_network_outputs_does_not_change_the_walk(
+def test_the_parameterization_does_not_change_the_samples(
     sampler: StepSampler, parameterization: Parameterization
 ) -> None:
     sampler = replace(sampler, steps=6)
-    one = walk(sampler, CLOCK, WIDE)
-    other = walk(sampler, CLOCK, GaussianData(WIDE.mean, WIDE.std, parameterization))
+    one = run_sampler(sampler, CLOCK, WIDE)
+    other = run_sampler(sampler, CLOCK, GaussianData(WIDE.mean, WIDE.std, parameterization))
     assert [other.gain, other.bias, other.variance] == pytest.approx([one.gain, one.bias, one.variance], rel=1e-9)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_one_step_works(sampler: StepSampler) -> None:
-    end = walk(replace(sampler, steps=1), VPSDE(LinearBetas()), NARROW)
+    end = run_sampler(replace(sampler, steps=1), VPSDE(LinearBetas()), NARROW)
     assert math.isfinite(end.gain + end.bias + end.variance)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_noise_is_drawn_in_every_step_that_ends_above_zero_and_in_no_other(sampler: StepSampler) -> None:
-    assert walk(sampler, CLOCK, NARROW, [2.0, 1.0, 0.5, 0.1]).draws == (3 if sampler.stochastic else 0)
+def test_noise_is_drawn_only_in_steps_that_end_above_zero(sampler: StepSampler) -> None:
+    assert run_sampler(sampler, CLOCK, NARROW, [2.0, 1.0, 0.5, 0.1]).draws == (3 if sampler.stochastic else 0)
     if sampler.stochastic:
-        assert walk(sampler, CLOCK, NARROW, [2.0, 1.0, 0.5, 0.0]).draws == 2
+        assert run_sampler(sampler, CLOCK, NARROW, [2.0, 1.0, 0.5, 0.0]).draws == 2
 
 
 @pytest.mark.parametrize("sampler", STOCHASTIC)
-def test_a_stochastic_sampler_s_step_to_zero_is_the_data_estimate(sampler: StepSampler) -> None:
-    prediction: Any = NARROW.predict(Law(np.array([0.0, 1.0])), 0.02)
-    end = walk(sampler, CLOCK, NARROW, [0.02, 0.0])
+def test_the_step_of_a_stochastic_sampler_to_zero_is_the_data_estimate(sampler: StepSampler) -> None:
+    prediction: Any = NARROW.predict(LinearState(np.array([0.0, 1.0])), 0.02)
+    end = run_sampler(sampler, CLOCK, NARROW, [0.02, 0.0])
     assert [end.bias, end.gain] == pytest.approx(prediction.x0.coefficients.tolist(), abs=1e-13)
 
 
-@dataclass(frozen=True)
-class _Half(StepSampler):
-    """Someone's new sampler, which claims an order that it does not have."""
+def _noise_ratios(sampler: StepSampler, step: float) -> tuple[float, float]:
+    """Log ratio of the two noises of a step split into two, in the last state and on the sampler's Brownian clock.
 
-    @property
-    def order(self) -> int:
-        return 2
+    Both halves are of length ``step / 2`` in log ρ. Data at a point, so that the network does not damp the noise.
+    """
+    log_rho = [0.3, 0.3 - step / 2, 0.3 - step]
+    taus = [ou.tau_from_log_snr(-2.0 * value) for value in log_rho]
+    point, x = GaussianData(0.7, 0.0), LinearState(np.array([0.0, 1.0]))
+    for i, (tau, s) in enumerate(zip(taus, taus[1:])):
+        draw = LinearState(np.eye(4)[2 + i])
+        x, _ = sampler.step(point.predict, x, tau, s, lambda draw=draw: draw, None)
+    first, middle, last = (sampler.brownian_clock(tau) for tau in taus)
+    *_, one, other = x.coefficients
+    return math.log(one / other), 0.5 * math.log((middle - first) / (last - middle))
+
+
+@pytest.mark.parametrize("eta", [0.3, 0.5, 0.8])
+def test_the_noise_of_ddim_has_the_covariance_that_its_brownian_clock_states_to_first_order(eta: float) -> None:
+    # For b = ρ^(-2η²) the log ratio of sqrt(b_1 - b_0) and sqrt(b_2 - b_1) is -η² step / 2 exactly. That of the sampler
+    # is smaller by the fraction (1 - η²) step / 2. Any other exponent would be off by a constant factor.
+    for step in (0.04, 0.02, 0.01):
+        sampled, clock = _noise_ratios(DDIM(eta=eta), step)
+        assert clock == pytest.approx(-0.5 * eta**2 * step, rel=1e-8)
+        assert sampled == pytest.approx(clock, rel=0.5 * step)
+
+
+def test_the_noise_of_ddim_with_eta_1_has_the_covariance_of_its_clock_for_steps_of_any_length() -> None:
+    for step in (0.01, 0.5, 3.0):
+        sampled, clock = _noise_ratios(DDIM(eta=1.0), step)
+        assert sampled == pytest.approx(clock, rel=1e-9)
+
+
+@dataclass(frozen=True)
+class _Overstated(StepSampler):
+    """Euler's method with a wrong declaration: order 2."""
+
+    order: ClassVar[int] = 2
 
     def step(self, predict: Any, x: Any, tau: float, s: float, noise: Any, memory: Any) -> tuple[Any, Any]:
         return x + (ou.angle(s) - ou.angle(tau)) * predict(x, tau).v, None
 
 
-def test_a_class_that_claims_too_high_an_order_is_found_out() -> None:
-    slope = _fit(_Half(grid=UniformAngle()), CLOCK, NARROW)
+def test_a_declared_order_that_is_too_high_is_detected() -> None:
+    slope = _fit(_Overstated(grid=UniformAngle()), CLOCK, NARROW)
     assert slope == pytest.approx(1.0, abs=0.1)
-    assert slope != pytest.approx(_Half().order, abs=0.15)
+    assert slope != pytest.approx(_Overstated().order, abs=0.15)
 
 
-def test_the_exact_law_is_that_of_the_recursion_written_in_scalars() -> None:
+def test_the_exact_recursion_is_that_of_the_formula_written_in_scalars() -> None:
     taus = UniformAngle().times(CLOCK, 5)
-    end, state = walk(EulerMaruyama(5), CLOCK, NARROW, taus), _coefficients(taus)
-    mean, std = NARROW.law(taus[0])
+    end, state = run_sampler(EulerMaruyama(5), CLOCK, NARROW, taus), _coefficients(taus)
+    mean, std = NARROW.moments(taus[0])
     assert end.mean == pytest.approx(state[0] + state[1] * mean, abs=1e-14)
     assert end.variance == pytest.approx((state[1] * std) ** 2 + np.square(state[2:]).sum(), abs=1e-14)
 
 
 def _coefficients(taus: list[float]) -> np.ndarray:
-    """Euler–Maruyama written once more, in scalars."""
+    """Euler–Maruyama, written independently in scalars."""
     state = np.array([0.0, 1.0])
     for tau, s in zip(taus, taus[1:]):
         sigma, h = ou.sigma(tau), ou.log_snr(s) - ou.log_snr(tau)
-        mean, std = NARROW.law(tau)
+        mean, std = NARROW.moments(tau)
         eps = sigma / std**2 * (state - mean * np.eye(1, len(state))[0])
         state = np.append(state + h * (0.5 * sigma**2 * state - sigma * eps), sigma * math.sqrt(h))
     return state

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, damage is noticed, nothing is unpickled, everything comes back bit for bit."""
+"""Checkpoints: written atomically, checked for damage, never unpickled, read bit for bit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from scoresde.storage.checkpoint import (
 
 
 def needs_fork(test):
-    """Skips where there is no fork; newer Pythons warn of it beside threads, of which the child uses none."""
+    """Skips a test without os.fork; newer Pythons warn of forks of threads, which the child does not use."""
     test = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")(test)
     return pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")(test)
 
@@ -49,7 +49,7 @@ def _tensors(value: float, size: int = 1000) -> dict[str, dict[str, Tensor]]:
     return {"model": {"w": torch.full((size,), value)}, "ema": {"w": torch.full((3, 2), -value)}}
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def _equal_bits(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bytes(a), _bytes(b))
 
 
@@ -65,77 +65,77 @@ TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int6
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3, 4)])
-def test_tensors_of_every_type_and_shape_come_back_bit_for_bit(tmp_path, dtype, shape, generator):
+def test_tensors_of_every_type_and_shape_round_trip_bit_for_bit(tmp_path, dtype, shape, generator):
     tensor = (1e3 * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
-    assert _same(
+    assert _equal_bits(
         read_checkpoint(write_checkpoint(tmp_path, {"model": {"w": tensor}}, {})).tensors["model"]["w"], tensor
     )
 
 
-def test_nan_payloads_infinities_and_strided_views_come_back_bit_for_bit(tmp_path):
+def test_nan_payloads_infinities_and_strided_views_round_trip_bit_for_bit(tmp_path):
     odd = torch.tensor([0x7FC00001, 0x7F800000, 0x80000000 - 2**32, 1], dtype=torch.int32).view(torch.float32)
     view = torch.arange(24.0).reshape(4, 6).T[1:5:2]
-    back = read_checkpoint(write_checkpoint(tmp_path, {"model": {"odd": odd, "view": view}}, {})).tensors["model"]
-    assert _same(back["odd"], odd)
-    assert _same(back["view"], view)
+    stored = read_checkpoint(write_checkpoint(tmp_path, {"model": {"odd": odd, "view": view}}, {})).tensors["model"]
+    assert _equal_bits(stored["odd"], odd)
+    assert _equal_bits(stored["view"], view)
 
 
-def test_metadata_comes_back_equal(tmp_path):
+def test_metadata_round_trips(tmp_path):
     meta = {"step": 7, "loss": 0.1 + 0.2, "names": ["é", None, True], "nested": {"a": {"b": []}}, "end": float("inf")}
     assert read_checkpoint(write_checkpoint(tmp_path, {}, meta)).meta == meta
 
 
 @pytest.mark.parametrize("value", [(1, 2), {1: 2}, torch.zeros(1), {"a": [object()]}, b"x"])
 def test_metadata_that_json_would_change_is_refused(tmp_path, value):
-    with pytest.raises(TypeError, match=r"meta is JSON, meta\['m'\].* is a .*give strings, numbers"):
+    with pytest.raises(TypeError, match=r"meta is JSON, meta\['m'\].* is a .*pass strings, numbers"):
         write_checkpoint(tmp_path, {}, {"m": value})
 
 
-def test_a_saved_tensor_is_a_snapshot(tmp_path):
+def test_a_saved_tensor_does_not_change_with_the_original(tmp_path):
     weight = torch.zeros(3)
     path = write_checkpoint(tmp_path, {"model": {"w": weight}}, {})
     weight += 1
     assert torch.equal(read_checkpoint(path).tensors["model"]["w"], torch.zeros(3))
 
 
-def test_tied_tensors_are_stored_once_and_come_back_under_each_name(tmp_path, generator):
+def test_tied_tensors_are_stored_once_and_read_under_each_name(tmp_path, generator):
     shared = torch.randn(1000, generator=generator)
     path = write_checkpoint(
         tmp_path, {"model": {"a": shared, "b": shared, "part": shared[:10], "copy": shared.clone()}}, {}
     )
-    back = read_checkpoint(path).tensors["model"]
-    assert all(_same(back[name], shared) for name in ("a", "b", "copy"))
-    assert _same(back["part"], shared[:10])
+    stored = read_checkpoint(path).tensors["model"]
+    assert all(_equal_bits(stored[name], shared) for name in ("a", "b", "copy"))
+    assert _equal_bits(stored["part"], shared[:10])
     assert 8000 < (path / "model.safetensors").stat().st_size < 9000  # a and copy, not b
 
 
 @pytest.mark.parametrize("group", ["../x", "a/b", "", "a.b"])
-def test_a_group_that_is_no_plain_name_is_refused(tmp_path, group):
+def test_a_group_whose_name_is_no_file_name_is_refused(tmp_path, group):
     with pytest.raises(ValueError, match="a group of tensors is named in letters"):
         write_checkpoint(tmp_path, {group: {}}, {})
 
 
 @pytest.mark.parametrize("keep", [0, -1, 1.5])
-def test_keeping_nothing_is_refused(tmp_path, keep):
-    with pytest.raises(ValueError, match=r"keep must be an integer of at least 1, got"):
+def test_keeping_no_checkpoint_is_refused(tmp_path, keep):
+    with pytest.raises(ValueError, match="keep must be a positive integer, got"):
         write_checkpoint(tmp_path, {}, {}, keep=keep)
 
 
 def test_a_checkpoint_is_not_a_run_directory(tmp_path):
     path = write_checkpoint(tmp_path, {}, {})
     assert latest_checkpoint(path) == path
-    with pytest.raises(ValueError, match="a run directory holds checkpoints, .* is itself one; save to"):
+    with pytest.raises(ValueError, match="a run directory holds checkpoints, .* is itself a checkpoint; save to"):
         write_checkpoint(path, {}, {})
 
 
-def test_only_the_newest_are_kept(tmp_path):
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
     for k in range(5):
         write_checkpoint(tmp_path, _tensors(k), {"step": k}, keep=2)
     assert sorted(p.name for p in tmp_path.glob("[!.]*")) == ["checkpoint-000004", "checkpoint-000005"]
     assert read_checkpoint(tmp_path).meta == {"step": 4}
 
 
-def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(tmp_path):
+def test_a_damaged_checkpoint_does_not_count_among_those_kept(tmp_path):
     good = write_checkpoint(tmp_path, _tensors(1), {"step": 1}, keep=2)
     bad = write_checkpoint(tmp_path, _tensors(2), {"step": 2}, keep=2)
     (bad / "ema.safetensors").write_bytes(b"")
@@ -146,8 +146,8 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(tmp_path):
 # --- killed, full, read-only -----------------------------------------------------------------------------------------
 
 
-def _killed(work, after: float | None = None) -> None:
-    """Runs `work(ready)` in a child, killed by signal 9: its own, or ours so many seconds after it called `ready()`."""
+def _run_and_kill(work, after: float | None = None) -> None:
+    """Runs `work(ready)` in a child that is killed by its own signal 9, or ``after`` seconds after its `ready()`."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -174,7 +174,7 @@ def _check_survivors(run: Path, at_least: int) -> None:
 
 
 @needs_fork
-def test_a_run_killed_at_any_moment_of_saving_loads_and_is_tidied(tmp_path):
+def test_a_run_killed_at_any_moment_of_saving_can_be_loaded_and_is_cleaned_up(tmp_path):
     def forever(ready, first: int) -> None:
         for step in range(first, 10**6):
             write_checkpoint(tmp_path, _tensors(step, 200_000), {"step": step})
@@ -183,7 +183,7 @@ def test_a_run_killed_at_any_moment_of_saving_loads_and_is_tidied(tmp_path):
     wait = random.Random(0)
     reached = -1
     for _ in range(12):
-        _killed(lambda ready, first=reached + 1: forever(ready, first), after=wait.uniform(0.0, 0.1))
+        _run_and_kill(lambda ready, first=reached + 1: forever(ready, first), after=wait.uniform(0.0, 0.1))
         _check_survivors(tmp_path, reached + 1)
         reached = read_checkpoint(tmp_path).meta["step"]
     write_checkpoint(tmp_path, _tensors(reached + 1), {"step": reached + 1})
@@ -193,7 +193,7 @@ def test_a_run_killed_at_any_moment_of_saving_loads_and_is_tidied(tmp_path):
 
 @needs_fork
 @pytest.mark.parametrize("stage", [1, 2, 3, 4, 5])
-def test_a_save_killed_at_each_of_its_stages_leaves_a_checkpoint_that_loads(tmp_path, monkeypatch, stage):
+def test_a_save_killed_at_each_of_its_stages_leaves_a_readable_checkpoint(tmp_path, monkeypatch, stage):
     write_checkpoint(tmp_path, _tensors(0, 200_000), {"step": 0})
     calls = []
 
@@ -204,7 +204,7 @@ def test_a_save_killed_at_each_of_its_stages_leaves_a_checkpoint_that_loads(tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(writing, "sync", sync_or_die)
-        _killed(lambda ready: write_checkpoint(tmp_path, _tensors(1, 200_000), {"step": 1}))
+        _run_and_kill(lambda ready: write_checkpoint(tmp_path, _tensors(1, 200_000), {"step": 1}))
     _check_survivors(tmp_path, 1 if stage == 5 else 0)
     assert read_checkpoint(latest_checkpoint(tmp_path)).meta["step"] == (1 if stage == 5 else 0)
     write_checkpoint(tmp_path, _tensors(2), {"step": 2})
@@ -218,7 +218,7 @@ def test_a_full_disk_is_an_error_and_the_previous_checkpoint_stays(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        with pytest.raises(OSError, match="a checkpoint must be writable below .*Earlier checkpoints are as they were"):
+        with pytest.raises(OSError, match="a checkpoint must be writable below .*Earlier checkpoints are unchanged"):
             write_checkpoint(tmp_path, _tensors(2), {"step": 2})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -226,7 +226,7 @@ def test_a_full_disk_is_an_error_and_the_previous_checkpoint_stays(tmp_path):
     assert not list(tmp_path.glob(".saving-*/"))
 
 
-def test_a_disk_that_fills_up_with_the_last_byte_is_an_error_with_its_number(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_at_the_last_byte_is_an_error_with_its_number(tmp_path, monkeypatch):
     write_checkpoint(tmp_path, _tensors(1), {"step": 1})
 
     def full(path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_disk_that_fills_up_with_the_last_byte_is_an_error_with_its_number(tmp
     assert not list(tmp_path.glob(".saving-*/"))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root can write everywhere")
 def test_a_read_only_directory_is_an_error_and_the_previous_checkpoint_stays(tmp_path):
     write_checkpoint(tmp_path, _tensors(1), {"step": 1})
     tmp_path.chmod(0o555)
@@ -252,13 +252,13 @@ def test_a_read_only_directory_is_an_error_and_the_previous_checkpoint_stays(tmp
         tmp_path.chmod(0o755)
 
 
-def test_a_run_directory_that_cannot_be_made_is_an_error(tmp_path):
+def test_a_run_directory_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="a checkpoint must be writable below"):
         write_checkpoint(tmp_path / "file" / "run", {}, {})
 
 
-def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_an_interrupted_save_leaves_no_files(tmp_path, monkeypatch):
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
@@ -268,7 +268,7 @@ def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*/"))
 
 
-def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path):
+def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path):
     pytest.importorskip("fcntl")
     with (
         only_writer(tmp_path, ".saving.lock"),
@@ -281,27 +281,27 @@ def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path):
 # --- damage and malice -----------------------------------------------------------------------------------------------
 
 
-def test_every_flipped_bit_is_noticed_and_the_good_checkpoint_offered(tmp_path):
+def test_every_flipped_bit_is_detected_and_the_undamaged_checkpoint_named(tmp_path):
     write_checkpoint(tmp_path, _tensors(1, 20), {"step": 1})
     newest = write_checkpoint(tmp_path, _tensors(2, 20), {"step": 2})
     for path in sorted(newest.iterdir()):
         content = path.read_bytes()
-        for at in range(len(content)):
-            path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-            with pytest.raises(RuntimeError, match=rf"{path.name} .*the newest good one is .*checkpoint-000001"):
+        for i in range(len(content)):
+            path.write_bytes(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :])
+            with pytest.raises(RuntimeError, match=rf"{path.name} .*the newest undamaged one is .*checkpoint-000001"):
                 read_checkpoint(tmp_path)
         path.write_bytes(content)
     assert read_checkpoint(tmp_path).meta == {"step": 2}
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "state.json"])
-def test_a_truncated_or_missing_file_is_noticed_and_latest_falls_back_with_a_warning(tmp_path, name):
+def test_a_truncated_or_missing_file_is_detected_and_skipped_with_a_warning(tmp_path, name):
     good = write_checkpoint(tmp_path, _tensors(1), {"step": 1})
     path = write_checkpoint(tmp_path, _tensors(2), {"step": 2}) / name
     content = path.read_bytes()
     for size in (0, 5, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(RuntimeError, match=rf"{name} .*the newest good one is .*checkpoint-000001"):
+        with pytest.raises(RuntimeError, match=rf"{name} .*the newest undamaged one is .*checkpoint-000001"):
             read_checkpoint(tmp_path)
     path.unlink()
     with pytest.raises(RuntimeError, match=f"{name} is missing"):
@@ -314,7 +314,7 @@ def test_a_run_of_damaged_checkpoints_only_is_an_error(tmp_path):
     (write_checkpoint(tmp_path, {}, {}) / "state.json").write_text("{}")
     with pytest.raises(RuntimeError, match="got only damaged ones"):
         latest_checkpoint(tmp_path)
-    with pytest.raises(RuntimeError, match="there is no other good one beside it"):
+    with pytest.raises(RuntimeError, match="the run has no undamaged one"):
         read_checkpoint(tmp_path)
 
 
@@ -327,7 +327,7 @@ class _Bomb:
 
 
 def _forge(folder: Path, group: str) -> None:
-    """Makes the checksums fit what is there, as an attacker would."""
+    """Writes checksums that match the files, as an attacker would."""
     state = json.loads((folder / "state.json").read_text())
     path = folder / f"{group}.safetensors"
     state["files"][group] = {"bytes": path.stat().st_size, "sha256": writing.digest_file(path)}
@@ -335,7 +335,7 @@ def _forge(folder: Path, group: str) -> None:
     (folder / "state.json").write_text(json.dumps(state))
 
 
-def test_whom_the_umask_lets_read_may_read_the_weights(tmp_path):
+def test_the_permissions_of_files_follow_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         saved = write_checkpoint(tmp_path, {"model": {"w": torch.zeros(2)}}, {})
@@ -347,38 +347,38 @@ def test_whom_the_umask_lets_read_may_read_the_weights(tmp_path):
     }
 
 
-@pytest.mark.parametrize("place", ["state.json", "model.safetensors", "forged", "beside", "alone", "archive"])
-def test_a_malicious_pickle_is_never_executed(tmp_path, place):
+@pytest.mark.parametrize("target", ["state.json", "model.safetensors", "forged", "other files", "file", "archive"])
+def test_a_malicious_pickle_is_never_executed(tmp_path, target):
     mark = tmp_path / "executed"
     bomb = pickle.dumps(_Bomb(mark))
     pickle.loads(bomb)
-    assert mark.exists()  # it would go off
+    assert mark.exists()  # unpickling would run it
     mark.unlink()
     folder = write_checkpoint(tmp_path / "run", _tensors(1), {})
-    if place in ("alone", "archive"):
-        target = tmp_path / "model.pt"
-        target.write_bytes(bomb) if place == "alone" else torch.save(_Bomb(mark), target)
+    if target in ("file", "archive"):
+        path = tmp_path / "model.pt"
+        path.write_bytes(bomb) if target == "file" else torch.save(_Bomb(mark), path)
         with pytest.raises(ValueError, match="a checkpoint is a directory .*not opened, since pickles can run code"):
-            read_checkpoint(target)
-    elif place == "beside":
+            read_checkpoint(path)
+    elif target == "other files":
         (folder / "model.pt").write_bytes(bomb)
         (folder / "optimizer.pkl").write_bytes(bomb)
         read_checkpoint(folder)
     else:
-        (folder / ("model.safetensors" if place == "forged" else place)).write_bytes(bomb)
-        if place == "forged":
+        (folder / ("model.safetensors" if target == "forged" else target)).write_bytes(bomb)
+        if target == "forged":
             _forge(folder, "model")
         with pytest.raises(RuntimeError, match="a checkpoint must be as it was saved"):
             read_checkpoint(folder)
     assert not mark.exists()
 
 
-def test_a_forged_name_cannot_reach_outside_of_the_checkpoint(tmp_path):
+def test_a_forged_name_cannot_read_files_outside_the_checkpoint(tmp_path):
     folder = write_checkpoint(tmp_path, _tensors(1), {})
     outside = tmp_path / "secret.safetensors"
     shutil.copy(folder / "model.safetensors", outside)
     _forge(folder, "../secret")
-    with pytest.raises(RuntimeError, match="names a file outside of it"):
+    with pytest.raises(RuntimeError, match="names a file outside the directory"):
         read_checkpoint(folder)
 
 
@@ -397,9 +397,9 @@ def test_a_newer_format_is_refused(tmp_path):
         read_checkpoint(folder)
 
 
-def test_an_absent_checkpoint_is_an_error_that_teaches(tmp_path):
+def test_a_missing_checkpoint_is_an_error_with_a_remedy(tmp_path):
     for read in (read_checkpoint, latest_checkpoint, load):
-        with pytest.raises(FileNotFoundError, match="there must be a checkpoint at .*to begin a new run, say so"):
+        with pytest.raises(FileNotFoundError, match="there must be a checkpoint at .*pass a run directory"):
             read(tmp_path / "nowhere")
         with pytest.raises(FileNotFoundError, match=r"there must be a checkpoint in .*, it holds nothing"):
             read(tmp_path)
@@ -420,14 +420,14 @@ class _Tied(nn.Module):
         self.register_buffer("count", torch.tensor(5))
 
 
-def test_tied_weights_and_buffers_come_back_tied(tmp_path):
+def test_tied_weights_and_buffers_are_restored_tied(tmp_path):
     module, other = _Tied(), _Tied()
     load_into(other, read_checkpoint(write_checkpoint(tmp_path, {"model": module.state_dict()}, {})).tensors["model"])
-    assert all(_same(v, other.state_dict()[k]) for k, v in module.state_dict().items())
+    assert all(_equal_bits(v, other.state_dict()[k]) for k, v in module.state_dict().items())
     assert other.a.weight is other.b.weight
 
 
-def test_every_missing_extra_and_misshapen_tensor_is_listed_and_nothing_is_loaded():
+def test_every_missing_extra_and_different_tensor_is_listed_and_nothing_is_loaded():
     module = _Tied()
     before = {k: v.clone() for k, v in module.state_dict().items()}
     tensors = {k: torch.ones_like(v) for k, v in before.items()}
@@ -439,10 +439,10 @@ def test_every_missing_extra_and_misshapen_tensor_is_listed_and_nothing_is_loade
         load_into(module, tensors)
     with pytest.raises(ValueError, match=r"count is float32\[\] in the checkpoint and int64\[\] in the module"):
         load_into(module, tensors)
-    assert all(_same(v, before[k]) for k, v in module.state_dict().items())
+    assert all(_equal_bits(v, before[k]) for k, v in module.state_dict().items())
 
 
-def test_tensors_that_differ_are_not_forced_into_tied_weights():
+def test_different_tensors_are_not_loaded_into_tied_weights():
     module = _Tied()
     tensors = {k: v.clone() for k, v in module.state_dict().items()}
     tensors["b.weight"] += 1
@@ -466,29 +466,29 @@ def _steps(net: nn.Sequential, optimizer: torch.optim.Optimizer, inputs: Tensor)
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", ["adamw", "amsgrad", "sgd", "tensor lr"])
-def test_three_more_steps_after_a_round_trip_are_those_of_the_uninterrupted_run(tmp_path, generator, dtype, kind):
+def test_steps_after_restoring_an_optimizer_equal_those_of_an_uninterrupted_run(tmp_path, generator, dtype, kind):
     inputs = torch.randn(6, 8, 4, generator=generator).to(dtype)
-    net, again = (nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2)).to(dtype) for _ in range(2))
+    net, restored = (nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2)).to(dtype) for _ in range(2))
     optimizer = _optimizer(net, kind)
     _steps(net, optimizer, inputs[:3])
     tensors, text = optimizer_state(optimizer)
     path = write_checkpoint(tmp_path, {"model": net.state_dict(), "optimizer": tensors}, {"optimizer": text})
     _steps(net, optimizer, inputs[3:])
 
-    stored, resumed = read_checkpoint(path), _optimizer(again, kind)
-    load_into(again, stored.tensors["model"])
+    stored, resumed = read_checkpoint(path), _optimizer(restored, kind)
+    load_into(restored, stored.tensors["model"])
     load_optimizer(resumed, stored.tensors["optimizer"], stored.meta["optimizer"])
-    _steps(again, resumed, inputs[3:])
-    assert all(_same(v, again.state_dict()[k]) for k, v in net.state_dict().items())
-    (one, rest), (two, same_rest) = optimizer_state(optimizer), optimizer_state(resumed)
+    _steps(restored, resumed, inputs[3:])
+    assert all(_equal_bits(v, restored.state_dict()[k]) for k, v in net.state_dict().items())
+    (one, rest), (two, other_rest) = optimizer_state(optimizer), optimizer_state(resumed)
     assert one.keys() == two.keys()
-    assert all(_same(one[k], two[k]) for k in one)
-    assert rest == same_rest
+    assert all(_equal_bits(one[k], two[k]) for k in one)
+    assert rest == other_rest
     untouched = read_checkpoint(path).tensors["optimizer"]
-    assert all(_same(v, untouched[k]) for k, v in stored.tensors["optimizer"].items())
+    assert all(_equal_bits(v, untouched[k]) for k, v in stored.tensors["optimizer"].items())
 
 
-def test_an_optimizer_of_another_class_or_over_other_parameters_is_refused():
+def test_an_optimizer_of_another_class_or_of_other_parameters_is_refused():
     net = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
     optimizer = _optimizer(net, "adamw")
     _steps(net, optimizer, torch.ones(1, 8, 4))
@@ -516,8 +516,8 @@ class Own(nn.Module):
         return self.layer(x)[:, :2] * log_snr.unsqueeze(1)
 
 
-class Plain(Own):
-    """Not rebuilt from text: its settings are not plain."""
+class Unwritable(Own):
+    """A network without a text form: a setting is a function."""
 
     def __init__(self, activation: object = torch.tanh) -> None:
         nn.Module.__init__(self)
@@ -538,7 +538,7 @@ def _randomized(net: nn.Module) -> nn.Module:
     return net
 
 
-def _alike(a: ScoreModel, b: ScoreModel) -> bool:
+def _same_function(a: ScoreModel, b: ScoreModel) -> bool:
     x = torch.linspace(-1, 1, 10).reshape(5, 2).to(next(a.parameters()).dtype)
     a.eval()
     return torch.equal(a(x, 0.3).x0, b(x, 0.3).x0)
@@ -549,43 +549,43 @@ def test_a_model_is_rebuilt_from_its_directory_alone(tmp_path, parameterization)
     model = _model(parameterization=parameterization, sde=VPSDE(LinearBetas()))
     _randomized(model.net)
     save(model, tmp_path, meta={"step": 3})
-    back = load(tmp_path)
-    assert (back.sde, back.parameterization, back.data) == (model.sde, model.parameterization, model.data)
-    assert back.event_shape == (2,)
-    assert not back.training
-    assert _alike(model, back)
-    require_same(read_checkpoint(tmp_path), back)
+    loaded = load(tmp_path)
+    assert (loaded.sde, loaded.parameterization, loaded.data) == (model.sde, model.parameterization, model.data)
+    assert loaded.event_shape == (2,)
+    assert not loaded.training
+    assert _same_function(model, loaded)
+    require_same(read_checkpoint(tmp_path), loaded)
 
 
-def test_a_model_without_data_and_shape_in_double_precision_comes_back_so(tmp_path):
+def test_a_model_without_data_and_shape_in_double_precision_round_trips(tmp_path):
     model = _model(data=None).double()
     _randomized(model.net)
-    back = load(save(model, tmp_path))
-    assert back.data is None
-    assert back.event_shape is None
-    assert next(back.parameters()).dtype == torch.float64
-    assert _alike(model, back)
+    loaded = load(save(model, tmp_path))
+    assert loaded.data is None
+    assert loaded.event_shape is None
+    assert next(loaded.parameters()).dtype == torch.float64
+    assert _same_function(model, loaded)
 
 
-def test_the_averaged_weights_are_taken_unless_the_raw_ones_are_asked_for(tmp_path):
+def test_the_averaged_weights_are_loaded_unless_the_raw_ones_are_requested(tmp_path):
     model, averaged = _model(), _model()
     _randomized(model.net)
     _randomized(averaged.net)
     save(model, tmp_path, ema=averaged)
-    assert _alike(averaged, load(tmp_path))
-    assert _alike(model, load(tmp_path, raw=True))
+    assert _same_function(averaged, load(tmp_path))
+    assert _same_function(model, load(tmp_path, raw=True))
     with pytest.raises(ValueError, match="ema must have the names of the model's tensors"):
         save(model, tmp_path, ema=torch.optim.swa_utils.AveragedModel(model.net))
 
 
-def test_loading_leaves_the_global_random_state_alone(tmp_path):
+def test_loading_does_not_change_the_global_random_state(tmp_path):
     save(_model(), tmp_path)
     before = torch.get_rng_state()
     load(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_another_parameterization_process_or_scaling_is_refused_from_the_metadata(tmp_path):
+def test_other_expected_settings_are_refused(tmp_path):
     model = _model()
     save(model, tmp_path)
     load(tmp_path, parameterization=V(0.5), sde=model.sde, data=model.data)
@@ -599,29 +599,31 @@ def test_another_parameterization_process_or_scaling_is_refused_from_the_metadat
         require_same(read_checkpoint(tmp_path), _model(parameterization=Eps()))
 
 
-def test_a_class_of_the_users_is_rebuilt_where_it_is_handed_over_and_only_there(tmp_path):
+def test_a_users_class_is_rebuilt_only_if_it_is_passed(tmp_path):
     model = _model(Own(4))
     save(model, tmp_path)
-    assert _alike(model, load(tmp_path, known={"Own": Own}))
-    assert _alike(model, load(tmp_path, net=Own(4)))
-    with pytest.raises(ValueError, match=r"is named 'Own'; .*Valid: .*MLP.*handed over as known=\{'Own': Own\}"):
+    assert _same_function(model, load(tmp_path, known={"Own": Own}))
+    assert _same_function(model, load(tmp_path, net=Own(4)))
+    with pytest.raises(
+        ValueError, match=r"is named 'Own'; .*Valid: .*MLP.*Pass your own class as known=\{'Own': Own\}"
+    ):
         load(tmp_path)
     with pytest.raises(ValueError, match=r"layer\.weight is float32\[8, 2\] in the checkpoint and float32\[4, 2\]"):
         load(tmp_path, net=Own(2))
 
 
-def test_a_network_without_a_text_form_is_handed_back_by_the_caller(tmp_path):
-    model = _model(Plain())
+def test_a_network_without_a_text_form_is_passed_by_the_caller(tmp_path):
+    model = _model(Unwritable())
     save(model, tmp_path)
-    assert _alike(model, load(tmp_path, net=Plain()))
-    with pytest.raises(ValueError, match=r"Plain was saved without .*pass load\(path, net=Plain"):
+    assert _same_function(model, load(tmp_path, net=Unwritable()))
+    with pytest.raises(ValueError, match=r"Unwritable was saved without .*pass load\(path, net=Unwritable"):
         load(tmp_path)
 
 
-def test_a_checkpoint_of_something_else_is_no_model(tmp_path):
+def test_a_checkpoint_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must hold a model, as save writes it"):
         load(write_checkpoint(tmp_path, _tensors(1), {"step": 1}))
-    with pytest.raises(TypeError, match="a ScoreModel can be saved, got a Linear"):
+    with pytest.raises(TypeError, match="model must be a ScoreModel, got a Linear"):
         save(nn.Linear(1, 1), tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="names of more tensors and metadata must be free"):
+    with pytest.raises(ValueError, match="further tensors and metadata need other names"):
         save(_model(), tmp_path, tensors={"ema": {}})

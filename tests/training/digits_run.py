@@ -1,4 +1,4 @@
-"""A short real run on digits, as a program: what the tests of resuming and of several processes start and kill.
+"""A short training run on digits, as a program that the tests of resuming and of several processes start and kill.
 
 python tests/training/digits_run.py OUT [--resume] [--steps 60] …
 python -m accelerate.commands.launch --cpu --num_processes 2 tests/training/digits_run.py OUT
@@ -15,7 +15,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
-import torch._dynamo  # what an optimizer would import in its first step
+import torch._dynamo  # an optimizer imports it in its first step
 
 from scoresde.data import load_data
 from scoresde.model import ScoreModel
@@ -26,20 +26,20 @@ from scoresde.objective.weighting import ELBO
 from scoresde.process.sde import VPSDE
 from scoresde.training import Callback, CallbackState, Training, train
 
-DIGITS = load_data("digits")  # once, also for all that a server of processes forks
+DIGITS = load_data("digits")  # once, also for processes that a server forks
 
 
 def model(dtype: torch.dtype = torch.float32, seed: int = 1) -> ScoreModel:
-    """Classes with a null label, dropout, an output layer that is not zero; the same at every call."""
+    """A model with classes, a null label, dropout and a nonzero output layer; the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = MLP((1, 8, 8), width=48, depth=1, embedding_width=16, dropout=0.2, num_classes=10, null_class=True)
-        torch.nn.init.normal_(net.leave.weight, std=0.1)
+        torch.nn.init.normal_(net.linear_out.weight, std=0.1)
     return ScoreModel(net.to(dtype), VPSDE())
 
 
 def settings(steps: int, accumulate: int, optimizer: str = "adamw") -> Training:
-    """All that has a state is on: averages of several lengths, label dropout, times that follow the loss."""
+    """Settings that use everything with a state: EMAs of several lengths, label dropout, adaptive timesteps."""
     loss = Loss(ELBO(), LossMomentTimesteps(bins=8, memory=4))
     return Training(
         steps,
@@ -55,8 +55,8 @@ def settings(steps: int, accumulate: int, optimizer: str = "adamw") -> Training:
     )
 
 
-def run(*words: str, ready: Event | None = None) -> None:
-    """Trains as the words say, those of the command line; sets ``ready`` when all is prepared."""
+def run(*arguments: str, ready: Event | None = None) -> None:
+    """Trains with the arguments of a command line; sets ``ready`` before training starts."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
     parser.add_argument("--resume", action="store_true")
@@ -67,26 +67,26 @@ def run(*words: str, ready: Event | None = None) -> None:
     parser.add_argument("--save-every", type=int, default=3)
     parser.add_argument("--pause", type=float, default=0.0, help="Seconds to wait after each update.")
     parser.add_argument("--die", type=int, default=0, help="Update after which a callback fails.")
-    asked = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
 
-    def pause(moment: CallbackState) -> None:
-        if moment.step == asked.die:
+    def pause(state: CallbackState) -> None:
+        if state.step == options.die:
             raise ValueError("a callback must not fail, this one did.")
-        time.sleep(asked.pause)
+        time.sleep(options.pause)
 
-    dtype = torch.float64 if asked.double else torch.float32
-    callbacks = [Callback(1, pause)] if asked.pause or asked.die else []
-    begun = model(dtype, 1 + int(os.environ.get("RANK", "0")))  # the main process's weights are all processes'
+    dtype = torch.float64 if options.double else torch.float32
+    callbacks = [Callback(1, pause)] if options.pause or options.die else []
+    initial = model(dtype, 1 + int(os.environ.get("RANK", "0")))  # all processes get the main one's weights
     if ready is not None:
         ready.set()
     trained = train(
-        begun,
+        initial,
         DIGITS,
-        settings(asked.steps, asked.accumulate, asked.optimizer),
-        run_dir=asked.out,
-        resume=asked.resume,
-        save_every=asked.save_every,
+        settings(options.steps, options.accumulate, options.optimizer),
+        run_dir=options.out,
+        resume=options.resume,
+        save_every=options.save_every,
         snapshot_every=7,
         callbacks=callbacks,
     )
@@ -100,16 +100,16 @@ def threads_of_the_group() -> list[str]:
     return [name for name in names if "gloo" in name]
 
 
-def left() -> None:
-    """Fails a process that has not left its group; a thread of it that outlives the run might abort Python's end.
+def check_group_was_left() -> None:
+    """Fails a process that has not left its process group: a thread that outlives the run may abort Python's exit.
 
-    Pieces: torch's caches of sharded tensors hold on to the group that was left, threads and all.
+    With FSDP torch's caches of sharded tensors keep the group and its threads.
     """
-    pieces = os.environ.get("ACCELERATE_USE_FSDP") == "true"
-    if torch.distributed.is_initialized() or (threads_of_the_group() and not pieces):
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if torch.distributed.is_initialized() or (threads_of_the_group() and not sharded):
         os._exit(3)
 
 
 if __name__ == "__main__":
-    atexit.register(left)  # runs after what is registered later
+    atexit.register(check_group_was_left)  # runs after functions that are registered later
     run(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Several processes, started by accelerate's launcher: they do what one does, fail together, and never hang."""
+"""Several processes, started by accelerate's launcher: they train as one does, fail together, and never hang."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import digits_run
 import psutil
 import pytest
 import torch
-from test_resume import same, until_begun
+from test_resume import assert_same_run, wait_for_start
 
 from scoresde.storage import checkpoint
 
@@ -27,27 +27,33 @@ pytestmark = pytest.mark.slow
 STEPS = 50
 
 
-PIECES = ("--use_fsdp", "--fsdp_version", "2")
+FSDP = ("--use_fsdp", "--fsdp_version", "2")
 
 
-def command(processes: int, *words: str, how: tuple[str, ...]) -> list[str]:
+def command(processes: int, *arguments: str, launcher: tuple[str, ...]) -> list[str]:
     """The launcher's command line."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", *how, "--num_machines", "1"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *launcher, "--num_machines", "1"]
     options = ["--num_processes", str(processes), "--main_process_port", str(port), "--mixed_precision", "no"]
     program = Path(__file__).with_name("digits_run.py")
-    return [*launch, *options, "--dynamo_backend", "no", str(program), *words]
+    return [*launch, *options, "--dynamo_backend", "no", str(program), *arguments]
 
 
 @contextmanager
-def launched(processes: int, *words: str, how: tuple[str, ...] = ("--multi_gpu",)) -> Iterator[subprocess.Popen[str]]:
-    """The launcher (whose word for several processes is ``--multi_gpu``, also on the CPU); nothing of it is left."""
+def launched(
+    processes: int, *arguments: str, launcher: tuple[str, ...] = ("--multi_gpu",)
+) -> Iterator[subprocess.Popen[str]]:
+    """A run of the launcher, killed at the end; ``--multi_gpu`` means several processes, also on the CPU."""
     here = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command(processes, *words, how=how), env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True
+        command(processes, *arguments, launcher=launcher),
+        env=environment,
+        text=True,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         yield process
@@ -58,7 +64,7 @@ def launched(processes: int, *words: str, how: tuple[str, ...] = ("--multi_gpu",
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Signal 9 to the launcher and to all that it has started."""
+    """Kills the launcher and its child processes."""
     if process.poll() is None:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         for member in family:
@@ -68,14 +74,14 @@ def kill(process: subprocess.Popen[str]) -> None:
         psutil.wait_procs(family, timeout=60)
 
 
-def finished(processes: int, *words: str, how: tuple[str, ...] = ("--multi_gpu",)) -> None:
-    with launched(processes, *words, how=how) as process:
+def run_to_the_end(processes: int, *arguments: str, launcher: tuple[str, ...] = ("--multi_gpu",)) -> None:
+    with launched(processes, *arguments, launcher=launcher) as process:
         _, error = process.communicate(timeout=180)
         assert process.returncode == 0, error
 
 
-def near(one: Path, two: Path) -> float:
-    """The largest difference between two runs' tensors, histories included; of numbers above 1 the relative one."""
+def largest_difference(one: Path, two: Path) -> float:
+    """The largest difference between two runs' tensors and histories, relative for numbers above 1."""
     a, b = checkpoint.read_checkpoint(one), checkpoint.read_checkpoint(two)
     assert a.tensors.keys() == b.tensors.keys()
     assert a.meta["step"] == b.meta["step"]
@@ -90,63 +96,68 @@ def near(one: Path, two: Path) -> float:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two processes, not stopped."""
+    """A run of two processes without interruption."""
     path = tmp_path_factory.mktemp("two") / "run"
-    finished(2, str(path), "--double", "--steps", str(STEPS), "--save-every", "20")
+    run_to_the_end(2, str(path), "--double", "--steps", str(STEPS), "--save-every", "20")
     return path
 
 
 def test_two_processes_give_the_loss_and_the_weights_of_one(tmp_path, two):
     digits_run.run(str(tmp_path / "one"), "--double", "--steps", str(STEPS), "--accumulate", "2")
-    assert len(digits_run.DIGITS.train) < STEPS * 48, "the batch that ends an epoch is among them"
+    assert len(digits_run.DIGITS.train) < STEPS * 48, "some batch contains the end of an epoch"
     assert len(digits_run.DIGITS.train) % 48
-    gap = near(tmp_path / "one", two)
+    gap = largest_difference(tmp_path / "one", two)
     print(f"two processes and one, float64, {STEPS} updates: {gap:.1e}")
     assert gap < 1e-9
 
 
 def test_three_processes_give_the_loss_and_the_weights_of_one(tmp_path):
-    finished(3, str(tmp_path / "three"), "--double", "--steps", str(STEPS))
+    run_to_the_end(3, str(tmp_path / "three"), "--double", "--steps", str(STEPS))
     digits_run.run(str(tmp_path / "one"), "--double", "--steps", str(STEPS), "--accumulate", "3")
-    gap = near(tmp_path / "one", tmp_path / "three")
+    gap = largest_difference(tmp_path / "one", tmp_path / "three")
     print(f"three processes and one, float64, {STEPS} updates: {gap:.1e}")
     assert gap < 1e-9
 
 
-def test_two_processes_turn_matrices_as_one_does(tmp_path):
-    words = ("--double", "--steps", str(STEPS), "--optimizer", "muon")
-    finished(2, str(tmp_path / "two"), *words)
-    digits_run.run(str(tmp_path / "one"), *words, "--accumulate", "2")
-    gap = near(tmp_path / "one", tmp_path / "two")
+def test_two_processes_give_muons_weights_of_one(tmp_path):
+    arguments = ("--double", "--steps", str(STEPS), "--optimizer", "muon")
+    run_to_the_end(2, str(tmp_path / "two"), *arguments)
+    digits_run.run(str(tmp_path / "one"), *arguments, "--accumulate", "2")
+    gap = largest_difference(tmp_path / "one", tmp_path / "two")
     print(f"two processes and one, Muon, float64, {STEPS} updates: {gap:.1e}")
     assert gap < 1e-9
 
 
-def test_muon_refuses_a_network_in_pieces(tmp_path):
-    with launched(2, str(tmp_path / "run"), "--optimizer", "muon", how=PIECES) as process:
+def test_muon_refuses_a_sharded_network(tmp_path):
+    with launched(2, str(tmp_path / "run"), "--optimizer", "muon", launcher=FSDP) as process:
         _, error = process.communicate(timeout=180)
     assert process.returncode != 0
-    assert "Muon needs whole matrices, got a network in pieces (FSDP)" in error
+    assert "Muon needs whole matrices, got a sharded network (FSDP)" in error
 
 
-def test_a_network_in_three_uneven_pieces_is_trained_saved_and_resumed_as_a_whole_one(tmp_path):
-    words = (str(tmp_path / "pieces"), "--double", "--pause", "0.001")  # with a callback, which sees it whole
-    finished(3, *words, "--steps", "20", how=PIECES)
-    finished(3, *words, "--steps", str(STEPS), "--resume", how=PIECES)
+def test_a_network_in_three_uneven_shards_is_trained_saved_and_resumed_as_a_whole_one(tmp_path):
+    arguments = (
+        str(tmp_path / "sharded"),
+        "--double",
+        "--pause",
+        "0.001",
+    )  # with a callback, which gets the whole network
+    run_to_the_end(3, *arguments, "--steps", "20", launcher=FSDP)
+    run_to_the_end(3, *arguments, "--steps", str(STEPS), "--resume", launcher=FSDP)
     digits_run.run(str(tmp_path / "one"), "--double", "--steps", str(STEPS), "--accumulate", "3")
-    gap = near(tmp_path / "one", tmp_path / "pieces")
-    print(f"three pieces and a whole, float64, {STEPS} updates: {gap:.1e}")
+    gap = largest_difference(tmp_path / "one", tmp_path / "sharded")
+    print(f"three shards and a whole, float64, {STEPS} updates: {gap:.1e}")
     assert gap < 1e-9
-    assert checkpoint.load(tmp_path / "pieces", average=0.08).net.training is False
+    assert checkpoint.load(tmp_path / "sharded", average=0.08).net.training is False
 
 
-def test_two_processes_killed_all_at_once_or_one_alone_go_on_bit_for_bit(tmp_path, two):
-    words = (str(tmp_path / "run"), "--double", "--steps", str(STEPS), "--save-every", "1")
+def test_two_processes_killed_together_or_one_alone_resume_bit_for_bit(tmp_path, two):
+    arguments = (str(tmp_path / "run"), "--double", "--steps", str(STEPS), "--save-every", "1")
     wait, reached = random.Random(3), [0]
     for alone in (False, True):
         last = checkpoint.read_checkpoint(tmp_path / "run").path.name if reached[-1] else "checkpoint-000001"
-        with launched(2, *words, "--pause", "0.1", *(["--resume"] if reached[-1] else [])) as process:
-            until_begun(tmp_path / "run", after=last)
+        with launched(2, *arguments, "--pause", "0.1", *(["--resume"] if reached[-1] else [])) as process:
+            wait_for_start(tmp_path / "run", after=last)
             time.sleep(wait.uniform(0.2, 0.8))
             workers = psutil.Process(process.pid).children()
             assert len(workers) == 2
@@ -159,32 +170,32 @@ def test_two_processes_killed_all_at_once_or_one_alone_go_on_bit_for_bit(tmp_pat
         reached.append(checkpoint.read_checkpoint(checkpoint.latest_checkpoint(tmp_path / "run")).meta["step"])
     print(f"killed at {reached[1:]}")
     assert reached[0] < reached[1] < reached[2] < STEPS
-    finished(2, *words, "--resume")
-    same(two, tmp_path / "run")
+    run_to_the_end(2, *arguments, "--resume")
+    assert_same_run(two, tmp_path / "run")
 
 
-def test_what_fails_in_the_main_process_ends_all_at_once_with_its_message(tmp_path):
+def test_a_failure_in_the_main_process_ends_all_processes_with_its_message(tmp_path):
     with launched(2, str(tmp_path / "run"), "--die", "5", "--save-every", "4") as process:
-        began = time.monotonic()
+        start = time.monotonic()
         _, error = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "a callback must not fail, this one did" in error
-    assert "all processes must go on together, process 0 failed" in error
-    assert time.monotonic() - began < 60
+    assert "all processes must succeed, process 0 failed" in error
+    assert time.monotonic() - start < 60
     assert checkpoint.read_checkpoint(tmp_path / "run").meta["step"] == 4
 
 
-def test_ctrl_c_reaches_all_processes_and_one_process_can_go_on_for_them(tmp_path, two):
-    words = (str(tmp_path / "run"), "--double", "--steps", str(STEPS), "--save-every", "1000")
-    with launched(2, *words, "--pause", "0.05") as process:
-        until_begun(tmp_path / "run")
+def test_ctrl_c_reaches_all_processes_and_one_process_can_resume_their_run(tmp_path, two):
+    arguments = (str(tmp_path / "run"), "--double", "--steps", str(STEPS), "--save-every", "1000")
+    with launched(2, *arguments, "--pause", "0.05") as process:
+        wait_for_start(tmp_path / "run")
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         process.communicate(timeout=60)
     assert process.returncode != 0
-    assert checkpoint.read_checkpoint(tmp_path / "run").meta["step"] in (20, 40)  # they ask each other every 20 updates
-    digits_run.run(*words, "--resume", "--accumulate", "2")
-    assert near(two, tmp_path / "run") < 1e-9
+    assert checkpoint.read_checkpoint(tmp_path / "run").meta["step"] in (20, 40)  # they synchronize every 20 updates
+    digits_run.run(*arguments, "--resume", "--accumulate", "2")
+    assert largest_difference(two, tmp_path / "run") < 1e-9
 
 
 def test_no_line_of_metrics_is_written_twice(two):

@@ -1,4 +1,4 @@
-"""How does a folder of results become a page? Figures as PNG and as inline SVG, words from templates."""
+"""Rendering of the report: figures as PNG and inline SVG, and the templates filled with the summary."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import jinja2
 from matplotlib.figure import Figure
 
 from scoresde._core.atomic import atomic_file
-from scoresde.experiments.report import charts
-from scoresde.experiments.report import images as pictures
-from scoresde.experiments.report.numbers import duration
-from scoresde.experiments.report.summary import Summary, summarize
-from scoresde.experiments.results import Results, read
-from scoresde.plots import style as ink
+from scoresde.experiments.report import charts, images
+from scoresde.experiments.report.number_format import duration
+from scoresde.experiments.report.summary import Summary
+from scoresde.experiments.results import Results, read_results
+from scoresde.plots import style
 
 __all__ = ["write_report"]
 
 Draw = Callable[[Results, Summary], "Figure | None"]
 
 _FIGURES: dict[str, tuple[Draw, str]] = {
-    "film": (pictures.film, "The forward process: events dissolve into noise from left to right."),
-    "samples": (pictures.samples, "Real data beside samples of every way back."),
-    "plane": (pictures.plane, "Density of the model and trajectories of every way back."),
-    "cost": (lambda _, story: charts.cost(story), "Distance to held-out data against network calls."),
-    "likelihoods": (lambda _, story: charts.likelihoods(story), "Held-out likelihood of each weighting."),
-    "bounds": (lambda _, story: charts.bounds(story), "Likelihood by the equation beside bounds on it."),
-    "noise": (lambda _, story: charts.noise_levels(story), "Error and weight by log-SNR."),
+    "forward": (images.forward_process, "The forward process: from left to right, noise replaces the data."),
+    "samples": (images.samples, "Real data next to samples of every sampler."),
+    "plane": (images.plane, "Density of the model and trajectories of every sampler."),
+    "cost": (lambda _, summary: charts.cost(summary), "Distance to held-out data against network calls."),
+    "likelihoods": (lambda _, summary: charts.likelihoods(summary), "Held-out likelihood of each weighting."),
+    "bounds": (lambda _, summary: charts.bounds(summary), "Likelihood by the ODE next to variational bounds."),
+    "noise": (lambda _, summary: charts.error_by_noise(summary), "Error and weight by log-SNR."),
 }
+"""Name of the file to the function that draws the figure, and its description."""
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Draws what a comparison's folder says: PNGs, ``report.md`` and ``index.html`` beside ``results.json``.
+    """Writes figures as PNG, ``report.md`` and ``index.html`` next to ``results.json``.
 
-    The page holds everything it shows and asks for nothing from elsewhere. The same results give the same page; a
-    figure of earlier results that these do not have is removed.
+    The page contains all of its figures and loads nothing from elsewhere. The same results give the same page. A figure
+    that these results do not have is removed.
 
     Args:
         folder: Holds ``results.json`` and ``arrays.npz``.
@@ -46,24 +46,24 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: If there are no results.
-        ValueError: If they are not a comparison's.
+        ValueError: If the files are not those of a comparison.
     """
-    results = read(folder)
-    story = summarize(results.said)
+    results = read_results(folder)
+    summary = Summary(results.content)
     inline: dict[str, str] = {}
     for name, (draw, label) in _FIGURES.items():
-        with ink.style(name):
-            figure, path = draw(results, story), results.folder / f"{name}.png"
+        with style.figure_style(name):
+            figure, path = draw(results, summary), results.folder / f"{name}.png"
             if figure is None:
                 path.unlink(missing_ok=True)
             else:
-                ink.png(figure, path)
-                inline[name] = ink.svg(figure, label)
+                style.save_png(figure, path)
+                inline[name] = style.inline_svg(figure, label)
     environment, labels = _environment(), {name: label for name, (_, label) in _FIGURES.items()}
     for template, target in (("report.md.j2", "report.md"), ("report.html.j2", "index.html")):
         text = environment.get_template(template).render(
-            story=story,
-            said=results.said,
+            summary=summary,
+            content=results.content,
             figures=inline,
             labels=labels,
         )

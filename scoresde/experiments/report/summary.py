@@ -1,7 +1,7 @@
-"""What does `results.json` say, in words and rounded numbers? One row per sampler and weighting, one per likelihood.
+"""The rows of the report's tables, from ``results.json``: one per sampler and weighting, one per likelihood.
 
-Means are over training seeds. What follows ± is the standard deviation over seeds where there are several, else the
-standard error that was measured: over held-out events for likelihoods, of one evaluation for distances.
+Values are means over training seeds. With several seeds, the number after ± is the standard deviation over them. With
+one seed it is the measured standard error: over held-out events for likelihoods, of one evaluation for distances.
 """
 
 from __future__ import annotations
@@ -11,21 +11,36 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from scoresde.experiments.report.bound_table import BoundRow, bound_rows, in_words
-from scoresde.experiments.report.numbers import Number, duration, mean
+from scoresde.experiments.report.bound_table import BoundRow, bound_clause, bound_rows
+from scoresde.experiments.report.number_format import Number, duration, mean
 from scoresde.plots.image_grid import is_image
 
-__all__ = ["LikelihoodRow", "BaselineRow", "SamplerRow", "Summary", "summarize"]
+__all__ = ["BaselineRow", "LikelihoodRow", "SamplerRow", "Summary"]
 
 
 @dataclass(frozen=True)
 class SamplerRow:
-    """One line of the table of distances: a sampler, or real data, or the Gaussian."""
+    """One row of the table of distances: a sampler, real data, or the Gaussian.
+
+    Attributes:
+        name: Label of the row.
+        weighting: Label of the weighting; None for real data and the Gaussian.
+        nfe: Network calls per sample.
+        seconds: Seconds of sampling.
+        calibration_seconds: Seconds in which a calibrated sampler was fitted to the model, once.
+        distance: Sliced Wasserstein distance to held-out data.
+        ratio: That distance over the distance of real data.
+        kernel: Squared kernel distance (MMD).
+        classifier: Accuracy of a classifier of samples and real data.
+        near: Median distance to the nearest training event, over that of held-out data.
+        copies: Fraction of samples that are too near to a training event.
+    """
 
     name: str
     weighting: str | None
     nfe: Number
     seconds: Number
+    calibration_seconds: Number
     distance: Number
     ratio: Number
     kernel: Number
@@ -35,13 +50,23 @@ class SamplerRow:
 
     @property
     def bar(self) -> float:
-        """Length of the bar of the ratio, per cent: 3 floors fill it."""
+        """Length of the bar of the ratio, per cent; a ratio of 3 fills it."""
         return 0.0 if self.ratio.value is None else min(100.0, 100.0 * self.ratio.value / 3.0)
 
 
 @dataclass(frozen=True)
 class LikelihoodRow:
-    """One line of the table of likelihoods."""
+    """One row of the table of likelihoods: a weighting.
+
+    Attributes:
+        weighting: Label of the weighting.
+        value: In the unit of the likelihoods.
+        held_out: Standard error over held-out events.
+        probes: Standard error over trace probes.
+        events: Number of scored events.
+        nfe: Network calls per event.
+        train_seconds: Seconds of training.
+    """
 
     weighting: str
     value: Number
@@ -54,7 +79,7 @@ class LikelihoodRow:
 
 @dataclass(frozen=True)
 class BaselineRow:
-    """The likelihood of a model without a network, of so many held-out events."""
+    """The likelihood of a model without a network, and the number of scored events."""
 
     name: str
     value: Number
@@ -63,142 +88,142 @@ class BaselineRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that the templates and the figures ask for; ``said`` is ``results.json`` itself."""
+    """Rows and labels for the templates and figures.
 
-    said: dict[str, Any]
+    Attributes:
+        content: The content of ``results.json``.
+    """
+
+    content: dict[str, Any]
 
     @property
     def title(self) -> str:
-        """The data's name with a large first letter."""
-        name = self.said["data"]["name"]
+        """The name of the data, with a capital first letter."""
+        name = self.content["data"]["name"]
         return name[:1].upper() + name[1:]
 
     @property
     def kind(self) -> str:
-        """How an event can be shown: "picture", "plane" or "event"."""
-        shape = tuple(self.said["data"]["shape"])
-        return "picture" if is_image(shape) else "plane" if shape == (2,) else "event"
-
-    @property
-    def noun(self) -> str:
-        """What an event is called."""
-        return {"picture": "image", "plane": "point", "event": "event"}[self.kind]
+        """How an event is drawn: "image", "point" (in the plane) or "event" (any other shape)."""
+        shape = tuple(self.content["data"]["shape"])
+        return "image" if is_image(shape) else "point" if shape == (2,) else "event"
 
     @property
     def unit(self) -> str:
-        """Of the likelihoods."""
-        return self.said["runs"][0]["likelihood"]["unit"]
+        """Unit of the likelihoods."""
+        return self.content["runs"][0]["likelihood"]["unit"]
 
     @property
     def lower_is_better(self) -> bool:
-        """Of the likelihoods."""
+        """Whether a smaller likelihood number is better: true for bits, false for nats."""
         return self.unit == "bits/dim"
 
     def runs(self, weighting: str) -> list[dict[str, Any]]:
-        """The runs with one weighting, one per seed."""
-        return [run for run in self.said["runs"] if run["weighting"] == weighting]
+        """The runs of a weighting, one per seed."""
+        return [run for run in self.content["runs"] if run["weighting"] == weighting]
 
-    def drawn(self, weighting: str, sampler: str) -> list[dict[str, Any]]:
-        """One sampler's measurements, one per seed."""
-        return [d for run in self.runs(weighting) for d in run["samples"] if d["sampler"] == sampler]
+    def measurements(self, weighting: str, sampler: str) -> list[dict[str, Any]]:
+        """The measurements of a sampler, one per seed."""
+        return [m for run in self.runs(weighting) for m in run["samples"] if m["sampler"] == sampler]
 
     @property
-    def rows(self) -> list[SamplerRow]:
+    def sampler_rows(self) -> list[SamplerRow]:
         """The table of distances, weighting by weighting."""
-        of = self.said
-        return [_row(s, w, self.drawn(w, s)) for w in of["weightings"] for s in of["samplers"]]
+        weightings, samplers = self.content["weightings"], self.content["samplers"]
+        return [_sampler_row(s, w, self.measurements(w, s)) for w in weightings for s in samplers]
 
     @property
-    def marks(self) -> list[SamplerRow]:
-        """The two lines to compare with: real data, and the Gaussian."""
+    def calibrated(self) -> bool:
+        """Whether a sampler was calibrated."""
+        return any(row.calibration_seconds.value is not None for row in self.sampler_rows)
+
+    @property
+    def reference_rows(self) -> list[SamplerRow]:
+        """The first two rows of the table of distances: real data, and a Gaussian."""
         ratio = {"value": 1.0, "stderr": None}
-        floor = {**self.said["floors"], "ratio": ratio, "copies": {"median_ratio": 1.0, "too_close": 0.01}}
+        floor = {**self.content["floors"], "ratio": ratio, "copies": {"median_ratio": 1.0, "too_close": 0.01}}
         return [
-            _row("real against real", None, [floor]),
-            _row("Gaussian, full covariance", None, [self.said["gaussian"]]),
+            _sampler_row("real against real", None, [floor]),
+            _sampler_row("Gaussian, full covariance", None, [self.content["gaussian"]]),
         ]
 
     @property
-    def likelihoods(self) -> list[LikelihoodRow]:
+    def likelihood_rows(self) -> list[LikelihoodRow]:
         """The table of likelihoods."""
-        return [_likelihood(w, self.runs(w)) for w in self.said["weightings"]]
+        return [_likelihood_row(w, self.runs(w)) for w in self.content["weightings"]]
 
     @property
-    def bounds(self) -> list[BoundRow]:
-        """The table of bounds, weighting by weighting, the ODE first; empty where none were estimated."""
-        return [line for weighting in self.said["weightings"] for line in bound_rows(weighting, self.runs(weighting))]
+    def bound_rows(self) -> list[BoundRow]:
+        """The table of bounds, weighting by weighting, the ODE first; empty if no bounds were estimated."""
+        return [row for weighting in self.content["weightings"] for row in bound_rows(weighting, self.runs(weighting))]
 
     @property
-    def in_words(self) -> str:
-        """Which bounds lie on which side of the ODE, as a clause."""
-        return in_words(self.bounds, self.lower_is_better)
+    def bound_clause(self) -> str:
+        """Which bounds lie above or below the ODE, as a clause."""
+        return bound_clause(self.bound_rows, self.lower_is_better)
 
     @property
-    def references(self) -> list[BaselineRow]:
-        """Likelihoods of models without a network; in older results of as many events as there are samples."""
-        n, marks = self.said["n"], self.said["references"]
-        return [BaselineRow(m["name"], Number(m["value"], m["stderr"]), m.get("events", n)) for m in marks]
+    def baseline_rows(self) -> list[BaselineRow]:
+        """Likelihoods of models without a network."""
+        return [BaselineRow(b["name"], Number(b["value"], b["stderr"]), b["events"]) for b in self.content["baselines"]]
 
     @property
-    def law(self) -> str | None:
-        """Of the places of levels in their cells, in likelihoods; None for other data, and in older results."""
-        return self.said["runs"][0]["likelihood"].get("law")
+    def dequantization(self) -> str | None:
+        """The dequantization of the likelihoods; None for data that are not quantized."""
+        return self.content["runs"][0]["likelihood"].get("dequantization")
 
     @property
     def trained_on_centers(self) -> bool:
-        """Whether levels were left at the centers of their cells in training."""
-        return "dequantize=False" in self.said["training"]
+        """Whether the model was trained on bin centers instead of dequantized values."""
+        return "dequantize=False" in self.content["training"]
 
     @property
-    def best(self) -> LikelihoodRow:
-        """The weighting with the best likelihood that is known."""
+    def best_likelihood(self) -> LikelihoodRow:
+        """The weighting with the best known likelihood."""
         sign = 1.0 if self.lower_is_better else -1.0
-        return min(self.likelihoods, key=lambda e: math.inf if e.value.value is None else sign * e.value.value)
+        return min(self.likelihood_rows, key=lambda e: math.inf if e.value.value is None else sign * e.value.value)
 
     @property
-    def closest(self) -> SamplerRow:
-        """The sampler and weighting with the smallest ratio to the floor."""
-        return min(self.rows, key=lambda row: math.inf if row.ratio.value is None else row.ratio.value)
+    def closest_samples(self) -> SamplerRow:
+        """The sampler and weighting with the smallest ratio to the distance of real data."""
+        return min(self.sampler_rows, key=lambda row: math.inf if row.ratio.value is None else row.ratio.value)
 
     @property
     def stages(self) -> list[tuple[str, str]]:
-        """Seconds of each stage, in the order in which they came."""
-        return [(name, duration(value)) for name, value in self.said["seconds"].items()]
-
-    def info(self, key: str) -> Any:
-        """An entry of ``results.json``."""
-        return self.said[key]
+        """Stages in their order, and their durations as text."""
+        return [(name, duration(value)) for name, value in self.content["seconds"].items()]
 
 
-def summarize(said: dict[str, Any]) -> Summary:
-    """The story of a comparison.
+def _sampler_row(name: str, weighting: str | None, measurements: list[dict[str, Any]]) -> SamplerRow:
+    def over_seeds(key: str) -> Number:
+        return mean([m.get(key) for m in measurements])
 
-    Args:
-        said: The content of ``results.json``.
-    """
-    return Summary(said)
+    def nested(group: str, key: str) -> Number:
+        return Number(mean([(m.get(group) or {}).get(key) for m in measurements]).value)
+
+    return SamplerRow(
+        name,
+        weighting,
+        Number(over_seeds("nfe").value),
+        Number(over_seeds("seconds").value),
+        nested("calibration", "seconds"),
+        over_seeds("sliced_wasserstein"),
+        over_seeds("ratio"),
+        over_seeds("mmd"),
+        over_seeds("classifier"),
+        nested("copies", "median_ratio"),
+        nested("copies", "too_close"),
+    )
 
 
-def _row(name: str, weighting: str | None, drawn: list[dict[str, Any]]) -> SamplerRow:
-    def over(key: str) -> Number:
-        return mean([d.get(key) for d in drawn])
-
-    def copies(key: str) -> Number:
-        return Number(mean([(d.get("copies") or {}).get(key) for d in drawn]).value)
-
-    nfe, seconds = Number(over("nfe").value), Number(over("seconds").value)
-    distances = over("sliced_wasserstein"), over("ratio"), over("mmd"), over("classifier")
-    return SamplerRow(name, weighting, nfe, seconds, *distances, copies("median_ratio"), copies("too_close"))
-
-
-def _likelihood(weighting: str, runs: list[dict[str, Any]]) -> LikelihoodRow:
-    scored = [run["likelihood"] for run in runs]
+def _likelihood_row(weighting: str, runs: list[dict[str, Any]]) -> LikelihoodRow:
+    likelihoods = [run["likelihood"] for run in runs]
     return LikelihoodRow(
         weighting,
-        mean([dict(s) for s in scored]),
-        Number(None, mean([s["stderr"] for s in scored]).value),
-        Number(None, mean([s["probe_stderr"] for s in scored]).value),
-        scored[0]["events"],
-        Number(fmean(s["nfe"] for s in scored)),
+        mean([dict(entry) for entry in likelihoods]),
+        Number(None, mean([entry["stderr"] for entry in likelihoods]).value),
+        Number(None, mean([entry["probe_stderr"] for entry in likelihoods]).value),
+        likelihoods[0]["events"],
+        Number(fmean(entry["nfe"] for entry in likelihoods)),
         Number(fmean(run["train_seconds"] for run in runs)),
     )

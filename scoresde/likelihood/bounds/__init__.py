@@ -1,4 +1,4 @@
-r"""Variational bounds on $-\log p$: in continuous time, along the discrete chain, and importance-weighted."""
+r"""Variational bounds on $-\log p$: VLBs in continuous time and along a chain, and the importance-weighted bound."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-r"""What bounds -log p without an ODE? The evidence bound in continuous time: prior, diffusion and reconstruction.
+r"""Variational bound (VLB, negative ELBO) in continuous time: prior + diffusion + reconstruction.
 
-Every data point is noised by the kernel of the process, and the model is charged for the noise it cannot explain:
+The forward process noises each data point. The model pays for the noise that it cannot explain,
 $\tfrac12\int \|\hat\varepsilon - \varepsilon\|^2\,(-d\,\mathrm{logSNR})$. With the exact score, decoder and terminal
-density the bound is an equality at every single point.
+density the bound is an equality at every single point. It needs no ODE.
 
-Two things can be bounded. **Levels** (or clean data with a decoder) are taken to be free of noise:
+There are two cases. **Integer values** (or clean data with a decoder) carry no noise:
 
 $$-\log P(k) \le E\Big[\underbrace{KL(q(x_T|k)\,\|\,\pi)}_{prior} +
 \underbrace{\int\lambda\,\|\hat\varepsilon - \varepsilon\|^2\,du}_{diffusion}
 \underbrace{-\log p(k \mid x_{\tau_{min}})}_{reconstruction}\Big].$$
 
-**Floats** are taken, as by `log_prob`, to be draws of the law at $\tau_{min}$, already with its noise. The kernel then
-starts there, $x_\tau = a x + b\varepsilon$ with $a = e^{-(\tau - \tau_{min})}$, and as the entropies of its ends no
-longer cancel, each point of time is charged only for what its score adds:
+**Floats** are, as for `log_prob`, draws of the distribution at $\tau_{min}$ and already carry its noise. The kernel
+then starts there, $x_\tau = a x + b\varepsilon$ with $a = e^{-(\tau - \tau_{min})}$. The entropies of its two ends no
+longer cancel, so each time costs only what its score adds:
 
 $$-\log p_{\tau_{min}}(x) \le E\Big[-\log\pi(x_T) + \int\lambda_b\Big(\big\|\tfrac b\sigma\hat\varepsilon -
 \varepsilon\big\|^2 - a^2 d\Big)du\Big], \qquad \lambda_b = \frac{d\tau/du}{b^2}.$$
@@ -20,18 +20,22 @@ $$-\log p_{\tau_{min}}(x) \le E\Big[-\log\pi(x_T) + \int\lambda_b\Big(\big\|\tfr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
-from scoresde.likelihood.batching import Density
+from scoresde._core.tensors import sum_event
+from scoresde.likelihood.batching import Density, ProgressHook
 from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
-from scoresde.likelihood.bounds.result import Bound, InitialState, check_count, estimate_terms, mean_variance
-from scoresde.likelihood.bounds.terms import diffusion, prior_cost
+from scoresde.likelihood.bounds.estimation import estimate_terms, variance_of_mean
+from scoresde.likelihood.bounds.initial_state import InitialState
+from scoresde.likelihood.bounds.result import Bound
+from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
 from scoresde.model import Model, event_size, refuse_unknown
 from scoresde.objective.timesteps import DiscreteTimesteps, ImportanceTimesteps, Timesteps
@@ -59,37 +63,40 @@ def continuous_vlb(
     progress: bool = False,
     **cond: object,
 ) -> Bound:
-    r"""The bound on -log p in continuous time, by stratified times of each sample's own; see the module for the terms.
+    r"""Upper bound on -log p in continuous time (VLB), from stratified timesteps drawn for each sample separately.
 
-    A sample is noised ``evaluations / 2`` times, by pairs ±ε. Its times are ``replicates`` independent lattices, each
-    shifted at random, through the inverse of the density of times; their scatter is the standard error. Runs in eval
-    mode and without gradients, in float64 but for the network.
+    Each sample is noised ``evaluations / 2`` times, with pairs ±ε. Its timesteps are ``replicates`` independent
+    lattices, each shifted at random and mapped through the inverse distribution function of the timesteps. The scatter
+    of the replicates gives the standard error. The model runs in eval mode and without gradients; all arithmetic except
+    the network's is float64. The module docstring states the terms.
 
-    What is bounded:
+    The bounded quantity depends on the data:
 
-    - levels: -log P(k), with a decoder at ``tau_min`` (default `KernelDecoder`), in nats and bits;
-    - levels with a ``dequantization``: the same by the density at ``tau_min`` of k + u, as `bits_per_dim` does by ODE;
-    - floats: -log p of the law at ``tau_min`` in the view's coordinates, the number that `log_prob` gives by ODE;
+    - integer values: -log P(k), with a decoder at ``tau_min`` (default `KernelDecoder`), in nats and bits;
+    - integer values with a ``dequantization``: the same through the density at ``tau_min`` of k + u, as `bits_per_dim`
+      does by ODE;
+    - floats: -log p of the distribution at ``tau_min`` in the view's coordinates, which `log_prob` computes by ODE;
     - floats with a decoder: -log p of the clean x_0 in model units. With `KernelDecoder` and the exact score it equals
-      $E[-\log p_{\tau_{min}}(x_{\tau_{min}})] - d\log\alpha$: the law of data that carry noise σ/α.
+      $E[-\log p_{\tau_{min}}(x_{\tau_{min}})] - d\log\alpha$: the distribution of data with added noise σ/α.
 
     Args:
         model: Trained or exact.
-        data: Raw integer levels, or floats in model units, ``(B, *D)``.
+        data: Raw integer values, or floats in model units, ``(B, *D)``.
         decoder: See above.
         decode_at: OU time at which the decoder takes over; default ``tau_min``. A model trained on dequantized data
-            does not know where in its cell a level lies, and each e-fold of σ below a cell's width costs it a nat per
-            value: then decode where σ/α is about a third of that width.
+            does not know the position of a value within its bin. Each e-fold of σ below the bin width then costs one
+            nat per value. For such a model choose the time where σ/α is about a third of the bin width.
         dequantization: See above.
-        evaluations: Network calls per sample, without the decoder's: a multiple of twice the replicates.
+        evaluations: Network evaluations per sample, without the decoder's: a multiple of twice the replicates.
         replicates: Independent lattices; at least 2.
-        timesteps: Density of the times; default that of the profile, or uniform in log-SNR, ``ImportanceTimesteps(ELBO())``.
-        profile: From `measure_error_profile`: where to look and how to subtract the noise's length. Measure it on other
-            noise than this call's; it then changes the variance only.
-        prior_log_prob: Log-density, nats, ``(B, *D) -> (B,)``, of x itself (not of the view's) at the end of the clock;
-            default the view's prior.
-        generator: Source of times and noise; the global random state is then left alone.
-        seeds: One integer per sample instead: a sample's value then does not depend on its batch.
+        timesteps: Distribution of the timesteps; default that of the profile, or uniform in log-SNR,
+            ``ImportanceTimesteps(ELBO())``.
+        profile: From `measure_error_profile`: gives the timesteps and the control variate. Measure it on noise other
+            than that of this call; then it changes only the variance.
+        prior_log_prob: Log-density, nats, ``(B, *D) -> (B,)``, of the OU state (not the view's) at the end of the
+            clock; default the view's prior.
+        generator: Source of timesteps and noise; the global random state is then not used.
+        seeds: One integer per sample instead: the value of a sample then does not depend on its batch.
         batch_size: Samples at once; default all.
         progress: Shows a progress bar.
         **cond: Passed to the network; tensors have one entry per sample.
@@ -99,15 +106,36 @@ def continuous_vlb(
 
     Raises:
         TypeError: If a keyword is neither an option nor read by the network.
-        ValueError: If levels are given without a description with bins, lie outside their range, or a setting is out of
-            its domain.
+        ValueError: If integer data have no description with bins or lie outside their range, or a setting is out of its
+            domain.
         RuntimeError: If the network returns NaN (names the samples).
 
-    Source: Kingma et al. 2021 (levels); Song et al. 2021, Maximum likelihood training (floats).
+    Source: Kingma et al. 2021 (integer values); Song et al. 2021, Maximum likelihood training (floats).
     """
     refuse_unknown(continuous_vlb, model, cond)
-    check_count("replicates", replicates, 2)
-    check_count("evaluations", evaluations, 2 * replicates)
+    timesteps = _checked_timesteps(timesteps, profile, evaluations, replicates)
+    quantized = not data.is_floating_point()
+    if quantized and decoder is None and dequantization is None:
+        decoder = KernelDecoder()
+    initial = InitialState.of(model, data, decoder, dequantization)
+    if decode_at is not None and decoder is None:
+        raise ValueError(f"decode_at={decode_at!r} needs a decoder, got none; pass one, or leave decode_at out.")
+    sde = model.sde if decode_at is None else replace(model.sde, tau_min=decode_at)
+    pairs = evaluations // (2 * replicates)
+    estimator = _ContinuousEstimator(initial, sde, timesteps, profile, pairs, replicates, prior_log_prob)
+    terms = estimate_terms(model, data, estimator, generator, seeds, batch_size, progress, cond)
+    totals = torch.stack(list(terms.values())).sum(0)
+    nfe = evaluations + (0 if decoder is None else replicates * decoder.calls)
+    means = {name: value.mean(0) for name, value in terms.items()}
+    return Bound(totals.mean(0), means, variance_of_mean(totals).sqrt(), nfe, event_size(data), quantized)
+
+
+def _checked_timesteps(
+    timesteps: Timesteps | None, profile: ErrorProfile | None, evaluations: int, replicates: int
+) -> Timesteps:
+    """The given or default timesteps, after checks of all settings of their number."""
+    check_integer("replicates", replicates, 2)
+    check_integer("evaluations", evaluations, 2 * replicates)
     if evaluations % (2 * replicates):
         raise ValueError(
             f"evaluations must be a multiple of twice the replicates, {2 * replicates}, got {evaluations}."
@@ -117,61 +145,53 @@ def continuous_vlb(
         raise TypeError(
             f"timesteps must be Timesteps in continuous time, got {timesteps!r}; e.g. ImportanceTimesteps(ELBO())."
         )
-    levels = not data.is_floating_point()
-    start = InitialState.of(
-        model, data, KernelDecoder() if levels and decoder is dequantization is None else decoder, dequantization
-    )
-    if decode_at is not None and start.decoder is None:
-        raise ValueError(f"decode_at={decode_at!r} needs a decoder, got none; pass one, or leave decode_at out.")
-    sde = model.sde if decode_at is None else replace(model.sde, tau_min=decode_at)
-    estimate = _Continuous(start, sde, timesteps, profile, evaluations // (2 * replicates), replicates, prior_log_prob)
-    terms = estimate_terms(model, data, estimate, generator, seeds, batch_size, progress, cond)
-    each = torch.stack(list(terms.values())).sum(0)
-    nfe = evaluations + (0 if start.decoder is None else replicates * start.decoder.calls)
-    means = {name: value.mean(0) for name, value in terms.items()}
-    return Bound(each.mean(0), means, mean_variance(each).sqrt(), nfe, event_size(data), levels)
+    return timesteps
 
 
 @dataclass(frozen=True, eq=False)
-class _Continuous:
-    """Everything about an estimate but the data; gives each term as ``(replicates, B)``."""
+class _ContinuousEstimator:
+    """Estimates each term of the bound in continuous time, ``(replicates, B)``."""
 
-    start: InitialState
+    initial: InitialState
     sde: SDE
     timesteps: Timesteps
     profile: ErrorProfile | None
-    points: int
+    pairs: int
     replicates: int
-    density: Density | None
+    prior_log_prob: Density | None
 
-    def __call__(
-        self, data: Tensor, noise: Noise, cond: dict[str, object], tell: Callable[[float], None]
-    ) -> dict[str, Tensor]:
+    def __call__(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
         n = self.replicates
-        found = [self._replicate(data, noise, cond, lambda done, i=i: tell((i + done) / n)) for i in range(n)]
-        return {name: torch.stack([terms[name] for terms in found]) for name in found[0]}
+        parts = [self._replicate(data, noise, cond, lambda fraction, i=i: hook((i + fraction) / n)) for i in range(n)]
+        return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
 
-    def _replicate(
-        self, data: Tensor, noise: Noise, cond: dict[str, object], tell: Callable[[float], None]
-    ) -> dict[str, Tensor]:
-        start, sde, model = self.start, self.sde, self.start.model
-        x, terms = start.place(data, noise)
-        eps = None if self.density is None else noise.normal(x)
-        terms["prior"] = prior_cost(sde, x, given=start.given, density=self.density, eps=eps)
-        if start.decoder is not None:
-            first = sde.perturb(x, sde.tau_min, noise.normal(x))
-            terms["reconstruction"] = start.decoder.cost(model, data if start.levels else x, first, sde.tau_min, cond)
+    def _replicate(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
+        initial, sde = self.initial, self.sde
+        x, terms = initial.draw(data, noise)
+        eps = None if self.prior_log_prob is None else noise.normal(x)
+        terms["prior"] = prior_term(sde, x, tau_start=initial.tau_start, prior_log_prob=self.prior_log_prob, eps=eps)
+        if initial.decoder is not None:
+            x_min = sde.perturb(x, sde.tau_min, noise.normal(x))
+            target = data if initial.quantized else x
+            terms["reconstruction"] = initial.decoder.cost(initial.model, target, x_min, sde.tau_min, cond)
+        return {**terms, "diffusion": self._diffusion(x, noise, cond, hook)}
+
+    def _diffusion(self, x: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> Tensor:
+        """Integral of the diffusion term over the clock from one shifted lattice of timesteps, ``(B,)`` float64."""
+        sde, profile, tau_start = self.sde, self.profile, self.initial.tau_start
         shift = noise.uniform(torch.empty(len(x), dtype=x.dtype, device=x.device))
-        total = torch.zeros_like(terms["prior"])
-        for j in range(self.points):
-            draw = self.timesteps.place((shift + j / self.points) % 1.0, sde)
+        total = sum_event(torch.zeros_like(x))
+        for j in range(self.pairs):
+            draw = self.timesteps.inverse_cdf((shift + j / self.pairs) % 1.0, sde)
             m = Marginal(torch.as_tensor(sde.schedule._tau(draw.u)), sde.schedule._rate(draw.u))
             eps = noise.normal(x)
-            pair = (diffusion(model, x, m, z, given=start.given, profile=self.profile, **cond) for z in (eps, -eps))
+            pair = (
+                diffusion_term(self.initial.model, x, m, z, tau_start=tau_start, profile=profile, **cond)
+                for z in (eps, -eps)
+            )
             value = 0.5 * sum(pair, torch.zeros_like(total))
-            if self.profile is not None:
-                value = value - self.profile.mean(m, event_size(x), start.given).to(total)
-            total = total + torch.as_tensor(draw.correction).to(total) * (1.0 - sde.u_min) / self.points * value
-            tell((j + 1) / self.points)
-        known = 0.0 if self.profile is None else self.profile.integral(sde, event_size(x), start.given)
-        return {**terms, "diffusion": total + known}
+            if profile is not None:
+                value = value - profile.mean(m, event_size(x), tau_start).to(total)
+            total = total + torch.as_tensor(draw.correction).to(total) * (1.0 - sde.u_min) / self.pairs * value
+            hook((j + 1) / self.pairs)
+        return total + (0.0 if profile is None else profile.integral(sde, event_size(x), tau_start))

@@ -1,7 +1,7 @@
-r"""What do data cost once the first noised state is known? $-\log p(data \mid x_\tau)$, the bound's last term.
+r"""Decoders: distributions $p(data \mid x_\tau)$ of clean data given the first noised state (reconstruction term).
 
-`KernelDecoder` reads the forward kernel backwards, $p(k \mid x) \propto q(x \mid k)$; `RoundedDecoder` takes the model's own normal
-law of x_0 and gives a level the mass of its cell. A level's data point is the center of its cell.
+`KernelDecoder` inverts the forward kernel, $p(k \mid x) \propto q(x \mid k)$. `RoundedDecoder` integrates the model's
+own normal distribution of x_0 over the bin of each value. The data point of an integer value is the center of its bin.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,78 +24,75 @@ from scoresde.process.parameterization import Prediction
 from scoresde.sampling import OptimalVariance
 from scoresde.sampling.ddpm import _learned_std
 
-__all__ = ["Decoder", "KernelDecoder", "RoundedDecoder", "check_rev_var", "log_normal_mass", "normal_cost"]
+__all__ = ["Decoder", "KernelDecoder", "RoundedDecoder", "check_rev_var", "log_normal_mass", "normal_nll"]
 
-_HELD = 1 << 22  # numbers of the table (element, level) that are held at once
-_KNOWN = ("beta", "beta_tilde", "learned")
+_TABLE_SIZE = 1 << 22  # entries of the table (element, bin) in memory at once
+_REV_VARS = ("beta", "beta_tilde", "learned")
 
 
 class Decoder(ABC):
-    """A law of the data given the state at one time."""
+    """A distribution of the data given the noised state at one time.
+
+    Attributes:
+        calls: Network evaluations of one `cost`.
+    """
+
+    calls: ClassVar[int]
 
     @abstractmethod
     def cost(self, model: Model, data: Tensor, x: Tensor, tau: float, cond: dict[str, object]) -> Tensor:
-        """What the data cost.
+        """Negative log-likelihood of the data given the state.
 
         Args:
             model: Carries the data's description.
-            data: Integer levels, or continuous data in model units, ``(B, *D)``.
-            x: State at ``tau`` as drawn from the forward kernel, ``(B, *D)``.
+            data: Integer values, or continuous data in model units, ``(B, *D)``.
+            x: State at ``tau`` drawn from the forward kernel, ``(B, *D)``.
             tau: OU time.
             cond: Passed to the network.
 
         Returns:
-            -log P(levels | x), or -log p(x_0 | x) of continuous data, nats, ``(B,)`` float64.
+            -log P(k | x) for integer values k, or -log p(x_0 | x) for continuous data, nats, ``(B,)`` float64.
         """
-
-    @property
-    @abstractmethod
-    def calls(self) -> int:
-        """Network calls in one evaluation."""
 
 
 @dataclass(frozen=True)
 class KernelDecoder(Decoder):
-    r"""The kernel read backwards: $p(k \mid x) = \mathrm{softmax}_k(-\tfrac12 SNR\,(x/\alpha - center_k)^2)$.
+    r"""Inverted forward kernel: $p(k \mid x) = \mathrm{softmax}_k(-\tfrac12 SNR\,(x/\alpha - center_k)^2)$.
 
-    Asks nothing of the model. For continuous data it is the density $N(x_0;\ x/\alpha,\ \sigma^2/\alpha^2)$, whose
-    cost is not drawn but its average over the kernel, $\tfrac d2\log(2\pi e/SNR)$.
+    Does not call the network. For continuous data it is the density $N(x_0;\ x/\alpha,\ \sigma^2/\alpha^2)$. Its cost
+    is then the average over the kernel in closed form, $\tfrac d2\log(2\pi e/SNR)$, instead of one draw.
 
     Source: Kingma et al. 2021 (Variational diffusion models), section 3.2.
     """
 
+    calls = 0
+
     def cost(self, model: Model, data: Tensor, x: Tensor, tau: float, cond: dict[str, object]) -> Tensor:
-        """See the base class; the softmax runs over all bins."""
         snr = math.exp(ou.log_snr(tau))
         if data.is_floating_point():
             cost = 0.5 * event_size(data) * (math.log(2 * math.pi) + 1.0 - ou.log_snr(tau))
             return torch.full((len(data),), cost, dtype=torch.float64, device=data.device)
-        about = _quantized(model)
-        width = _cell_width(about, x)
-        off = (x / ou.alpha(tau) - about.to_model(data.to(x) + 0.5)) / width  # from the level's center, in cells
-        sharp, bins = (0.5 * snr * width * width).expand_as(x), torch.arange(_bins(about), dtype=x.dtype).to(x.device)
-        rows = [v.flatten().split(max(1, _HELD // len(bins))) for v in (off, sharp, data.to(x))]
+        description, bins = _quantized(model)
+        width = _bin_width(description, x)
+        offset = (x / ou.alpha(tau) - description.to_model(data.to(x) + 0.5)) / width  # from the bin's center, in bins
+        precision, values = (0.5 * snr * width * width).expand_as(x), torch.arange(bins, dtype=x.dtype).to(x.device)
+        chunks = [v.flatten().split(max(1, _TABLE_SIZE // bins)) for v in (offset, precision, data.to(x))]
         parts = []
-        for o, h, k in zip(*rows, strict=True):
-            away = bins - k.unsqueeze(1)
-            parts.append(torch.logsumexp(h.unsqueeze(1) * away * (2.0 * o.unsqueeze(1) - away), 1))
+        for o, h, k in zip(*chunks, strict=True):
+            distance = values - k.unsqueeze(1)
+            parts.append(torch.logsumexp(h.unsqueeze(1) * distance * (2.0 * o.unsqueeze(1) - distance), 1))
         return sum_event(torch.cat(parts).reshape(x.shape))
-
-    @property
-    def calls(self) -> int:
-        """None."""
-        return 0
 
 
 @dataclass(frozen=True)
 class RoundedDecoder(Decoder):
-    r"""The reverse step to τ = 0, $N(\hat x_0,\ rev\_var)$, rounded to the cell it falls into.
+    r"""The reverse step to τ = 0, $N(\hat x_0,\ rev\_var)$, integrated over the bin of each value.
 
-    The outermost cells are open to infinity. For continuous data it is the normal law's density.
+    The first and the last bin extend to infinity. For continuous data it is the normal density itself.
 
     Args:
-        rev_var: Its variance: a number, ``"beta"`` ($1 - e^{-2\tau}$), an `OptimalVariance`, or ``"learned"``.
-        least: Stands for β̃, which is 0 in this step, where the variance is learned.
+        rev_var: Variance of the step: a number, ``"beta"`` ($1 - e^{-2\tau}$), an `OptimalVariance`, or ``"learned"``.
+        beta_tilde: Replaces β̃, which is 0 in this step, as the lower end of a learned variance.
 
     Raises:
         ValueError: If ``rev_var`` is none of these or not positive.
@@ -103,86 +101,80 @@ class RoundedDecoder(Decoder):
     """
 
     rev_var: float | str | OptimalVariance = "beta"
-    least: float = 0.0
+    beta_tilde: float = 0.0
+
+    calls = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.rev_var, (int, float)):
             if not 0 < self.rev_var < math.inf:
-                raise ValueError(f"rev_var must be positive and finite, got {self.rev_var!r}; or take 'beta'.")
+                raise ValueError(f"rev_var must be positive and finite, got {self.rev_var!r}; or use 'beta'.")
             return
         check_rev_var(self.rev_var)
-        if self.rev_var == "beta_tilde" or (self.rev_var == "learned" and not self.least > 0):
-            remedy = "as a number" if self.rev_var == "beta_tilde" else "as least="
+        if self.rev_var == "beta_tilde" or (self.rev_var == "learned" and not self.beta_tilde > 0):
+            remedy = "as a number" if self.rev_var == "beta_tilde" else "as beta_tilde="
             raise ValueError(
                 f"rev_var={self.rev_var!r} has variance 0 in the step to the data; pass the next step's {remedy}."
             )
 
     def cost(self, model: Model, data: Tensor, x: Tensor, tau: float, cond: dict[str, object]) -> Tensor:
-        """See the base class."""
         prediction = model(x, tau, **cond)
         variance = self.rev_var
         if not isinstance(variance, (int, float)):
-            variance = _last_variance(prediction, tau, variance, self.least)
+            variance = _last_variance(prediction, tau, variance, self.beta_tilde)
         if data.is_floating_point():
-            return normal_cost(data, prediction.x0, variance)
-        about = _quantized(model)
-        half = 0.5 * _cell_width(about, x)
-        off, std = about.to_model(data.to(x) + 0.5) - prediction.x0, torch.sqrt(torch.as_tensor(variance).to(x))
-        low = torch.where(data == 0, -math.inf, (off - half) / std)
-        high = torch.where(data == _bins(about) - 1, math.inf, (off + half) / std)
+            return normal_nll(data, prediction.x0, variance)
+        description, bins = _quantized(model)
+        half_width = 0.5 * _bin_width(description, x)
+        offset = description.to_model(data.to(x) + 0.5) - prediction.x0
+        std = torch.sqrt(torch.as_tensor(variance).to(x))
+        low = torch.where(data == 0, -math.inf, (offset - half_width) / std)
+        high = torch.where(data == bins - 1, math.inf, (offset + half_width) / std)
         return -sum_event(log_normal_mass(low, high))
 
-    @property
-    def calls(self) -> int:
-        """One, for x̂_0."""
-        return 1
 
-
-def normal_cost(x: Tensor, mean: Tensor, variance: Scalar) -> Tensor:
+def normal_nll(x: Tensor, mean: Tensor, variance: Scalar) -> Tensor:
     """-log N(x; mean, variance) summed over the event, nats, ``(B,)`` float64; the variance a number or as ``x``."""
-    spread = torch.as_tensor(variance, dtype=x.dtype, device=x.device)
-    return 0.5 * sum_event((x - mean).square() / spread + torch.log(2 * math.pi * spread))
+    variance = torch.as_tensor(variance, dtype=x.dtype, device=x.device)
+    return 0.5 * sum_event((x - mean).square() / variance + torch.log(2 * math.pi * variance))
 
 
 def log_normal_mass(low: Tensor, high: Tensor) -> Tensor:
-    """log(Φ(high) - Φ(low)), ``low < high``, to full relative precision also far out in either tail."""
-    mirrored = low + high > 0  # into the lower tail, where Φ is small and known exactly
+    """log(Φ(high) - Φ(low)) for ``low < high``, to full relative precision also far out in either tail."""
+    mirrored = low + high > 0  # into the lower tail, where Φ is small and has full relative precision
     low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
-    above, below = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-    return above + torch.log(-torch.expm1(below - above))
+    log_cdf_high, log_cdf_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+    return log_cdf_high + torch.log(-torch.expm1(log_cdf_low - log_cdf_high))
 
 
 def check_rev_var(rev_var: object) -> None:
-    """Refuses what is no variance of a reverse step; see `scoresde.sampling.DDPM`.
+    """Refuses an unknown name of a reverse variance; `scoresde.sampling.DDPM` has the same names.
 
     Raises:
-        ValueError: Names the nearest.
+        ValueError: Names the nearest valid one.
     """
-    if not isinstance(rev_var, OptimalVariance) and rev_var not in _KNOWN:
-        raise ValueError(f"no rev_var is named {rev_var!r}; {nearest(str(rev_var), _KNOWN)}")
+    if not isinstance(rev_var, OptimalVariance) and rev_var not in _REV_VARS:
+        raise ValueError(f"no rev_var is named {rev_var!r}; {nearest(str(rev_var), _REV_VARS)}")
 
 
-def _last_variance(prediction: Prediction, tau: float, rev_var: str | OptimalVariance, least: float) -> Scalar:
-    """Variance of the step from ``tau`` to 0, where that of the posterior, β̃, is 0 and ``least`` stands for it."""
+def _last_variance(prediction: Prediction, tau: float, rev_var: str | OptimalVariance, beta_tilde: float) -> Scalar:
+    """Variance of the step from ``tau`` to 0, with the given ``beta_tilde`` in place of β̃, which is 0 there."""
     if isinstance(rev_var, OptimalVariance):
         return rev_var.posterior_variance(tau)
     beta = ou.beta(tau, 0.0)
     if rev_var == "learned":
-        return _learned_std(prediction, beta, least).square()
+        return _learned_std(prediction, beta, beta_tilde).square()
     return beta
 
 
-def _quantized(model: Model) -> Description:
+def _quantized(model: Model) -> tuple[Description, int]:
+    """The description of quantized data, and its number of bins."""
     assert model.data is not None
-    return model.data
+    assert model.data.bins is not None
+    return model.data, model.data.bins
 
 
-def _bins(about: Description) -> int:
-    assert about.bins is not None
-    return about.bins
-
-
-def _cell_width(about: Description, like: Tensor) -> Tensor:
-    """A cell's width in model units, ``(1, *D)``."""
-    zero = torch.zeros((1, *about.shape), dtype=like.dtype, device=like.device)
-    return about.to_model(zero + 1.0) - about.to_model(zero)
+def _bin_width(description: Description, like: Tensor) -> Tensor:
+    """Width of a bin in model units, ``(1, *D)``, with the dtype and device of ``like``."""
+    zero = torch.zeros((1, *description.shape), dtype=like.dtype, device=like.device)
+    return description.to_model(zero + 1.0) - description.to_model(zero)

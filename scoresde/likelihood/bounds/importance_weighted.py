@@ -1,29 +1,32 @@
-r"""How much closer do several trajectories come? $-\log\frac1n\sum_j w_j$ with $w = p(x_{0:K})/q(x_{1:K} \mid x_0)$.
+r"""Importance-weighted bound (IWAE): $-\log\frac1n\sum_j w_j$ with $w = p(x_{0:K})/q(x_{1:K} \mid x_0)$.
 
-Each trajectory is a draw of the whole chain from the forward process given the data. With one it is the discrete bound,
-drawn; with more it falls, in expectation, towards -log p of the chain itself, whatever the bound's gap was.
+Each trajectory is a draw of the whole chain from the forward process given the data. With one trajectory this is a
+draw of the discrete VLB. With more, its expectation falls towards -log p of the chain itself, whatever the gap of the
+VLB.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import combine, expand, sum_event
-from scoresde.likelihood.batching import Density
-from scoresde.likelihood.bounds.decoder import Decoder, normal_cost
-from scoresde.likelihood.bounds.result import Bound, check_count, estimate_terms
+from scoresde.likelihood.batching import Density, ProgressHook
+from scoresde.likelihood.bounds.decoder import Decoder, normal_nll
+from scoresde.likelihood.bounds.estimation import estimate_terms
+from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
-from scoresde.likelihood.bounds.terms import end_log_prob, normal_entropy
+from scoresde.likelihood.bounds.terms import normal_entropy, terminal_log_prob
 from scoresde.model import Model, event_size, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling import Grid, OptimalVariance, UniformLogSNR
-from scoresde.sampling.grid import Chain as ChainGrid
+from scoresde.sampling.grid import Chain
 
 __all__ = ["importance_weighted_vlb"]
 
@@ -44,24 +47,24 @@ def importance_weighted_vlb(
     progress: bool = False,
     **cond: object,
 ) -> Bound:
-    r"""The importance-weighted bound of a chain of ``steps``, by ``trajectories`` draws of all its steps.
+    r"""Importance-weighted upper bound on -log p of a chain of ``steps``, from ``trajectories`` draws of all its steps.
 
-    It does not rise with the trajectories, in expectation, and tends to the chain's -log p. There is no such bound of
-    the process in continuous time: for that, as here by default for floats, take a chain even in log-SNR down to
-    ``tau_min``, with as many steps as it needs.
+    Its expectation does not rise with the number of trajectories and tends to the chain's -log p. The process in
+    continuous time has no such bound. To approximate it, take a chain uniform in log-SNR down to ``tau_min`` (the
+    default for floats) with enough steps.
 
     Args:
         model: Trained or exact.
-        data: Raw integer levels, or floats in model units, ``(B, *D)``; see `discrete_vlb` for what is bounded.
-        steps: The chain's length: so many network calls per trajectory.
+        data: Raw integer values, or floats in model units, ``(B, *D)``; `discrete_vlb` states what is bounded.
+        steps: Length of the chain: the number of network evaluations per trajectory.
         trajectories: n.
-        grid: Default the DDPM chain's for levels, `UniformLogSNR` for floats.
-        rev_var, decoder: As for `discrete_vlb`. The wrong variance costs most of what trajectories can win.
+        grid: Default the DDPM chain's for integer values, `UniformLogSNR` for floats.
+        rev_var, decoder: As for `discrete_vlb`. A wrong variance removes most of the gain from more trajectories.
         prior_log_prob, generator, seeds, batch_size, progress, **cond: As for `continuous_vlb`.
 
     Returns:
-        See `Bound`. ``terms`` sum to the trajectories' plain average; ``stderr`` is that of $\log\frac1n\sum_j w_j$ to
-        first order, too small where few weights carry the sum, and NaN for one trajectory.
+        See `Bound`. ``terms`` sum to the plain average over the trajectories. ``stderr`` is that of
+        $\log\frac1n\sum_j w_j$ to first order: too small where few weights dominate, and NaN for one trajectory.
 
     Raises:
         TypeError, ValueError, RuntimeError: As `discrete_vlb`.
@@ -69,63 +72,55 @@ def importance_weighted_vlb(
     Source: Burda, Grosse & Salakhutdinov 2016.
     """
     refuse_unknown(importance_weighted_vlb, model, cond)
-    check_count("trajectories", trajectories)
-    levels = not data.is_floating_point()
-    grid = grid or (ChainGrid() if levels or decoder is not None else UniformLogSNR())
+    check_integer("trajectories", trajectories)
+    quantized = not data.is_floating_point()
+    grid = grid or (Chain() if quantized or decoder is not None else UniformLogSNR())
     chain = ReverseChain.of(model, data, steps, grid, rev_var, decoder, prior_log_prob)
-    found = estimate_terms(model, data, _Weighted(chain, trajectories), generator, seeds, batch_size, progress, cond)
-    total = torch.stack(list(found.values())).sum(0)
-    nats = math.log(trajectories) - torch.logsumexp(-total, 0)
-    share = torch.softmax(-total, 0)  # w over the sum of all
-    n = trajectories
-    stderr = torch.full_like(nats, math.nan) if n == 1 else ((share - 1.0 / n).square().sum(0) * n / (n - 1)).sqrt()
-    nfe = trajectories * (chain.steps - chain.first + 1 + chain.decoder_calls)
-    means = {name: value.mean(0) for name, value in found.items()}
-    return Bound(nats, means, stderr, nfe, event_size(data), levels)
+    estimator = _TrajectoryEstimator(chain, trajectories)
+    terms = estimate_terms(model, data, estimator, generator, seeds, batch_size, progress, cond)
+    neg_log_w, n = torch.stack(list(terms.values())).sum(0), trajectories
+    nats = math.log(n) - torch.logsumexp(-neg_log_w, 0)
+    weights = torch.softmax(-neg_log_w, 0)  # normalized over the trajectories
+    stderr = torch.full_like(nats, math.nan) if n == 1 else ((weights - 1.0 / n).square().sum(0) * n / (n - 1)).sqrt()
+    nfe = n * (chain.steps - chain.first + 1 + chain.decoder_calls)
+    means = {name: value.mean(0) for name, value in terms.items()}
+    return Bound(nats, means, stderr, nfe, event_size(data), quantized)
 
 
 @dataclass(frozen=True, eq=False)
-class _Weighted:
-    """Each term of -log w, by trajectory: ``(trajectories, B)``."""
+class _TrajectoryEstimator:
+    """Estimates each term of -log w for each trajectory, ``(trajectories, B)``."""
 
     chain: ReverseChain
     trajectories: int
 
-    def __call__(
-        self, data: Tensor, noise: Noise, cond: dict[str, object], tell: Callable[[float], None]
-    ) -> dict[str, Tensor]:
+    def __call__(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
         n = self.trajectories
-        parts = [self._draw(data, noise, cond, lambda done, i=i: tell((i + done) / n)) for i in range(n)]
+        parts = [self._draw(data, noise, cond, lambda fraction, i=i: hook((i + fraction) / n)) for i in range(n)]
         return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
 
-    def _draw(
-        self, data: Tensor, noise: Noise, cond: dict[str, object], tell: Callable[[float], None]
-    ) -> dict[str, Tensor]:
-        chain, start = self.chain, self.chain.start
-        x, found = start.place(data, noise)
+    def _draw(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
+        chain, model = self.chain, self.chain.initial.model
+        x, terms = chain.initial.draw(data, noise)
         state, prior = self._end(x, noise)
-        total = torch.zeros_like(prior)
+        diffusion = torch.zeros_like(prior)
         for k in range(chain.steps, chain.first - 1, -1):
             row = chain.at(torch.tensor(k))
-            p_mean, p_var = chain.reverse(start.model(state, row["tau"], **cond), state, row)
-            q_mean, q_var = combine(row["from_x"], x, row["from_state"], state), row["q_var"]
+            p_mean, p_var = chain.reverse(model(state, row["tau"], **cond), state, row)
+            q_mean, q_var = combine(row["q_x"], x, row["q_state"], state), row["q_var"]
             state = q_mean + torch.sqrt(expand(q_var, x)) * noise.normal(x)  # pyright: ignore[reportArgumentType]
-            total = total + normal_cost(state, p_mean, p_var) - normal_cost(state, q_mean, q_var)
-            tell((chain.steps - k + 1) / (chain.steps - chain.first + 1))
-        first = chain.reconstruction(data, x, state, cond)
-        return found | {
-            "prior": prior,
-            "diffusion": total,
-            "reconstruction": found.get("reconstruction", 0.0) + first,
-        }
+            diffusion = diffusion + normal_nll(state, p_mean, p_var) - normal_nll(state, q_mean, q_var)
+            hook((chain.steps - k + 1) / (chain.steps - chain.first + 1))
+        reconstruction = terms.get("reconstruction", 0.0) + chain.reconstruction(data, x, state, cond)
+        return terms | {"prior": prior, "diffusion": diffusion, "reconstruction": reconstruction}
 
     def _end(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        r"""A draw of the chain's end and $\log q(x_K) - \log\pi(x_K)$ there, nats, ``(B,)``."""
-        chain, sde = self.chain, self.chain.start.model.sde
-        since = sde.tau_max - chain.start.given
-        eps = noise.normal(x)
-        end = combine(ou.alpha(since), x, ou.sigma(since), eps)
+        r"""A draw of the chain's end x_K, and $\log q(x_K) - \log\pi(x_K)$ there, nats, ``(B,)``."""
+        chain, sde = self.chain, self.chain.initial.model.sde
+        elapsed, eps = sde.tau_max - chain.initial.tau_start, noise.normal(x)
+        x_end = combine(ou.alpha(elapsed), x, ou.sigma(elapsed), eps)
         size = event_size(x)
-        log_q = 0.5 * (size - sum_event(eps * eps)) - normal_entropy(size, ou.sigma(since))
-        log_prior = sde.prior_log_prob(end) if chain.density is None else end_log_prob(chain.density, end)
-        return end, log_q - log_prior
+        log_q = 0.5 * (size - sum_event(eps * eps)) - normal_entropy(size, ou.sigma(elapsed))
+        if chain.prior_log_prob is None:
+            return x_end, log_q - sde.prior_log_prob(x_end)
+        return x_end, log_q - terminal_log_prob(chain.prior_log_prob, x_end)

@@ -1,117 +1,140 @@
-"""Where was a sample at any angle? On the polynomial over one of its steps; each sample has steps of its own."""
+r"""Dense output of an ODE solver: $x(\theta) = x_0 + h\,\theta\,(a + b\theta + c\theta^2 + d\theta^3)$ over each step.
+
+$x_0$ is the state at the start of the step, h its length in the angle φ, and θ in [0, 1] the fraction of it. Each
+sample has its own steps.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["DenseOutput", "StepPolynomial", "PiecewisePolynomial", "step_polynomial"]
+__all__ = ["DenseOutput", "PiecewisePolynomial", "StepPolynomial", "hermite_cubic"]
 
 
 class DenseOutput(ABC):
-    """Where each sample was at every angle."""
+    """The trajectory x(φ) of each sample at every angle between its ends."""
 
     @abstractmethod
     def at(self, phi: Tensor) -> Tensor:
-        """States at angles of each sample's own, ``(B, N)``, between the path's ends: ``(B, N, d)``."""
+        """States at angles ``(B, N)``, each sample's own: ``(B, N, d)``."""
 
     @abstractmethod
     def slope(self, phi: Tensor) -> Tensor:
-        """dx/dφ there, ``(B, N, d)``."""
+        """dx/dφ at these angles, ``(B, N, d)``."""
 
     @abstractmethod
-    def turn(self) -> Tensor:
-        r"""The angle where the path turns most sharply for its scale, by $\varphi\,|d^2x/d\varphi^2|^2$, ``(B, 1)``."""
+    def sharpest_turn(self) -> Tensor:
+        r"""The angle at which $\varphi\,|d^2x/d\varphi^2|^2$ is largest along the trajectory, ``(B, 1)``."""
 
 
 class StepPolynomial(NamedTuple):
-    """A step of some samples: x + h θ (a + bθ + cθ² + dθ³), θ in [0, 1].
+    """The polynomials of one step of some samples: x + h θ (a + bθ + cθ² + dθ³), θ in [0, 1].
 
     Attributes:
         rows: The samples, ``(R,)``.
-        gone: How far each had gone, ``(R,)``.
-        h: How far it goes, ``(R,)``.
-        x: Where it starts, ``(R, d)``.
-        quartic: a, b, c, d, ``(R, 4, d)``.
+        distance: Distance in angle from the start of the trajectory to the start of the step, ``(R,)``.
+        h: Length of the step, ``(R,)``.
+        x: State at the start of the step, ``(R, d)``.
+        coefficients: a, b, c, d, ``(R, 4, d)``.
     """
 
     rows: Tensor
-    gone: Tensor
+    distance: Tensor
     h: Tensor
     x: Tensor
-    quartic: Tensor
+    coefficients: Tensor
 
 
-def step_polynomial(
-    rows: Tensor, gone: Tensor, h: Tensor, ends: tuple[Tensor, Tensor], slopes: tuple[Tensor, Tensor]
+def hermite_cubic(
+    rows: Tensor, distance: Tensor, h: Tensor, ends: tuple[Tensor, Tensor], slopes: tuple[Tensor, Tensor]
 ) -> StepPolynomial:
-    """The cubic between two states, ``(R, d)``, with given slopes there (Hermite's)."""
+    """The cubic Hermite polynomial between two states, ``(R, d)``, with the given slopes there."""
     mean = (ends[1] - ends[0]) / h.unsqueeze(1)
     first, last = slopes
-    quartic = (first, 3 * mean - 2 * first - last, first + last - 2 * mean, torch.zeros_like(mean))
-    return StepPolynomial(rows, gone, h, ends[0], torch.stack(quartic, 1))
+    coefficients = (first, 3 * mean - 2 * first - last, first + last - 2 * mean, torch.zeros_like(mean))
+    return StepPolynomial(rows, distance, h, ends[0], torch.stack(coefficients, 1))
 
 
 class PiecewisePolynomial(DenseOutput):
-    """The pieces that the samples' steps left behind; each sample has a number of its own.
+    """Dense output made of the polynomials of all steps.
 
     Args:
-        pieces: Of all steps, each sample's in the order of its way.
-        count: Number of samples; each has a piece.
-        start: The angle where they began.
-        sign: 1 if they went up in angle, else -1.
+        steps: Polynomials of all samples; those of one sample in the order of its steps.
+        count: Number of samples; each has at least one polynomial.
+        start: Angle at the start of the trajectory.
+        sign: 1 if the angle increases along the trajectory, else -1.
     """
 
-    def __init__(self, pieces: list[StepPolynomial], count: int, start: float, sign: float) -> None:
+    def __init__(self, steps: list[StepPolynomial], count: int, start: float, sign: float) -> None:
         self.start, self.sign = start, sign
-        joined = StepPolynomial(*(torch.cat(part) for part in zip(*pieces, strict=True)))
+        joined = StepPolynomial(*(torch.cat(part) for part in zip(*steps, strict=True)))
         order = torch.argsort(joined.rows, stable=True)
-        self.pieces = StepPolynomial(*(part[order] for part in joined))
-        rows = self.pieces.rows
-        steps = torch.bincount(rows, minlength=count)
-        self.first = steps.cumsum(0) - steps
-        self.last = self.first + steps - 1
-        self.begins = joined.gone.new_full((count, int(steps.max())), math.inf)
-        self.place = rows, torch.arange(len(rows), device=rows.device) - self.first[rows]
-        self.begins[self.place] = self.pieces.gone
+        self.steps = StepPolynomial(*(part[order] for part in joined))
+        rows = self.steps.rows
+        counts = torch.bincount(rows, minlength=count)
+        self.first = counts.cumsum(0) - counts
+        self.last = self.first + counts - 1
+        self.table_index = rows, torch.arange(len(rows), device=rows.device) - self.first[rows]
+        self.distances = joined.distance.new_full((count, int(counts.max())), math.inf)  # (sample, step), padded
+        self.distances[self.table_index] = self.steps.distance
+
+    @classmethod
+    def interpolate(
+        cls, phis: Sequence[float], states: Sequence[Tensor], velocities: Sequence[Tensor]
+    ) -> PiecewisePolynomial:
+        """Cubic Hermite interpolation of states that all samples have at the same angles.
+
+        Args:
+            phis: Two or more angles, increasing or decreasing.
+            states, velocities: x and dx/dφ at these angles, ``(B, d)`` each.
+        """
+        x, start, sign = states[0], phis[0], math.copysign(1.0, phis[-1] - phis[0])
+        rows, slopes = torch.arange(len(x), device=x.device), [sign * v for v in velocities]
+        steps = []
+        for i in range(len(phis) - 1):
+            distance = x.new_full((len(x),), abs(phis[i] - start))
+            h = x.new_full((len(x),), abs(phis[i + 1] - phis[i]))
+            steps.append(hermite_cubic(rows, distance, h, (states[i], states[i + 1]), (slopes[i], slopes[i + 1])))
+        return cls(steps, len(x), start, sign)
 
     def at(self, phi: Tensor) -> Tensor:
-        """See the base class. Of a sample that did not arrive, what lies past its end is extrapolated."""
-        step, theta = self._steps(phi)
-        _, _, h, x, quartic = self.pieces
-        out = quartic[step, 3]
+        """States at angles ``(B, N)``: ``(B, N, d)``. Past the end of a sample that did not arrive: extrapolated."""
+        step, theta = self._locate(phi)
+        _, _, h, x, coefficients = self.steps
+        out = coefficients[step, 3]
         for power in (2, 1, 0):
-            out = out.mul_(theta).add_(quartic[step, power])
+            out = out.mul_(theta).add_(coefficients[step, power])
         return out.mul_(theta * h[step].unsqueeze(2)).add_(x[step])
 
     def slope(self, phi: Tensor) -> Tensor:
-        """See the base class."""
-        step, theta = self._steps(phi)
-        out = 4.0 * self.pieces.quartic[step, 3]
+        step, theta = self._locate(phi)
+        out = 4.0 * self.steps.coefficients[step, 3]
         for power in (2, 1, 0):
-            out = out.mul_(theta).add_(self.pieces.quartic[step, power], alpha=power + 1)
+            out = out.mul_(theta).add_(self.steps.coefficients[step, power], alpha=power + 1)
         return out.mul_(self.sign)
 
-    def turn(self) -> Tensor:
-        """See the base class; looks at five places of each step."""
-        _, gone, h, _, quartic = self.pieces
+    def sharpest_turn(self) -> Tensor:
+        """The angle of the sharpest turn, ``(B, 1)``, among five angles of each step."""
+        _, distance, h, _, coefficients = self.steps
         theta = torch.linspace(0.0, 1.0, 5, dtype=h.dtype, device=h.device)
         powers = torch.stack([torch.full_like(theta, 2.0), 6.0 * theta, 12.0 * theta * theta], 1)
-        bend = torch.einsum("tp,rpd->rtd", powers, quartic[:, 1:]) / h.reshape(-1, 1, 1)
-        phi = self.start + self.sign * (gone.unsqueeze(1) + theta * h.unsqueeze(1))
-        sharp, place = (bend.square().sum(2) * phi).max(1)
-        each = torch.full_like(self.begins, -1.0)
-        each[self.place] = sharp
-        step = self.first + each.argmax(1)
-        return phi[step].gather(1, place[step].unsqueeze(1))
+        curvature = torch.einsum("tp,rpd->rtd", powers, coefficients[:, 1:]) / h.reshape(-1, 1, 1)
+        phi = self.start + self.sign * (distance.unsqueeze(1) + theta * h.unsqueeze(1))
+        sharpness, index = (curvature.square().sum(2) * phi).max(1)
+        table = torch.full_like(self.distances, -1.0)
+        table[self.table_index] = sharpness
+        step = self.first + table.argmax(1)
+        return phi[step].gather(1, index[step].unsqueeze(1))
 
-    def _steps(self, phi: Tensor) -> tuple[Tensor, Tensor]:
-        """The piece of each angle, ``(B, N)``, and how far into it that is, ``(B, N, 1)``."""
-        gone = ((phi - self.start) * self.sign).contiguous()
-        step = (torch.searchsorted(self.begins, gone, right=True) - 1).clamp(min=0)
+    def _locate(self, phi: Tensor) -> tuple[Tensor, Tensor]:
+        """The step that holds each angle, ``(B, N)``, and θ within it, ``(B, N, 1)``."""
+        distance = ((phi - self.start) * self.sign).contiguous()
+        step = (torch.searchsorted(self.distances, distance, right=True) - 1).clamp(min=0)
         step = torch.minimum(step + self.first.unsqueeze(1), self.last.unsqueeze(1))
-        return step, ((gone - self.pieces.gone[step]) / self.pieces.h[step]).unsqueeze(2)
+        return step, ((distance - self.steps.distance[step]) / self.steps.h[step]).unsqueeze(2)

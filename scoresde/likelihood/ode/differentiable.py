@@ -1,8 +1,8 @@
-r"""How does log p change with the data and the parameters? By autograd through the ODE, or by its adjoint.
+r"""Differentiable log-density: gradients by autograd through the ODE solver, or by the adjoint method.
 
-The flow and $d\log p/d\phi = -\nabla\cdot v$ are solved together by torchdiffeq, whose steps the batch shares; this is
-the continuous normalizing flow of Chen et al. 2018. The adjoint solves back instead of keeping the steps: its memory
-does not grow with them, its gradient has the backward solve's own error.
+torchdiffeq solves $dx/d\phi = v$ and $d\log p/d\phi = -\nabla\cdot v$ together, with steps that the batch shares: the
+continuous normalizing flow of Chen et al. 2018. The adjoint method solves the adjoint ODE backwards instead of storing
+the steps. Its memory does not grow with their number; its gradient has the error of the backward solve.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchdiffeq import odeint, odeint_adjoint
 
+from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
 from scoresde.likelihood.batching import Density
 from scoresde.likelihood.ode.angle_velocity import AngleVelocity
-from scoresde.likelihood.ode.log_prob import LikelihoodScorer
+from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.torchdiffeq_solver import TorchDiffEq
+from scoresde.likelihood.ode.trace import EXACT_DIMS
 from scoresde.model import Model, evaluating, event_size, refuse_unknown
 
 __all__ = ["differentiable_log_prob"]
@@ -36,16 +37,17 @@ def differentiable_log_prob(
     seeds: Sequence[int] | None = None,
     **cond: object,
 ) -> Tensor:
-    r"""Log-density at ``tau_min`` as `log_prob` has it, with gradients in ``x`` and the model's parameters.
+    r"""Log-density at ``tau_min``, as `log_prob` defines it, with gradients in ``x`` and the model's parameters.
 
-    Evaluated in eval mode. The probes are drawn once and kept along the path, so that the value and its gradient belong
-    to one function; its error is not reported. To measure, use `log_prob`; to train or to differentiate, this.
+    Evaluated in eval mode. The probes are drawn once and stay the same along the trajectory, so that the value and its
+    gradient belong to one function. No error is reported: for evaluation use `log_prob`, for training this function.
 
     Args:
         model: Trained or exact.
-        x: Data in the view's coordinates at ``tau_min``, ``(B, *D)``; gradients reach it if it asks for them.
-        adjoint: Solve the adjoint ODE backwards; else backpropagate through the solver's steps, which keeps them all.
-        probes: Random signs per sample for the divergence; None is exact up to 16 dimensions and else 1.
+        x: Data in the view's coordinates at ``tau_min``, ``(B, *D)``; may require gradients.
+        adjoint: Solve the adjoint ODE backwards; otherwise backpropagate through the solver's steps, all of which are
+            then stored.
+        probes: Random signs per sample for the divergence; None is exact up to 16 dimensions, and 1 above.
         solver: Tolerances and method; default ``TorchDiffEq(rtol=1e-4, atol=1e-4)``.
         prior_log_prob, generator, seeds: As for `log_prob`.
         **cond: Passed to the network; tensors have one entry per sample.
@@ -54,29 +56,28 @@ def differentiable_log_prob(
         Nats, ``(B,)`` float64.
 
     Raises:
-        ValueError: As `log_prob`, and if ``probes`` is not a positive integer or None.
+        ValueError: As `log_prob`, and if ``probes`` is neither None nor a positive integer.
         RuntimeError: If the network is not differentiable in x, or the solver does not arrive.
 
     Source: Chen et al. 2018; Grathwohl et al. 2019.
     """
     refuse_unknown(differentiable_log_prob, model, cond)
-    if probes is not None and (isinstance(probes, bool) or not isinstance(probes, int) or probes < 1):
-        raise ValueError(f"probes must be a positive integer or None, got {probes!r}; None is exact for small events.")
-    chosen = TorchDiffEq() if solver is None else solver
-    scorer = LikelihoodScorer(model, None, chosen, 40, prior_log_prob, cond)
+    if probes is not None:
+        check_integer("probes", probes)
+    solver = TorchDiffEq() if solver is None else solver
+    scorer = LikelihoodScorer(model, None, solver, 40, prior_log_prob, cond)
     scorer.check(x.detach(), seeds)
-    wide = x.to(widest_dtype(x.device)) / float(model.sde.scale(model.sde.tau_min))
+    state = x.to(widest_dtype(x.device)) / float(model.sde.scale(model.sde.tau_min))
     flow = AngleVelocity(model, cond, slice(0, len(x)), tuple(x.shape[1:]))
-    flow.forms("reverse", wide.detach().reshape(len(x), flow.size))
+    flow.quadratic_forms("reverse", state.detach().reshape(len(x), flow.size))  # refuses what is not differentiable
     with evaluating(model):
-        z, gained = _solve(
-            _Slope(flow, _directions(wide, probes, Noise(generator, seeds)), chosen.max_nfe), wide, chosen, adjoint
-        )
-        return scorer.inside(z.reshape(x.shape)) + sum_event(gained)
+        directions = _directions(state, probes, Noise(generator, seeds))
+        z, integral = _solve(_FlowWithDivergence(flow, directions, solver.max_nfe), state, solver, adjoint)
+        return scorer.boundary_term(z.reshape(x.shape)) + sum_event(integral)
 
 
-class _Slope(nn.Module):
-    """The right-hand side on (x, ℓ / d); a module, so that the adjoint finds the parameters."""
+class _FlowWithDivergence(nn.Module):
+    """The right-hand side v and its divergence; a module, so that the adjoint method finds the parameters."""
 
     def __init__(self, flow: AngleVelocity, directions: Tensor, max_nfe: int) -> None:
         super().__init__()
@@ -86,41 +87,45 @@ class _Slope(nn.Module):
         self.nfe += 1
         if self.nfe > self.max_nfe:
             raise RuntimeError(
-                f"the solver has not arrived after max_nfe = {self.max_nfe} evaluations; loosen rtol, or raise it."
+                f"the solver has not arrived after max_nfe = {self.max_nfe} evaluations; loosen rtol, or raise max_nfe."
             )
-        x, kept = state[0], torch.is_grad_enabled()
+        x, with_graph = state[0], torch.is_grad_enabled()
         with torch.enable_grad():
-            x = x if kept and x.requires_grad else x.detach().requires_grad_()
+            x = x if with_graph and x.requires_grad else x.detach().requires_grad_()
             v = self.flow(torch.arange(len(x), device=x.device), phi.expand(len(x)), x)
             forms = [
-                (torch.autograd.grad(v, x, e, create_graph=kept, retain_graph=True)[0] * e).sum(1)
+                (torch.autograd.grad(v, x, e, create_graph=with_graph, retain_graph=True)[0] * e).sum(1)
                 for e in self.directions
             ]
-            total = torch.stack(forms).sum(0)
-        return (v, total) if kept else (v.detach(), total.detach())
+            divergence = torch.stack(forms).sum(0)
+        return (v, divergence) if with_graph else (v.detach(), divergence.detach())
 
 
 def _directions(x: Tensor, probes: int | None, noise: Noise) -> Tensor:
-    """Unit vectors, or random signs scaled so that their forms add up to the mean, ``(P, B, d)``."""
+    """Unit vectors, or random signs scaled so that the sum of their forms is a mean, ``(P, B, d)``."""
     size = event_size(x)
-    if probes is None and size <= 16:
+    if probes is None and size <= EXACT_DIMS:
         return torch.eye(size, dtype=x.dtype, device=x.device).unsqueeze(1).expand(size, len(x), size)
     count = probes or 1
     signs = noise.ragged([count] * len(x), x.detach().new_empty(size)).reshape(len(x), count, size)
     return signs.transpose(0, 1) / count**0.5
 
 
-def _solve(slope: _Slope, x: Tensor, solver: TorchDiffEq, adjoint: bool) -> tuple[Tensor, Tensor]:
-    """The state at the prior's end and the divergence's integral, ``(B, d)`` and ``(B,)``."""
-    flat = x.reshape(len(x), slope.flow.size)
-    times = torch.tensor([slope.flow.low, slope.flow.high], dtype=x.dtype, device=x.device)
-    options = {"dtype": x.dtype, "step_t": times[1:]}
+def _solve(
+    right_hand_side: _FlowWithDivergence, x: Tensor, solver: TorchDiffEq, adjoint: bool
+) -> tuple[Tensor, Tensor]:
+    """The latent state, ``(B, d)``, and the integral of the divergence, ``(B,)``."""
+    from torchdiffeq import odeint, odeint_adjoint  # imported here because it imports scipy, which takes a second
+
+    flow = right_hand_side.flow
+    data = x.reshape(len(x), flow.size)
+    ends = torch.tensor([flow.phi_min, flow.phi_max], dtype=x.dtype, device=x.device)
+    options = {"dtype": x.dtype, "step_t": ends[1:]}
     settings = {"rtol": solver.rtol, "atol": solver.atol, "method": solver.method, "options": options}
-    start = (flat, flat.new_zeros(len(x)))
+    start = (data, data.new_zeros(len(x)))
     if adjoint:
-        z, gained = odeint_adjoint(
-            slope, start, times, adjoint_options={"dtype": x.dtype, "norm": "seminorm"}, **settings
-        )
+        adjoint_options = {"dtype": x.dtype, "norm": "seminorm"}
+        z, integral = odeint_adjoint(right_hand_side, start, ends, adjoint_options=adjoint_options, **settings)
     else:
-        z, gained = odeint(slope, start, times, **settings)
-    return z[-1], gained[-1]
+        z, integral = odeint(right_hand_side, start, ends, **settings)
+    return z[-1], integral[-1]

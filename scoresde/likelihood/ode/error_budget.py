@@ -1,11 +1,10 @@
-"""How far can a log-density be trusted? Its errors one by one, each in nats and per sample."""
+"""Error budget of a log-density: the size of each of its errors, in nats per sample, and the result that carries it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from scoresde.likelihood.ode.solver import Status
@@ -17,17 +16,18 @@ __all__ = ["ErrorBudget", "LogProb"]
 class ErrorBudget:
     r"""Sizes of a log-density's errors, nats, each ``(B,)`` float64.
 
-    The first three say how well the model's own log-density was computed. The last two say how far that density is from
-    another one: they are no part of an interval.
+    The first three are errors in computing the model's own log-density. The last two measure the distance between that
+    density and another one; they are not part of an interval.
 
     Attributes:
         trace: Standard error of the divergence over its probes; 0: exact, NaN: unknown.
-        solver: $|\int(\dot x - v)\cdot s\,d\phi|$: what the path's own error would have changed. The value has been
-            corrected for it, which leaves nothing where s is the score of the flow's density, and otherwise a part.
-        quadrature: Estimated from the fall of the integrand's Legendre coefficients (with probes: of $s\cdot v$'s).
-        prior: $KL(q(x_T \mid x)\,\|\,prior)$, on average an upper bound on how far the prior is from the data's own law
-            at the end of the clock; 0 where that law was given.
-        truncation: $|\tau_{min}\,\partial_\tau\log p|$: to first order, how far the law scored is from that at τ = 0.
+        solver: $|\int(\dot x - v)\cdot s\,d\phi|$: the change that the error of the trajectory would have caused. The
+            value is corrected for it. No error remains if s is the score of the flow's density, else a part of it.
+        quadrature: Estimated from the decay of the integrand's Legendre coefficients (with probes: of $s\cdot v$'s).
+        prior: $KL(q(x_T \mid x)\,\|\,prior)$. Its mean bounds the divergence between the distribution of the data at
+            the end of the clock and the prior. 0 if that distribution was passed as ``prior_log_prob``.
+        truncation: $|\tau_{min}\,\partial_\tau\log p|$: to first order, the difference between the log-densities at
+            ``tau_min`` and at τ = 0.
     """
 
     trace: Tensor
@@ -43,19 +43,20 @@ class ErrorBudget:
 
 @dataclass(frozen=True, eq=False)
 class LogProb:
-    """Log-densities, how far they can be trusted, where the data went, and what it cost.
+    """Log-densities with their errors, the latent states and the cost.
 
     Attributes:
-        log_prob: ``(B,)`` float64, nats, of the law at ``tau_min``, in the view's coordinates; NaN where not arrived.
+        log_prob: ``(B,)`` float64, nats, under the distribution at ``tau_min``, in the view's coordinates; NaN for a
+            sample that did not arrive.
         stderr: ``(B,)`` float64, standard error over the probes: 0 for an exact trace, NaN (unknown) for one probe.
         dof: ``(B,)`` float64, degrees of freedom of ``stderr``.
         budget: All errors.
         status: ``(B,)`` int64, a `Status` each.
-        latent: The state at the end of the clock (or where the sample gave up), view's coordinates, ``(B, *D)``;
-            ``sample(..., ODE(), init=latent)`` leads back to the data.
+        latent: The state at the end of the clock, or where the solver stopped, in the view's coordinates, ``(B, *D)``;
+            ``sample(..., ODE(), init=latent)`` maps it back to the data.
         reached: ``(B,)`` float64, the OU time of ``latent``.
-        nfe: ``(B,)`` int64, evaluations of the network: along the path and at the nodes, without the few with which one
-            sample tests its derivative.
+        nfe: ``(B,)`` int64, network evaluations along the trajectory and at the nodes, without the few that test on one
+            sample whether the network is differentiable.
         products: ``(B,)`` int64, Jacobian products.
     """
 
@@ -83,33 +84,35 @@ class LogProb:
             level: In (0, 1).
 
         Raises:
-            ValueError: If it is not.
+            ValueError: If the level is not in (0, 1).
         """
         half = half_width(self.stderr, self.dof, self.budget, level)
         return self.log_prob - half, self.log_prob + half
 
 
 def half_width(stderr: Tensor, dof: Tensor, budget: ErrorBudget, level: float) -> Tensor:
-    """Half of a confidence interval, nats, ``(B,)``: Student's t over the probes, and ``solver`` and ``quadrature``.
+    """Half the width of a confidence interval, nats, ``(B,)``: Student's t over the probes, plus solver and quadrature.
 
     Raises:
         ValueError: If the level is not in (0, 1).
     """
+    from scipy import stats  # imported here because it takes a second
+
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 is usual.")
     t = torch.as_tensor(stats.t.ppf(0.5 + level / 2, dof.cpu().numpy())).to(stderr)
     return t * stderr + budget.solver + budget.quadrature
 
 
-def concatenate(parts: list[ErrorBudget]) -> ErrorBudget:
-    """The batches' budgets as one."""
+def join_budgets(parts: list[ErrorBudget]) -> ErrorBudget:
+    """The budgets of several batches as one."""
     return ErrorBudget(
         **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(ErrorBudget)}
     )
 
 
 def join(parts: list[LogProb]) -> LogProb:
-    """The batches' results as one."""
+    """The results of several batches as one."""
     names = [field.name for field in fields(LogProb) if field.name != "budget"]
     joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    return LogProb(budget=concatenate([part.budget for part in parts]), **joined)
+    return LogProb(budget=join_budgets([part.budget for part in parts]), **joined)

@@ -1,4 +1,4 @@
-r"""How do samples of a model stand for another law π? By weights $w_i \propto \pi(x_i)/p(x_i)$, π up to a constant."""
+r"""Self-normalized importance weights $w_i \propto \pi(x_i)/p(x_i)$ of samples of p for an unnormalized target π."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ImportanceWeights:
     r"""Self-normalized weights of n samples.
 
     Attributes:
-        log_weights: ``(n,)`` float64, normalized: their exponentials add up to 1; -inf where a sample has no density.
+        log_weights: ``(n,)`` float64, normalized: their exponentials sum to 1; -inf for a sample without a density.
         log_normalizer: $\log\frac1n\sum_i\pi(x_i)/p(x_i)$, nats: estimates the target's log-normalizer.
     """
 
@@ -27,7 +27,7 @@ class ImportanceWeights:
 
     @property
     def weights(self) -> Tensor:
-        """``(n,)``, adding up to 1."""
+        """``(n,)``, with sum 1."""
         return self.log_weights.exp()
 
     @property
@@ -37,10 +37,10 @@ class ImportanceWeights:
 
 
 def importance_weights(log_target: Tensor, scored: LogProb) -> ImportanceWeights:
-    """Weights that make a model's samples those of a target.
+    """Weights under which a model's samples represent a target distribution.
 
-    Noise in log p is exponentiated: with random probes the weights also follow the probes, and the normalizer is too
-    large by up to half their variance. Take an exact trace, or a small ``stderr``, where it matters.
+    Noise in log p is exponentiated: with random probes the weights also depend on the probes, and the normalizer is too
+    large by up to half their variance. Use an exact trace, or a small ``stderr``, if that matters.
 
     Args:
         log_target: Log-density of the target at the samples up to a constant, nats, ``(n,)``, in the coordinates of
@@ -48,7 +48,7 @@ def importance_weights(log_target: Tensor, scored: LogProb) -> ImportanceWeights
         scored: The samples' log-densities under the model, as from `sample_log_prob`.
 
     Raises:
-        ValueError: If the shapes differ, the target is NaN or +inf somewhere, or no sample has a weight.
+        ValueError: If the shapes differ, an entry of the target is NaN or +inf, or no sample has a weight.
     """
     if log_target.shape != scored.log_prob.shape:
         raise ValueError(
@@ -58,9 +58,9 @@ def importance_weights(log_target: Tensor, scored: LogProb) -> ImportanceWeights
     if bool(bad.any()):
         i = int(bad.nonzero()[0])
         raise ValueError(f"log_target must be finite or -inf, got {float(log_target[i])} at index {i}.")
-    ratio = log_target.to(scored.log_prob) - scored.log_prob
-    ratio = torch.where(scored.arrived.to(ratio.device), ratio, -math.inf)
-    total = torch.logsumexp(ratio, 0)
-    if not bool(torch.isfinite(total)):
-        raise ValueError("some sample must have a density under the target and the model, got none.")
-    return ImportanceWeights(ratio - total, float(total) - math.log(len(ratio)))
+    log_ratio = log_target.to(scored.log_prob) - scored.log_prob
+    log_ratio = torch.where(scored.arrived.to(log_ratio.device), log_ratio, -math.inf)
+    log_sum = torch.logsumexp(log_ratio, 0)
+    if not bool(torch.isfinite(log_sum)):
+        raise ValueError("at least one sample must have a density under both target and model, but none has.")
+    return ImportanceWeights(log_ratio - log_sum, float(log_sum) - math.log(len(log_ratio)))

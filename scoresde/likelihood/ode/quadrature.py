@@ -1,10 +1,13 @@
-r"""Where along a path is an integrand looked at? At Lobatto's nodes in z, $\phi = \kappa\sinh z$, κ chosen per sample.
+r"""Lobatto quadrature: $\int f\,d\phi \approx \sum_i w_i f(\phi_i)$ on a trajectory, $\phi = \phi_0 + \kappa\sinh z$.
 
-A large κ spreads the nodes over φ, for smooth laws; a small one over log φ, for laws that are nearly singular. Where a
-path turns sharply between two modes, $\phi_0 + \kappa\sinh z$ gathers them about that angle. Which of these suits is
-seen without a network call, on the path itself: in how fast the Legendre coefficients of $s\cdot\dot x$ fall, which has
-the smoothness of the divergence (and, over the law, its mean but for the sign), and in how far the polynomial through
-the nodes leaves the path between them.
+The nodes are Gauss–Lobatto–Legendre nodes in z. A large κ spreads them over φ, for smooth distributions. A small κ
+spreads them over log φ, for nearly singular distributions. If a trajectory turns sharply between two modes, a $\phi_0$
+other than 0 gathers the nodes about that angle.
+
+κ and $\phi_0$ are chosen per sample on the trajectory alone, without a network call. They minimize the product of two
+error indicators: the size of the last Legendre coefficients of $s\cdot\dot x$, and the distance between the trajectory
+and the polynomial through its nodes. $s\cdot\dot x$ is as smooth as the divergence; averaged over the distribution, the
+two are equal up to their sign.
 """
 
 from __future__ import annotations
@@ -21,32 +24,34 @@ from torch import Tensor
 from scoresde.likelihood.ode.dense_output import DenseOutput
 from scoresde.process import ou
 
-__all__ = ["QuadratureNodes", "LobattoRule", "lobatto", "place_nodes", "remainder", "score_at"]
+__all__ = ["LobattoRule", "QuadratureNodes", "lobatto", "place_nodes", "quadrature_error", "score_at"]
 
 _KAPPAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0)
-_NARROW = (0.03, 0.1, 0.3)
-_TAIL = 8  # Legendre coefficients that are looked at
+_TURN_KAPPAS = (0.03, 0.1, 0.3)
+_TAIL = 8  # number of last Legendre coefficients that indicate the error
 
 
 class LobattoRule(NamedTuple):
-    """A quadrature on [-1, 1] that has both ends among its nodes, exact for polynomials of degree 2n - 3.
+    """A quadrature rule on [-1, 1] with both ends among its nodes, exact for polynomials of degree 2n - 3.
+
+    The matrices act on values at the points, which define the interpolating polynomial.
 
     Attributes:
         points, weights: ``(n,)`` float64.
-        derivative: Values at the points to those of the interpolating polynomial's slope, ``(n, n)``.
-        coefficients: Values at the points to Legendre coefficients, ``(n, n)``.
-        middles: Points halfway between, ``(n - 1,)``.
-        between: Values at the points to those of the polynomial at the middles, ``(n - 1, n)``.
-        between_slope: Values at the points to its slopes there, ``(n - 1, n)``.
+        derivative: To the slopes of the polynomial at the points, ``(n, n)``.
+        coefficients: To its Legendre coefficients, ``(n, n)``.
+        midpoints: The points halfway between neighboring points, ``(n - 1,)``.
+        midpoint_values: To the values of the polynomial at the midpoints, ``(n - 1, n)``.
+        midpoint_slopes: To its slopes at the midpoints, ``(n - 1, n)``.
     """
 
     points: Tensor
     weights: Tensor
     derivative: Tensor
     coefficients: Tensor
-    middles: Tensor
-    between: Tensor
-    between_slope: Tensor
+    midpoints: Tensor
+    midpoint_values: Tensor
+    midpoint_slopes: Tensor
 
 
 @lru_cache(maxsize=16)
@@ -55,25 +60,25 @@ def lobatto(count: int) -> LobattoRule:
 
     Source: Abramowitz & Stegun 25.4.32; derivatives by barycentric weights, Berrut & Trefethen 2004, section 9.3.
     """
-    top = legendre.Legendre.basis(count - 1)
-    x = np.concatenate([[-1.0], np.sort(top.deriv().roots().real), [1.0]])
+    polynomial = legendre.Legendre.basis(count - 1)
+    x = np.concatenate([[-1.0], np.sort(polynomial.deriv().roots().real), [1.0]])
     gaps = x[:, None] - x[None, :] + np.eye(count)
-    scale = np.log(np.abs(gaps)).sum(1)
+    log_scale = np.log(np.abs(gaps)).sum(1)
     sign = np.prod(np.sign(gaps), 1)
-    slopes = sign[:, None] * sign[None, :] * np.exp(scale[:, None] - scale[None, :]) / gaps
-    np.fill_diagonal(slopes, 0.0)
-    np.fill_diagonal(slopes, -slopes.sum(1))
-    weights = 2.0 / (count * (count - 1) * top(x) ** 2)
+    derivative = sign[:, None] * sign[None, :] * np.exp(log_scale[:, None] - log_scale[None, :]) / gaps
+    np.fill_diagonal(derivative, 0.0)
+    np.fill_diagonal(derivative, -derivative.sum(1))
+    weights = 2.0 / (count * (count - 1) * polynomial(x) ** 2)
     coefficients = np.linalg.inv(legendre.legvander(x, count - 1))
-    middles = 0.5 * (x[1:] + x[:-1])
-    between = legendre.legvander(middles, count - 1) @ coefficients
-    parts = (x, weights, slopes, coefficients, middles, between, between @ slopes)
-    return LobattoRule(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+    midpoints = 0.5 * (x[1:] + x[:-1])
+    midpoint_values = legendre.legvander(midpoints, count - 1) @ coefficients
+    arrays = (x, weights, derivative, coefficients, midpoints, midpoint_values, midpoint_values @ derivative)
+    return LobattoRule(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
 
 @dataclass(frozen=True, eq=False)
 class QuadratureNodes:
-    r"""A path at its nodes; $\int f\,d\phi \approx \sum_i w_i f(\phi_i)$, always from the data's end to the prior's.
+    r"""Quadrature nodes of a trajectory: $\int f\,d\phi \approx \sum_i w_i f(\phi_i)$, from the data to the prior.
 
     Attributes:
         phi: Angles, ``(B, N)``, increasing.
@@ -95,50 +100,53 @@ class QuadratureNodes:
         return torch.as_tensor(ou.tau_from_angle(self.phi))
 
 
-def place_nodes(path: DenseOutput, ends: tuple[Tensor, Tensor], low: float, high: float, count: int) -> QuadratureNodes:
+def place_nodes(
+    trajectory: DenseOutput, ends: tuple[Tensor, Tensor], low: float, high: float, count: int
+) -> QuadratureNodes:
     """Chooses the nodes of each sample.
 
     Args:
-        path: Where the samples were.
-        ends: The states at ``low`` and ``high``, ``(B, d)`` each: they are nodes themselves.
+        trajectory: Of all samples.
+        ends: The states at ``low`` and ``high``, ``(B, d)`` each; both are nodes.
         low, high: Angles, ``low < high``.
         count: Number of nodes.
 
     Returns:
-        See `Nodes`. For given ends it depends on the sample's own path only.
+        See `QuadratureNodes`. The nodes of a sample depend on its own trajectory only.
     """
     rule = LobattoRule(*(part.to(ends[0]) for part in lobatto(count)))
-    zero, turn = ends[0].new_zeros(len(ends[0]), 1), path.turn()
-    maps = [(kappa, zero) for kappa in _KAPPAS] + [(kappa, turn) for kappa in _NARROW]
+    zero, turn = ends[0].new_zeros(len(ends[0]), 1), trajectory.sharpest_turn()
+    maps = [(kappa, zero) for kappa in _KAPPAS] + [(kappa, turn) for kappa in _TURN_KAPPAS]
     best: tuple[QuadratureNodes, Tensor] | None = None
     for kappa, origin in maps:
-        nodes, doubt = _nodes(path, ends, low, high, kappa, origin, rule)
-        best = (nodes, doubt) if best is None else _better(*best, nodes, doubt)
+        candidate = _candidate(trajectory, ends, low, high, kappa, origin, rule)
+        best = candidate if best is None else _better(best, candidate)
     assert best is not None
     return best[0]
 
 
 def _better(
-    first: QuadratureNodes, least: Tensor, second: QuadratureNodes, doubt: Tensor
+    first: tuple[QuadratureNodes, Tensor], second: tuple[QuadratureNodes, Tensor]
 ) -> tuple[QuadratureNodes, Tensor]:
-    """Of each sample the nodes that are doubted less."""
-    better = doubt < least
+    """For each sample, the nodes with the smaller error indicator."""
+    (nodes, error), (other_nodes, other_error) = first, second
+    replace = other_error < error
 
-    def of(one: Tensor, other: Tensor) -> Tensor:
-        return torch.where(better.reshape(-1, *(1 for _ in one.shape[1:])), one, other)
+    def select(one: Tensor, other: Tensor) -> Tensor:
+        return torch.where(replace.reshape(-1, *(1 for _ in one.shape[1:])), other, one)
 
-    chosen = QuadratureNodes(
-        of(second.phi, first.phi),
-        of(second.weights, first.weights),
-        of(second.x, first.x),
-        of(second.slope, first.slope),
-        first.rule,
+    selected = QuadratureNodes(
+        select(nodes.phi, other_nodes.phi),
+        select(nodes.weights, other_nodes.weights),
+        select(nodes.x, other_nodes.x),
+        select(nodes.slope, other_nodes.slope),
+        nodes.rule,
     )
-    return chosen, of(doubt, least)
+    return selected, select(error, other_error)
 
 
-def _nodes(
-    path: DenseOutput,
+def _candidate(
+    trajectory: DenseOutput,
     ends: tuple[Tensor, Tensor],
     low: float,
     high: float,
@@ -146,55 +154,55 @@ def _nodes(
     origin: Tensor,
     rule: LobattoRule,
 ) -> tuple[QuadratureNodes, Tensor]:
-    r"""$\phi = origin + \kappa\sinh z$, and how much the nodes there are doubted, ``(B,)``."""
+    r"""Nodes at $\phi = origin + \kappa\sinh z$, and their error indicator, ``(B,)``."""
     start, stop = torch.asinh((low - origin) / kappa), torch.asinh((high - origin) / kappa)
     half = 0.5 * (stop - start)
 
-    def angle(points: Tensor) -> tuple[Tensor, Tensor]:
+    def angle_and_rate(points: Tensor) -> tuple[Tensor, Tensor]:
         z = 0.5 * (start + stop) + half * points
         return (origin + kappa * torch.sinh(z)).clamp(low, high), half * kappa * torch.cosh(z)
 
-    phi, rate = angle(rule.points)
+    phi, rate = angle_and_rate(rule.points)
     phi[:, 0], phi[:, -1] = low, high
-    x = path.at(phi)
+    x = trajectory.at(phi)
     x[:, 0], x[:, -1] = ends
-    nodes = QuadratureNodes(
-        phi, rate * rule.weights, x, torch.einsum("ij,bjd->bid", rule.derivative, x) / rate.unsqueeze(2), rule
-    )
-    return nodes, _tail(nodes) * _astray(nodes, path, *angle(rule.middles))
+    slope = torch.einsum("ij,bjd->bid", rule.derivative, x) / rate.unsqueeze(2)
+    nodes = QuadratureNodes(phi, rate * rule.weights, x, slope, rule)
+    return nodes, _legendre_tail(nodes) * _interpolation_error(nodes, trajectory, *angle_and_rate(rule.midpoints))
 
 
-def _astray(nodes: QuadratureNodes, path: DenseOutput, phi: Tensor, rate: Tensor) -> Tensor:
-    r"""$\int|(\dot x - \dot x_{path})\cdot s|\,d\phi$ by the middles between the nodes, nats, ``(B,)``."""
+def _interpolation_error(nodes: QuadratureNodes, trajectory: DenseOutput, phi: Tensor, rate: Tensor) -> Tensor:
+    r"""$\int|(\dot x - \dot x_{trajectory})\cdot s|\,d\phi$ by the midpoints between the nodes, nats, ``(B,)``."""
     rule = nodes.rule
-    x = torch.einsum("ij,bjd->bid", rule.between, nodes.x)
-    slope = torch.einsum("ij,bjd->bid", rule.between_slope, nodes.x) / rate.unsqueeze(2)
-    followed = path.slope(phi)
-    s = -x - followed / torch.tan(phi).unsqueeze(2)
-    return (((slope - followed) * s).sum(2).abs() * rate * rule.points.diff()).sum(1)
+    x = torch.einsum("ij,bjd->bid", rule.midpoint_values, nodes.x)
+    slope = torch.einsum("ij,bjd->bid", rule.midpoint_slopes, nodes.x) / rate.unsqueeze(2)
+    exact_slope = trajectory.slope(phi)
+    s = -x - exact_slope / torch.tan(phi).unsqueeze(2)
+    return (((slope - exact_slope) * s).sum(2).abs() * rate * rule.points.diff()).sum(1)
 
 
 def score_at(nodes: QuadratureNodes, v: Tensor) -> Tensor:
-    r"""$s = -x - v\cot\phi$ at the nodes, ``(B, N, d)``."""
+    r"""The score $s = -x - v\cot\phi$ at the nodes, ``(B, N, d)``."""
     return -nodes.x - v / torch.tan(nodes.phi).unsqueeze(2)
 
 
-def _tail(nodes: QuadratureNodes) -> Tensor:
-    r"""Size of the last Legendre coefficients of $s\cdot\dot x$ in z, ``(B,)``."""
-    values = (score_at(nodes, nodes.slope) * nodes.slope).sum(2) * nodes.weights / nodes.rule.weights
-    return (values @ nodes.rule.coefficients[-_TAIL:].T).square().mean(1).sqrt()
+def _legendre_tail(nodes: QuadratureNodes) -> Tensor:
+    r"""Root mean square of the last Legendre coefficients of $s\cdot\dot x$ in z, ``(B,)``."""
+    integrand = (score_at(nodes, nodes.slope) * nodes.slope).sum(2) * nodes.weights / nodes.rule.weights
+    return (integrand @ nodes.rule.coefficients[-_TAIL:].T).square().mean(1).sqrt()
 
 
-def remainder(nodes: QuadratureNodes, values: Tensor) -> Tensor:
-    r"""An estimate of the quadrature's error, nats, ``(B,)``, from how the integrand's Legendre coefficients fall.
+def quadrature_error(nodes: QuadratureNodes, values: Tensor) -> Tensor:
+    r"""Estimated error of the quadrature, nats, ``(B,)``, from the decay of the integrand's Legendre coefficients.
 
-    What the last of n known coefficients see is taken for roughness, independent from node to node; it would move the
-    sum by $\sqrt{\sum w_i^2}$ times its size. But Lobatto's rule errs only by the coefficients from 2n - 2 on: from
-    the middle of those known to the last they fall by a factor r, and so at least once more until there.
+    The last of the n known coefficients measure the integrand's roughness. Roughness that is independent from node to
+    node changes the sum by $\sqrt{\sum w_i^2}$ times its size. But Lobatto's rule has errors only from coefficient
+    2n - 2 on. From the middle of the known coefficients to the last, they decay by a factor r. They are assumed to
+    decay by r once more until coefficient 2n - 2.
 
     Args:
         nodes: The nodes.
-        values: The integrand at them, ``(B, N)``.
+        values: The integrand at the nodes, ``(B, N)``.
     """
     scaled = values * nodes.weights / nodes.rule.weights
     power = (scaled @ nodes.rule.coefficients.T).square()
@@ -202,5 +210,5 @@ def remainder(nodes: QuadratureNodes, values: Tensor) -> Tensor:
     width = max(1, min(_TAIL, count // 4))
     start = (count - width) // 2
     middle, last = power[:, start : start + width].mean(1), power[:, -width:].mean(1)
-    ratio = (last / middle.clamp(min=1e-300)).clamp(max=1.0).sqrt()
-    return nodes.rule.weights.square().sum().sqrt() * last.sqrt() * ratio
+    decay = (last / middle.clamp(min=1e-300)).clamp(max=1.0).sqrt()
+    return nodes.rule.weights.square().sum().sqrt() * last.sqrt() * decay

@@ -1,4 +1,4 @@
-"""What is log p of a model's own samples? The path that drew them is the path along which it is integrated."""
+r"""Log-densities of a model's own samples: the trajectory that draws a sample also carries the integral of log p."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from torch import Tensor
 
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import widest_dtype
-from scoresde.likelihood.batching import evaluated
+from scoresde.likelihood.batching import evaluation_mode
+from scoresde.likelihood.ode.adaptive_solver import AdaptiveSolver
 from scoresde.likelihood.ode.angle_velocity import AngleVelocity
-from scoresde.likelihood.ode.dense_output import PiecewisePolynomial, step_polynomial
+from scoresde.likelihood.ode.dense_output import PiecewisePolynomial
 from scoresde.likelihood.ode.error_budget import LogProb, join
-from scoresde.likelihood.ode.log_prob import LikelihoodScorer
-from scoresde.likelihood.ode.solver import AdaptiveSolver, Solution, Solver
+from scoresde.likelihood.ode.scorer import LikelihoodScorer
+from scoresde.likelihood.ode.solver import Solution, Solver
 from scoresde.likelihood.ode.trace import Trace
 from scoresde.model import Model, refuse_unknown
 from scoresde.process import ou
@@ -29,8 +30,8 @@ class ScoredSamples:
     """Samples and their log-densities.
 
     Attributes:
-        x: Samples at ``tau_min``, view's coordinates, ``(n, *D)``.
-        scored: Their log-densities under the flow; ``scored.latent`` is where they started.
+        x: Samples at ``tau_min``, in the view's coordinates, ``(n, *D)``.
+        scored: Their log-densities under the flow; ``scored.latent`` is the prior sample that each started from.
     """
 
     x: Tensor
@@ -50,11 +51,11 @@ def sample_log_prob(
     strict: bool = False,
     **cond: object,
 ) -> ScoredSamples:
-    """Draws samples and says how likely each is, along one path.
+    """Draws samples and computes their log-densities along the same trajectories.
 
-    A fixed-step sampler's path is the cubic through its states with v at each, which takes one more network call per
-    state. What such a path lacks in accuracy the density accounts for, as `log_prob` does, so the value is that of the
-    sample that was drawn, whatever the steps.
+    The trajectory of a fixed-step sampler is the cubic through its states with slope v at each, at the cost of one more
+    network call per state. The log-density is corrected for the defect of this trajectory, as in `log_prob`. So it is
+    the log-density of the sample that was drawn, whatever the number of steps.
 
     Args:
         model: Trained or exact.
@@ -62,7 +63,7 @@ def sample_log_prob(
         sampler: `AdaptiveSolver` (default) or `TorchDiffEq`, or a deterministic fixed-step sampler whose grid ends at
             ``tau_min``, such as ``Adams(steps=20)``.
         trace, nodes, batch_size, strict: As for `log_prob`.
-        generator: Source of starts and probes.
+        generator: Source of prior samples and probes.
         seeds: One integer per sample instead.
         **cond: Passed to the network; tensors have one entry per sample, ``(n, ...)``.
 
@@ -70,24 +71,23 @@ def sample_log_prob(
         See `ScoredSamples`.
 
     Raises:
-        TypeError: If the sampler is neither.
+        TypeError: If the sampler is neither a `StepSampler` nor a `Solver`.
         ValueError: If it draws noise, or does not end at ``tau_min``; and as `log_prob`.
         RuntimeError: As `log_prob`.
     """
     refuse_unknown(sample_log_prob, model, cond)
-    if sampler is None:
-        sampler = AdaptiveSolver()
-    _check(sampler)
+    sampler = AdaptiveSolver() if sampler is None else sampler
+    _check_sampler(sampler)
     size = (shape, *(model.event_shape or ())) if isinstance(shape, int) else tuple(shape)
     if generator is None and seeds is None:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     solver = sampler if isinstance(sampler, Solver) else AdaptiveSolver()
     scorer = LikelihoodScorer(model, trace, solver, nodes, None, cond, batch_size, strict)
-    held = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
-    like = torch.empty(size, dtype=torch.promote_types(held.dtype, torch.float32), device=held.device)
+    weight = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
+    like = torch.empty(size, dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device)
     scorer.check(torch.zeros_like(like), seeds)
     parts = []
-    with evaluated(model):
+    with evaluation_mode(model):
         for rows in scorer.batches(like) or [slice(0, 0)]:
             noise = Noise(generator, None if seeds is None else seeds[rows])
             z = model.sde.prior(like[rows], noise)
@@ -95,59 +95,57 @@ def sample_log_prob(
     return ScoredSamples(torch.cat([x for x, _ in parts]), join([scored for _, scored in parts]))
 
 
-def _check(sampler: StepSampler | Solver) -> None:
+def _check_sampler(sampler: StepSampler | Solver) -> None:
     if not isinstance(sampler, (StepSampler, Solver)):
         raise TypeError(
             f"sampler must be a StepSampler or a Solver, got {sampler!r}; pass an object such as AdaptiveSolver()."
         )
     if isinstance(sampler, StepSampler) and sampler.stochastic:
         raise ValueError(
-            f"a sample has a density along its path only where no noise is drawn, but {sampler} draws some; take a "
-            "deterministic one such as Adams(steps=20), or score its samples by log_prob."
+            f"a sample has a density along its trajectory only if no noise is drawn, but {sampler} draws noise; use a "
+            "deterministic sampler such as Adams(steps=20), or score its samples by log_prob."
         )
 
 
 def _draw(
     scorer: LikelihoodScorer, sampler: StepSampler | Solver, z: Tensor, noise: Noise, rows: slice
 ) -> tuple[Tensor, LogProb]:
-    """One batch, from x at the end of the clock, ``(B, *D)``."""
+    """One batch of samples from prior samples z, ``(B, *D)``, with their log-densities."""
     flow = AngleVelocity(scorer.model, scorer.cond, rows, tuple(z.shape[1:]))
-    start = z.to(widest_dtype(z.device)).reshape(len(z), flow.size)
-    with flow.naming():
+    latent = z.to(widest_dtype(z.device)).reshape(len(z), flow.size)
+    with flow.global_indices():
         if not len(z):
             return z, scorer(z, noise, rows)
         if isinstance(sampler, Solver):
-            solution = sampler.solve(flow, start, flow.high, flow.low)
+            solution = sampler.solve(flow, latent, flow.phi_max, flow.phi_min)
         else:
-            solution = _walk(sampler, flow, z)
-        scored = scorer.along(flow, solution, solution.end, start, noise)
+            solution = _sample_trajectory(sampler, flow, z)
+        scored = scorer.score_trajectory(flow, solution, solution.end, latent, noise)
     x = solution.end * float(scorer.model.sde.scale(scorer.model.sde.tau_min))
     return x.reshape(z.shape).to(z.dtype), scored
 
 
-def _walk(sampler: StepSampler, flow: AngleVelocity, z: Tensor) -> Solution:
-    """A fixed-step walk as a path."""
+def _sample_trajectory(sampler: StepSampler, flow: AngleVelocity, z: Tensor) -> Solution:
+    """The solution that a fixed-step sampler computes, with cubics between its states."""
     sde, count = flow.model.sde, len(z)
     init = z.to(widest_dtype(z.device)) * float(sde.scale(min(sde.tau_max, 300.0)))
-    everyone = torch.arange(count, device=z.device)
-    drawn = sample(flow.model, z.shape, sampler, init=init, start=sde.tau_max, trajectory=True, **flow.part(everyone))
-    assert drawn.taus is not None
-    assert drawn.trajectory is not None
-    if not abs(drawn.tau - sde.tau_min) <= 1e-6 * sde.tau_min:
+    rows = torch.arange(count, device=z.device)
+    samples = sample(
+        flow.model, z.shape, sampler, init=init, start=sde.tau_max, trajectory=True, **flow.conditioning(rows)
+    )
+    assert samples.taus is not None
+    assert samples.trajectory is not None
+    if not abs(samples.tau - sde.tau_min) <= 1e-6 * sde.tau_min:
         raise ValueError(
             f"a sampler whose samples are scored must end at tau_min = {sde.tau_min:g}, but {sampler} ends at "
-            f"{drawn.tau:g}; give it another grid, such as DenseEnds()."
+            f"{samples.tau:g}; use another grid, such as DenseEnds()."
         )
-    phis = [min(max(float(ou.angle(tau)), flow.low), flow.high) for tau in drawn.taus]
+    phis = [min(max(float(ou.angle(tau)), flow.phi_min), flow.phi_max) for tau in samples.taus]
     states = [
         x.reshape(count, flow.size) / float(sde.scale(min(tau, 300.0)))
-        for x, tau in zip(drawn.trajectory, drawn.taus, strict=True)
+        for x, tau in zip(samples.trajectory, samples.taus, strict=True)
     ]
-    slopes = [-flow(everyone, x.new_full((count,), phi), x) for x, phi in zip(states, phis, strict=True)]
-    pieces = []
-    for i in range(len(phis) - 1):
-        gone, h = states[0].new_full((count,), phis[0] - phis[i]), states[0].new_full((count,), phis[i] - phis[i + 1])
-        pieces.append(step_polynomial(everyone, gone, h, (states[i], states[i + 1]), (slopes[i], slopes[i + 1])))
-    nfe = torch.full((count,), drawn.nfe + len(phis), dtype=torch.int64, device=z.device)
-    path = PiecewisePolynomial(pieces, count, phis[0], -1.0)
-    return Solution(path, states[-1], states[0].new_full((count,), phis[-1]), nfe, torch.zeros_like(nfe))
+    velocities = [flow(rows, x.new_full((count,), phi), x) for x, phi in zip(states, phis, strict=True)]
+    nfe = torch.full((count,), samples.nfe + len(phis), dtype=torch.int64, device=z.device)
+    trajectory = PiecewisePolynomial.interpolate(phis, states, velocities)
+    return Solution(trajectory, states[-1], states[0].new_full((count,), phis[-1]), nfe, torch.zeros_like(nfe))

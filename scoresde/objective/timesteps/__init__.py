@@ -1,7 +1,7 @@
-r"""How is u drawn? From any density: the correction keeps the loss's expectation that of uniform u on [u_min, 1].
+r"""Timestep sampling: densities of u whose correction keeps the loss's expectation that of uniform u on [u_min, 1].
 
-`base` has the plain ways, `tabulated` densities that are fixed before training, `learned` densities that follow the
-loss while it goes on.
+`base` holds uniform, stratified and discrete timesteps, `tabulated` densities that are fixed before training,
+`adaptive` densities that follow the loss during training.
 """
 
 from scoresde.objective.timesteps.adaptive import (
@@ -25,17 +25,17 @@ from scoresde.objective.timesteps.tabulated import (
 )
 
 __all__ = [
-    "TimestepDraw",
-    "ImportanceTimesteps",
+    "AdaptiveTimesteps",
     "DiscreteLossMomentTimesteps",
     "DiscreteTimesteps",
-    "AdaptiveTimesteps",
+    "ImportanceTimesteps",
     "LearnedClockTimesteps",
     "LogNormalTimesteps",
-    "MeasuredTimesteps",
     "LossMomentTimesteps",
+    "MeasuredTimesteps",
     "StratifiedTimesteps",
     "TabulatedTimesteps",
+    "TimestepDraw",
     "Timesteps",
     "UniformTimesteps",
 ]

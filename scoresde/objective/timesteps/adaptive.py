@@ -1,11 +1,12 @@
-r"""How do times follow the loss? u is drawn most where the loss is largest; its correction keeps the expectation.
+r"""Timesteps that adapt to the loss during training: densities p(u) near $p^* \propto \sqrt{E[L^2 \mid u]}$.
 
-Of all densities p of u the one $\propto \sqrt{E[L^2 \mid u]}$ gives the mean loss the least variance (L: the loss
-before its correction). On the OU process a schedule is only a clock, so a learned schedule with fixed end points is
-such a density: constant on cells, it is a monotone clock that is linear between them.
+Of all densities p* gives the mean loss the least variance (L: the loss before its correction). On the OU process a
+schedule is only a clock, so a learned schedule with fixed ends is such a density. Constant on bins, it is a clock that
+is linear between the bins' edges.
 
-What is learned is no part of these settings: a run holds it as tensors (`Learned.fresh`), moves it after each update by
-what all processes saw (`Learned.observed`, `Learned.moved`) and saves it. Nothing waits for the device.
+The settings here hold no state. A training run holds the state as tensors (`AdaptiveTimesteps.initial_state`) and
+updates it (`AdaptiveTimesteps.updated_state`) from the `AdaptiveTimesteps.loss_statistics` of all processes. No call
+waits for the device.
 """
 
 from __future__ import annotations
@@ -16,149 +17,147 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_kind
+from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.tensors import constant, widest_dtype
-from scoresde.objective.timesteps.base import DiscreteTimesteps, TimestepDraw, Timesteps, edges, spread
+from scoresde.objective.timesteps.base import DiscreteTimesteps, TimestepDraw, Timesteps, log_snr_bin_edges, stratify
 from scoresde.process.sde import SDE
 
-__all__ = ["DiscreteLossMomentTimesteps", "AdaptiveTimesteps", "LearnedClockTimesteps", "LossMomentTimesteps"]
+__all__ = ["AdaptiveTimesteps", "DiscreteLossMomentTimesteps", "LearnedClockTimesteps", "LossMomentTimesteps"]
 
 AdaptiveState = dict[str, Tensor]
 
 
 class AdaptiveTimesteps(Timesteps):
-    """A density that is constant on cells and follows the loss. Subclasses are frozen dataclasses.
+    """A density that is constant on bins and adapts to the loss. Subclasses are frozen dataclasses.
 
     Attributes:
-        even: Share of the draws that goes on as at the beginning, so that no cell is starved; corrections are at most
-            2/even (1/even on knots).
+        even: Fraction of the draws that keeps the initial density, so that every bin is drawn; corrections are at most
+            2/even (1/even on a chain).
     """
 
     even: float
 
     @property
     @abstractmethod
-    def cells(self) -> int:
-        """Number of cells: of equal width in log-SNR, or one for each knot."""
+    def bin_count(self) -> int:
+        """Number of bins: of equal width in log-SNR, or one for each knot of a chain."""
 
     @abstractmethod
-    def fresh(self, sde: SDE, device: torch.device) -> AdaptiveState:
-        """What is known before the first update."""
+    def initial_state(self, sde: SDE, device: torch.device) -> AdaptiveState:
+        """The state before the first update."""
 
     @abstractmethod
     def probabilities(self, state: AdaptiveState, sde: SDE) -> Tensor:
-        """Of the cells, without the even share, ``(cells,)``."""
+        """Probabilities of the bins by the state alone, without the ``even`` fraction, ``(bin_count,)``."""
 
     @abstractmethod
-    def moved(self, state: AdaptiveState, seen: Tensor, sde: SDE) -> AdaptiveState:
-        """What is known after an update that saw ``seen`` (see `observed`); new tensors."""
+    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: SDE) -> AdaptiveState:
+        """The state after an update, in new tensors.
 
-    def shares(self, sde: SDE, like: Tensor) -> Tensor:
-        """Of the cells under uniform u, ``(cells,)``."""
+        Args:
+            state: Before the update.
+            statistics: Of the update's losses, ``(2, bin_count)``, see `loss_statistics`.
+            sde: The process.
+        """
+
+    def uniform_probabilities(self, sde: SDE, like: Tensor) -> Tensor:
+        """Probabilities of the bins under uniform u, ``(bin_count,)``, on the device of ``like``."""
         if self.chain is not None:
             return torch.full(
-                (self.chain.count,), 1.0 / self.chain.count, dtype=widest_dtype(like.device), device=like.device
+                (self.bin_count,), 1.0 / self.bin_count, dtype=widest_dtype(like.device), device=like.device
             )
-        ends = constant(edges(sde, self.cells), like)
-        return ends.diff() / (1.0 - sde.u_min)
+        return constant(log_snr_bin_edges(sde, self.bin_count), like).diff() / (1.0 - sde.u_min)
 
-    def start(self, sde: SDE, like: Tensor) -> Tensor:
-        """Probabilities at the beginning: half as uniform u, half evenly over log-SNR (on knots: uniform)."""
-        return 0.5 * self.shares(sde, like) + 0.5 / self.cells
+    def initial_probabilities(self, sde: SDE, like: Tensor) -> Tensor:
+        """Probabilities before the first update: half uniform in u, half uniform in log-SNR; uniform on a chain."""
+        return 0.5 * self.uniform_probabilities(sde, like) + 0.5 / self.bin_count
 
-    def draw(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """As at the beginning, evenly spread over the batch: where nobody holds what is learned."""
-        return self.place(spread(base), sde)
-
-    def place(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """The same at the numbers themselves."""
-        return self.drawn(base, sde, self.fresh(sde, base.device))
-
-    def drawn(self, base: Tensor, sde: SDE, state: AdaptiveState) -> TimestepDraw:
-        """Times by what was learned.
-
-        Args:
-            base: Numbers uniform on [0, 1), ``(B,)``; who calls has spread them.
-            sde: The process.
-            state: See `fresh` and `moved`.
-        """
-        share = self.shares(sde, base)
-        p = self.mixed(state, sde)
-        upper = p.cumsum(0)
-        cell = torch.searchsorted(upper, base, right=True).clamp(max=self.cells - 1)
-        correction = (share / p)[cell]
-        if self.chain is not None:
-            at = self.chain.at((cell + self.chain.first).to(base.dtype), sde)
-            return TimestepDraw(at.u, at.s, correction)
-        ends = constant(edges(sde, self.cells), base)
-        inside = ((base - (upper[cell] - p[cell])) / p[cell]).clamp(0.0, 1.0)
-        return TimestepDraw(torch.lerp(ends[cell], ends[cell + 1], inside).clamp(max=1.0), None, correction)
-
-    def mixed(self, state: AdaptiveState, sde: SDE) -> Tensor:
-        """Probabilities of the cells that are drawn by, ``(cells,)``."""
+    def mixed_probabilities(self, state: AdaptiveState, sde: SDE) -> Tensor:
+        """Probabilities by which bins are drawn, with the ``even`` fraction, ``(bin_count,)``."""
         p = self.probabilities(state, sde)
-        return (1.0 - self.even) * p + self.even * self.start(sde, p)
+        return (1.0 - self.even) * p + self.even * self.initial_probabilities(sde, p)
 
-    def observed(self, draw: TimestepDraw, loss: Tensor, sde: SDE) -> Tensor:
-        """How many losses fell into each cell, and the sum of their squares before the correction, ``(2, cells)``.
+    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        """Stratified timesteps from the initial state, for callers that hold no state."""
+        return self.inverse_cdf(stratify(uniforms), sde)
+
+    def inverse_cdf(self, uniforms: Tensor, sde: SDE, state: AdaptiveState | None = None) -> TimestepDraw:
+        """Timesteps by the inverse distribution function, each from its own number.
 
         Args:
-            draw: By `drawn`.
-            loss: What it led to, corrected, ``(B,)``.
+            uniforms: Numbers in [0, 1), ``(N,)``, which the caller may have stratified.
+            sde: The process.
+            state: The state whose density is drawn from; default the initial one.
+        """
+        state = self.initial_state(sde, uniforms.device) if state is None else state
+        p = self.mixed_probabilities(state, sde)
+        upper = p.cumsum(0)
+        i = torch.searchsorted(upper, uniforms, right=True).clamp(max=self.bin_count - 1)
+        correction = (self.uniform_probabilities(sde, uniforms) / p)[i]
+        if self.chain is not None:
+            draw = self.chain.at((i + self.chain.first).to(uniforms.dtype), sde)
+            return TimestepDraw(draw.u, draw.s, correction)
+        edges = constant(log_snr_bin_edges(sde, self.bin_count), uniforms)
+        fraction = ((uniforms - (upper[i] - p[i])) / p[i]).clamp(0.0, 1.0)
+        return TimestepDraw(torch.lerp(edges[i], edges[i + 1], fraction).clamp(max=1.0), None, correction)
+
+    def loss_statistics(self, draw: TimestepDraw, loss: Tensor, sde: SDE) -> Tensor:
+        """Number of losses in each bin, and the sum of their squares before the correction, ``(2, bin_count)``.
+
+        Args:
+            draw: By `inverse_cdf`.
+            loss: Of each sample, corrected, ``(B,)``.
             sde: The process.
         """
-        plain = (loss.detach() / draw.correction).to(draw.u.dtype)
+        uncorrected = (loss.detach() / draw.correction).to(draw.u.dtype)
         if self.chain is not None:
-            cell = (draw.u * self.chain.steps).round().long() - self.chain.first
+            i = (draw.u * self.chain.steps).round().long() - self.chain.first
         else:
-            ends = constant(edges(sde, self.cells), draw.u)
-            cell = torch.searchsorted(ends, draw.u, right=True) - 1
-        cell = cell.clamp(0, self.cells - 1)
-        out = torch.zeros(2, self.cells, dtype=draw.u.dtype, device=draw.u.device)
-        return out.index_add_(1, cell, torch.stack([torch.ones_like(plain), plain.square()]))
+            i = torch.searchsorted(constant(log_snr_bin_edges(sde, self.bin_count), draw.u), draw.u, right=True) - 1
+        statistics = torch.zeros(2, self.bin_count, dtype=draw.u.dtype, device=draw.u.device)
+        values = torch.stack([torch.ones_like(uncorrected), uncorrected.square()])
+        return statistics.index_add_(1, i.clamp(0, self.bin_count - 1), values)
 
     def __post_init__(self) -> None:
         if not 0 < self.even <= 1:
             raise ValueError(f"even must lie in (0, 1], got {self.even!r}; it bounds the corrections.")
-        for name in ("bins", "memory"):
-            value = getattr(self, name, 1)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        check_integer("bins", self.bin_count)
+        check_integer("memory", getattr(self, "memory", 1))
 
 
-class _ByMoments(AdaptiveTimesteps):
-    """A cell's probability is its share times the root of the mean square of its last losses."""
+class _LossMoments(AdaptiveTimesteps):
+    """p_i ∝ P_i sqrt(E[L² | i]): P_i is the bin's probability under uniform u, L² averaged over its last losses."""
 
     memory: int
 
-    def fresh(self, sde: SDE, device: torch.device) -> AdaptiveState:
-        """No loss was seen in any cell."""
-        zeros = torch.zeros(2, self.cells, dtype=widest_dtype(device), device=device)
-        return {"seen": zeros[0], "squares": zeros[1].clone()}
+    def initial_state(self, sde: SDE, device: torch.device) -> AdaptiveState:
+        zeros = torch.zeros(2, self.bin_count, dtype=widest_dtype(device), device=device)
+        return {"counts": zeros[0], "squares": zeros[1].clone()}
 
     def probabilities(self, state: AdaptiveState, sde: SDE) -> Tensor:
-        """As at the beginning until each cell has seen ``memory`` losses."""
-        seen, squares = state["seen"], state["squares"]
-        p = self.shares(sde, seen) * squares.sqrt()
+        """As above; the initial ones until every bin has ``memory`` losses."""
+        counts, squares = state["counts"], state["squares"]
+        p = self.uniform_probabilities(sde, counts) * squares.sqrt()
         total = p.sum()
-        known = (seen >= self.memory).all() & (total > 0)
-        return torch.where(known, p / torch.where(known, total, 1.0), self.start(sde, seen))
+        known = (counts >= self.memory).all() & (total > 0)
+        return torch.where(known, p / torch.where(known, total, 1.0), self.initial_probabilities(sde, counts))
 
-    def moved(self, state: AdaptiveState, seen: Tensor, sde: SDE) -> AdaptiveState:
-        """A running mean in which the past weighs as at most ``memory`` losses."""
-        before = state["seen"].clamp(max=self.memory)
-        squares = (before * state["squares"] + seen[1]) / (before + seen[0]).clamp(min=1.0)
-        return {"seen": state["seen"] + seen[0], "squares": torch.where(seen[0] > 0, squares, state["squares"])}
+    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: SDE) -> AdaptiveState:
+        """A running mean of L² in which the past weighs as at most ``memory`` losses."""
+        counts, sums = statistics
+        past = state["counts"].clamp(max=self.memory)
+        squares = (past * state["squares"] + sums) / (past + counts).clamp(min=1.0)
+        return {"counts": state["counts"] + counts, "squares": torch.where(counts > 0, squares, state["squares"])}
 
 
 @dataclass(frozen=True)
-class LossMomentTimesteps(_ByMoments):
-    r"""Continuous times, $p \propto \sqrt{E[L^2]}$ from the last losses: importance sampling that adapts.
+class LossMomentTimesteps(_LossMoments):
+    r"""Continuous timesteps with $p \propto \sqrt{E[L^2]}$ from the last losses: adaptive importance sampling.
 
     Args:
-        bins: Cells of equal width in log-SNR.
-        memory: Losses of each cell that its mean square looks back on; all cells are drawn as at the beginning until
-            each has seen so many.
+        bins: Number of bins, of equal width in log-SNR.
+        memory: Losses of each bin that its mean square averages. The initial density is used until every bin has as
+            many.
         even: See `AdaptiveTimesteps`.
     """
 
@@ -167,18 +166,17 @@ class LossMomentTimesteps(_ByMoments):
     even: float = 0.1
 
     @property
-    def cells(self) -> int:
-        """``bins``."""
+    def bin_count(self) -> int:
         return self.bins
 
 
 @dataclass(frozen=True)
-class DiscreteLossMomentTimesteps(_ByMoments):
-    """Loss-second-moment sampling of the chain's steps. The past fades out instead of ending after ``memory`` losses.
+class DiscreteLossMomentTimesteps(_LossMoments):
+    """Loss-second-moment sampling of the chain's knots; the past decays instead of ending after ``memory`` losses.
 
     Args:
-        knots: The chain.
-        memory, even: See `Moments`.
+        knots: The chain; each knot is a bin.
+        memory, even: See `LossMomentTimesteps`.
 
     Source: Nichol & Dhariwal 2021, eq. 18.
     """
@@ -192,29 +190,27 @@ class DiscreteLossMomentTimesteps(_ByMoments):
         super().__post_init__()
 
     @property
-    def chain(self) -> DiscreteTimesteps:
-        """The knots."""
+    def chain(self) -> DiscreteTimesteps | None:
         return self.knots
 
     @property
-    def cells(self) -> int:
-        """One for each knot."""
+    def bin_count(self) -> int:
         return self.knots.count
 
 
 @dataclass(frozen=True)
 class LearnedClockTimesteps(AdaptiveTimesteps):
-    r"""A monotone clock that is trained to reduce the variance of the loss, which it leaves unchanged in expectation.
+    r"""A monotone clock, trained to reduce the variance of the loss; the loss's expectation does not change.
 
-    The clock's slope on cell i is $e^{\theta_i}$ up to a factor, between fixed ends. Its objective is
-    $J = E[(cL)^2] = \sum_i share_i^2\,E[L^2 \mid i]/p_i$; each update goes down the natural gradient on the simplex,
-    $\theta_i \leftarrow \theta_i + rate\,(c_i^2\,\hat E[L^2 \mid i]/\hat J - 1)$, estimated from the batch; the bracket
-    is cut at 5, so that a single odd loss does not throw the clock.
+    The clock's slope on bin i is $e^{\theta_i}$ up to a factor, between fixed ends. With $P_i$ the probability of bin i
+    under uniform u, its objective is $J = E[(cL)^2] = \sum_i P_i^2\,E[L^2 \mid i]/p_i$. Each update is a step of the
+    natural gradient on the simplex, $\theta_i \leftarrow \theta_i + rate\,(c_i^2\,\hat E[L^2 \mid i]/\hat J - 1)$,
+    estimated from the batch. The bracket is at most 5, so that one large loss does not dominate the clock.
 
     Args:
-        bins: Cells of equal width in log-SNR.
+        bins: Number of bins, of equal width in log-SNR.
         rate: Step size.
-        memory: Updates that the estimate of J looks back on.
+        memory: Updates that the estimate of J averages.
         even: See `AdaptiveTimesteps`.
 
     Source: Kingma et al. 2021 (Variational diffusion models), appendix I.2; there by backpropagation into a network.
@@ -231,26 +227,23 @@ class LearnedClockTimesteps(AdaptiveTimesteps):
             raise ValueError(f"rate must lie in (0, 1), got {self.rate!r}; 0.02 is the default.")
 
     @property
-    def cells(self) -> int:
-        """``bins``."""
+    def bin_count(self) -> int:
         return self.bins
 
-    def fresh(self, sde: SDE, device: torch.device) -> AdaptiveState:
-        """The clock of the beginning."""
-        like = torch.zeros((), dtype=widest_dtype(device), device=device)
-        return {"logits": self.start(sde, like).log(), "objective": like, "updates": like.clone()}
+    def initial_state(self, sde: SDE, device: torch.device) -> AdaptiveState:
+        zero = torch.zeros((), dtype=widest_dtype(device), device=device)
+        return {"logits": self.initial_probabilities(sde, zero).log(), "objective": zero, "updates": zero.clone()}
 
     def probabilities(self, state: AdaptiveState, sde: SDE) -> Tensor:
-        """softmax of the logits."""
         return torch.softmax(state["logits"], 0)
 
-    def moved(self, state: AdaptiveState, seen: Tensor, sde: SDE) -> AdaptiveState:
-        """One step down the objective's gradient."""
-        p = self.mixed(state, sde)
-        count = seen[0].sum().clamp(min=1.0)
-        squares = (self.shares(sde, p) / p).square() * seen[1] / count  # of the corrected loss, by cell
-        before = state["updates"].clamp(max=self.memory - 1.0)
-        objective = (before * state["objective"] + squares.sum()) / (before + 1.0)
+    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: SDE) -> AdaptiveState:
+        p = self.mixed_probabilities(state, sde)
+        counts, sums = statistics
+        correction = self.uniform_probabilities(sde, p) / p
+        squares = correction.square() * sums / counts.sum().clamp(min=1.0)  # of the corrected loss, by bin
+        past = state["updates"].clamp(max=self.memory - 1.0)
+        objective = (past * state["objective"] + squares.sum()) / (past + 1.0)
         ratio = squares / p / torch.where(objective > 0, objective, 1.0)
         logits = state["logits"] + self.rate * (ratio - 1.0).clamp(max=5.0)
         return {"logits": logits - logits.logsumexp(0), "objective": objective, "updates": state["updates"] + 1.0}

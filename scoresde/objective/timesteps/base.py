@@ -1,4 +1,4 @@
-"""What is a draw of times? u for each sample, and what keeps the loss's expectation that of uniform u on [u_min, 1]."""
+"""Uniform, stratified and discrete timesteps: the draw $u = F^{-1}(r)$ of each sample from uniform numbers r."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from scoresde.process import ou
 from scoresde.process.sde import SDE
 
 __all__ = [
-    "TimestepDraw",
     "DiscreteTimesteps",
     "StratifiedTimesteps",
+    "TimestepDraw",
     "Timesteps",
     "UniformTimesteps",
-    "edges",
-    "spread",
+    "log_snr_bin_edges",
+    "stratify",
 ]
 
 
 class TimestepDraw(NamedTuple):
-    """Times for a batch.
+    """Timesteps of a batch.
 
     Attributes:
         u: Clock, ``(B,)``.
-        s: The chain's time before each, ``(B,)``, or None.
-        correction: What multiplies the loss so that its expectation is that under uniform u; 1 or ``(B,)``.
+        s: OU time of the chain's previous knot for each, ``(B,)``; None in continuous time.
+        correction: Factor of the loss that makes its expectation the one under uniform u; 1 or ``(B,)``.
     """
 
     u: Tensor
@@ -46,61 +46,72 @@ class Timesteps(ABC):
     """How u is drawn. Whatever the density, the loss's expectation is the one under uniform u on [u_min, 1]."""
 
     @abstractmethod
-    def draw(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """Times from numbers uniform on [0, 1), ``(B,)``, one per sample."""
+    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        """Timesteps of a batch.
 
-    def place(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """Times from numbers in [0, 1), ``(N,)``, each time from its own number: who calls has spread them."""
-        return self.draw(base, sde)
+        Args:
+            uniforms: Independent numbers, uniform on [0, 1), one per sample, ``(B,)``.
+            sde: The process.
+        """
+
+    def inverse_cdf(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        """Timesteps by the inverse distribution function, each from its own number; the batch is not stratified.
+
+        Args:
+            uniforms: Numbers in [0, 1), ``(N,)``, which the caller may have stratified.
+            sde: The process.
+        """
+        return self.draw(uniforms, sde)
 
     @property
     def chain(self) -> DiscreteTimesteps | None:
-        """The knots that are drawn from; None in continuous time."""
+        """The chain's knots that u is drawn from; None in continuous time."""
         return None
 
-    def base(self, like: Tensor, noise: Noise) -> Tensor:
-        """Those numbers: independent, ``(B,)``, of the widest type of the device of ``like``."""
+    def uniforms(self, like: Tensor, noise: Noise) -> Tensor:
+        """Independent numbers, uniform on [0, 1), one per sample of ``like``.
+
+        Returns:
+            ``(B,)``, of the widest type of the device of ``like``.
+        """
         return noise.uniform(torch.empty(like.shape[:1], dtype=widest_dtype(like.device), device=like.device))
 
 
 @dataclass(frozen=True)
 class UniformTimesteps(Timesteps):
-    """Independent and uniform on [u_min, 1]."""
+    r"""Independent and uniform: $u = u_{min} + (1 - u_{min})\,r$."""
 
-    def draw(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """u = u_min + (1 - u_min) base."""
-        return TimestepDraw(sde.u_min + (1.0 - sde.u_min) * base)
+    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        return TimestepDraw(sde.u_min + (1.0 - sde.u_min) * uniforms)
 
 
-def spread(base: Tensor) -> Tensor:
-    """Numbers, each uniform on [0, 1), together evenly spread: all from the first of ``base``, ``(B,)``."""
-    count = max(len(base), 1)
-    return (base[:1] + torch.arange(len(base), dtype=base.dtype, device=base.device) / count) % 1.0
+def stratify(uniforms: Tensor) -> Tensor:
+    """Evenly spaced numbers (r_0 + i/B) mod 1, ``(B,)``, each uniform on [0, 1), from the first of ``uniforms``."""
+    count = max(len(uniforms), 1)
+    return (uniforms[:1] + torch.arange(len(uniforms), dtype=uniforms.dtype, device=uniforms.device) / count) % 1.0
 
 
 @dataclass(frozen=True)
 class StratifiedTimesteps(Timesteps):
-    """Evenly spread over [u_min, 1] with one random shift: each is uniform, the batch's mean has less variance.
+    """Evenly spaced over [u_min, 1] with one random shift: each is uniform, and the batch mean has less variance.
 
     Source: Kingma et al. 2021, appendix I.1.
     """
 
-    def draw(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """u = u_min + (1 - u_min) ((shift + i/B) mod 1)."""
-        return self.place(spread(base), sde)
+    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        return self.inverse_cdf(stratify(uniforms), sde)
 
-    def place(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """As `Uniform`."""
-        return UniformTimesteps().draw(base, sde)
+    def inverse_cdf(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        return UniformTimesteps().draw(uniforms, sde)
 
 
 @dataclass(frozen=True)
 class DiscreteTimesteps(Timesteps):
-    """k uniform in ``first`` … ``steps`` and u = k / steps: DDPM's Algorithm 1.
+    """The chain's knots u = k / K, with k uniform in ``first`` … K: DDPM's Algorithm 1.
 
     Args:
         steps: The chain's length K.
-        first: The first k; 2 leaves out the step whose bound is a decoder's and not a regression.
+        first: The first k; 2 leaves out the step whose bound is a decoder's likelihood and not a regression.
 
     Source: Ho, Jain & Abbeel 2020.
     """
@@ -110,36 +121,38 @@ class DiscreteTimesteps(Timesteps):
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps)
-        if isinstance(self.first, bool) or not isinstance(self.first, int) or not 1 <= self.first <= self.steps:
-            raise ValueError(f"first must be an integer in 1 … {self.steps}, got {self.first!r}.")
+        check_integer("first", self.first, most=self.steps)
 
     @property
     def chain(self) -> DiscreteTimesteps | None:
-        """These."""
         return self
 
     @property
     def count(self) -> int:
-        """How many there are to draw from."""
+        """Number of knots that are drawn from."""
         return self.steps - self.first + 1
 
-    def draw(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """u = k/K and s = τ((k - 1)/K), which is 0 for k = 1."""
-        return self.at((base * self.count).floor().clamp(max=self.count - 1) + self.first, sde)
+    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        return self.at((uniforms * self.count).floor().clamp(max=self.count - 1) + self.first, sde)
 
     def at(self, k: Tensor, sde: SDE) -> TimestepDraw:
-        """The draw of steps ``k``, whole numbers of the widest type, ``(B,)``."""
-        before = torch.as_tensor(sde.schedule._tau((k - 1.0) / self.steps))
-        return TimestepDraw(k / self.steps, torch.where(k == 1.0, torch.zeros_like(before), before))
+        """The draw of given knots: u = k/K and s = τ((k - 1)/K), which is 0 for k = 1.
+
+        Args:
+            k: Whole numbers of the widest floating type, ``(B,)``.
+            sde: The process.
+        """
+        s = torch.as_tensor(sde.schedule._tau((k - 1.0) / self.steps))
+        return TimestepDraw(k / self.steps, torch.where(k == 1.0, torch.zeros_like(s), s))
 
 
 @lru_cache(maxsize=32)
-def edges(sde: SDE, bins: int) -> tuple[float, ...]:
-    """Edges in u, from u_min to 1, of ``bins`` cells of equal width in log-SNR (the last reaches from OU time 20 on).
+def log_snr_bin_edges(sde: SDE, bins: int) -> tuple[float, ...]:
+    """Edges in u, from u_min to 1, of bins of equal width in log-SNR (the last bin reaches beyond OU time 20).
 
     Args:
         sde: The process.
-        bins: Number of cells.
+        bins: Number of bins.
     """
     high, low = float(ou.log_snr(sde.tau_min)), float(ou.log_snr(min(sde.tau_max, 20.0)))
     taus = [float(ou.tau_from_log_snr(high + (low - high) * i / bins)) for i in range(1, bins)]

@@ -1,4 +1,4 @@
-"""From which fixed densities is u drawn? From tables, constant on cells of equal width in log-SNR."""
+"""Timesteps from fixed densities of u that are tabulated on bins of equal width in log-SNR."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_kind
+from scoresde._core.checks import check_integer, check_kind, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import constant
-from scoresde.objective.timesteps.base import TimestepDraw, Timesteps, edges, spread
+from scoresde.objective.timesteps.base import TimestepDraw, Timesteps, log_snr_bin_edges, stratify
 from scoresde.objective.weighting import ELBO, Weighting
 from scoresde.process.sde import SDE, Marginal
 
@@ -24,14 +24,14 @@ __all__ = ["ImportanceTimesteps", "LogNormalTimesteps", "MeasuredTimesteps", "Ta
 
 
 class TabulatedTimesteps(Timesteps):
-    """u drawn from a density that is tabulated, evenly spread over the batch; the loss is divided by the density.
+    """u drawn from a tabulated density, stratified over the batch; the loss is divided by the density.
 
-    The density is constant on cells of equal width in log-SNR, so the correction has no error of its own. Subclasses
-    are frozen dataclasses with the fields ``even`` and ``bins`` and give `density`.
+    The density is constant on bins of equal width in log-SNR, so the correction is exact. Subclasses are frozen
+    dataclasses with the fields ``even`` and ``bins`` and define `density`.
 
     Attributes:
-        even: Share of the draws that is spread evenly over log-SNR, so that no time is starved.
-        bins: Number of cells.
+        even: Fraction of the draws that is uniform in log-SNR, so that every bin is drawn.
+        bins: Number of bins.
     """
 
     even: float
@@ -39,43 +39,41 @@ class TabulatedTimesteps(Timesteps):
 
     @abstractmethod
     def density(self, m: Marginal) -> Scalar:
-        """What the density of u is proportional to, > 0."""
+        """The density of u up to a factor, > 0."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.even < 1:
             raise ValueError(f"even must lie in [0, 1), got {self.even!r}; 0 keeps the density as it is.")
-        if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < 1:
-            raise ValueError(f"bins must be a positive integer, got {self.bins!r}.")
+        check_integer("bins", self.bins)
 
-    def draw(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """The inverse of the piecewise linear distribution function at evenly spread numbers."""
-        return self.place(spread(base), sde)
+    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        return self.inverse_cdf(stratify(uniforms), sde)
 
-    def place(self, base: Tensor, sde: SDE) -> TimestepDraw:
-        """The same at the numbers themselves."""
-        ends, mass = _cells(self, sde)
-        upper = constant(tuple(accumulate(mass)), base)
-        edge, share = constant(ends, base), constant(mass, base)
-        cell = torch.searchsorted(upper, base, right=True).clamp(max=self.bins - 1)
-        left, width = edge[cell], edge[cell + 1] - edge[cell]
-        u = (left + width * ((base - (upper[cell] - share[cell])) / share[cell]).clamp(0.0, 1.0)).clamp(max=1.0)
-        return TimestepDraw(u, None, width / (share[cell] * (1.0 - sde.u_min)))
+    def inverse_cdf(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+        edges, probabilities = _bin_probabilities(self, sde)
+        upper = constant(tuple(accumulate(probabilities)), uniforms)
+        edge, p = constant(edges, uniforms), constant(probabilities, uniforms)
+        i = torch.searchsorted(upper, uniforms, right=True).clamp(max=self.bins - 1)
+        left, width = edge[i], edge[i + 1] - edge[i]
+        u = (left + width * ((uniforms - (upper[i] - p[i])) / p[i]).clamp(0.0, 1.0)).clamp(max=1.0)
+        return TimestepDraw(u, None, width / (p[i] * (1.0 - sde.u_min)))
 
 
 @lru_cache(maxsize=32)
-def _cells(times: TabulatedTimesteps, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Edges of the cells in u, and the cells' probabilities by the midpoint rule."""
-    ends = edges(sde, times.bins)
-    mass = []
-    for a, b in zip(ends, ends[1:], strict=False):
-        mass.append(float(times.density(sde.marginal(0.5 * (a + b)).limit)) * (b - a))
-    total = math.fsum(mass)
-    if not all(value > 0 for value in mass) or not math.isfinite(total):
+def _bin_probabilities(timesteps: TabulatedTimesteps, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Edges of the bins in u, and the probabilities of the bins by the midpoint rule."""
+    edges = log_snr_bin_edges(sde, timesteps.bins)
+    masses = []
+    for a, b in zip(edges, edges[1:], strict=False):
+        masses.append(float(timesteps.density(sde.marginal(0.5 * (a + b)).limit)) * (b - a))
+    total = math.fsum(masses)
+    if not all(mass > 0 for mass in masses) or not math.isfinite(total):
         raise ValueError(
-            f"the density {times} must be positive and finite on the clock, got a mass of {min(mass)!r}; use another "
-            "weighting or a wider law."
+            f"the density of {timesteps} must be positive and finite on the clock, got a bin of mass {min(masses)!r}; "
+            "use another weighting or a wider distribution."
         )
-    return ends, tuple((1.0 - times.even) * value / total + times.even / times.bins for value in mass)
+    even = timesteps.even
+    return edges, tuple((1.0 - even) * mass / total + even / timesteps.bins for mass in masses)
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ class ImportanceTimesteps(TabulatedTimesteps):
     """u drawn in proportion to a weighting.
 
     Args:
-        weighting: To what the density is proportional; `ELBO` makes it uniform in log-SNR.
-        even, bins: See `Tabulated`.
+        weighting: λ, to which the density is proportional; `ELBO` makes it uniform in log-SNR.
+        even, bins: See `TabulatedTimesteps`.
 
     Source: Song et al. 2021 (Maximum likelihood training), section 5.1.
     """
@@ -98,7 +96,6 @@ class ImportanceTimesteps(TabulatedTimesteps):
         check_kind("weighting", self.weighting, Weighting)
 
     def density(self, m: Marginal) -> Scalar:
-        """λ."""
         return self.weighting(m)
 
 
@@ -108,7 +105,7 @@ class LogNormalTimesteps(TabulatedTimesteps):
 
     Args:
         p_mean, p_std: Mean and standard deviation of $\ln\tilde\sigma$; log-SNR has -2 and 2 times these.
-        even, bins: See `Tabulated`. Without an even share the far ends of the clock would practically never be drawn.
+        even, bins: See `TabulatedTimesteps`. With ``even=0`` the ends of the clock are practically never drawn.
 
     Source: Karras et al. 2022, table 1 (there without the correction, which makes it part of their weighting).
     """
@@ -120,8 +117,7 @@ class LogNormalTimesteps(TabulatedTimesteps):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.p_std > 0:
-            raise ValueError(f"p_std must be positive, got {self.p_std!r}.")
+        check_positive(p_std=self.p_std)
 
     def density(self, m: Marginal) -> Scalar:
         r"""$e^{-z^2/2}\,|d\ell/du|$ with $z = (-\ell/2 - P_{mean})/P_{std}$."""
@@ -131,15 +127,15 @@ class LogNormalTimesteps(TabulatedTimesteps):
 
 @dataclass(frozen=True)
 class MeasuredTimesteps(TabulatedTimesteps):
-    """u drawn by a density in log-SNR that is given at a few points, such as the spread of a loss measured there.
+    """u drawn from a density of log-SNR that is tabulated at a few points, such as a loss's measured deviation.
 
     Args:
-        log_snr: The points, nats, strictly rising.
-        values: What the density of log-SNR is proportional to at each, >= 0; linear between them, constant beyond.
-        even, bins: See `Tabulated`.
+        log_snr: The points, nats, strictly increasing.
+        values: The density of log-SNR at each point up to a factor, >= 0; linear between them, constant beyond.
+        even, bins: See `TabulatedTimesteps`.
 
     Raises:
-        ValueError: If the two do not fit each other, or a number is out of range.
+        ValueError: If the two differ in length, or a number is out of range.
     """
 
     log_snr: tuple[float, ...] = (0.0,)
@@ -152,13 +148,15 @@ class MeasuredTimesteps(TabulatedTimesteps):
         for name in ("log_snr", "values"):
             object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
         if not self.log_snr or len(self.log_snr) != len(self.values):
-            raise ValueError(f"every log_snr has one value, got {len(self.log_snr)} and {len(self.values)} numbers.")
+            raise ValueError(
+                f"log_snr and values must have one length >= 1, got {len(self.log_snr)} and {len(self.values)}."
+            )
         if not all(a < b for a, b in zip((-math.inf, *self.log_snr), (*self.log_snr, math.inf))):
-            raise ValueError(f"log_snr must rise strictly and be finite, got {tuple(self.log_snr)!r}.")
+            raise ValueError(f"log_snr must increase strictly and be finite, got {tuple(self.log_snr)!r}.")
         if not all(0 <= v < math.inf for v in self.values) or not max(self.values) > 0:
             raise ValueError(f"values must be finite, >= 0 and not all 0, got {tuple(self.values)!r}.")
 
     def density(self, m: Marginal) -> Scalar:
-        """The interpolated value times |d log-SNR/du|; at least 1e-12 of the largest, which is then drawn by `even`."""
-        at = float(np.interp(float(m.log_snr), self.log_snr, self.values))
-        return max(at, 1e-12 * max(self.values)) * ELBO()(m)
+        """The interpolated value times |dℓ/du|, with a floor of 1e-12 of the largest value for bins of density 0."""
+        value = float(np.interp(float(m.log_snr), self.log_snr, self.values))
+        return max(value, 1e-12 * max(self.values)) * ELBO()(m)

@@ -1,4 +1,4 @@
-r"""Which clock is a list of DDPM betas? The one with knots at $\tau_k = -\tfrac12\sum_{j\le k}\log(1 - \beta_j)$."""
+r"""Clocks of DDPM betas, with knots $\tau_k = -\tfrac12\sum_{j\le k}\log(1 - \beta_j)$ at $u = k/K$."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ __all__ = ["FromBetas", "LinearBetas"]
 
 @dataclass(frozen=True)
 class FromBetas(Schedule):
-    r"""Any list of DDPM betas: exact at $u = k/K$; between knots $\bar\alpha$ is linear in u.
+    r"""Clock of any list of DDPM betas: exact at $u = k/K$; between knots $\bar\alpha$ is linear in u.
 
     Args:
-        betas: $\beta_1 \dots \beta_K$ in (0, 1); the last may be 1 (zero terminal signal-to-noise).
+        betas: $\beta_1 \dots \beta_K$ in (0, 1); the last may be 1 (zero terminal signal-to-noise ratio).
 
     Raises:
-        ValueError: If a beta is outside (0, 1], or is 1 before the last step.
+        ValueError: If there is no beta, one is outside (0, 1], is 1 before the last step, or is too small to advance
+            the clock in double precision.
     """
 
     betas: tuple[float, ...]
@@ -39,29 +40,29 @@ class FromBetas(Schedule):
         for k, beta in enumerate(self.betas, 1):
             if not 0 < beta <= 1 or (beta == 1 and k < len(self.betas)):
                 raise ValueError(
-                    f"betas must lie in (0, 1), 1 only in the last place; got {beta!r} at k = {k} of {len(self.betas)}."
+                    f"betas must lie in (0, 1), or be 1 in the last step; got {beta!r} at k = {k} of {len(self.betas)}."
                 )
-            if not self._table[k - 1] < self._table[k]:
+            if not self._knots[k - 1] < self._knots[k]:
                 raise ValueError(f"betas must advance the clock, got {beta!r}, too small to move the clock at k = {k}.")
 
     @cached_property
-    def _table(self) -> tuple[float, ...]:
+    def _knots(self) -> tuple[float, ...]:
         taus = [0.0]
         for beta in self.betas:
             taus.append(taus[-1] - 0.5 * float(ew.log1p(-beta)))
         return tuple(taus)
 
     def _locate(self, u: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-        """The last knot, the step's beta and the fraction of the step that is gone."""
+        """The previous knot, the beta of the current step and the elapsed fraction of that step."""
         count = len(self.betas)
         if isinstance(u, Tensor):
-            place = u * count
-            k = place.detach().floor().clamp(max=count - 1)
+            position = u * count
+            k = position.detach().floor().clamp(max=count - 1)
             index = k.long()
-            # take, not []: a 0-d index would be read back from the device
-            return constant(self._table, u).take(index), constant(self.betas, u).take(index), place - k
+            # take instead of []: indexing with a 0-d tensor would synchronize with the device
+            return constant(self._knots, u).take(index), constant(self.betas, u).take(index), position - k
         index = min(int(u * count), count - 1)
-        return self._table[index], self.betas[index], u * count - index
+        return self._knots[index], self.betas[index], u * count - index
 
     def _tau(self, u: Scalar) -> Scalar:
         knot, beta, fraction = self._locate(u)
@@ -74,18 +75,33 @@ class FromBetas(Schedule):
     def _u(self, tau: Scalar) -> Scalar:
         count = len(self.betas)
         if isinstance(tau, Tensor):
-            knots = constant(self._table, tau)
+            knots = constant(self._knots, tau)
             index = (torch.searchsorted(knots, tau.detach().to(knots.dtype).contiguous()) - 1).clamp(0, count - 1)
             knot, beta = knots.take(index), constant(self.betas, tau).take(index)
         else:
-            index = min(max(bisect_left(self._table, tau) - 1, 0), count - 1)
-            knot, beta = self._table[index], self.betas[index]
+            index = min(max(bisect_left(self._knots, tau) - 1, 0), count - 1)
+            knot, beta = self._knots[index], self.betas[index]
         return (index + ou.beta(tau, knot) / beta) / count
 
 
 @dataclass(frozen=True)
 class LinearBetas(Schedule):
     r"""DDPM's betas, equally spaced from ``first`` to ``last``; between knots $\bar\alpha$ is linear in u.
+
+    Args:
+        first, last: $\beta_1$ and $\beta_K$, in (0, 1).
+        steps: Length K of the chain.
+
+    Raises:
+        ValueError: If ``steps`` is not a positive integer, or `FromBetas` refuses a beta.
+
+    Example:
+        >>> from scoresde import LinearBetas
+        >>> clock = LinearBetas()
+        >>> [round(beta, 6) for beta in clock.to_betas(1000)[:3]]
+        [0.0001, 0.00012, 0.00014]
+        >>> round(clock.tau_max, 4)
+        5.0589
 
     Source: Ho, Jain & Abbeel 2020, section 4 (1e-4 … 0.02, K = 1000).
     """

@@ -1,4 +1,4 @@
-"""How is a sampler fitted to a model? By `calibrate`: several ways, their times by descent and search, from noises."""
+"""Calibration of samplers: times, orders and data moments fitted to a model by `calibrate`."""
 
 from scoresde.sampling.calibration.calibrate import Calibration, calibrate
 

@@ -1,10 +1,11 @@
-r"""How does this sampler end nearest to where it should, on this model? Three things are fitted to a fine reference.
+r"""Calibration: fits a deterministic sampler to a model so that its last states are nearest to reference solutions.
 
-The data's mean and covariance, as the model's own field has them, so that only what is beyond them is walked
-(`whitened`), where that is better; the orders, where an `Adams` leaves them open; and the times, which a `descent`
-moves. Walks and reference start from the same noises. Only values are asked for, never the network's gradient: any
-deterministic sampler and any network will do. What is kept is best on noises that the fit never saw, the sampler as it
-was among the candidates.
+Three things are fitted. The times of the steps, by a descent on the loss of rollouts from a pool of noises. The orders,
+if the sampler is an `Adams` that leaves them open. And, where that is better, the mean and covariance of the data, as
+the model's data estimates give them; the sampler then runs in whitened coordinates (`Whitened`).
+
+Only values of the network are used, never its gradient, so any deterministic sampler and any network will do. The
+result is the candidate with the smallest error on held-out noises, and the original sampler is one of the candidates.
 """
 
 from __future__ import annotations
@@ -17,37 +18,36 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling.base import StepSampler, check_deterministic
-from scoresde.sampling.calibration.candidates import Candidate, candidates
-from scoresde.sampling.calibration.descent import descend
-from scoresde.sampling.calibration.evolution import evolve
-from scoresde.sampling.calibration.noise_pool import NoiseBatch, NoisePool
-from scoresde.sampling.calibration.rollouts import rollout
-from scoresde.sampling.calibration.step_fractions import StepFractions
+from scoresde.sampling.calibration.candidates import Candidate, candidate_methods
+from scoresde.sampling.calibration.rollouts import NoiseBatch, NoisePool, rollout
+from scoresde.sampling.calibration.search import StepFractions, descend, evolve
 from scoresde.sampling.moments import Moments
 from scoresde.sampling.multistep import Adams
-from scoresde.sampling.whitened import DEEP, Whitened
+from scoresde.sampling.whitened import MAX_START_ALPHA, Whitened
 
 __all__ = ["Calibration", "calibrate"]
 
-_FEWEST, _LARGEST, _FAIR = 16, 4096, 5
+_MIN_NOISES_FOR_MOMENTS, _MAX_ELEMENTS_FOR_MOMENTS = 16, 4096
+_RANDOM_DIVISOR = 5  # with a pool, one in five of the noises is taken at random
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `calibrate` returns. Errors are root mean squares over all elements at the end, in x.
+    """Result of `calibrate`. Errors are root mean squares over all elements of the last state, in x.
 
     Attributes:
-        sampler: What was fitted, or the sampler as it was if nothing was better. Makes no more network calls than that.
-        original: The sampler as it was given, on its own grid.
-        error: Of ``sampler``, on the noises that were held out.
-        original_error: Of ``original``, on the same.
-        fit_error: Of ``sampler``, on the noises that it was fitted to; if it is far below ``error``, they are too few.
-        noises: How many noises it was fitted to; as many were held out. Chosen from a larger pool they are weighed, and
-            the errors are the pool's.
+        sampler: The calibrated sampler, or the original if nothing was better. It makes no more network calls.
+        original: The sampler before calibration, on its own grid.
+        error: Error of ``sampler`` on the held-out noises.
+        original_error: Error of ``original`` on the held-out noises.
+        fit_error: Error of ``sampler`` on the noises of the fit. If it is far below ``error``, use more noises.
+        noises: Number of noises of the fit; as many were held out. If they were chosen from a larger pool, they are
+            weighted, and the errors are estimates for the pool.
     """
 
     sampler: StepSampler | Whitened
@@ -77,149 +77,191 @@ def calibrate(
 ) -> Calibration:
     """Fits a deterministic sampler to a model, at the same number of network calls.
 
-    An iteration costs about as many network calls as half of ``steps`` walks, on ``noises`` samples; most fits end
-    after ten. There is a fit from each of ``starts``, with and without the data's mean and covariance in the walk, and
-    so for each of three or four methods if ``sampler`` is an `Adams` that leaves its orders open. The reference costs
-    8 ``steps`` calls, 128 at least, on twice as many samples.
+    Cost: one iteration needs about as many network calls as ``steps / 2`` rollouts from ``noises`` noises, and most
+    descents end after ten iterations. There is one descent for each of ``starts``, with and without whitening. If
+    ``sampler`` is an `Adams` that leaves its orders open, that is done for each of three or four methods. The reference
+    costs ``8 * steps`` network calls, at least 128, on twice as many noises.
 
-    Where data lie in parts far from each other, few noises, near the watersheds, are led to a wrong part, and those
-    decide the error. There ``pool=8``, ``search=60`` and a thousand noises or more are worth their time; a round of
-    the search is ten walks, for each method with and without.
+    For data in parts far from each other, a few noises near the watersheds reach the wrong part and decide the error.
+    There ``pool=8``, ``search=60`` and a thousand noises or more are worth their time. One round of the search is ten
+    rollouts, for each method, with and without whitening.
 
     Args:
-        model: The model; evaluated in eval mode, without gradients.
-        sampler: A deterministic step sampler. Its grid says where the fitted one ends.
-        steps: Number of steps; default the sampler's.
-        shape: Of one event; default the model's.
-        noises: Starts to fit to; as many more decide what is kept.
-        iterations: Of a descent, at most; it ends where one gains less than a thousandth.
-        starts: Grids to descend from, at most four.
+        model: The model; run in eval mode, without gradients.
+        sampler: A deterministic step sampler. The calibrated sampler has the same first and last time.
+        steps: Number of steps of the original sampler; default ``sampler.steps``.
+        shape: Shape of one event; default that of the model.
+        noises: Number of noises to fit to. As many others are held out to choose the best candidate.
+        iterations: Iterations of one descent, at most. It ends when one lowers the loss by less than a thousandth.
+        starts: Number of initial grids to descend from, 1 to 4.
         search: Rounds of an evolution strategy after the descents; 0 for none.
-        pool: How many times ``noises`` to draw, to fit and again to hold out. Of each pool a fifth of the noises are
-            its first, the others those that two rough walks take farthest apart; all weigh as much as they stand for.
-        whiten: Whether the walk may leave out the data's mean and covariance; or these, from data, where events are
-            too large (over 4096 elements) or the noises that are taken as they come too few (under 16) to have them
-            from the model.
-        batch_size: Noises in a network call; default all.
-        generator: Source of the noises; default a new one with seed 0. The global random state is left alone.
-        dtype: Of the states; default the model's, at least float32.
+        pool: How many times ``noises`` are drawn, for the fit and again for the held-out set. With ``pool > 1`` a fifth
+            of the noises used are the first of their pool. The others are those from which two coarse rollouts end
+            farthest apart. Weights make the errors estimates for the pool.
+        whiten: True also tries whitened coordinates, with moments estimated from the model; False does not. Pass
+            `Moments` of the data for events of more than 4096 elements, or with fewer than 16 randomly taken noises:
+            no moments are estimated there.
+        batch_size: Noises in one network call; default all.
+        generator: Source of all randomness; the global random state is then left alone. Default: a new generator
+            seeded from the global one.
+        dtype: Type of the states; default the model's, at least float32.
         **cond: Passed to the network, one entry per noise, ``(2 * pool * noises, …)``.
 
     Returns:
-        The calibrated sampler and its errors: on the noises held out it is never worse than the original.
+        The calibrated sampler and its errors. On the held-out noises it is never worse than the original.
 
     Raises:
-        TypeError: If the model is none, the sampler is no `StepSampler`, or a keyword is neither an option nor read by
-            the network.
-        ValueError: If the sampler is stochastic or cannot walk from the clock's end, a number is not positive, or the
-            shape or the conditioning does not fit.
-        RuntimeError: If the reference does not end in finite numbers.
+        TypeError: If ``model`` is not a Model, ``sampler`` not a `StepSampler`, or a keyword is neither an option nor
+            read by the network.
+        ValueError: If the sampler is stochastic or its grid does not fit the process, a number is out of its range, or
+            the shape or the conditioning does not fit.
+        RuntimeError: If the reference solution is not finite.
 
     Source: fitting a sampler's steps to a model: Watson et al. 2022 (differentiable sampler search); Xue et al. 2024
-    (optimized time steps). Descent: Marquardt 1963. Shares of the range of the root of the angle are ours.
+    (optimized time steps). Descent: Marquardt 1963. The parameterization by step fractions in the root of the angle is
+    ours.
     """
     check_model(model)
     counts = {"noises": noises, "iterations": iterations, "starts": starts, "pool": pool}
-    original = _checked(sampler, steps, **counts, batch_size=1 if batch_size is None else batch_size)
-    if isinstance(search, bool) or not isinstance(search, int) or search < 0:
-        raise ValueError(f"search must be a number of rounds, 0 for none, got {search!r}.")
+    original = _check_arguments(sampler, steps, search, batch_size, counts)
     refuse_unknown(calibrate, model, cond)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-        x, source = _noises(model, shape, 2 * pool * noises, generator, dtype)
+        x, generator = _draw_noises(model, shape, 2 * pool * noises, generator, dtype)
         check_per_sample(cond, len(x), "noise (2 * pool * noises)")
-        draws = NoiseBatch(x, {name: value.to(x.device) for name, value in cond.items()}, batch_size)
-        halves = [draws[: pool * noises], draws[pool * noises :]]
-        lead, few = partial(_reference, model, original), noises if pool == 1 else -(-noises // _FAIR)
-        fit, held = (NoisePool.alike(half[:few], lead(half[:few])) for half in halves)
-        moments = _moments(model, original, fit, whiten, source)
-        if few < noises:
-            rough = Candidate(model, original, candidates(original)[0], moments)
-            fit, held = (_with_hard(each, half, noises, rough, lead) for each, half in zip((fit, held), halves))
-        kept = _as_it_was(model, original, fit, held)
-        for method, coordinates in product(candidates(original), (None,) if moments is None else (None, moments)):
-            way = Candidate(model, original, method, coordinates)
-            walks, judge = way.walks(fit), way.walks(held)
-            grids = list(descend(walks, way.shares, way.steps, iterations, starts))
+        batch = NoiseBatch(x, {name: value.to(x.device) for name, value in cond.items()}, batch_size)
+        fit, held_out, moments = _pools_and_moments(model, original, batch, noises, whiten, generator)
+        best = _uncalibrated(model, original, fit, held_out)
+        coordinates = [None] if moments is None else [None, moments]
+        for method, whitening in product(candidate_methods(original), coordinates):
+            candidate = Candidate(model, original, method, whitening)
+            rollouts, held_out_rollouts = candidate.rollouts(fit), candidate.rollouts(held_out)
+            grids = list(descend(rollouts, candidate.fractions, candidate.steps, iterations, starts))
             if search:
-                trials = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=source, device=x.device)))
-                grids.append(evolve(walks, way.shares, min(grids, key=walks.loss), search, trials))
-            error, taus = min((judge.error(taus), taus) for taus in grids)
-            if error < kept.error:
-                kept = replace(kept, sampler=way.sampler(taus), error=error, fit_error=walks.error(taus))
-        return kept
+                initial, trial_generator = min(grids, key=rollouts.loss), _cpu_generator(generator)
+                grids.append(evolve(rollouts, candidate.fractions, initial, search, trial_generator))
+            error, taus = min((held_out_rollouts.error(taus), taus) for taus in grids)
+            if error < best.error:
+                fit_error = rollouts.error(taus)
+                best = replace(best, sampler=candidate.sampler(taus), error=error, fit_error=fit_error)
+        return best
 
 
-def _as_it_was(model: Model, original: StepSampler, fit: NoisePool, held: NoisePool) -> Calibration:
-    way = Candidate(model, original, original, None)
-    errors = [way.walks(each).error(way.own) for each in (held, fit)]
-    return Calibration(original, original, errors[0], errors[0], errors[1], len(fit.draws))
-
-
-def _with_hard(
-    fair: NoisePool, pool: NoiseBatch, noises: int, rough: Candidate, lead: Callable[[NoiseBatch], Tensor]
-) -> NoisePool:
-    """``noises`` of a pool: ``fair``, its first, and of the rest those that two rough walks take farthest apart."""
-    grids = [rough.shares.times(rough.shares.power(power, rough.steps)) for power in (4 / 3, 5 / 3)]
-    apart = []
-    for begin in range(0, len(pool), noises):
-        part = pool[begin : begin + noises]
-        walks = rough.walks(NoisePool.alike(part, part.x))
-        apart.append((walks.end(grids[0]) - walks.end(grids[1])).reshape(len(part), -1).square().mean(1))
-    apart, few = torch.cat(apart), len(fair.draws)
-    rows = few + apart[few:].argsort(descending=True)[: noises - few]
-    hard = pool[rows]
-    easy = apart[:few] < apart[rows].min()
-    return fair.with_hard(hard, lead(hard), easy, len(pool))
-
-
-def _moments(
-    model: Model, original: StepSampler, fair: NoisePool, whiten: bool | Moments, source: torch.Generator
-) -> Moments | None:
-    """Of the model's own samples, as its field has them; None where there are too few, or they are too large."""
-    own, ends = original.grid.times(model.sde, original.steps), fair.ends
-    if ou.alpha(own[0]) > DEEP:
-        return None
-    if isinstance(whiten, Moments):
-        return whiten
-    if not whiten or len(ends) < _FEWEST or ends[0].numel() > _LARGEST or original.steps < 2:
-        return None
-    predict = fair.draws.predict(model)
-    data = ends if own[-1] == 0 else predict(ends, own[-1]).x0
-    return Moments.of(data).sharpened(predict, data, Noise(source).normal)
-
-
-def _checked(sampler: StepSampler, steps: int | None, **counts: int) -> StepSampler:
+def _check_arguments(
+    sampler: StepSampler, steps: int | None, search: int, batch_size: int | None, counts: dict[str, int]
+) -> StepSampler:
+    """The original sampler: ``sampler`` with ``steps`` steps."""
     check_deterministic(sampler, "calibrate")
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        check_integer(name, value)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size)
+    check_integer("search", search, least=0)
     return sampler if steps is None else replace(sampler, steps=steps)
 
 
-def _noises(
+def _draw_noises(
     model: Model, shape: Sequence[int] | None, n: int, generator: torch.Generator | None, dtype: torch.dtype | None
 ) -> tuple[Tensor, torch.Generator]:
-    """Noises, and where they come from."""
-    event = model.event_shape if shape is None else tuple(shape)
-    if event is None:
+    """``n`` draws from the prior, and the generator that drew them."""
+    event_shape = model.event_shape if shape is None else tuple(shape)
+    if event_shape is None:
         raise ValueError("calibrate needs the shape of an event, and the model states none; pass shape=(…).")
-    held = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), torch.empty(0))
-    kind = torch.promote_types(held.dtype, torch.float32) if dtype is None else dtype
-    source = torch.Generator(held.device).manual_seed(0) if generator is None else generator
-    x = model.sde.prior(torch.empty(n, *event, dtype=kind, device=held.device), Noise(source), model.sde.tau_max)
+    tensors = (value for value in [*model.parameters(), *model.buffers()] if value.is_floating_point())
+    reference = next(tensors, torch.empty(0))
+    dtype = torch.promote_types(reference.dtype, torch.float32) if dtype is None else dtype
+    if generator is None:
+        generator = torch.Generator(reference.device).manual_seed(int(torch.randint(2**62, ())))
+    like = torch.empty(n, *event_shape, dtype=dtype, device=reference.device)
+    x = model.sde.prior(like, Noise(generator), model.sde.tau_max)
     model._check_event(x)
-    return x, source
+    return x, generator
 
 
-def _reference(model: Model, original: StepSampler, draws: NoiseBatch) -> Tensor:
-    """Where the ODE leads noises; the network is not asked below ``tau_min``, also if the walk ends at 0."""
-    own = original.grid.times(model.sde, original.steps)
-    steps, shares = max(8 * original.steps, 128), StepFractions.make(own, model.sde.tau_min)
-    taus, way = shares.times(shares.power(2.0, steps)), Adams(steps, predictor_order=4, corrector_order=4)
-    ends = rollout(way, draws.predict(model), taus, draws.x)
+def _cpu_generator(source: torch.Generator) -> torch.Generator:
+    """A CPU generator seeded from another generator."""
+    seed = int(torch.randint(2**62, (), generator=source, device=source.device))
+    return torch.Generator().manual_seed(seed)
+
+
+def _pools_and_moments(
+    model: Model,
+    original: StepSampler,
+    batch: NoiseBatch,
+    noises: int,
+    whiten: bool | Moments,
+    generator: torch.Generator,
+) -> tuple[NoisePool, NoisePool, Moments | None]:
+    """The pools of the fit and the held-out set, ``noises`` of each half of a batch, and the moments for whitening."""
+    halves = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    reference = partial(_reference, model, original)
+    n_random = noises if len(halves[0]) == noises else -(-noises // _RANDOM_DIVISOR)
+    random = [NoisePool.equally_weighted(half[:n_random], reference(half[:n_random])) for half in halves]
+    moments = _moments(model, original, random[0], whiten, generator)
+    if n_random == noises:
+        return random[0], random[1], moments
+    coarse = Candidate(model, original, candidate_methods(original)[0], moments)
+    fit, held_out = (_add_hardest(*pair, noises, coarse, reference) for pair in zip(random, halves))
+    return fit, held_out, moments
+
+
+def _add_hardest(
+    random: NoisePool, pool: NoiseBatch, noises: int, coarse: Candidate, reference: Callable[[NoiseBatch], Tensor]
+) -> NoisePool:
+    """``random``, the first noises of ``pool``, joined by the hardest others, to ``noises`` in all.
+
+    The hardest are those from which two rollouts of ``coarse``, on different grids, end farthest apart.
+    """
+    powers = (4 / 3, 5 / 3)
+    grids = [coarse.fractions.times(coarse.fractions.power_positions(power, coarse.steps)) for power in powers]
+    distances = []
+    for begin in range(0, len(pool), noises):
+        part = pool[begin : begin + noises]
+        rollouts = coarse.rollouts(NoisePool.equally_weighted(part, part.x))  # only the last states are used
+        difference = rollouts.end(grids[0]) - rollouts.end(grids[1])
+        distances.append(difference.reshape(len(part), -1).square().mean(1))
+    distance, n_random = torch.cat(distances), len(random.noises)
+    rows = n_random + distance[n_random:].argsort(descending=True)[: noises - n_random]
+    easy = distance[:n_random] < distance[rows].min()
+    return random.with_hardest(pool[rows], reference(pool[rows]), easy, len(pool))
+
+
+def _moments(
+    model: Model, original: StepSampler, pool: NoisePool, whiten: bool | Moments, generator: torch.Generator
+) -> Moments | None:
+    """Moments given, or estimated from the model at its own samples; None where that is impossible or not wanted."""
+    taus, x = original.grid.times(model.sde, original.steps), pool.targets
+    if ou.alpha(taus[0]) > MAX_START_ALPHA:
+        return None
+    if isinstance(whiten, Moments):
+        return whiten
+    if not whiten or original.steps < 2:
+        return None
+    if len(x) < _MIN_NOISES_FOR_MOMENTS or x[0].numel() > _MAX_ELEMENTS_FOR_MOMENTS:
+        return None
+    predict = pool.noises.predict(model)
+    x0 = x if taus[-1] == 0 else predict(x, taus[-1]).x0
+    return Moments.of(x0).sharpened(predict, x0, Noise(generator).normal)
+
+
+def _uncalibrated(model: Model, original: StepSampler, fit: NoisePool, held_out: NoisePool) -> Calibration:
+    candidate = Candidate(model, original, original, None)
+    error, fit_error = (candidate.rollouts(pool).error(candidate.original_taus) for pool in (held_out, fit))
+    return Calibration(original, original, error, error, fit_error, len(fit.noises))
+
+
+def _reference(model: Model, original: StepSampler, noises: NoiseBatch) -> Tensor:
+    """Solutions of the probability-flow ODE from the noises, on a fine grid with the ends of the original's.
+
+    The network is not called below ``tau_min``, even if the last time is 0.
+    """
+    taus = original.grid.times(model.sde, original.steps)
+    steps, fractions = max(8 * original.steps, 128), StepFractions.from_grid(taus, model.sde.tau_min)
+    solver = Adams(steps, predictor_order=4, corrector_order=4)
+    fine_taus = fractions.times(fractions.power_positions(2.0, steps))
+    ends = rollout(solver, noises.predict(model), fine_taus, noises.x)
     if not bool(torch.isfinite(ends).all()):
         raise RuntimeError(
             f"the reference, Adams(steps={steps}), must end in finite numbers, got NaN or infinity; "
-            "sample(model, …) with it says at which network call."
+            "sample(model, …) with this sampler names the network call that returned them."
         )
     return ends

@@ -1,4 +1,4 @@
-"""Which methods are tried for one sampler, in which coordinates, and with how many steps for its network calls?"""
+"""Candidates of a calibration: a method with fixed orders, its coordinates, and its number of steps."""
 
 from __future__ import annotations
 
@@ -11,75 +11,91 @@ from torch import Tensor
 from scoresde.model import Model
 from scoresde.process.parameterization import Prediction, V
 from scoresde.sampling.base import StepSampler
-from scoresde.sampling.calibration.noise_pool import NoisePool
-from scoresde.sampling.calibration.rollouts import Rollouts, unit
-from scoresde.sampling.calibration.step_fractions import StepFractions
+from scoresde.sampling.calibration.rollouts import NoisePool, Rollouts, finite_difference_step
+from scoresde.sampling.calibration.search import StepFractions
 from scoresde.sampling.grid import ExplicitGrid
 from scoresde.sampling.moments import Moments
 from scoresde.sampling.multistep import Adams
 from scoresde.sampling.whitened import Whitened, WhitenedCoordinates
 
-__all__ = ["Candidate", "candidates"]
+__all__ = ["Candidate", "candidate_methods"]
 
-_SETTLED = ((2, 0, "sigma"), (2, 3, "angle"), (2, 3, "sigma"))
+# predictor order, corrector order, variable
+_ADAMS_CANDIDATES = ((2, 0, "sigma"), (2, 3, "angle"), (2, 3, "sigma"))
 
 
 class Candidate:
-    """One candidate: a method with its orders settled, in its coordinates, and how many steps it may take.
+    """One candidate: a method with fixed orders, in x or in whitened coordinates.
+
+    Its number of steps is the largest, up to three more than the original's, that needs no more network calls than the
+    original.
 
     Args:
-        model: The network, in eval mode.
-        original: The sampler as it was given: the way makes no more network calls.
-        method: Its grid and number of steps do not count.
-        moments: What is left out of the walk, or None.
+        model: The model, in eval mode.
+        original: The sampler to be calibrated.
+        method: The method; its grid and number of steps are not used.
+        moments: Moments that define the whitened coordinates; None for x.
+
+    Attributes:
+        original_taus: The original's grid.
+        fractions: Parameterization of the grids with its ends.
+        steps: Number of steps.
     """
 
     def __init__(self, model: Model, original: StepSampler, method: StepSampler, moments: Moments | None) -> None:
-        self.own = original.grid.times(model.sde, original.steps)
-        self.shares = StepFractions.make(self.own, model.sde.tau_min)
+        self.original_taus = original.grid.times(model.sde, original.steps)
+        self.fractions = StepFractions.from_grid(self.original_taus, model.sde.tau_min)
         self._model, self._method, self._moments = model, method, moments
-        budget, steps = _calls(original, self.own, False), original.steps
-        places = {n: self.shares.times(self.shares.power(2.0, n)) for n in range(steps, steps + 4)}
-        whitened = moments is not None
-        self.steps = max([n for n in places if _calls(method, places[n], whitened) <= budget] or [steps])
+        budget = _count_calls(original, self.original_taus, call_at_start=True)
 
-    def walks(self, starts: NoisePool) -> Rollouts:
-        """Those from some starts, in its coordinates."""
-        x, predict = starts.draws.x, starts.draws.predict(self._model)
-        small = unit(self._model, x)
+        def affordable(steps: int) -> bool:
+            taus = self.fractions.times(self.fractions.power_positions(2.0, steps))
+            return _count_calls(method, taus, call_at_start=moments is None) <= budget
+
+        self.steps = max(filter(affordable, range(original.steps, original.steps + 4)), default=original.steps)
+
+    def rollouts(self, pool: NoisePool) -> Rollouts:
+        """Rollouts from a pool of noises, in the candidate's coordinates."""
+        x, predict = pool.noises.x, pool.noises.predict(self._model)
+        relative_step = finite_difference_step(self._model, x)
         if self._moments is None:
-            return Rollouts(predict, self._method, x, starts.ends, lambda last: last, small, starts.weights)
-        frame, (first, last) = WhitenedCoordinates(self._moments, x), (self.own[0], self.own[-1])
-        called, leave = partial(frame.predict, predict, first), partial(frame.leave, tau=last)
-        return Rollouts(called, self._method, frame.enter(x, first), starts.ends, leave, small, starts.weights)
+            return Rollouts(predict, self._method, x, pool.targets, lambda x: x, relative_step, pool.weights)
+        first, last = self.original_taus[0], self.original_taus[-1]
+        coordinates = WhitenedCoordinates(self._moments, x)
+        whitened_predict = partial(coordinates.predict, predict, first)
+        y, to_x = coordinates.whiten(x, first), partial(coordinates.unwhiten, tau=last)
+        return Rollouts(whitened_predict, self._method, y, pool.targets, to_x, relative_step, pool.weights)
 
     def sampler(self, taus: list[float]) -> StepSampler | Whitened:
-        """The method on a grid."""
-        fitted = replace(self._method, steps=self.steps, grid=ExplicitGrid(tuple(taus)))
-        return fitted if self._moments is None else Whitened(fitted, self._moments)
+        """The candidate as a sampler on a grid."""
+        sampler = replace(self._method, steps=self.steps, grid=ExplicitGrid(tuple(taus)))
+        return sampler if self._moments is None else Whitened(sampler, self._moments)
 
 
-def _calls(way: StepSampler, taus: list[float], whitened: bool) -> int:
-    """Network calls of a walk; whitened, that at the start is none."""
+def candidate_methods(original: StepSampler) -> list[StepSampler]:
+    """The sampler itself, or, if it is an `Adams` with both orders left open, versions with fixed orders."""
+    if not isinstance(original, Adams) or (original.predictor_order, original.corrector_order) != (None, None):
+        return [original]
+    default_orders = (original.predictor, original.corrector, original.variable)
+    if (original.prediction, original.variable) != ("v", "angle"):
+        choices = [default_orders]
+    else:
+        choices = [*_ADAMS_CANDIDATES, *[default_orders] * (original.corrector > 0)]
+    return [
+        replace(original, predictor_order=predictor, corrector_order=corrector, variable=variable)
+        for predictor, corrector, variable in choices
+    ]
+
+
+def _count_calls(method: StepSampler, taus: list[float], *, call_at_start: bool) -> int:
+    """Network calls of one rollout; those at the first time are not counted unless ``call_at_start``."""
     x, calls, memory = torch.zeros(1, 1), 0, None
 
     def predict(x: Tensor, tau: float) -> Prediction:
         nonlocal calls
-        calls += not (whitened and tau == taus[0])
+        calls += call_at_start or tau != taus[0]
         return Prediction(x, tau, torch.zeros_like(x), V())
 
     for tau, s in zip(taus, taus[1:]):
-        x, memory = way.step(predict, x, tau, s, lambda: None, memory)
+        x, memory = method.step(predict, x, tau, s, lambda: None, memory)
     return calls
-
-
-def candidates(original: StepSampler) -> list[StepSampler]:
-    """The sampler, or if it leaves its orders open those with settled ones."""
-    if isinstance(original, Adams) and original.predictor_order is None and original.corrector_order is None:
-        own = (original.predictor, original.corrector, original.variable)
-        if (original.prediction, original.variable) != ("v", "angle"):
-            settled = [own]
-        else:
-            settled = [*_SETTLED, *[own] * (original.corrector > 0)]
-        return [replace(original, predictor_order=p, corrector_order=c, variable=of) for p, c, of in settled]
-    return [original]

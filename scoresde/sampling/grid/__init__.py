@@ -1,7 +1,8 @@
-"""At which times does a sampler stop? A grid is ``steps + 1`` strictly falling OU times, from the start to its end.
+"""Time grids of samplers: ``steps + 1`` strictly falling OU times, from the start of sampling to its end.
 
-The chain's grids end at 0 (their last step is τ₁ → 0); every other ends at ``tau_min``. There are exactly ``steps``
-distinct steps whatever the clock's own length. No time is rounded, but by `Spaced`, for networks that know integers.
+The grids of the DDPM chain (`Chain`, `Spaced`) end at 0, with the last step τ₁ → 0; every other grid ends at
+``tau_min``. Each has exactly ``steps`` distinct steps, whatever the length of the clock. Only `Spaced` rounds times, to
+integer timesteps, for networks that were trained on integers.
 """
 
 from scoresde.sampling.grid.base import ExplicitGrid, Grid
@@ -18,10 +19,10 @@ from scoresde.sampling.grid.uniform import (
 
 __all__ = [
     "Chain",
+    "DenseEnds",
     "ExplicitGrid",
     "Grid",
     "Karras",
-    "DenseEnds",
     "PowerU",
     "Spaced",
     "UniformAngle",

@@ -1,4 +1,4 @@
-"""What is a grid? Strictly falling OU times from a start to an end, given by a rule, and checked."""
+"""Base class of time grids, which checks their times, and a grid of explicit times."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["ExplicitGrid", "Grid"]
 
 
 class Grid(ABC):
-    """A rule for the times between a start and an end."""
+    """A rule for the times between the start and the end of sampling: subclasses define `knots`, users call `times`."""
 
     @abstractmethod
-    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
-        """``steps + 1`` OU times falling from ``start`` to the grid's end; unchecked."""
+    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """``steps + 1`` OU times, falling from ``start`` to the grid's end; unchecked."""
 
     def times(self, sde: SDE, steps: int, start: float | None = None) -> list[float]:
-        """The times, checked.
+        """The knots, checked.
 
         Args:
-            sde: The process, whose clock, ``tau_min`` and end are used.
+            sde: The process; its clock, ``tau_min`` and ``tau_max`` are used.
             steps: Number of steps.
-            start: OU time of the first; default the end of the clock.
+            start: The first OU time; default the end of the clock.
 
         Raises:
             ValueError: If ``steps`` is not a positive integer, ``start`` is not above the grid's end, or the times do
@@ -37,7 +37,7 @@ class Grid(ABC):
             raise ValueError(
                 f"a start must lie in (tau_min, tau_max] = ({sde.tau_min:g}, {sde.tau_max:g}], got {first!r}."
             )
-        times = self.place(sde, steps, first)
+        times = self.knots(sde, steps, first)
         if len(times) != steps + 1:
             raise ValueError(f"{self} has {len(times) - 1} steps, but {steps} were asked for; make them agree.")
         for i, (tau, s) in enumerate(zip(times, times[1:])):
@@ -46,7 +46,7 @@ class Grid(ABC):
                     f"a grid must fall strictly and stay at or above 0, but {self} gives {tau!r} then {s!r} at step "
                     f"{i + 1} of {steps}; use fewer steps, another grid, or a clock with a finite end."
                 )
-        if not math.isclose(times[0], first, rel_tol=1e-6):  # which two infinities are
+        if not math.isclose(times[0], first, rel_tol=1e-6):  # true for two infinities
             raise ValueError(
                 f"a grid must begin where sampling starts, at tau = {first!r}, but {self} begins at {times[0]!r}; "
                 f"pass start={times[0]!r}."
@@ -56,10 +56,13 @@ class Grid(ABC):
 
 @dataclass(frozen=True)
 class ExplicitGrid(Grid):
-    """The user's own OU times.
+    """Explicit OU times.
 
     Args:
-        taus: Strictly falling, the last at 0 or above; the first is the start.
+        taus: The times, strictly falling; the first is the start, the last is 0 or above.
+
+    Raises:
+        ValueError: If there are fewer than two.
     """
 
     taus: tuple[float, ...]
@@ -68,6 +71,6 @@ class ExplicitGrid(Grid):
         if len(self.taus) < 2:
             raise ValueError(f"taus must be two times or more, a start and an end, got {self.taus!r}.")
 
-    def place(self, sde: SDE, steps: int, start: float) -> list[float]:
-        """The times as given, however many steps were asked for (`times` refuses a disagreement)."""
+    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+        """The times themselves, for any ``steps`` (`times` refuses another number)."""
         return [float(tau) for tau in self.taus]

@@ -1,9 +1,9 @@
-"""How is a run kept on disk? safetensors + JSON in directories that are whole or not there; nothing is ever unpickled.
+"""Checkpoints: directories of safetensors and JSON that are complete or absent; nothing is ever unpickled.
 
-`writing` and `reading` keep directories of tensors beside a JSON text; `state` puts tensors back into modules and
-optimizers; `model` adds the settings of a `ScoreModel`, so that it can be rebuilt from the directory alone;
-`averages` keeps snapshots of averaged weights, from which one of any length is made; `calibrated` keeps grids fitted to
-a model beside it.
+`writing` and `reading` hold the format: tensors and a JSON text. `state_dicts` restores modules and optimizers,
+`saved_model` adds the settings of a `ScoreModel`, so that it can be rebuilt from the directory alone. `posthoc_ema`
+stores snapshots of averaged weights, from which an EMA of any length is computed; `calibrations` stores samplers
+calibrated to a model.
 """
 
 from scoresde.storage.checkpoint.calibrations import load_calibration, save_calibration
@@ -27,10 +27,9 @@ __all__ = [
     "discard_after",
     "latest_checkpoint",
     "length_of",
-    "read_checkpoint",
+    "load",
     "load_calibration",
     "load_into",
-    "load",
     "load_optimizer",
     "load_weights",
     "model_settings",
@@ -39,12 +38,13 @@ __all__ = [
     "optimizer_state",
     "power_decay",
     "power_of",
+    "read_checkpoint",
     "reconstruct",
     "require_same",
-    "write_checkpoint",
-    "save_calibration",
     "save",
+    "save_calibration",
     "save_snapshot",
     "weights_of",
+    "write_checkpoint",
     "write_text",
 ]

@@ -1,10 +1,10 @@
-r"""How is an average of any length had after training? From a few stored ones, by least squares.
+r"""Post-hoc EMA: averages of any length after training, as least-squares combinations of a few stored ones.
 
-A power-function average after update T weighs the weights after update k by
+A power-function EMA at update T gives the weights after update k the weight
 $\left(k^{\gamma+1} - (k-1)^{\gamma+1}\right)/T^{\gamma+1}$: the profile $p(t) = (\gamma + 1)\,t^\gamma/T^{\gamma+1}$ on
-$[0, T]$, so its length, the standard deviation of p, is the same fraction of T at all times. A profile that was not
-kept is near to a combination of those that were; its coefficients, of sum 1, make $\int (p - \sum_i x_i p_i)^2 dt$
-least.
+$[0, T]$. Its length, the standard deviation of p, is the same fraction of T at all times. A profile that was not stored
+is approximated by a combination of stored ones, whose coefficients of sum 1 minimize
+$\int (p - \sum_i x_i p_i)^2 dt$.
 
 Source: Karras et al. 2024 (Analyzing and improving the training dynamics of diffusion models), section 3, appendix C
 (there without the condition on the sum).
@@ -42,18 +42,18 @@ __all__ = [
 ]
 
 LONGEST = 12**-0.5
-"""Relative length of the plain mean over all updates, γ = 0."""
+"""Relative length of the mean over all updates, γ = 0."""
 
 _FOLDER = "averages"
 
 
 def length_of(power: float) -> float:
-    r"""Relative length of the average of ``power``: $\sqrt{(\gamma + 1)/((\gamma + 2)^2(\gamma + 3))}$."""
+    r"""Relative length of the EMA of power γ: $\sqrt{(\gamma + 1)/((\gamma + 2)^2(\gamma + 3))}$."""
     return math.sqrt((power + 1) / ((power + 2) ** 2 * (power + 3)))
 
 
 def power_of(length: float) -> float:
-    r"""Power γ of the average of a relative ``length``: the root of $(\gamma+2)^2(\gamma+3)\,length^2 = \gamma+1$.
+    r"""Power γ of the EMA of a relative ``length``: the root of $(\gamma+2)^2(\gamma+3)\,length^2 = \gamma+1$.
 
     Raises:
         ValueError: If the length is not in (0, `LONGEST`].
@@ -69,50 +69,55 @@ def power_of(length: float) -> float:
 
 
 def power_decay(power: float, updates: int) -> float:
-    r"""Decay in the update after ``updates`` = n others, $(n/(n + 1))^{\gamma + 1}$: it begins as a copy."""
+    r"""Decay of the EMA after ``updates`` = n earlier ones, $(n/(n + 1))^{\gamma + 1}$: it starts as a copy."""
     return (updates / (updates + 1.0)) ** (power + 1.0)
 
 
 @dataclass(frozen=True)
 class PowerProfile:
-    """How an average weighs the past: power γ, and the update after which it was taken."""
+    """Profile of a power-function EMA.
+
+    Attributes:
+        power: γ.
+        step: The update T at which it ends.
+    """
 
     power: float
     step: int
 
     def inner(self, other: PowerProfile) -> float:
-        r"""$\int p\,q\,dt = \frac{(a+1)(b+1)}{a+b+1}\,(S/T)^b/T$, p of power a ending at S, q of power b at T >= S."""
+        r"""$\int p\,q\,dt = \frac{(a+1)(b+1)}{a+b+1}\,(S/T)^b/T$, p of power a to S, q of power b to T >= S."""
         early, late = (self, other) if self.step <= other.step else (other, self)
         a, b = early.power, late.power
         return (a + 1) * (b + 1) / (a + b + 1) * (early.step / late.step) ** b / late.step
 
 
 def coefficients(stored: Sequence[PowerProfile], wanted: PowerProfile) -> list[float]:
-    """The combination of ``stored`` averages that is nearest to the one ``wanted``; one that is among them is taken.
+    """Coefficients of the combination of ``stored`` profiles that is nearest to ``wanted``.
 
     Args:
-        stored: What is there, at least one.
-        wanted: What is asked for.
+        stored: At least one. If ``wanted`` is among them, its coefficient is 1 and the others 0.
+        wanted: The profile to approximate.
 
     Returns:
-        One coefficient each; they need not be positive, and sum to 1, so that what did not move is kept as it is.
+        One coefficient each. They may be negative, and sum to 1, so that weights that did not change stay the same.
     """
     if wanted in stored:
         return [float(i == stored.index(wanted)) for i in range(len(stored))]
-    own = np.array([[p.inner(q) for q in stored] for p in stored])
-    other = np.array([p.inner(wanted) for p in stored])
-    base = int(np.argmin(own.diagonal() - 2.0 * other))  # the nearest; the rest are differences from it
-    gram = own - own[:, [base]] - own[[base], :] + own[base, base]
-    right = other - other[base] - own[:, base] + own[base, base]
-    unit = np.sqrt(np.maximum(gram.diagonal(), 1e-300))
-    found = np.linalg.lstsq(gram / unit / unit[:, None], right / unit, rcond=1e-13)[0] / unit
-    found[base] = 0.0
-    found[base] = 1.0 - found.sum()
-    return [float(x) for x in found]
+    products = np.array([[p.inner(q) for q in stored] for p in stored])
+    with_wanted = np.array([p.inner(wanted) for p in stored])
+    base = int(np.argmin(products.diagonal() - 2.0 * with_wanted))  # the nearest one; solve for differences from it
+    gram = products - products[:, [base]] - products[[base], :] + products[base, base]
+    right = with_wanted - with_wanted[base] - products[:, base] + products[base, base]
+    norms = np.sqrt(np.maximum(gram.diagonal(), 1e-300))
+    solution = np.linalg.lstsq(gram / norms / norms[:, None], right / norms, rcond=1e-13)[0] / norms
+    solution[base] = 0.0
+    solution[base] = 1.0 - solution.sum()
+    return [float(x) for x in solution]
 
 
 def save_snapshot(run: str | os.PathLike[str], step: int, lengths: Sequence[float], nets: Sequence[nn.Module]) -> Path:
-    """Stores averages in the run directory, whole and with checksums; what is there from the same step is kept.
+    """Stores EMAs in the run directory, atomically and with checksums; an undamaged snapshot of the same step stays.
 
     Args:
         run: The run directory.
@@ -125,22 +130,22 @@ def save_snapshot(run: str | os.PathLike[str], step: int, lengths: Sequence[floa
     """
     folder = Path(run) / _FOLDER / f"step-{step:09d}"
     if folder.exists() and not damage(folder):
-        return folder  # a resumed run comes by again, with the same weights
+        return folder  # of a resumed run, with the same weights
     tensors = {f"average_{i}": weights_of(net) for i, net in enumerate(nets)}
     return write_whole(folder, tensors, {"step": step, "lengths": [float(length) for length in lengths]})
 
 
 def discard_after(run: str | os.PathLike[str], step: int) -> None:
-    """Removes snapshots from after ``step``: a run that goes on from there makes them anew."""
+    """Removes snapshots of later steps: a run that is resumed at ``step`` writes them again."""
     for folder in (Path(run) / _FOLDER).glob("step-*"):
         if int(folder.name.partition("-")[2]) > step:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def reconstruct(checkpoint: Checkpoint, length: float) -> dict[str, Tensor]:
-    """The weights that an average of relative ``length`` would have at the checkpoint's step.
+    """The weights that an EMA of relative ``length`` would have at the checkpoint's step.
 
-    It is combined from the averages in the checkpoint and from the snapshots of the run directory up to its step.
+    They are a combination of the EMAs in the checkpoint and in the snapshots of the run directory up to its step.
 
     Args:
         checkpoint: Of a run with ``Training(lengths=…)``.
@@ -150,48 +155,48 @@ def reconstruct(checkpoint: Checkpoint, length: float) -> dict[str, Tensor]:
         Name -> weight, in the weights' types; summed in float64.
 
     Raises:
-        ValueError: If the checkpoint holds no such averages, or the length is out of its range.
+        ValueError: If the checkpoint holds no such EMAs, or the length is out of range.
         RuntimeError: If a snapshot is damaged.
     """
     power, lengths = power_of(length), checkpoint.meta.get("lengths")
     if not lengths:
         raise ValueError(
-            f"an average of any length needs a run that kept some, {checkpoint.path} has none; train with "
-            "Training(lengths=(0.05, 0.1)), say, or take the average that is there."
+            f"an average of any length needs a run with EMAs of two lengths, {checkpoint.path} has none; train with "
+            "e.g. Training(lengths=(0.05, 0.1)), or load without average."
         )
     step = int(checkpoint.meta["step"])
     if step == 0:
         return dict(checkpoint.tensors["average_0"])
-    found = [(step, checkpoint.meta["lengths"], checkpoint.tensors)]
+    snapshots = [(step, checkpoint.meta["lengths"], checkpoint.tensors)]
     for folder in sorted((checkpoint.path.parent / _FOLDER).glob("step-*")):
         if 0 < int(folder.name.partition("-")[2]) < step:
             snapshot = read_checkpoint(folder)
-            found.append((int(snapshot.meta["step"]), snapshot.meta["lengths"], snapshot.tensors))
-    stored = [PowerProfile(power_of(own), at) for at, owns, _ in found for own in owns]
-    tensors = [groups[f"average_{i}"] for _, owns, groups in found for i in range(len(owns))]
+            snapshots.append((int(snapshot.meta["step"]), snapshot.meta["lengths"], snapshot.tensors))
+    stored = [PowerProfile(power_of(each), end) for end, lengths, _ in snapshots for each in lengths]
+    tensors = [groups[f"average_{i}"] for _, lengths, groups in snapshots for i in range(len(lengths))]
     return _combined(coefficients(stored, PowerProfile(power, step)), tensors)
 
 
 def _combined(factors: Sequence[float], tensors: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    out = {}
+    combined = {}
     for name, like in tensors[0].items():
         total = torch.zeros(like.shape, dtype=torch.float64)
-        for factor, named in zip(factors, tensors, strict=True):
+        for factor, weights in zip(factors, tensors, strict=True):
             if factor:
-                total += factor * named[name].double()
-        out[name] = total.to(like.dtype)
-    return out
+                total += factor * weights[name].double()
+        combined[name] = total.to(like.dtype)
+    return combined
 
 
 def weights_of(net: nn.Module) -> dict[str, Tensor]:
-    """The floating parameters of a network, tied ones under each of their names; buffers are not averaged."""
+    """The floating parameters of a network, tied ones under each of their names, without buffers."""
     return {name: p.detach() for name, p in net.named_parameters(remove_duplicate=False) if p.is_floating_point()}
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copies such weights back into a network; its buffers stay.
+    """Copies the weights of `weights_of` into a network; its buffers stay.
 
     Raises:
-        ValueError: If they do not fit; see `load_into`.
+        ValueError: If names, shapes or types differ, see `load_into`.
     """
     load_into(net, {**net.state_dict(), **weights})

@@ -1,9 +1,9 @@
-"""How is a checkpoint found and read, and damage to it noticed, without unpickling anything?
+"""Reading of checkpoints: finding them, checking every byte against its checksum, loading without unpickling.
 
 A run directory holds `checkpoint-000001`, `checkpoint-000002` ..., numbered in the order of saving. Each holds one
 `.safetensors` file per group of tensors and `state.json`: format version, size and SHA-256 of each file, names of tied
-tensors, the caller's metadata, and a SHA-256 of all this. The checksums tell damage, not malice; what a hostile
-checkpoint can do is hold wrong numbers.
+tensors, the caller's metadata, and a SHA-256 of all this. The checksums detect damage, not malice; a malicious
+checkpoint can hold wrong numbers, and nothing else.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ __all__ = [
 ]
 
 FORMAT = {"format": "scoresde checkpoint", "version": 1}
-"""What `state.json` begins with."""
+"""The first entries of `state.json`."""
 
 _NAME = re.compile(r"checkpoint-(\d{6,})")
 _GROUP = re.compile(r"[A-Za-z0-9_]+")
 
 
 class _DamagedError(RuntimeError):
-    """A checkpoint that is not what was saved."""
+    """A checkpoint that differs from what was saved."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a checkpoint directory holds.
+    """The content of a checkpoint directory.
 
     Attributes:
         path: The directory.
-        tensors: Group -> name -> tensor, on the CPU, in the types they were saved in.
-        meta: The metadata that was given to `save`.
+        tensors: Group -> name -> tensor, on the CPU, in the types in which they were saved.
+        meta: The metadata passed to `write_checkpoint`.
     """
 
     path: Path
@@ -66,17 +66,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         path: A checkpoint, or a run directory, which means its newest checkpoint.
 
     Raises:
-        FileNotFoundError: If there is nothing at `path`, or no checkpoint in it. Nothing starts afresh unsaid.
-        ValueError: If `path` is a file (a pickle, say: never opened).
-        RuntimeError: If the checkpoint is damaged, or of a newer format; names the file, and the newest good one.
+        FileNotFoundError: If `path` does not exist, or holds no checkpoint.
+        ValueError: If `path` is a file, such as a pickle; it is not opened.
+        RuntimeError: If the checkpoint is damaged, or of a newer format; names the file, and the newest undamaged
+            checkpoint.
     """
     folder = _find(Path(path))
     try:
         return _read(folder)
     except _DamagedError as error:
         others = [f for f in numbered(folder.parent) if f.name != folder.name and not damage(f)]
-        offer = f"the newest good one is {others[0]}" if others else "there is no other good one beside it"
-        raise RuntimeError(f"a checkpoint must be as it was saved, {error}; {offer}.") from error
+        other = f"the newest undamaged one is {others[0]}" if others else "the run has no undamaged one"
+        raise RuntimeError(f"a checkpoint must be as it was saved, {error}; {other}.") from error
 
 
 def latest_checkpoint(run: str | os.PathLike[str]) -> Path:
@@ -86,7 +87,7 @@ def latest_checkpoint(run: str | os.PathLike[str]) -> Path:
         run: The run directory, or one checkpoint.
 
     Raises:
-        FileNotFoundError: If there is no run directory, or no checkpoint in it. Nothing starts afresh unsaid.
+        FileNotFoundError: If there is no run directory, or no checkpoint in it.
         RuntimeError: If every checkpoint is damaged.
     """
     newest = _find(Path(run))
@@ -102,7 +103,7 @@ def latest_checkpoint(run: str | os.PathLike[str]) -> Path:
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a checkpoint directory, or "" if it is as it was saved.
+    """A description of the damage to a checkpoint directory; empty if there is none.
 
     Args:
         folder: The checkpoint; every file in it is read.
@@ -115,17 +116,17 @@ def damage(folder: Path) -> str:
 
 
 def numbered(run: Path) -> list[Path]:
-    """The run's checkpoints by number, newest first, good or damaged.
+    """The run's checkpoints by number, newest first, damaged or not.
 
     Args:
         run: The run directory.
     """
-    found = [(int(m[1]), p) for p in run.iterdir() if (m := _NAME.fullmatch(p.name)) and p.is_dir()]
-    return [p for _, p in sorted(found, reverse=True)]
+    folders = [(int(m[1]), p) for p in run.iterdir() if (m := _NAME.fullmatch(p.name)) and p.is_dir()]
+    return [p for _, p in sorted(folders, reverse=True)]
 
 
 def digest(state: Mapping[str, Any]) -> str:
-    """SHA-256, as hex, of what `state.json` says; its own checksum left out."""
+    """SHA-256, as hex, of the content of `state.json` without its own checksum."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
@@ -143,15 +144,15 @@ def _read(folder: Path) -> Checkpoint:
     tensors: dict[str, dict[str, Tensor]] = {}
     try:
         for group in state["files"]:
-            own = load_file(folder / f"{group}.safetensors")
-            tensors[group] = own | {name: own[same] for name, same in state["tied"][group].items()}
+            stored = load_file(folder / f"{group}.safetensors")
+            tensors[group] = stored | {name: stored[same] for name, same in state["tied"][group].items()}
     except (SafetensorError, KeyError, TypeError, AttributeError, OSError) as error:
         raise _DamagedError(f"{folder} cannot be read ({error})") from error
     return Checkpoint(folder, tensors, state["meta"])
 
 
 def _verified(folder: Path) -> dict[str, Any]:
-    """The content of `state.json`, after every file has met its checksum."""
+    """The content of `state.json`, after every file was checked against its checksum."""
     path = folder / "state.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -161,8 +162,8 @@ def _verified(folder: Path) -> dict[str, Any]:
             )
         if state["sha256"] != digest({name: value for name, value in state.items() if name != "sha256"}):
             raise _DamagedError(f"{path} does not match its checksum")
-        for group, known in state["files"].items():
-            _check_file(folder, group, known)
+        for group, expected in state["files"].items():
+            _check_file(folder, group, expected)
     except FileNotFoundError as error:
         raise _DamagedError(f"{path} is missing") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -172,31 +173,31 @@ def _verified(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _check_file(folder: Path, group: str, known: Mapping[str, Any]) -> None:
+def _check_file(folder: Path, group: str, expected: Mapping[str, Any]) -> None:
     path = folder / f"{group}.safetensors"
     if not _GROUP.fullmatch(group):
-        raise _DamagedError(f"{folder} names a file outside of it, {group!r}")
+        raise _DamagedError(f"{folder} names a file outside the directory, {group!r}")
     if not path.is_file():
         raise _DamagedError(f"{path} is missing")
-    if path.stat().st_size != known["bytes"]:
-        raise _DamagedError(f"{path} has {path.stat().st_size} bytes instead of {known['bytes']}")
-    if digest_file(path) != known["sha256"]:
+    if path.stat().st_size != expected["bytes"]:
+        raise _DamagedError(f"{path} has {path.stat().st_size} bytes instead of {expected['bytes']}")
+    if digest_file(path) != expected["sha256"]:
         raise _DamagedError(f"{path} does not match its checksum")
 
 
 def _find(path: Path) -> Path:
-    """The checkpoint that `path` means, without looking into it."""
-    teach = "give a run directory, or a checkpoint-000001 in one; to begin a new run, say so instead of loading"
+    """The checkpoint that `path` means; its content is not read."""
+    remedy = "pass a run directory or a checkpoint-000001 in one; a new run needs no loading or resuming"
     if not path.exists():
-        raise FileNotFoundError(f"there must be a checkpoint at {path}, there is nothing; {teach}.")
+        raise FileNotFoundError(f"there must be a checkpoint at {path}, which does not exist; {remedy}.")
     if not path.is_dir():
         raise ValueError(
             f"a checkpoint is a directory of safetensors and JSON, {path} is a file and was not opened, since pickles "
-            f"can run code; {teach}."
+            f"can run code; {remedy}."
         )
     if (path / "state.json").exists() or _NAME.fullmatch(path.name):
         return path
     if not numbered(path):
-        there = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
-        raise FileNotFoundError(f"there must be a checkpoint in {path}, it holds {there}; {teach}.")
+        names = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+        raise FileNotFoundError(f"there must be a checkpoint in {path}, it holds {names}; {remedy}.")
     return numbered(path)[0]

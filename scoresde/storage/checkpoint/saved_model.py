@@ -1,7 +1,7 @@
-"""How is a `ScoreModel` rebuilt from a directory alone? Its settings are stored as text beside its weights.
+"""Saved models: the settings of a `ScoreModel` as text beside its weights, so that the directory alone rebuilds it.
 
-The scaling of the data and what the network's output means are read from there and from nowhere else, so a model cannot
-be sampled with another scaling than it was trained with.
+The scaling of the data and the parameterization are read from there only, so a model is always sampled with the scaling
+that it was trained with.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 import scoresde.data
 import scoresde.nn
-import scoresde.process.parameterization
-import scoresde.process.schedule
-import scoresde.process.sde
+import scoresde.process
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import Parameterization
@@ -41,27 +39,29 @@ def save(
     meta: Mapping[str, Any] | None = None,
     keep: int = 2,
 ) -> Path:
-    """Saves a model with all that is needed to rebuild it, as the run's next checkpoint (see `save`).
+    """Saves a model as the next checkpoint of a run directory, e.g. ``save(model, "runs/mine")``, for `load`.
+
+    The checkpoint holds the weights and all settings that `load` needs to rebuild the model.
 
     Args:
         model: Its network's weights are the group `model`. A network that is a dataclass is stored by its settings;
-            any other can be saved too, and is handed to `load` again.
-        path: The run directory.
+            any other must be passed to `load` as ``net``.
+        path: The run directory; created if it does not exist.
         ema: A `ScoreModel` or a network with the averaged weights, the group `ema`.
-        tensors: More groups, e.g. an optimizer's.
-        meta: More metadata (JSON), e.g. the step.
-        keep: How many good checkpoints stay.
+        tensors: Further groups, e.g. an optimizer's.
+        meta: Further metadata (JSON), e.g. the step.
+        keep: Number of undamaged checkpoints that are kept.
 
     Returns:
-        The checkpoint's directory.
+        The checkpoint's directory, e.g. `runs/mine/checkpoint-000001`.
 
     Raises:
         TypeError: If `model` is not a `ScoreModel`, or its process, parameterization or data have no text form.
         ValueError: If `tensors` or `meta` have a name that is used here (`model`, `ema`).
-        OSError: If it cannot be written; what was there is as it was.
+        OSError: If it cannot be written; existing checkpoints do not change.
     """
     if not isinstance(model, ScoreModel):
-        raise TypeError(f"a ScoreModel can be saved, got a {type(model).__name__}; save the ScoreModel inside of it.")
+        raise TypeError(f"model must be a ScoreModel, got a {type(model).__name__}; save the ScoreModel inside it.")
     groups: dict[str, Mapping[str, Tensor]] = {"model": model.net.state_dict()}
     if ema is not None:
         groups["ema"] = (ema.net if isinstance(ema, ScoreModel) else ema).state_dict()
@@ -70,9 +70,11 @@ def save(
                 "ema must have the names of the model's tensors, got others; pass the averaged network itself "
                 "(torch's AveragedModel holds it as .module)."
             )
-    taken = ({"model", "ema"} & set(tensors or {})) | ({"model"} & set(meta or {}))
-    if taken:
-        raise ValueError(f"the names of more tensors and metadata must be free, got {sorted(taken)}; rename them.")
+    reserved = ({"model", "ema"} & set(tensors or {})) | ({"model"} & set(meta or {}))
+    if reserved:
+        raise ValueError(
+            f"further tensors and metadata need other names than a model's, got {sorted(reserved)}; rename them."
+        )
     return write_checkpoint(
         path, {**groups, **(tensors or {})}, {**(meta or {}), "model": model_settings(model)}, keep=keep
     )
@@ -89,33 +91,35 @@ def load(
     sde: SDE | None = None,
     data: Description | None = None,
 ) -> ScoreModel:
-    """Rebuilds a saved model: averaged weights where there are any, evaluation mode, on the CPU.
+    """Rebuilds a saved model, with its averaged weights if it has any, in evaluation mode, on the CPU.
+
+    ``load("runs/mine")`` needs no further arguments if the network's class is one of this package.
 
     Args:
-        path: A run directory (its newest checkpoint), a checkpoint, or one that was loaded.
-        net: A ready network that takes the weights, for networks whose class is not a dataclass.
-        known: Classes of yours that the settings may name, e.g. `{"MyNet": MyNet}`, beside this package's own. Nothing
-            else is ever called.
-        raw: The weights as trained instead of the averaged ones.
-        average: Relative length, in (0, 0.2887], of the average to take instead, of a run that kept averages
-            (``Training(lengths=…)``); one that was not kept is combined from its snapshots (`reconstruct`).
-        parameterization, sde, data: What you rely on; refused where the model was saved with another.
+        path: A run directory (its newest checkpoint), a checkpoint, or one that was read.
+        net: A network that gets the weights, if its class is not a dataclass.
+        known: The user's own classes that the settings may name, e.g. `{"MyNet": MyNet}`. Only these and the package's
+            classes are ever called.
+        raw: Load the raw weights instead of the averaged ones.
+        average: Relative length, in (0, 0.2887], of the EMA to load instead, from a run with ``Training(lengths=…)``.
+            An EMA of another length is combined from the run's snapshots (`reconstruct`).
+        parameterization, sde, data: Expected settings; a model saved with others is refused.
 
     Returns:
-        The model. Global random state is left as it was.
+        The model. The global random state does not change.
 
     Raises:
         FileNotFoundError: If there is no checkpoint at `path`.
-        RuntimeError: If it is damaged; names a good one.
-        ValueError: If it holds no model or one of another `parameterization`, `sde` or `data`, names a class that is
-            not known, or does not fit `net`.
+        RuntimeError: If it is damaged; names an undamaged one.
+        ValueError: If it holds no model or one of another `parameterization`, `sde` or `data`, names an unknown class,
+            or does not fit `net`.
     """
     checkpoint = path if isinstance(path, Checkpoint) else read_checkpoint(path)
-    asked = {"parameterization": parameterization, "sde": sde, "data": data}
-    settings = _stored(checkpoint)
-    _refuse(checkpoint, {k: spec.to_text(v) for k, v in asked.items() if v is not None})
+    expected = {"parameterization": parameterization, "sde": sde, "data": data}
+    settings = _stored_settings(checkpoint)
+    _check_settings(checkpoint, {k: spec.to_text(v) for k, v in expected.items() if v is not None})
     if raw and average is not None:
-        raise ValueError(f"weights are taken raw or averaged, got raw=True and average={average}; leave one out.")
+        raise ValueError(f"weights are raw or averaged, got raw=True and average={average}; leave one out.")
     weights = checkpoint.tensors["ema" if "ema" in checkpoint.tensors and not raw else "model"]
     if average is not None:
         weights = {**checkpoint.tensors["model"], **reconstruct(checkpoint, average)}
@@ -137,30 +141,30 @@ def load(
 
 
 def require_same(checkpoint: Checkpoint, model: ScoreModel) -> None:
-    """Refuses to go on with `model` where `checkpoint` holds another one (network, process, output, data).
+    """Checks that `checkpoint` holds a model with the settings of `model` (network, process, parameterization, data).
 
     Args:
-        checkpoint: A loaded checkpoint, by `save_model`.
-        model: What is about to take its weights.
+        checkpoint: Of a model, by `save`.
+        model: The model to compare with.
 
     Raises:
         ValueError: If a setting differs; names it with both values.
     """
-    _refuse(checkpoint, {k: v for k, v in model_settings(model).items() if v is not None})
+    _check_settings(checkpoint, {k: v for k, v in model_settings(model).items() if v is not None})
 
 
 def model_settings(model: ScoreModel) -> dict[str, str | None]:
-    """The texts of a model's parts, from which it is rebuilt; ``net`` is None for a network without a text form.
+    """The text forms of a model's parts; ``net`` is None for a network without one.
 
     Args:
-        model: Whose process, parameterization and data have a text form.
+        model: Its process, parameterization and data must have a text form.
 
     Raises:
         TypeError: If they have none.
     """
     try:
         net = spec.to_text(model.net)
-    except TypeError:  # a network of the user's own that is no dataclass: its class is named, its object handed back
+    except TypeError:  # a user's network that is not a dataclass: `load` needs the object
         net = None
     names = ("sde", "parameterization", "event_shape", "data", "learned_variance")
     parts = {n: spec.to_text(getattr(model, n)) for n in names}
@@ -168,39 +172,32 @@ def model_settings(model: ScoreModel) -> dict[str, str | None]:
 
 
 def _known_classes() -> spec.Known:
-    of = (
-        scoresde.nn,
-        scoresde.process.sde,
-        scoresde.process.schedule,
-        scoresde.process.parameterization,
-        scoresde.data,
-    )
-    return spec.known_classes(*of)
+    return spec.known_classes(scoresde.nn, scoresde.process, scoresde.data)
 
 
-def _stored(checkpoint: Checkpoint) -> dict[str, Any]:
+def _stored_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     settings = checkpoint.meta.get("model")
     names = {"net", "net_class", "sde", "parameterization", "event_shape", "data"}
     if not isinstance(settings, dict) or not names <= set(settings) or "model" not in checkpoint.tensors:
         raise ValueError(f"{checkpoint.path} must hold a model, as save writes it, got {sorted(checkpoint.meta)}.")
-    return {"learned_variance": "False", **settings}  # not written before a variance could be learned
+    return {"learned_variance": "False", **settings}  # older checkpoints do not have it
 
 
-def _refuse(checkpoint: Checkpoint, asked: Mapping[str, str | None]) -> None:
-    settings = _stored(checkpoint)
-    told = [f"{n} {settings[n]}, asked for is {v}" for n, v in asked.items() if settings[n] != v]
-    if told:
+def _check_settings(checkpoint: Checkpoint, expected: Mapping[str, str | None]) -> None:
+    settings = _stored_settings(checkpoint)
+    differing = [f"{n} {settings[n]}, asked for is {v}" for n, v in expected.items() if settings[n] != v]
+    if differing:
         raise ValueError(
-            f"a model is used as it was trained; {checkpoint.path} has {'; '.join(told)}. Leave the argument out to "
-            "take what is stored, or train anew."
+            f"a model is used as it was trained; {checkpoint.path} has {'; '.join(differing)}. Leave the argument out "
+            "to use the stored setting, or train a new model."
         )
 
 
 def _build(settings: Mapping[str, Any], known: spec.Known) -> nn.Module:
     if settings["net"] is None:
         raise ValueError(
-            f"a network is rebuilt from its settings, {settings['net_class']} was saved without (its class is not a "
-            f"dataclass of plain settings); build it and pass load(path, net={settings['net_class']}(...))."
+            f"a network is rebuilt from its settings, {settings['net_class']} was saved without them (its class is not "
+            f"a dataclass of plain settings); build it and pass load(path, net={settings['net_class']}(...))."
         )
     try:
         with torch.random.fork_rng(devices=[]):
@@ -209,4 +206,4 @@ def _build(settings: Mapping[str, Any], known: spec.Known) -> nn.Module:
         name = settings["net_class"]
         if name in known:
             raise
-        raise ValueError(f"{error} A class of your own is handed over as known={{{name!r}: {name}}}.") from error
+        raise ValueError(f"{error} Pass your own class as known={{{name!r}: {name}}}.") from error

@@ -1,4 +1,4 @@
-"""How do saved tensors get back into a module or an optimizer: all of them, bit for bit, or none?"""
+"""State dicts of modules and optimizers: restored bit for bit, either all tensors or, after an error, none."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copies saved tensors into a module, bit for bit; either all of them or, after an error, none.
 
     Args:
-        module: Takes the values, on the device where it is.
+        module: Gets the values; it stays on its device.
         tensors: Name -> tensor, exactly the names, shapes and types of `module.state_dict()`.
 
     Raises:
         ValueError: If names are missing or extra, or shapes or types differ (all are listed), or if tensors that the
-            module ties together differ. The module is as it was.
+            module ties together differ. The module does not change.
     """
-    own = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    current = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
     faults = {
-        "missing": [k for k in own if k not in tensors],
-        "extra": [k for k in tensors if k not in own],
+        "missing": [k for k in current if k not in tensors],
+        "extra": [k for k in tensors if k not in current],
         "different": [
-            f"{k} is {_form(tensors[k])} in the checkpoint and {_form(v)} in the module"
-            for k, v in own.items()
+            f"{k} is {_describe(tensors[k])} in the checkpoint and {_describe(v)} in the module"
+            for k, v in current.items()
             if k in tensors and (v.shape != tensors[k].shape or v.dtype != tensors[k].dtype)
         ],
     }
     if not any(faults.values()):
-        faults["tied in the module but unequal in the checkpoint"] = _untied(own, tensors)
-    told = [f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names]
-    if told:
+        faults["tied in the module but unequal in the checkpoint"] = _unequal_ties(current, tensors)
+    messages = [f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names]
+    if messages:
         raise ValueError(
-            f"a checkpoint must fit the module, {type(module).__name__}, tensor by tensor, got {'; '.join(told)}; "
+            f"a checkpoint must fit the module, {type(module).__name__}, tensor by tensor, got {'; '.join(messages)}; "
             "build the module with the settings stored beside the weights. Nothing was loaded."
         )
     module.load_state_dict(dict(tensors))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], str]:
-    """An optimizer's state as tensors, and as text for what is not a tensor.
+    """An optimizer's state as tensors, and as text for everything that is not a tensor.
 
     Args:
         optimizer: Its `state_dict` holds tensors, numbers, strings, bools, None and tuples of these (AdamW, SGD ...).
 
     Returns:
-        `(tensors, text)`: the tensors as they are, not copied, under names such as `state.0.exp_avg`; the text as
-        `scoresde.storage.spec.to_text` writes it, with the parameters' shapes.
+        `(tensors, text)`: the tensors, not copied, under names such as `state.0.exp_avg`; the text form of the rest,
+        with the parameters' shapes (`scoresde.storage.spec.to_text`).
 
     Raises:
         TypeError: If the state holds something else, such as LBFGS's lists of tensors.
@@ -67,7 +67,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], text: str) -> None:
-    """Puts back what `optimizer_state` gave, so that the next step is the one that would have come, bit for bit.
+    """Restores the state of `optimizer_state`, so that the next step is the same, bit for bit, as without saving.
 
     Args:
         optimizer: Of the same class, over parameters of the same shapes in the same order.
@@ -76,15 +76,15 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
     Raises:
         ValueError: If class, groups or shapes differ, or the text or the tensors are not such a state. The optimizer
-            is as it was.
+            does not change.
     """
     rest = spec.parse(text, {}, kind=dict)
-    here = {"class": type(optimizer).__name__, "shapes": _shapes(optimizer)}
-    for name, value in here.items():
+    current = {"class": type(optimizer).__name__, "shapes": _shapes(optimizer)}
+    for name, value in current.items():
         if rest.get(name) != value:
             raise ValueError(
                 f"the optimizer must have the {name} it was saved with, {_brief(rest.get(name))}, got {_brief(value)}; "
-                "build it as it was, over the same parameters in the same order. Nothing was loaded."
+                "build it as before, over the same parameters in the same order. Nothing was loaded."
             )
     for name, tensor in tensors.items():
         part, _, (index, _, key) = *name.partition(".")[:2], name.partition(".")[2].partition(".")
@@ -92,7 +92,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
             raise ValueError(f"tensors of an optimizer are named like state.0.exp_avg, got {name!r}; pass those saved.")
         rest[part][int(index)][key] = tensor.clone()
     optimizer.load_state_dict({"state": rest["state"], "param_groups": list(rest["group"].values())})
-    # in the weights' order in memory, channels last say: a fused step reads both side by side
+    # in the memory format of the weights, e.g. channels last: a fused step reads both together
     for weight, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
@@ -100,7 +100,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 
 def _without_tensors(values: Mapping[str, Any], name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The values that are no tensors; the others go to `tensors`."""
+    """The values that are not tensors; adds the tensors to `tensors`."""
     tensors.update({f"{name}.{k}": v.detach() for k, v in values.items() if isinstance(v, Tensor)})
     return {k: v for k, v in values.items() if not isinstance(v, Tensor)}
 
@@ -109,11 +109,11 @@ def _shapes(optimizer: torch.optim.Optimizer) -> list[list[tuple[int, ...]]]:
     return [[tuple(p.shape) for p in group["params"]] for group in optimizer.param_groups]
 
 
-def _untied(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """Pairs that are one memory in the module and two values in the checkpoint."""
+def _unequal_ties(current: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Pairs of names that share memory in the module and differ in the checkpoint."""
     first: dict[tuple[int, torch.device], str] = {}
     pairs = []
-    for name, tensor in own.items():
+    for name, tensor in current.items():
         other = first.setdefault((tensor.data_ptr(), tensor.device), name)
         same = other == name or not tensor.numel() or tensors[other].shape != tensors[name].shape
         if not same and not torch.equal(tensors[other], tensors[name]):
@@ -121,7 +121,7 @@ def _untied(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[st
     return pairs
 
 
-def _form(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 

@@ -1,7 +1,7 @@
-"""How does a checkpoint get to disk whole or not at all?
+"""Atomic writing of checkpoints: a hidden sibling directory is written, flushed to the disk, and renamed.
 
-A save writes a hidden sibling directory, waits until it is on the disk, and renames it: a process killed at any moment
-leaves the earlier checkpoints as they were, and what it left half-written is removed by the next save.
+A process that is killed at any moment leaves the earlier checkpoints unchanged. The next save removes its incomplete
+directory.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scoresde._core.atomic import atomic_file, sync
+from scoresde._core.checks import check_integer
 from scoresde.storage.checkpoint.reading import FORMAT, damage, digest, digest_file, numbered
 
 try:
     import fcntl
-except ImportError:  # Windows has no advisory locks of this kind: there two writers are not noticed
+except ImportError:  # Windows has no advisory locks of this kind: two writers are not detected there
     fcntl = None
 
 __all__ = ["only_writer", "write_checkpoint", "write_text", "write_whole"]
@@ -37,34 +38,33 @@ def write_checkpoint(
     *,
     keep: int = 2,
 ) -> Path:
-    """Writes the run's next checkpoint: complete under its name, or not there at all.
+    """Writes the run's next checkpoint atomically.
 
     Args:
-        run: The run directory; made where it is missing.
+        run: The run directory; created if it does not exist.
         tensors: Group -> name -> tensor, one file per group, e.g. `{"model": net.state_dict()}`. Any device, shape and
-            type; tensors that are one and the same (tied weights) are stored once, views of a larger one in full.
+            type. Tied weights are stored once, views of a larger tensor in full.
         meta: JSON: strings, numbers, bools, None, lists, and dicts with string keys.
-        keep: How many good checkpoints stay, this one included, at least 1. To know that the earlier ones are good
-            their files are read; a damaged one never takes the place of a good one.
+        keep: Number of undamaged checkpoints that are kept, this one included, at least 1. The earlier ones are read to
+            check them: a damaged one does not count.
 
     Returns:
-        The checkpoint's directory, e.g. `run/checkpoint-000007`. It is on the disk, not in a cache.
+        The checkpoint's directory, e.g. `run/checkpoint-000007`, flushed to the disk.
 
     Raises:
         ValueError: If `keep` is below 1, a group is not named in letters, digits and `_`, or `run` is a checkpoint.
         TypeError: If `meta` is not JSON or a value not a tensor.
-        OSError: If it cannot be written (disk full, read-only, not a directory); what was there is as it was.
+        OSError: If it cannot be written (disk full, read-only, not a directory); existing files do not change.
         RuntimeError: If another process is saving into the same directory.
     """
-    if not (isinstance(keep, int) and keep >= 1):
-        raise ValueError(f"keep must be an integer of at least 1, got {keep!r}; 2 keeps one in reserve.")
+    check_integer("keep", keep)
     for group in tensors:
         if not re.fullmatch(r"[A-Za-z0-9_]+", group):
             raise ValueError(f"a group of tensors is named in letters, digits and '_', got {group!r}; rename it.")
     _check_json(dict(meta), "meta")
     run = Path(run)
     if (run / "state.json").exists():
-        raise ValueError(f"a run directory holds checkpoints, {run} is itself one; save to {run.parent}.")
+        raise ValueError(f"a run directory holds checkpoints, {run} is itself a checkpoint; save to {run.parent}.")
     try:
         run.mkdir(parents=True, exist_ok=True)
         with only_writer(run, ".saving.lock"):
@@ -72,7 +72,7 @@ def write_checkpoint(
                 shutil.rmtree(leftover, ignore_errors=True)
             number = max((int(f.name.partition("-")[2]) for f in numbered(run)), default=0) + 1
             target = run / f"checkpoint-{number:06d}"
-            _write_aside(run / f".saving-{target.name}", tensors, meta)
+            _write_directory(run / f".saving-{target.name}", tensors, meta)
             (run / f".saving-{target.name}").rename(target)
             sync(run)
             _prune(run, target, keep)
@@ -84,28 +84,28 @@ def write_checkpoint(
 def write_whole(
     folder: str | os.PathLike[str], tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]
 ) -> Path:
-    """Writes a directory as `save` does, under a name of the caller's: complete or not there at all.
+    """Writes a directory in the format of a checkpoint, atomically and under the caller's name.
 
     Args:
-        folder: Its path; what is there already is replaced. Nobody else may write beside it.
-        tensors, meta: See `save`.
+        folder: Its path; an existing directory is replaced. No other process may write to it.
+        tensors, meta: See `write_checkpoint`.
 
     Returns:
-        The directory, on the disk.
+        The directory, flushed to the disk.
 
     Raises:
         OSError: If it cannot be written.
     """
     folder = Path(folder)
-    aside = folder.with_name(f".saving-{folder.name}")
+    temporary = folder.with_name(f".saving-{folder.name}")
     _check_json(dict(meta), "meta")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for gone in (aside, folder):
-            if gone.exists():
-                shutil.rmtree(gone)
-        _write_aside(aside, tensors, meta)
-        aside.rename(folder)
+        for old in (temporary, folder):
+            if old.exists():
+                shutil.rmtree(old)
+        _write_directory(temporary, tensors, meta)
+        temporary.rename(folder)
         sync(folder.parent)
     except (OSError, SafetensorError) as error:
         raise _not_writable(folder.parent, error) from error
@@ -113,38 +113,38 @@ def write_whole(
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file: whole under its name, on the disk, or as it was.
+    """Writes a text file atomically and flushes it to the disk.
 
     Raises:
         OSError: If it cannot be written.
     """
     path = Path(path)
     try:
-        with atomic_file(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+        with atomic_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _not_writable(path.parent, error) from error
 
 
-def _not_writable(place: Path, error: Exception) -> OSError:
+def _not_writable(folder: Path, error: Exception) -> OSError:
     code = (error.errno,) if isinstance(error, OSError) and error.errno is not None else ()
     return OSError(
         *code,
-        f"a checkpoint must be writable below {place}, got: {error}; free or choose another place. "
-        "Earlier checkpoints are as they were.",
+        f"a checkpoint must be writable below {folder}, got: {error}; free space, or choose another directory. "
+        "Earlier checkpoints are unchanged.",
     )
 
 
 @contextmanager
 def only_writer(run: str | os.PathLike[str], name: str = ".lock") -> Iterator[None]:
-    """Holds a run directory for this process; however it ends, the system lets go.
+    """Locks a run directory for this process; the system releases the lock when the process ends.
 
     Args:
         run: The run directory, which exists.
-        name: The file in it that is locked; locks on different names do not meet.
+        name: The locked file in it; locks on different names are independent.
 
     Raises:
-        RuntimeError: If another process (or thread) holds it.
+        RuntimeError: If another process or thread has the lock.
     """
     handle = os.open(Path(run) / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -153,24 +153,24 @@ def only_writer(run: str | os.PathLike[str], name: str = ".lock") -> Iterator[No
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RuntimeError(
-                    f"a run directory has one writer, another process is writing to {run}; give each run its own."
+                    f"a run directory has one writer, another process is writing to {run}; use one directory per run."
                 ) from error
         yield
     finally:
         os.close(handle)
 
 
-def _write_aside(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]) -> None:
-    """Writes a complete checkpoint to `folder` and waits for the disk; leaves nothing there if that fails."""
+def _write_directory(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]) -> None:
+    """Writes a complete checkpoint to `folder` and flushes it to the disk; after an error `folder` is removed."""
     folder.mkdir()
     try:
         files, tied = {}, {}
         for group, named in tensors.items():
             path = folder / f"{group}.safetensors"
-            own, tied[group] = _untied(named, group)
+            unique, tied[group] = _without_ties(named, group)
             path.touch()
-            mode = path.stat().st_mode  # as the umask has it; a file that safetensors makes is for its owner alone
-            save_file(own, path)
+            mode = path.stat().st_mode  # as by the umask; safetensors would give access to the owner alone
+            save_file(unique, path)
             path.chmod(mode)
             sync(path)
             files[group] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
@@ -184,43 +184,43 @@ def _write_aside(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], meta
         raise
 
 
-def _untied(named: Mapping[str, Tensor], group: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Copies on the CPU of the tensors that are different, and name -> name for those that are the same memory."""
-    own: dict[str, Tensor] = {}
+def _without_ties(named: Mapping[str, Tensor], group: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """CPU copies of the tensors of different memory, and name -> name for those that share memory."""
+    unique: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
-    seen: dict[tuple, str] = {}
+    names: dict[tuple, str] = {}
     for name, tensor in named.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{group} holds tensors, got a {type(tensor).__name__} at {name!r}; put it in meta.")
-        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if tensor.numel() and place in seen:
-            tied[name] = seen[place]
+        memory = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and memory in names:
+            tied[name] = names[memory]
         else:
-            seen[place] = name
-            own[name] = tensor.detach().to("cpu", copy=True).contiguous()
-    return own, tied
+            names[memory] = name
+            unique[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return unique, tied
 
 
 def _prune(run: Path, new: Path, keep: int) -> None:
-    good = 0
+    undamaged = 0
     for folder in numbered(run):
-        if good >= keep:
-            gone = folder.rename(run / f".saving-{folder.name}")  # one step: a half-deleted one never looks damaged
-            shutil.rmtree(gone, ignore_errors=True)
+        if undamaged >= keep:
+            hidden = folder.rename(run / f".saving-{folder.name}")  # so that a half-deleted one does not look damaged
+            shutil.rmtree(hidden, ignore_errors=True)
         else:
-            good += folder == new or not damage(folder)
+            undamaged += folder == new or not damage(folder)
 
 
-def _check_json(value: Any, where: str) -> None:
-    """Refuses what JSON would turn into something else (a tuple, a key that is no string) or cannot hold."""
+def _check_json(value: Any, path: str) -> None:
+    """Refuses what JSON would change (a tuple, a key that is not a string) or cannot hold."""
     if isinstance(value, dict) and all(isinstance(k, str) for k in value):
         for key, item in value.items():
-            _check_json(item, f"{where}[{key!r}]")
+            _check_json(item, f"{path}[{key!r}]")
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            _check_json(item, f"{where}[{i}]")
+            _check_json(item, f"{path}[{i}]")
     elif not (value is None or isinstance(value, (bool, int, float, str))):
         raise TypeError(
-            f"meta is JSON, {where} is a {type(value).__name__}; give strings, numbers, lists or dicts with string "
-            "keys, settings as scoresde.storage.spec.to_text writes them, and tensors among the tensors."
+            f"meta is JSON, {path} is a {type(value).__name__}; pass strings, numbers, lists or dicts with string "
+            "keys, settings as text (scoresde.storage.spec.to_text), and tensors as tensors."
         )

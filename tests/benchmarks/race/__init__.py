@@ -1,1 +1,1 @@
-"""What do the sampler benchmarks share? Exact problems, the released peers behind one call, and our entries."""
+"""Shared parts of the sampler benchmark: exact problems, released samplers of other libraries, and our own."""

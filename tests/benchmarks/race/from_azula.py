@@ -1,8 +1,8 @@
-"""How does azula sample the exact problems? Every sampler it ships, on every noise schedule it ships.
+"""Samplers of azula on the exact problems: each one that it ships, on each noise schedule that it ships.
 
-azula steps evenly in its schedule's time, and its schedules may be exchanged under a trained network, so a schedule is
-a spacing. Each is run between the very noise-to-signal ratios of the race (its start and stop are solved for), in its
-own scale. "song" is the network's own schedule.
+azula takes uniform steps in the time of its schedule, and its schedules may be exchanged under a trained network. So a
+schedule is a spacing. Each runs between the exact noise-to-signal ratios of the benchmark, for which its start and stop
+times are solved, in its own scale. "song" is the network's own schedule.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from race.entry import Peer, released
-from race.ladders import FIRST, LAST
+from race.noise_levels import FIRST, LAST
+from race.peer import Peer, released
 from race.problems import CLOCK, Oracle
 from scoresde.process import ou
 
@@ -23,7 +23,7 @@ __all__ = ["deterministic", "stochastic"]
 
 
 class Song:
-    """VP linear, 0.1 ... 20, as an azula schedule; in float64, as its time."""
+    """The VP linear schedule, 0.1 ... 20, for azula, in float64."""
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at ``t``."""
@@ -48,8 +48,8 @@ def _time(schedule: Any, ratio: float) -> float:
         alpha, sigma = schedule(torch.tensor(t, dtype=torch.float64))
         return math.log(sigma / alpha) - math.log(ratio)
 
-    found: Any = 1.0 if abs(gap(1.0)) < 1e-12 else brentq(gap, 1e-9, 1.0, xtol=1e-15)
-    return found
+    time: Any = 1.0 if abs(gap(1.0)) < 1e-12 else brentq(gap, 1e-9, 1.0, xtol=1e-15)
+    return time
 
 
 def _peer(label: str, make: str, settings: dict[str, Any], spacing: str, schedule: Any, stages: int = 1) -> Peer:
@@ -57,7 +57,7 @@ def _peer(label: str, make: str, settings: dict[str, Any], spacing: str, schedul
     denoise = released("azula.denoise")
     start, stop = _time(schedule, FIRST), _time(schedule, LAST)
 
-    class ExactTrace(denoise.Denoiser):
+    class ExactDenoiser(denoise.Denoiser):
         def __init__(self, oracle: Oracle) -> None:
             super().__init__()
             self.oracle, self.schedule = oracle, schedule
@@ -68,7 +68,7 @@ def _peer(label: str, make: str, settings: dict[str, Any], spacing: str, schedul
 
     def run(oracle: Oracle, x: Tensor, calls: int, generator: torch.Generator | None) -> Tensor:
         sampler = sampler_type(
-            ExactTrace(oracle),
+            ExactDenoiser(oracle),
             start=start,
             stop=stop,
             steps=calls // stages,
@@ -78,20 +78,20 @@ def _peer(label: str, make: str, settings: dict[str, Any], spacing: str, schedul
         )
         scale = [math.hypot(*(float(v) for v in schedule(t))) for t in sampler.timesteps[[0, -1]]]
         with torch.random.fork_rng(enabled=generator is not None):
-            if generator is not None:  # it draws from the global generator
+            if generator is not None:  # azula draws from the global generator
                 torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             return sampler(x * scale[0]) / scale[1]
 
-    return Peer(f"azula {label} {spacing}", run, least=stages)
+    return Peer(f"azula {label} {spacing}", run, min_calls=stages)
 
 
 def deterministic() -> list[Peer]:
-    """All of them; REAB too, though its update scales by sqrt(alpha_s² + sigma_t²) and so stays of first order."""
+    """All of them, including REAB: its update scales by sqrt(alpha_s² + sigma_t²), so its order is 1."""
     multistep = [
         (f"{kind}{order}", f"{kind}Sampler", {"order": order})
         for kind in ("zAB", "vAB", "zEAB", "xEAB", "REAB")
         for order in (1, 2, 3, 4, 5)
-        if not (order == 1 and kind != "REAB")  # order 1 is Euler's, in other words
+        if not (order == 1 and kind != "REAB")  # order 1 equals Euler
     ]
     peers = []
     for spacing, schedule in _schedules().items():
@@ -102,7 +102,7 @@ def deterministic() -> list[Peer]:
 
 
 def stochastic() -> list[Peer]:
-    """Those that draw noise. The predictor-corrector makes two calls a step."""
+    """Stochastic samplers. The predictor-corrector makes two calls per step."""
     peers = []
     for spacing, schedule in _schedules().items():
         peers.append(_peer("DDPM", "DDPMSampler", {}, spacing, schedule))

@@ -1,9 +1,9 @@
-"""How do diffusers' schedulers sample the exact problems? Each, in every setting that makes sense, on every spacing.
+"""Schedulers of diffusers on the exact problems: each one in all useful settings, on all spacings.
 
-A scheduler is built and told its number of steps by its own API; then its noise levels are replaced by unrounded ones
-that end at u = 1e-3 (`race.ladders`), and it is stepped. Left out: EDMDPMSolver and EDMEuler (DPM-Solver++ and Euler
-on the same levels), CosineDPMSolver (SDE-DPM-Solver++ with a Brownian tree), the flow-matching, consistency and
-distillation schedulers (other processes or other networks).
+A scheduler is built and its number of steps is set by its own API. Then its noise levels are replaced by unrounded ones
+that end at u = 1e-3 (`race.noise_levels`), and it is stepped. Left out: EDMDPMSolver and EDMEuler (DPM-Solver++ and
+Euler on the same noise levels), CosineDPMSolver (SDE-DPM-Solver++ with a Brownian tree), and the flow-matching,
+consistency and distillation schedulers (other processes or other networks).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from race.entry import Peer, released
-from race.ladders import LENT, OWN, ladder
+from race.noise_levels import CUSTOM, SHIPPED, noise_levels
+from race.peer import Peer, released
 from race.problems import Oracle
 
 __all__ = ["deterministic", "stochastic"]
@@ -28,13 +28,13 @@ Settings = dict[str, Any]
 
 def _build(make: str, settings: Settings) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # algorithm_type="dpmsolver" is on its way out, but still released
+        warnings.simplefilter("ignore")  # algorithm_type="dpmsolver" is deprecated, but still released
         released("diffusers.utils.logging").set_verbosity_error()
         return getattr(released("diffusers"), make)(**settings)
 
 
-def _place(scheduler: Any, steps: int, levels: list[float]) -> None:
-    """The scheduler's own preparation, then unrounded levels."""
+def _set_levels(scheduler: Any, steps: int, levels: list[float]) -> None:
+    """Sets the number of steps by the scheduler's own method, then unrounded noise levels."""
     scheduler.set_timesteps(steps)
     scheduler.sigmas = torch.tensor(levels, dtype=torch.float64)
     scheduler.set_begin_index(0)
@@ -44,12 +44,12 @@ def _seeded(scheduler: Any, generator: torch.Generator | None) -> Settings:
     return {} if generator is None else {"generator": generator}
 
 
-def preserving(make: str, settings: Settings) -> Run:
-    """Schedulers whose state is in VP coordinates: one call a step."""
+def vp_state(make: str, settings: Settings) -> Run:
+    """Schedulers whose state is in VP coordinates: one call per step."""
 
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
-        scheduler, levels = _build(make, settings), ladder(spacing, calls)
-        _place(scheduler, calls, levels)
+        scheduler, levels = _build(make, settings), noise_levels(spacing, calls)
+        _set_levels(scheduler, calls, levels)
         for level, time in zip(levels, scheduler.timesteps):
             x = scheduler.step(oracle(x, level).eps, time, x, return_dict=False, **_seeded(scheduler, generator))[0]
         return x
@@ -57,12 +57,12 @@ def preserving(make: str, settings: Settings) -> Run:
     return run
 
 
-def exploding(make: str, settings: Settings, **options: Any) -> Run:
-    """Schedulers whose state is x/alpha: one call a step (Euler, LMS)."""
+def ve_state(make: str, settings: Settings, **options: Any) -> Run:
+    """Schedulers whose state is x/alpha: one call per step (Euler, LMS)."""
 
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
-        scheduler, levels = _build(make, settings), ladder(spacing, calls)
-        _place(scheduler, calls, levels)
+        scheduler, levels = _build(make, settings), noise_levels(spacing, calls)
+        _set_levels(scheduler, calls, levels)
         scheduler.is_scale_input_called = True
         x = x * math.hypot(1.0, levels[0])
         for level, time in zip(levels, scheduler.timesteps):
@@ -73,8 +73,8 @@ def exploding(make: str, settings: Settings, **options: Any) -> Run:
     return run
 
 
-def _half_levels(levels: list[float]) -> list[float]:
-    """Geometric middles."""
+def _midpoints(levels: list[float]) -> list[float]:
+    """Geometric means of neighboring levels."""
     return [math.sqrt(a * b) for a, b in zip(levels, levels[1:])]
 
 
@@ -83,22 +83,22 @@ def _twice(levels: Iterable[float]) -> list[float]:
 
 
 def heun(make: str, settings: Settings) -> Run:
-    """Heun and the stochastic DPM-Solver of k-diffusion: two calls a step; an odd last call is Heun's Euler step."""
+    """Heun and the stochastic DPM-Solver of k-diffusion: two calls per step; an odd last call is Heun's Euler step."""
 
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
-        middle = make == "DPMSolverSDEScheduler"
-        calls = calls - calls % 2 if middle else calls
-        scheduler, levels = _build(make, settings), ladder(spacing, (calls + 1) // 2)
-        _place(scheduler, (calls + 1) // 2, [levels[0], *_twice(levels[1:])])
-        at = [levels[0], *_twice(levels[1:])]
-        if middle:
-            at[1::2] = _half_levels(levels)
+        uses_midpoints = make == "DPMSolverSDEScheduler"
+        calls = calls - calls % 2 if uses_midpoints else calls
+        scheduler, levels = _build(make, settings), noise_levels(spacing, (calls + 1) // 2)
+        _set_levels(scheduler, (calls + 1) // 2, [levels[0], *_twice(levels[1:])])
+        call_levels = [levels[0], *_twice(levels[1:])]
+        if uses_midpoints:
+            call_levels[1::2] = _midpoints(levels)
             scheduler.noise_sampler_seed = (
                 None if generator is None else int(torch.randint(2**31, (), generator=generator))
             )
         x = x * math.hypot(1.0, levels[0])
         for i in range(calls):
-            eps = oracle(x / math.hypot(1.0, at[i]), at[i]).eps
+            eps = oracle(x / math.hypot(1.0, call_levels[i]), call_levels[i]).eps
             x = scheduler.step(eps, torch.tensor(float(i)), x, return_dict=False)[0]
         return x / math.hypot(1.0, levels[-1])
 
@@ -106,26 +106,26 @@ def heun(make: str, settings: Settings) -> Run:
 
 
 def midpoint(make: str, settings: Settings) -> Run:
-    """KDPM2, deterministic or ancestral: two calls a step."""
+    """KDPM2, deterministic or ancestral: two calls per step."""
 
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
         steps = calls // 2
-        scheduler, levels = _build(make, settings), ladder(spacing, steps)
-        _place(scheduler, steps + 1, [levels[0], *_twice(levels[1:]), levels[-1]])
-        ends, middles = levels[1:], _half_levels(levels)
+        scheduler, levels = _build(make, settings), noise_levels(spacing, steps)
+        _set_levels(scheduler, steps + 1, [levels[0], *_twice(levels[1:]), levels[-1]])
+        ends, middles = levels[1:], _midpoints(levels)
         interpolated = [levels[0], *_twice(middles)]
         if "Ancestral" in make:
             up = [b * math.sqrt(a * a - b * b) / a for a, b in zip(levels, ends)]
             down = [math.sqrt(b * b - u * u) for b, u in zip(ends, up)]
             middles = [math.sqrt(a * b) for a, b in zip(levels, down)]
-            # a step's entries stand at its two calls; sigma_down is read one entry earlier, and unused at the first
-            scheduler.sigmas_up = _levels([u for v in up for u in (v, v)])
-            scheduler.sigmas_down = _levels(_twice(down))
+            # each step has two entries, one per call; sigma_down is read one entry earlier, and not at the first call
+            scheduler.sigmas_up = _float64([u for v in up for u in (v, v)])
+            scheduler.sigmas_down = _float64(_twice(down))
             interpolated = _twice(middles)
-        scheduler.sigmas_interpol = _levels(interpolated)
-        at = [level for pair in zip(levels, middles) for level in pair]
+        scheduler.sigmas_interpol = _float64(interpolated)
+        call_levels = [level for pair in zip(levels, middles) for level in pair]
         x = x * math.hypot(1.0, levels[0])
-        for i, level in enumerate(at):
+        for i, level in enumerate(call_levels):
             eps = oracle(x / math.hypot(1.0, level), level).eps
             x = scheduler.step(eps, torch.tensor(float(i)), x, return_dict=False, **_seeded(scheduler, generator))[0]
         return x / math.hypot(1.0, levels[-1])
@@ -133,16 +133,16 @@ def midpoint(make: str, settings: Settings) -> Run:
     return run
 
 
-def _levels(values: list[float]) -> Tensor:
+def _float64(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
 def ipndm(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
-    """Its betas and alphas are sigma and alpha; it wants v."""
-    scheduler, levels = _build("IPNDMScheduler", {}), ladder(spacing, calls)
+    """IPNDM; its betas and alphas are our sigma and alpha, and its model output is v."""
+    scheduler, levels = _build("IPNDMScheduler", {}), noise_levels(spacing, calls)
     scheduler.set_timesteps(calls)
-    scheduler.betas = _levels([level / math.hypot(1.0, level) for level in levels])
-    scheduler.alphas = _levels([1 / math.hypot(1.0, level) for level in levels])
+    scheduler.betas = _float64([level / math.hypot(1.0, level) for level in levels])
+    scheduler.alphas = _float64([1 / math.hypot(1.0, level) for level in levels])
     scheduler.set_begin_index(0)
     for level, time in zip(levels, scheduler.timesteps):
         x = scheduler.step(oracle(x, level).v, time, x, return_dict=False)[0]
@@ -150,17 +150,17 @@ def ipndm(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.
 
 
 def chain(make: str, settings: Settings, extra: int = 0, **options: Any) -> Run:
-    """Schedulers that look up alpha_bar by integer times (DDIM, DDPM, PNDM): given a chain with just these knots.
+    """Schedulers that look up alpha_bar by integer times (DDIM, DDPM, PNDM), on a chain with exactly these knots.
 
-    ``extra`` is the number of calls that the start-up adds to one per step. Time k stands for knot k + 1, its
-    predecessor 0 for the end (DDPM draws no noise at time 0, so there time k stands for knot k).
+    ``extra`` is the number of calls of the start-up beyond one per step. Time k is knot k + 1, and knot 0 is the end.
+    DDPM draws no noise at time 0, so there time k is knot k.
     """
 
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
         steps, shift = calls - extra, int(make == "DDPMScheduler")
-        fine = 2 if extra == 9 else 1  # PNDM's Runge-Kutta start-up looks at middles, in the spacing's variable
-        levels = ladder(spacing, steps * fine)
-        bars = _levels([1 / (1 + level * level) for level in levels[::-1]])
+        fine = 2 if extra == 9 else 1  # the Runge-Kutta start-up of PNDM needs midpoints, in the spacing's variable
+        levels = noise_levels(spacing, steps * fine)
+        bars = _float64([1 / (1 + level * level) for level in levels[::-1]])
         scheduler = _build(
             make, {"num_train_timesteps": steps * fine + shift, "timestep_spacing": "leading", **settings}
         )
@@ -179,16 +179,20 @@ def chain(make: str, settings: Settings, extra: int = 0, **options: Any) -> Run:
     return run
 
 
-def _spaced(label: str, run: Run, own: Iterable[str] = tuple(OWN), lent: bool = True, least: int = 1) -> list[Peer]:
+def _spaced(
+    label: str, run: Run, shipped: Iterable[str] = tuple(SHIPPED), custom: bool = True, min_calls: int = 1
+) -> list[Peer]:
     peers = []
-    for spacing in (*own, *(LENT if lent else ())):
+    for spacing in (*shipped, *(CUSTOM if custom else ())):
 
-        def one(
+        def run_spacing(
             oracle: Oracle, x: Tensor, calls: int, generator: torch.Generator | None, spacing: str = spacing
         ) -> Tensor:
             return run(oracle, x, calls, spacing, generator)
 
-        peers.append(Peer(f"diffusers {label} {spacing}", one, lent=spacing in LENT, least=least))
+        peers.append(
+            Peer(f"diffusers {label} {spacing}", run_spacing, custom_spacing=spacing in CUSTOM, min_calls=min_calls)
+        )
     return peers
 
 
@@ -202,17 +206,17 @@ def _dpm_solver() -> list[Peer]:
                 settings = {"algorithm_type": kind, "solver_order": order, "solver_type": form, **end}
                 tail = {"lower_order_final": "", "euler_at_final": " euler-end"}[next(iter(end))]
                 tail = " full-end" if end.get("lower_order_final") is False else tail
-                run = preserving("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min", **settings})
+                run = vp_state("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min", **settings})
                 peers += _spaced(f"{kind} {order}M {form}{tail}", run)
         for order, form in ((2, "midpoint"), (2, "heun"), (3, "midpoint"), (3, "heun")):
-            for lower in (True, False):  # where the steps are no multiple of the order, the scheduler makes it True
+            for lower in (True, False):  # if the steps are not a multiple of the order, the scheduler sets it to True
                 settings = {
                     "algorithm_type": kind,
                     "solver_order": order,
                     "solver_type": form,
                     "lower_order_final": lower,
                 }
-                run = preserving("DPMSolverSinglestepScheduler", {"final_sigmas_type": "sigma_min", **settings})
+                run = vp_state("DPMSolverSinglestepScheduler", {"final_sigmas_type": "sigma_min", **settings})
                 peers += _spaced(f"{kind} {order}S {form}{'' if lower else ' full-end'}", run)
     return peers
 
@@ -223,7 +227,7 @@ def _unipc() -> list[Peer]:
         for order, form in ((1, "bh2"), (2, "bh1"), (2, "bh2"), (3, "bh1"), (3, "bh2"), (4, "bh2"), (5, "bh2")):
             for lower in (True, False):
                 settings = {"solver_order": order, "solver_type": form, "predict_x0": x0, "lower_order_final": lower}
-                run = preserving("UniPCMultistepScheduler", {"final_sigmas_type": "sigma_min", **settings})
+                run = vp_state("UniPCMultistepScheduler", {"final_sigmas_type": "sigma_min", **settings})
                 name = f"UniPC-{order} {form} {'x0' if x0 else 'eps'}{'' if lower else ' full-end'}"
                 peers += _spaced(name, run)
     return peers
@@ -241,41 +245,41 @@ def _sa_solver(tau: float, lower: bool = True) -> list[Peer]:
                 "lower_order_final": lower,
             }
             name = f"SA-Solver {predictor}/{corrector} {kind[:-11]}" + (f" tau {tau:g}" if tau else "")
-            peers += _spaced(name, preserving("SASolverScheduler", settings))
+            peers += _spaced(name, vp_state("SASolverScheduler", settings))
     return peers
 
 
 def deterministic() -> list[Peer]:
-    """Every deterministic one."""
+    """All deterministic schedulers."""
     plain = {"clip_sample": False, "set_alpha_to_one": False}
     peers = [*_dpm_solver(), *_unipc(), *_sa_solver(0.0)]
     for order in (2, 3):
         for lower in (True, False):
             settings = {"solver_order": order, "lower_order_final": lower}
             peers += _spaced(
-                f"DEIS-{order}{'' if lower else ' full-end'}", preserving("DEISMultistepScheduler", settings)
+                f"DEIS-{order}{'' if lower else ' full-end'}", vp_state("DEISMultistepScheduler", settings)
             )
     for order in (2, 3, 4):
-        peers += _spaced(f"LMS-{order}", exploding("LMSDiscreteScheduler", {}, order=order))
-    peers += _spaced("Euler", exploding("EulerDiscreteScheduler", {}))
-    peers += _spaced("Heun", heun("HeunDiscreteScheduler", {}), least=2)
-    peers += _spaced("KDPM2", midpoint("KDPM2DiscreteScheduler", {}), least=2)
+        peers += _spaced(f"LMS-{order}", ve_state("LMSDiscreteScheduler", {}, order=order))
+    peers += _spaced("Euler", ve_state("EulerDiscreteScheduler", {}))
+    peers += _spaced("Heun", heun("HeunDiscreteScheduler", {}), min_calls=2)
+    peers += _spaced("KDPM2", midpoint("KDPM2DiscreteScheduler", {}), min_calls=2)
     peers += _spaced("iPNDM", ipndm)
     peers += _spaced("DDIM", chain("DDIMScheduler", plain))
-    peers += _spaced("PLMS", chain("PNDMScheduler", {"skip_prk_steps": True}, extra=1), least=5)
-    peers += _spaced("PNDM", chain("PNDMScheduler", {}, extra=9), least=14)
+    peers += _spaced("PLMS", chain("PNDMScheduler", {"skip_prk_steps": True}, extra=1), min_calls=5)
+    peers += _spaced("PNDM", chain("PNDMScheduler", {}, extra=9), min_calls=14)
     return peers
 
 
 def stochastic() -> list[Peer]:
-    """Every one that draws noise."""
+    """All stochastic schedulers."""
     peers = []
     for order, form in ((1, "midpoint"), (2, "midpoint"), (2, "heun"), (3, "midpoint")):
         for kind in ("sde-dpmsolver++", "sde-dpmsolver"):
             if kind == "sde-dpmsolver" and order == 3:
-                continue  # not implemented there
+                continue  # diffusers does not implement it
             settings = {"algorithm_type": kind, "solver_order": order, "solver_type": form, "lower_order_final": True}
-            run = preserving("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min", **settings})
+            run = vp_state("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min", **settings})
             peers += _spaced(f"{kind} {order}M {form}", run)
     for tau in (0.5, 1.0):
         peers += _sa_solver(tau)
@@ -285,7 +289,7 @@ def stochastic() -> list[Peer]:
     for variance in ("fixed_small", "fixed_large"):
         settings = {"clip_sample": False, "variance_type": variance}
         peers += _spaced(f"DDPM {variance}", chain("DDPMScheduler", settings))
-    peers += _spaced("Euler ancestral", exploding("EulerAncestralDiscreteScheduler", {}))
-    peers += _spaced("KDPM2 ancestral", midpoint("KDPM2AncestralDiscreteScheduler", {}), least=2)
-    peers += _spaced("DPM-SDE", heun("DPMSolverSDEScheduler", {}), least=2)
+    peers += _spaced("Euler ancestral", ve_state("EulerAncestralDiscreteScheduler", {}))
+    peers += _spaced("KDPM2 ancestral", midpoint("KDPM2AncestralDiscreteScheduler", {}), min_calls=2)
+    peers += _spaced("DPM-SDE", heun("DPMSolverSDEScheduler", {}), min_calls=2)
     return peers

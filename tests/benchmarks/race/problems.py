@@ -1,7 +1,8 @@
-"""On which exact laws do samplers race? A ring of eight Gaussians and a 64-D mixture, VP linear schedule 0.1 ... 20.
+"""Exact problems for the sampler benchmark: a ring of eight Gaussians and a 64-D mixture, VP linear clock 0.1 ... 20.
 
-The race runs from u = 1 to u = 1e-3 in float64. Every entrant starts from the same N(0, I) draw in VP coordinates
-(the prior, not the exact marginal: alpha(u = 1) = 6.6e-3) and is held against DOP853 at 1e-12 from that draw.
+The benchmark runs from u = 1 to u = 1e-3 in float64. All samplers start from the same draws of N(0, I) in VP
+coordinates: the prior, not the exact distribution at the end, where alpha(u = 1) = 6.6e-3. The reference is DOP853 at
+1e-12 from the same draws.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = ["CLOCK", "END", "PROBLEMS", "START", "U_END", "Oracle", "Problem", "m
 U_END = 1e-3
 CLOCK = LinearVP(beta_min=0.1, beta_max=20.0)
 START, END = float(CLOCK.tau(1.0)), float(CLOCK.tau(U_END))
-BATCH, NOISE_SEED, LAW_SEED, TOLERANCE = 512, 0, 64, 1e-12
+BATCH, NOISE_SEED, MIXTURE_SEED, TOLERANCE = 512, 0, 64, 1e-12
 CACHE = Path(__file__).parents[3] / "runs" / "benchmarks"
 
 
@@ -46,56 +47,67 @@ def ring(dtype: torch.dtype = torch.float64) -> GaussianMixture:
 def mixture(dtype: torch.dtype = torch.float64) -> GaussianMixture:
     """64-D, ten components: means N(0, I), 64 standard deviations each, log-uniform in [0.03, 1], along the axes.
 
-    The whole law is then scaled by one number, to a variance of 1 on average over the dimensions. Drawn with numpy's
-    `default_rng(64)`, means first, so that it can be redrawn anywhere.
+    One factor then scales the whole distribution to a variance of 1 on average over the dimensions. numpy's
+    `default_rng(64)` draws the means first, then the standard deviations, so that it can be reproduced.
     """
-    draw = np.random.default_rng(LAW_SEED)
-    means = torch.from_numpy(draw.standard_normal((10, 64)))
-    stds = torch.from_numpy(np.exp(draw.uniform(math.log(0.03), 0.0, (10, 64))))
+    rng = np.random.default_rng(MIXTURE_SEED)
+    means = torch.from_numpy(rng.standard_normal((10, 64)))
+    stds = torch.from_numpy(np.exp(rng.uniform(math.log(0.03), 0.0, (10, 64))))
     scale = (means.var(0, correction=0) + stds.square().mean(0)).mean().sqrt()
     return GaussianMixture(torch.ones(10), means / scale, (stds / scale) ** 2, _sde()).to(dtype)
 
 
 @dataclass
 class Oracle:
-    """The exact network in VP coordinates, its calls counted; ``ratio`` is the noise-to-signal sigma/alpha."""
+    """The exact model in VP coordinates, with a count of its calls.
 
-    law: GaussianMixture
+    Attributes:
+        model: Exact.
+        calls: Network calls so far.
+    """
+
+    model: GaussianMixture
     calls: int = 0
 
     def __call__(self, x: Tensor, ratio: float | Tensor) -> Prediction:
-        """One network call at the time whose sigma/alpha is ``ratio``."""
+        """One network call at the time where sigma/alpha is ``ratio``."""
         self.calls += 1
-        return self.law(x, 0.5 * math.log1p(float(ratio) ** 2))
+        return self.model(x, 0.5 * math.log1p(float(ratio) ** 2))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A law, the common start and the exact end points."""
+    """An exact model, the common initial states and the exact end points.
+
+    Attributes:
+        name: ``"ring"`` or ``"mixture"``.
+        model: Exact.
+        seed: Of the initial states.
+    """
 
     name: str
-    law: GaussianMixture = field(repr=False)
+    model: GaussianMixture = field(repr=False)
     seed: int = NOISE_SEED
 
     @cached_property
     def start(self) -> Tensor:
-        """(512, d), float64, N(0, I)."""
+        """Initial states, N(0, I), ``(512, d)`` float64."""
         return self.noise(self.seed)
 
     def noise(self, seed: int, n: int = BATCH) -> Tensor:
-        """(n, d), float64, N(0, I)."""
-        size = self.law.means.shape[1]
+        """Draws of N(0, I), ``(n, d)`` float64."""
+        size = self.model.means.shape[1]
         return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, size)))
 
     @cached_property
     def truth(self) -> Tensor:
-        """(512, d) at u = 1e-3."""
+        """Exact end points at u = 1e-3, ``(512, d)``."""
         return self.solve(self.start)
 
     def solve(self, start: Tensor) -> Tensor:
-        """End points of ``start`` by DOP853 on dx/dphi = v, kept on disk under a key of all that they depend on."""
-        law = [b.tolist() for b in (self.law.means, self.law.variances, self.law.log_weights)]
-        key = json.dumps([law, start.tolist(), START, END, TOLERANCE])
+        """End points of ``start`` by DOP853 on dx/dphi = v, cached on disk under a hash of all inputs."""
+        parameters = [b.tolist() for b in (self.model.means, self.model.variances, self.model.log_weights)]
+        key = json.dumps([parameters, start.tolist(), START, END, TOLERANCE])
         path = CACHE / f"truth-{self.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,13 +117,13 @@ class Problem:
     def _integrate(self, start: Tensor) -> Tensor:
         def slope(phi: float, flat: np.ndarray) -> np.ndarray:
             x = torch.from_numpy(flat).reshape(start.shape)
-            return self.law(x, float(ou.tau_from_angle(phi))).v.reshape(-1).numpy()
+            return self.model(x, float(ou.tau_from_angle(phi))).v.reshape(-1).numpy()
 
         span = (float(ou.angle(START)), float(ou.angle(END)))
-        found = solve_ivp(slope, span, start.reshape(-1).numpy(), method="DOP853", rtol=TOLERANCE, atol=TOLERANCE)
-        if not found.success:
-            raise RuntimeError(f"DOP853 gave up on {self.name}: {found.message}")
-        return torch.from_numpy(found.y[:, -1].copy()).reshape(start.shape)
+        solution = solve_ivp(slope, span, start.reshape(-1).numpy(), method="DOP853", rtol=TOLERANCE, atol=TOLERANCE)
+        if not solution.success:
+            raise RuntimeError(f"DOP853 failed on {self.name}: {solution.message}")
+        return torch.from_numpy(solution.y[:, -1].copy()).reshape(start.shape)
 
     def error(self, x: Tensor) -> float:
         """Root mean square over all elements against `truth`."""

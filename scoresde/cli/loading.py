@@ -1,0 +1,94 @@
+"""Data, models and devices that a command line names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoresde.storage import spec
+
+if TYPE_CHECKING:
+    from scoresde.data import Data
+    from scoresde.model import ScoreModel
+    from scoresde.storage.checkpoint import Checkpoint
+
+__all__ = ["check_device", "load_data", "load_model"]
+
+
+def load_data(
+    data: str,
+    bins: int | None = None,
+    test_fraction: float | None = None,
+    split_seed: int | None = None,
+    read: Sequence[str] = (),
+) -> Data:
+    """The data set of a name or path.
+
+    Args:
+        data: Name or path, as `scoresde.data.load_data` takes it.
+        bins: Number of integer values in a file.
+        test_fraction, split_seed: The split, where the data have none.
+        read: More options of the reader, as ``name=value``.
+
+    Raises:
+        ValueError: If an entry of ``read`` has another form, or the reader has no such option.
+    """
+    from scoresde.data import load_data
+
+    named: dict[str, Any] = {"seed": split_seed, "test_fraction": test_fraction, "bins": bins}
+    options = {name: value for name, value in named.items() if value is not None}
+    for text in read:
+        name, equals, value = text.partition("=")
+        if not name.isidentifier() or not equals:
+            raise ValueError(f"--read takes name=value, such as size=32, got {text!r}.")
+        options[name] = _literal(value)
+    return load_data(data, **options)
+
+
+def _literal(text: str) -> Any:
+    """A Python literal; any other text is a string."""
+    try:
+        return spec.parse(text, {})
+    except (ValueError, TypeError):
+        return text
+
+
+def load_model(
+    path: Path | Checkpoint,
+    device: str | None,
+    raw: bool = False,
+    average: float | None = None,
+    known: Mapping[str, Any] | None = None,
+) -> ScoreModel:
+    """A model on a device.
+
+    Args:
+        path: A run directory, a checkpoint, or one that was read.
+        device: The device; None takes a GPU if there is one.
+        raw: The trained weights instead of their average.
+        average: Relative length of another average.
+        known: Classes of the user's own modules, by name.
+    """
+    import torch
+
+    from scoresde.storage.checkpoint import load
+
+    target = check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu")
+    return load(path, raw=raw, average=average, known=known).to(target)
+
+
+def check_device(name: str | None) -> str | None:
+    """The device's name, or None where none was named.
+
+    Raises:
+        ValueError: If torch has no such device, or cannot use it here.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0]
+        raise ValueError(f"a device must be one that torch can use here, got {name!r} ({line}); try cpu.") from None
+    return name

@@ -1,0 +1,148 @@
+"""Distances of samples to held-out data, with reference values: real data (the floor) and a fitted Gaussian.
+
+The floor of a distance is its value for as many real events as there are held-out ones. The Gaussian has the mean and
+the full covariance of the train part. Everything is in model units; samples of quantized data are first rounded to
+integer values.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde import metrics
+from scoresde.analytic import Gaussian
+from scoresde.data import Data, Description
+from scoresde.metrics import Estimate
+
+__all__ = ["METRICS", "SampleDistances", "comparable", "gaussian_fit"]
+
+METRICS = ("sliced_wasserstein", "mmd", "classifier")
+"""Names of the distances, in the order of the tables."""
+
+_DRAWS = {"sliced_wasserstein": 20, "mmd": 20, "classifier": 6}  # number of sets behind a floor, real or Gaussian
+
+
+class SampleDistances:
+    """Distances of samples to the held-out part of a data set.
+
+    Args:
+        data: Train part for the floor, the Gaussian and the copies; test part as the target.
+        n: Number of held-out events and of samples; at most the number of events in each part.
+        seed: Seed of the draws of floor and Gaussian, and of the projections, which are the same for all sets.
+
+    Attributes:
+        held_out: ``(n, *D)``, model units.
+        train: ``(N, *D)``, model units.
+
+    Raises:
+        ValueError: If a part has fewer than ``n`` events, or ``n`` is less than 5.
+    """
+
+    def __init__(self, data: Data, n: int, seed: int = 0) -> None:
+        available = min(len(data.test), len(data.train))
+        if not 5 <= n <= available:
+            raise ValueError(f"n must lie in 5 … {available}, the size of the smaller part of the data, got {n}.")
+        self.description, self.seed = data.description, seed
+        self.held_out = in_model_units(data.test[:n], data.description)
+        self.train = in_model_units(data.train, data.description)
+
+    def distance(self, name: str, x: Tensor, y: Tensor) -> Estimate:
+        """One of `METRICS` between two sets in model units, ``(n, *D)`` and ``(m, *D)``."""
+        if name == "sliced_wasserstein":
+            return metrics.sliced_wasserstein(x, y, generator=self._generator())
+        return metrics.mmd(x, y) if name == "mmd" else metrics.classifier_two_sample(x, y, seed=self.seed)
+
+    def measure(self, x: Tensor) -> dict[str, Any]:
+        """Each distance of samples to the held-out events, and whether they are copies of train events.
+
+        Args:
+            x: Samples in model units as `comparable` makes them, ``(n, *D)``.
+
+        Returns:
+            For each of `METRICS` ``value`` and ``stderr``; ``ratio``, the sliced Wasserstein distance over its floor;
+            ``copies``, see `scoresde.metrics.Copies`, or None where the data do not allow the test.
+        """
+        entries: dict[str, Any] = {name: _entry(self.distance(name, x, self.held_out)) for name in METRICS}
+        return {**entries, "ratio": self._ratio(entries), "copies": self._copies(x)}
+
+    def _ratio(self, entries: dict[str, Any]) -> dict[str, float]:
+        """Sliced Wasserstein distance over its floor; the error is that of one set of real data."""
+        floor = self.floors["sliced_wasserstein"]
+        return {
+            "value": entries["sliced_wasserstein"]["value"] / floor["value"],
+            "stderr": floor["stderr"] / floor["value"],
+        }
+
+    @cached_property
+    def floors(self) -> dict[str, Any]:
+        """Each distance for as many train events, averaged over several draws; the error is that of one draw."""
+        return self._averaged(self.train)
+
+    @cached_property
+    def gaussian(self) -> dict[str, Any]:
+        """The entries of `measure` for the fitted Gaussian of full covariance, averaged over several draws."""
+        n, fit = len(self.held_out), gaussian_fit(self.train)
+        samples = fit.sample(max(_DRAWS.values()) * n, generator=self._generator()).to(self.held_out)
+        entries = self._averaged(comparable(samples, self.description))
+        copies = self._copies(comparable(samples[:n], self.description))
+        return {**entries, "ratio": self._ratio(entries), "copies": copies}
+
+    def _averaged(self, pool: Tensor) -> dict[str, Any]:
+        def floor(name: str) -> Estimate:
+            draws, generator = _DRAWS[name], self._generator()
+            return metrics.floor(partial(self.distance, name), pool, self.held_out, draws=draws, generator=generator)
+
+        return {name: _entry(floor(name)) for name in METRICS}
+
+    def _copies(self, x: Tensor) -> dict[str, float] | None:
+        try:
+            return vars(metrics.copies(x, self.train, self.held_out))
+        except ValueError:  # too few held-out events, or data that repeat: the test is undefined
+            return None
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+
+def gaussian_fit(x: Tensor) -> Gaussian:
+    """The maximum-likelihood Gaussian of full covariance, float64.
+
+    Args:
+        x: ``(N, *D)``.
+    """
+    rows = x.flatten(1).double()
+    cov = torch.cov(rows.T, correction=0).reshape(rows.shape[1], rows.shape[1])
+    return Gaussian(x.double().mean(0), cov)
+
+
+def comparable(x: Tensor, description: Description) -> Tensor:
+    """Samples on the values of the data: for quantized data each value moves to the center of its bin.
+
+    Args:
+        x: Samples in model units, ``(n, *D)``.
+        description: Description of the data.
+
+    Returns:
+        Model units, on the CPU, ``(n, *D)``.
+    """
+    x = x.detach().cpu()
+    return x if description.bins is None else in_model_units(description.to_data(x), description)
+
+
+def in_model_units(y: Tensor, description: Description) -> Tensor:
+    """Data in model units, without random numbers: integer values become the centers of their bins.
+
+    Args:
+        y: Data units, ``(n, *D)``.
+        description: Description of the data.
+    """
+    quantized = description.bins is not None and not y.is_floating_point()
+    return description.to_model(description.center(y) if quantized else y)
+
+
+def _entry(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "stderr": estimate.stderr}

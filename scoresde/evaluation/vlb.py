@@ -1,0 +1,246 @@
+r"""Variational bounds (VLB) on held-out events: in continuous time and along chains, next to the ODE's likelihood.
+
+Integer values have two bounds in continuous time. The first dequantizes them and bounds the density at ``tau_min``:
+the quantity of the ODE, for the model's reverse SDE. The second has a decoder that takes over where σ/α is a third of
+the bin width. Below that noise level the model would have to predict the position of a value within its bin, which a
+model trained on dequantized data cannot know.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde._core.checks import check_integer
+from scoresde._core.noise import Noise
+from scoresde.likelihood import (
+    Bound,
+    Decoder,
+    Dequantization,
+    ErrorProfile,
+    RoundedDecoder,
+    continuous_vlb,
+    discrete_vlb,
+    measure_error_profile,
+)
+from scoresde.likelihood.dequantize import default_dequantization
+from scoresde.model import ScoreModel
+from scoresde.process import ou
+from scoresde.sampling import UniformLogSNR
+from scoresde.storage.labels import short_text
+
+__all__ = ["BoundSettings", "BoundSummary", "bound_events", "decoding_time", "mean_with_stderr"]
+
+_DECODER_NOISE = 1 / 3  # σ/α where a decoder takes over, in bin widths
+_PROFILE_EVENTS = 32  # events on which the error profile is measured
+
+
+@dataclass(frozen=True)
+class BoundSettings:
+    """Settings of the bounds.
+
+    Attributes:
+        evaluations: Network evaluations per event and bound, a multiple of 8: timesteps in continuous time, terms of a
+            chain.
+        steps: Lengths of the chains, which are uniform in log-SNR. Chains of at most ``evaluations`` steps are summed
+            in full.
+
+    Raises:
+        ValueError: If ``evaluations`` is not a positive multiple of 8, or a chain has no step.
+    """
+
+    evaluations: int = 64
+    steps: tuple[int, ...] = (100, 1000)
+
+    def __post_init__(self) -> None:
+        if self.evaluations < 8 or self.evaluations % 8:
+            raise ValueError(
+                "evaluations must be a positive multiple of 8 (pairs of noises on four independent lattices of "
+                f"timesteps), got {self.evaluations!r}."
+            )
+        for steps in self.steps:
+            check_integer("steps", steps)
+
+
+@dataclass(frozen=True, eq=False)
+class BoundSummary:
+    """One bound on all events.
+
+    Attributes:
+        name: Name of the bound.
+        settings: Settings of the estimate, as text.
+        value: ``(n,)`` float64: an upper bound in bits per dimension, or a lower bound on log p in nats in data units.
+        stderr: ``(n,)`` float64, over the draws of noise and timesteps, in the unit of ``value``.
+        terms: Terms of the bound on -log p by name, means over the events, nats.
+        nfe: Network evaluations per event.
+    """
+
+    name: str
+    settings: str
+    value: Tensor
+    stderr: Tensor
+    terms: dict[str, float]
+    nfe: int
+
+    def to_json(self, ode_value: Tensor) -> dict[str, Any]:
+        """The bound as JSON; ``over_ode`` is the mean difference to the ODE's values ``(n,)``, without NaN."""
+        return {
+            "name": self.name,
+            "settings": self.settings,
+            **mean_with_stderr(self.value),
+            "draw_stderr": float(self.stderr.square().sum().sqrt()) / max(len(self.stderr), 1),
+            "over_ode": mean_with_stderr((self.value - ode_value)[~ode_value.isnan()]),
+            "nfe": self.nfe,
+            "terms": self.terms,
+        }
+
+
+def mean_with_stderr(values: Tensor) -> dict[str, float]:
+    """Mean ``value`` and its ``stderr`` over the events, ``(n,)``; NaN where there are too few."""
+    n = len(values)
+    return {
+        "value": float(values.mean()) if n else math.nan,
+        "stderr": float(values.std()) / math.sqrt(n) if n > 1 else math.nan,
+    }
+
+
+def bound_events(
+    model: ScoreModel,
+    y: Tensor,
+    settings: BoundSettings,
+    *,
+    dequantization: Dequantization | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = False,
+    announce: Callable[[str], None] | None = None,
+) -> list[BoundSummary]:
+    """The bounds on every event: in continuous time, then along each chain.
+
+    Args:
+        model: Carries the data's description.
+        y: Integer values, or floats in data units, ``(n, *D)``, on the model's device.
+        settings: Settings of the bounds.
+        dequantization: Distribution of the offset within a bin; default `default_dequantization`.
+        seed: Seed of noise, timesteps and dequantization.
+        batch_size: Events at once.
+        progress: Shows a progress bar for each bound.
+        announce: Receives the name of each bound before its estimate starts.
+
+    Returns:
+        Two bounds in continuous time for integer values, one for floats; one per chain.
+    """
+    description = model.data
+    assert description is not None
+    quantized = description.bins is not None
+    dequantization = dequantization or default_dequantization(model)
+    x, profile = y if quantized else description.to_model(y), _profile(model, y, dequantization, seed)
+    estimates = _Estimates(model, x, settings, profile, seed, batch_size, progress, announce)
+    if not quantized:
+        return [estimates.continuous("continuous"), *(estimates.discrete(model, steps) for steps in settings.steps)]
+    tau = decoding_time(model)
+    sde, variance = replace(model.sde, tau_min=tau), model.learned_variance
+    decoded = ScoreModel(model.net, sde, model.parameterization, model.event_shape, description, variance)
+    return [
+        estimates.continuous("continuous, dequantized", dequantization=dequantization),
+        estimates.continuous("continuous, decoder", decoder=RoundedDecoder(), tau=tau),
+        *(estimates.discrete(decoded, steps, RoundedDecoder()) for steps in settings.steps),
+    ]
+
+
+def decoding_time(model: ScoreModel) -> float:
+    """OU time where σ/α is a third of the width of the narrowest bin; at least ``tau_min``.
+
+    Args:
+        model: Carries the description of quantized data.
+    """
+    assert model.data is not None
+    scale = model.data.scale
+    assert scale is not None
+    bin_width = 1.0 / (max(scale) if isinstance(scale, tuple) else scale)
+    return max(model.sde.tau_min, float(ou.tau_from_log_snr(-2.0 * math.log(_DECODER_NOISE * bin_width))))
+
+
+def _profile(model: ScoreModel, y: Tensor, dequantization: Dequantization, seed: int) -> ErrorProfile | None:
+    """The error profile on the first events, from separate noise; None for a single event."""
+    if len(y) < 2:
+        return None
+    generator, description = torch.Generator(y.device).manual_seed(seed + 1), model.data
+    assert description is not None
+    first = y[:_PROFILE_EVENTS]
+    if description.bins is not None:
+        first = dequantization.draw(first, Noise(generator))[0]
+    return measure_error_profile(model, description.to_model(first), points=16, generator=generator)
+
+
+@dataclass(frozen=True, eq=False)
+class _Estimates:
+    """Estimates of several bounds on the same events."""
+
+    model: ScoreModel
+    x: Tensor
+    settings: BoundSettings
+    profile: ErrorProfile | None
+    seed: int
+    batch_size: int | None
+    progress: bool
+    announce: Callable[[str], None] | None
+
+    def _options(self, name: str) -> dict[str, Any]:
+        if self.announce is not None:
+            self.announce(name)
+        generator = torch.Generator(self.x.device).manual_seed(self.seed)
+        options: dict[str, Any] = {"profile": self.profile, "generator": generator}
+        return options | {"batch_size": self.batch_size, "progress": self.progress}
+
+    def continuous(
+        self,
+        name: str,
+        *,
+        dequantization: Dequantization | None = None,
+        decoder: Decoder | None = None,
+        tau: float | None = None,
+    ) -> BoundSummary:
+        bound = continuous_vlb(
+            self.model,
+            self.x,
+            decoder=decoder,
+            decode_at=tau,
+            dequantization=dequantization,
+            evaluations=self.settings.evaluations,
+            **self._options(name),
+        )
+        data_text = "as given" if dequantization is None else short_text(dequantization)
+        return self._summary(name, data_text if decoder is None else self._decoder_text(decoder, tau), bound)
+
+    def discrete(self, model: ScoreModel, steps: int, decoder: Decoder | None = None) -> BoundSummary:
+        name, terms = f"discrete, {steps} steps", self.settings.evaluations
+        bound = discrete_vlb(
+            model,
+            self.x,
+            steps,
+            grid=UniformLogSNR(),
+            decoder=decoder,
+            terms=terms if steps > terms else None,
+            **self._options(name),
+        )
+        data_text = "as given" if decoder is None else self._decoder_text(decoder, model.sde.tau_min)
+        return self._summary(name, f"uniform in log-SNR, {data_text}", bound)
+
+    def _decoder_text(self, decoder: Decoder, tau: float | None) -> str:
+        assert tau is not None
+        return f"{short_text(decoder)} at sigma/alpha = {math.exp(-0.5 * ou.log_snr(tau)):.3g}"
+
+    def _summary(self, name: str, settings: str, bound: Bound) -> BoundSummary:
+        description = self.model.data
+        assert description is not None
+        terms = {key: float(value.mean()) for key, value in bound.terms.items()}
+        if bound.bits is not None:
+            stderr = bound.stderr / (bound.dims * math.log(2))
+            return BoundSummary(name, settings, bound.bits, stderr, terms, bound.nfe)
+        return BoundSummary(name, settings, description.log_det - bound.nats, bound.stderr, terms, bound.nfe)

@@ -1,0 +1,75 @@
+r"""Monte Carlo estimation of the terms of a bound, batch by batch, in eval mode and without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from scoresde._core.noise import Noise
+from scoresde._core.progress import ProgressBar
+from scoresde.likelihood.batching import ProgressHook, batches, evaluation_mode
+from scoresde.model import Model
+
+__all__ = ["Estimator", "estimate_terms", "variance_of_mean"]
+
+Estimator = Callable[[Tensor, Noise, dict[str, object], ProgressHook], dict[str, Tensor]]
+"""Terms of one batch from its data, noise source, network conditioning and progress hook."""
+
+
+def estimate_terms(
+    model: Model,
+    data: Tensor,
+    estimator: Estimator,
+    generator: torch.Generator | None,
+    seeds: Sequence[int] | None,
+    batch_size: int | None,
+    progress: bool,
+    cond: dict[str, object],
+) -> dict[str, Tensor]:
+    """Terms of all samples: the estimator's terms of each batch, joined along their last axis.
+
+    The model runs in eval mode and without gradients, whatever the modes of the caller.
+
+    Raises:
+        ValueError: If seeds or conditioning do not have one entry per sample.
+        RuntimeError: If a term is not finite; names the samples.
+    """
+    per_sample = {name: value for name, value in cond.items() if isinstance(value, Tensor) and value.ndim}
+    for name, value in {"seeds": seeds, **per_sample}.items():
+        if value is not None and len(value) != len(data):
+            raise ValueError(f"{name} must have one entry per sample, {len(data)}, got {len(value)}.")
+    parts: list[dict[str, Tensor]] = []
+    with evaluation_mode(model), ProgressBar("likelihood", enabled=progress) as bar:
+        for rows in batches(len(data), batch_size) or [slice(0, 0)]:
+            noise = Noise(generator, None if seeds is None else seeds[rows])
+            batch_cond = {**cond, **{name: value[rows].to(data.device) for name, value in per_sample.items()}}
+            before, share = rows.start / max(len(data), 1), (rows.stop - rows.start) / max(len(data), 1)
+
+            def hook(fraction: float, before: float = before, share: float = share) -> None:
+                bar.update(before + share * fraction)
+
+            parts.append(estimator(data[rows], noise, batch_cond, hook))
+    terms = {name: torch.cat([part[name] for part in parts], -1) for name in parts[0]}
+    _check_terms(terms, len(data))
+    return terms
+
+
+def _check_terms(terms: dict[str, Tensor], samples: int) -> None:
+    bad = torch.zeros(samples, dtype=torch.bool)
+    for name, value in terms.items():
+        if name != "variance":  # NaN there means that the variance is unknown
+            bad |= ~torch.isfinite(value if value.ndim == 1 else value.sum(0)).cpu()
+    if bool(bad.any()):
+        indices = ", ".join(map(str, bad.nonzero().flatten()[:8].tolist()))
+        raise RuntimeError(
+            f"the bound is NaN or infinite for the samples [{indices}] ({int(bad.sum())} of {samples}); check the "
+            "network's outputs there, or a decoder that gives the observed value probability 0."
+        )
+
+
+def variance_of_mean(values: Tensor) -> Tensor:
+    """Variance of the mean of n independent estimates, ``(n, B)`` with n > 1, from their sample variance, ``(B,)``."""
+    n = len(values)
+    return (values - values.mean(0)).square().sum(0) / (n * (n - 1))

@@ -1,0 +1,138 @@
+r"""Estimators of the sum of a chain's KL terms, $\sum_k L_{k-1}$: over all steps, or over steps sampled at random."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoresde._core.noise import Noise
+from scoresde.likelihood.batching import ProgressHook
+from scoresde.likelihood.bounds.error_profile import ErrorProfile
+from scoresde.likelihood.bounds.estimation import variance_of_mean
+from scoresde.likelihood.bounds.reverse_chain import ReverseChain
+from scoresde.process import ou
+
+__all__ = ["AllSteps", "SampledSteps", "variance_from_neighbors"]
+
+_LOG_SNR_MIN = -14.0  # steps below this log-SNR have equal probabilities
+_UNIFORM_SHARE = 0.1  # share of the sampled steps that is uniform over k
+
+
+@dataclass(frozen=True, eq=False)
+class AllSteps:
+    """Evaluates every term ``draws`` times; adds "variance", ``(B,)``, and "per_step", ``(K, B)``, to the terms."""
+
+    chain: ReverseChain
+    draws: int
+
+    def __call__(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
+        n = self.draws
+        parts = [self._draw(data, noise, cond, lambda fraction, i=i: hook((i + fraction) / n)) for i in range(n)]
+        estimates = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+        estimates["variance"] = estimates["variance"] / n
+        return estimates
+
+    def _draw(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
+        chain = self.chain
+        x, terms = chain.initial.draw(data, noise)
+        decoded = [chain.reconstruction(data, x, chain.perturb(x, chain.decoding_tau, noise), cond) for _ in range(2)]
+        reconstruction = 0.5 * (decoded[0] + decoded[1])
+        prior = [chain.prior(x, noise) for _ in range(2 if chain.prior_log_prob is not None else 1)]
+        kls = []
+        for k in range(chain.first, chain.steps + 1):
+            kls.append(chain.kl(x, torch.tensor(k), noise.normal(x), cond))
+            hook((k - chain.first + 1) / (chain.steps - chain.first + 1))
+        kl = torch.stack(kls) if kls else reconstruction.new_zeros(0, len(reconstruction))
+        variance = 0.25 * ((decoded[0] - decoded[1]).square() + (prior[0] - prior[-1]).square())
+        return terms | {
+            "prior": torch.stack(prior).mean(0),
+            "diffusion": kl.sum(0),
+            "reconstruction": terms.get("reconstruction", 0.0) + reconstruction,
+            "variance": variance + variance_from_neighbors(kl, _log_snr_decreases(chain).to(kl)),
+            "per_step": torch.cat([reconstruction.unsqueeze(0), kl]) if chain.first == 2 else kl,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SampledSteps:
+    """Evaluates ``points`` sampled steps in each replicate; its result has the same entries as that of `AllSteps`."""
+
+    chain: ReverseChain
+    points: int
+    replicates: int
+    profile: ErrorProfile | None
+
+    def __call__(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
+        n, probabilities = self.replicates, self._probabilities()
+        parts = [
+            self._draw(data, noise, cond, probabilities, lambda fraction, i=i: hook((i + fraction) / n))
+            for i in range(n)
+        ]
+        stacked = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+        totals = torch.stack([value for name, value in stacked.items() if name != "per_step"]).sum(0)
+        return {name: value.mean(0) for name, value in stacked.items()} | {"variance": variance_of_mean(totals)}
+
+    def _draw(
+        self,
+        data: Tensor,
+        noise: Noise,
+        cond: dict[str, object],
+        probabilities: Tensor,
+        hook: ProgressHook,
+    ) -> dict[str, Tensor]:
+        chain = self.chain
+        x, terms = chain.initial.draw(data, noise)
+        probabilities = probabilities.to(x)
+        state = chain.perturb(x, chain.decoding_tau, noise)
+        reconstruction = chain.reconstruction(data, x, state, cond)
+        per_step = torch.zeros(chain.steps, len(x), dtype=torch.float64, device=reconstruction.device)
+        if chain.first == 2:
+            per_step[0] = reconstruction
+        shift = noise.uniform(torch.empty(len(x), dtype=x.dtype, device=x.device))
+        for j in range(self.points):
+            index = torch.searchsorted(probabilities.cumsum(0), (shift + j / self.points) % 1.0, right=True)
+            index = index.clamp(max=len(probabilities) - 1)
+            kl = chain.kl(x, index + chain.first, noise.normal(x), cond)
+            kl = kl / (self.points * probabilities[index]).to(per_step)
+            per_step.scatter_add_(0, (index + chain.first - 1).to(per_step.device).unsqueeze(0), kl.unsqueeze(0))
+            hook((j + 1) / self.points)
+        return terms | {
+            "prior": chain.prior(x, noise),
+            "diffusion": per_step[chain.first - 1 :].sum(0),
+            "reconstruction": terms.get("reconstruction", 0.0) + reconstruction,
+            "per_step": per_step,
+        }
+
+    def _probabilities(self) -> Tensor:
+        """Probabilities of the steps from the chain's first on, ``(n,)``."""
+        mass, knots = _log_snr_decreases(self.chain), self.chain.knots[self.chain.first - 1 :]
+        if self.profile is not None:
+            log_snrs = [max(ou.log_snr(tau), _LOG_SNR_MIN) for tau in knots]
+            middles = [0.5 * (a + b) for a, b in zip(log_snrs, log_snrs[1:])]
+            spread = torch.as_tensor(np.interp(middles, self.profile.log_snr, self.profile.spread), dtype=torch.float64)
+            mass = mass * (0.2 * spread.mean() + 0.8 * spread)
+        return (1.0 - _UNIFORM_SHARE) * mass / mass.sum() + _UNIFORM_SHARE / len(mass)
+
+
+def variance_from_neighbors(kl: Tensor, decreases: Tensor) -> Tensor:
+    """Variance of the sum of independent terms ``(n, B)``, from the differences of neighbors, ``(B,)``.
+
+    The mean and the spread of a term, divided by its decrease in log-SNR, must change slowly with the step.
+    """
+    if len(kl) < 2:
+        return torch.full_like(kl.sum(0), math.nan if len(kl) else 0.0)
+    rate = kl / decreases.unsqueeze(1)
+    squares = 0.5 * (rate[1:] - rate[:-1]).square()
+    local = 0.5 * (torch.cat([squares[:1], squares]) + torch.cat([squares, squares[-1:]]))
+    return (decreases.square().unsqueeze(1) * local).sum(0)
+
+
+def _log_snr_decreases(chain: ReverseChain) -> Tensor:
+    """Decrease of log-SNR in each step from the chain's first on, ``(n,)``, for log-SNR cut off at -14."""
+    log_snrs = [max(float(ou.log_snr(tau)), _LOG_SNR_MIN) for tau in chain.knots[chain.first - 1 :]]
+    floor = 1e-3 * (log_snrs[0] - log_snrs[-1]) / max(len(log_snrs) - 1, 1)
+    return torch.tensor([max(a - b, floor) for a, b in zip(log_snrs, log_snrs[1:])], dtype=torch.float64)

@@ -1,0 +1,43 @@
+"""`NetworkWrapper`: base class of networks that wrap an inner network and take over its declared properties."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["NetworkWrapper"]
+
+
+class NetworkWrapper(nn.Module):
+    """A network around an inner one, ``net``, with the same event shape, log-SNR range, labels and augmentation."""
+
+    net: nn.Module
+
+    @property
+    def event_shape(self) -> tuple[int, ...] | None:
+        """Event shape of the inner network; None if it declares none."""
+        return getattr(self.net, "event_shape", None)
+
+    @property
+    def log_snr_range(self) -> tuple[float, float]:
+        """Log-SNR range of the inner network in nats; (-20, 20) if it declares none."""
+        return getattr(self.net, "log_snr_range", None) or (-20.0, 20.0)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of the inner network; None if it declares none."""
+        return getattr(self.net, "num_classes", None)
+
+    @property
+    def null_label(self) -> int | None:
+        """Null label of the inner network; None if it declares none."""
+        return getattr(self.net, "null_label", None)
+
+    @property
+    def augment(self) -> int:
+        """Number of augmentation parameters that the inner network reads; 0 if it declares none."""
+        return getattr(self.net, "augment", 0)
+
+    def _inner_output(self, x: Tensor, log_snr: Tensor, cond: Tensor | None, augment: Tensor | None) -> Tensor:
+        """Output of the inner network, which receives only those of ``cond`` and ``augment`` that are not None."""
+        conditions = {name: value for name, value in (("cond", cond), ("augment", augment)) if value is not None}
+        return self.net(x, log_snr, **conditions)

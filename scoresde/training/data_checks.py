@@ -1,0 +1,135 @@
+"""Checks that data, labels and augmentation fit a model, before anything is changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from scoresde._core.checks import check_finite
+from scoresde.data import Augment, Data, Description
+from scoresde.model import ScoreModel
+from scoresde.process.parameterization import V
+
+__all__ = ["check_augment", "check_data_type", "check_quantized", "checked_events"]
+
+
+def check_data_type(data: object) -> None:
+    """Refuses a torch DataLoader.
+
+    Raises:
+        TypeError: Names the call that trains on the loader's data.
+    """
+    if isinstance(data, DataLoader):
+        events = "loader.dataset.tensors[0]"
+        if not isinstance(data.dataset, TensorDataset):
+            events = "torch.stack([x for x, *_ in loader.dataset])"
+        raise TypeError(
+            "data must be a Data or a tensor of events (N, *D), got a DataLoader, which would order batches itself; "
+            f"pass its dataset's tensor: sd.train(model, {events}, sd.Training(batch_size={data.batch_size}))."
+        )
+
+
+def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | None, Description | None]:
+    """The events to train on, after checks.
+
+    Args:
+        model: To train.
+        data: See `scoresde.training.train`.
+
+    Returns:
+        Events ``(N, *D)``; labels ``(N,)``, or None if the network has no classes; the description or None.
+
+    Raises:
+        TypeError: If a tensor of data is not floating and the model has no description.
+        ValueError: If there are no events, one is not finite or not as described, ``data`` and ``model.data`` differ,
+            or the network has classes and the labels do not fit.
+    """
+    events = data.train if isinstance(data, Data) else data
+    description = data.description if isinstance(data, Data) else model.data
+    if model.data is not None and model.data != description:
+        raise ValueError(
+            f"data must have the model's description, {model.data}, got {description}; build the model without data, "
+            "or with this one."
+        )
+    if events.ndim == 0 or not len(events):
+        raise ValueError(f"data must hold at least one event, (N, *D), got shape {tuple(events.shape)}.")
+    if model.event_shape is not None and tuple(events.shape[1:]) != model.event_shape:
+        raise ValueError(f"events must have the model's shape {model.event_shape}, got {tuple(events.shape[1:])}.")
+    if description is None:
+        if not events.is_floating_point():
+            raise TypeError(f"a tensor of data must be floating, in model units, got {events.dtype}; pass a Data.")
+        check_finite(events, "data")
+    elif not isinstance(data, Data):  # a Data has checked its values
+        description.validate(events)
+    classes = getattr(model.net, "num_classes", None)
+    labels = data.train_labels if isinstance(data, Data) else None
+    return events, None if classes is None else _checked_labels(labels, classes), description
+
+
+def _checked_labels(labels: Tensor | None, classes: int) -> Tensor:
+    if labels is None:
+        raise ValueError(
+            f"a network of {classes} classes needs labels, the data have none; name them where the data are read "
+            "(label=, or labels beside x), or leave num_classes out."
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if not 0 <= low <= high < classes:  # the null label is one more, and no event has it
+        wrong = low if low < 0 else high
+        first = int((labels == wrong).nonzero()[0])
+        raise ValueError(
+            f"labels must lie in 0 … {classes - 1}, got {wrong} at index {first}; subtract the lowest, or set "
+            "num_classes to their number."
+        )
+    return labels
+
+
+def check_quantized(model: ScoreModel, description: Description, dequantize: bool) -> None:
+    """Checks data for a network whose formula contains the bins of quantized data.
+
+    Args:
+        model: With such a network, e.g. `scoresde.nn.QuantizedSkip`.
+        description: Of the data.
+        dequantize: Whether the run dequantizes integer values.
+
+    Raises:
+        ValueError: If bins or scale differ from the network's, the data are dequantized, or the target is not v.
+    """
+    net: Any = model.net
+    name = type(net).__name__
+    if description.bins is None or isinstance(description.offset, tuple) or isinstance(description.scale, tuple):
+        raise ValueError(
+            f"{name} needs integer data with one scale, got bins={description.bins}, offset={description.offset} and "
+            f"scale={description.scale}; describe them so, or use its inner network alone."
+        )
+    assert description.offset is not None
+    assert description.scale is not None
+    if dequantize:
+        raise ValueError(
+            f"{name} must be trained on bin centers, got Training(dequantize=True); set dequantize=False, or --centers."
+        )
+    if model.parameterization != V():
+        raise ValueError(f"{name} estimates v, got {model.parameterization}; build the model with V().")
+    ends = ((edge - description.offset) / description.scale for edge in (0.0, description.bins))
+    expected, actual = (description.bins, *ends), (net.bins, net.low, net.high)
+    if any(abs(a - b) > 1e-6 for a, b in zip(actual, expected, strict=True)):
+        need, got = (f"bins={bins}, low={low:.6g}, high={high:.6g}" for bins, low, high in (expected, actual))
+        raise ValueError(f"{name} must have the data's bins, {need}, got {got}; build it with {need}.")
+
+
+def check_augment(model: ScoreModel, events: Tensor) -> None:
+    """Checks that the data are images and that the network takes the parameters of the augmentation.
+
+    Raises:
+        ValueError: If not.
+    """
+    net, count = model.net, getattr(model.net, "augment", 0)
+    if events.ndim != 4:
+        raise ValueError(f"augment changes images (C, H, W), got events {tuple(events.shape[1:])}; leave it out.")
+    if count != Augment.dims:
+        raise ValueError(
+            f"augment needs a network that takes its {Augment.dims} parameters as input, or the model would sample "
+            f"augmented images, got {type(net).__name__} which takes {count or 'none'}; build it as UNet or DiT with "
+            f"augment={Augment.dims}, or leave Training's augment out."
+        )
