@@ -1,6 +1,6 @@
-"""Diffusion models on one Ornstein–Uhlenbeck clock: DDPM, score SDEs and probability-flow ODEs are one object.
+"""Diffusion models on the Ornstein–Uhlenbeck process: DDPM, score SDEs and probability-flow ODEs share one model.
 
-The names that are used most are here; every other name is in its module. All are imported on first use, so that
+The most used names are here; every other name is in its module. All are imported on first use, so that
 ``import scoresde`` is quick.
 
     import scoresde as sd

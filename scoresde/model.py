@@ -54,8 +54,8 @@ class Model(nn.Module, ABC):
             **cond: Passed to the network.
 
         Raises:
-            ValueError: If ``x`` has another event shape or is on another device than the model, or ``tau`` is not
-                positive, NaN, past the end of the clock or of another length.
+            ValueError: If ``x`` has another event shape or is on another device than the model; if ``tau`` is not
+                positive, is NaN, is past the end of the clock, or has another length.
             TypeError: If ``x`` is not floating.
         """
         if not x.is_floating_point():
@@ -203,7 +203,7 @@ def _first_parameter(module: nn.Module) -> Tensor | None:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Sets every submodule to evaluation mode; restores the mode of each one afterwards, also after an exception."""
+    """Sets every submodule to evaluation mode; then restores the mode of each one, also after an exception."""
     training = [submodule for submodule in module.modules() if submodule.training]
     for submodule in training:
         submodule.training = False

@@ -42,6 +42,6 @@ def peer_keyword_hint(keyword: str, function: Callable[..., object]) -> str | No
     if keyword in _STEP_COUNTS and "steps" in parameters:
         return f"{keyword} is `steps` of {function.__name__}: {function.__name__}(…, steps=20)"
     if keyword in _STATES and "noises" in parameters:
-        return None  # calibrate draws its own noises; the nearest option is answered
+        return None  # calibrate draws its own noises; the error then names the nearest option
     equivalent = (_SAMPLING if "sampler" in parameters else _LIKELIHOOD).get(keyword)
     return None if equivalent is None else f"{keyword} is {equivalent}"

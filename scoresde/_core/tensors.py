@@ -64,7 +64,7 @@ def as_time(t: Scalar | int, name: str = "tau", *, low: float = 0.0, high: float
 
     Returns:
         A float for a number. For a tensor, the same shape converted exactly to float64 (float32 if the device does not
-        support it), so that all notations of a time give the same result.
+        support it). So floats and tensors of any type give the same result for the same time.
 
     Raises:
         TypeError: If ``t`` is neither a number nor a real tensor.

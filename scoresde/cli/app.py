@@ -57,8 +57,8 @@ def main(
         False, "--version", callback=print_version, is_eager=True, help="Show the version and exit."
     ),
 ) -> None:
-    """Prepares standard output: a character that its encoding lacks is printed as ``?``."""
-    del show_version  # its callback has answered
+    """Prepares standard output: a character that its encoding lacks is replaced by a question mark."""
+    del show_version  # print_version has already handled it
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 

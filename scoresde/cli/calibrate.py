@@ -28,9 +28,7 @@ def calibrate(
     noises: int = typer.Option(
         128, "--noises", min=1, help="Initial noises to fit to; as many more are held out and choose the best fit."
     ),
-    iterations: int = typer.Option(
-        20, "--iterations", min=1, help="Maximal number of iterations of a descent; it stops when it gains nothing."
-    ),
+    iterations: int = typer.Option(20, "--iterations", min=1, help="Maximal number of iterations of a descent."),
     starts: int = typer.Option(1, "--starts", min=1, max=4, help="Number of initial time grids for the descent."),
     search: int = typer.Option(
         0,
@@ -57,8 +55,8 @@ def calibrate(
 ) -> None:
     """Fit a sampler to a trained model, at the same number of network calls.
 
-    The fit chooses the times of the steps, the orders that the sampler leaves open, and whether the data's mean and
-    covariance are handled in closed form. `scoresde sample --calibrated` uses it.
+    The fit chooses the times of the steps and the orders that the sampler leaves open. It also chooses whether the
+    data's mean and covariance are handled in closed form. `scoresde sample --calibrated` uses it.
 
     For example:
 
@@ -81,7 +79,7 @@ def calibrate(
     from scoresde.cli.loading import load_model
     from scoresde.sampling import calibrate as fit
     from scoresde.storage.checkpoint import read_checkpoint, save_calibration
-    from scoresde.storage.labels import short_text
+    from scoresde.storage.setting_labels import short_text
 
     stored = read_checkpoint(checkpoint)
     model = load_model(stored, device, raw, known=known(modules=modules))
@@ -119,7 +117,7 @@ def _errors(calibration: Calibration, noises: int) -> list[list[str]]:
 def _without_times(sampler: StepSampler | Whitened) -> str:
     """A calibrated sampler as text, without the times of its steps."""
     from scoresde.sampling import DenseEnds, Whitened
-    from scoresde.storage.labels import short_text
+    from scoresde.storage.setting_labels import short_text
 
     inner = sampler.sampler if isinstance(sampler, Whitened) else sampler
     text = short_text(replace(inner, grid=DenseEnds()))

@@ -27,7 +27,7 @@ def compare(
     sampler: list[str] = typer.Option(
         None,
         "--sampler",
-        help="Sampler; repeatable; default: DDPM chain, reverse SDE, ODE, DDIM and Adams, calibrated too.",
+        help="Sampler; repeatable; default: DDPM chain, reverse SDE, ODE, DDIM, Adams and calibrated Adams.",
         show_default=False,
     ),
     calibrated: bool = typer.Option(
@@ -64,7 +64,7 @@ def compare(
     ),
     fresh: bool = typer.Option(False, "--fresh", help="Train every model again, also those already in --out."),
     quick: bool = typer.Option(
-        False, "--quick", help="Shorten everything that is not set, to test that it runs; the numbers mean little."
+        False, "--quick", help="Shorten everything that is not set: a test that it runs, without meaningful numbers."
     ),
     imports: list[str] = options.IMPORT,
     device: str = options.DEVICE,

@@ -88,7 +88,7 @@ def describe_data(data: Data) -> str:
 
 def recipe_settings(recipe: Recipe) -> dict[str, str]:
     """A recipe's parts as text, for `print_settings`."""
-    from scoresde.storage.labels import short_text
+    from scoresde.storage.setting_labels import short_text
 
     return {
         "process": short_text(recipe.sde),

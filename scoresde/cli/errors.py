@@ -48,7 +48,7 @@ def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             except KeyboardInterrupt:
                 _print_message("stopped", "interrupted by Ctrl-C; every file that was saved is complete.")
                 raise typer.Exit(130) from None
-            except BrokenPipeError:  # the reader, such as `head`, has closed; the interpreter must not write either
+            except BrokenPipeError:  # the reader, such as `head`, has closed the pipe; Python must not write to it
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(1) from None
             except (*_USAGE_ERRORS, *_FAILURES) as error:

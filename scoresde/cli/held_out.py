@@ -1,4 +1,4 @@
-"""The events to score: those that a run held out of training, or all events of data that the model never saw."""
+"""The events to score: those that a run held out of training, or all events of other data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def select_events(
     Args:
         checkpoint: The run directory or checkpoint, as the user named it.
         stored: Its content, with the fingerprint of the training events.
-        part: test, train or all. None means the held-out events, or all events of data that the model never saw.
+        part: test, train or all. None means the held-out events, or all events of other data.
         limit: Maximal number, the first ones; None for all.
         options: ``data``, ``bins``, ``test_fraction``, ``split_seed`` and ``read``; None or empty if not given.
 

@@ -115,7 +115,7 @@ def _type(field: dataclasses.Field[Any]) -> str:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
-    from scoresde.storage.labels import short_text
+    from scoresde.storage.setting_labels import short_text
 
     if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
         return "(required)"

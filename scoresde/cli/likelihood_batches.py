@@ -29,8 +29,8 @@ def evaluate_in_processes(
 ) -> Evaluation | None:
     """Evaluates all events, each process whole batches, and gathers the results in the main process.
 
-    Each batch has its own seed, derived from ``settings.seed`` and the index of its first event (the first batch uses
-    ``settings.seed``), so that the results do not depend on the number of processes.
+    Each batch has its own seed, derived from ``settings.seed`` and the index of its first event. (The first batch uses
+    ``settings.seed``.) So the results do not depend on the number of processes.
 
     Args:
         rank: This process.

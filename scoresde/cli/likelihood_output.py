@@ -18,10 +18,10 @@ ODE = "probability-flow ODE"
 
 _BUDGET_TERMS = {
     "trace": "random probes, standard error",
-    "solver": "ODE solver, corrected for",
+    "solver": "ODE solver (corrected)",
     "quadrature": "quadrature of the divergence",
-    "prior": "the final noise is not the prior",
-    "truncation": "the noise at tau_min is not the data",
+    "prior": "final state, divergence from the prior",
+    "truncation": "noise that remains at tau_min",
     "dequantization": "gap to the K-draw bound",
 }
 

@@ -101,7 +101,7 @@ def known(kind: type | None = None, modules: Modules = ()) -> spec.Known:
 
     Args:
         kind: Base class; None takes every class. `torch.nn.Module` takes complete networks only, not their layers.
-        modules: The user's own modules beside the package's.
+        modules: The user's own modules, in addition to the package's.
     """
     from torch import nn
 

@@ -86,13 +86,13 @@ def sample(
     import time
 
     from scoresde.cli import console
-    from scoresde.cli.lists import parse_integers, parse_labels
     from scoresde.cli.loading import load_model
     from scoresde.cli.outputs import check_writable
+    from scoresde.cli.parse_lists import parse_integers, parse_labels
     from scoresde.cli.sample_output import check_image_output, default_output, write_samples
     from scoresde.distributed import process_group
     from scoresde.storage.checkpoint import read_checkpoint
-    from scoresde.storage.labels import short_text
+    from scoresde.storage.setting_labels import short_text
 
     check_writable(out)
     stored = read_checkpoint(checkpoint)

@@ -6,9 +6,9 @@ right, y down), maps to
 
 $$2^z\, S\, R\, F\, p + (t_x W, t_y H).$$
 
-Here $F$ are the two reflections, $R$ is the rotation by $a$ from x towards y, and $S$ is the stretch by $2^r$ along the
-angle $b$ and by $2^{-r}$ across it. The parameters determine the map completely. A network that reads them learns the
-distribution of the transformed images given the parameters; with nine zeros it samples untransformed images.
+Here $F$ is the product of the two reflections, and $R$ is the rotation by $a$ from x to y. $S$ stretches by $2^r$ along
+the angle $b$ and by $2^{-r}$ across it. The parameters determine the map completely. A network that reads them learns
+the distribution of the transformed images given the parameters; with nine zeros it samples untransformed images.
 """
 
 from __future__ import annotations

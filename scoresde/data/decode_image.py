@@ -103,7 +103,7 @@ class ImageDecoder:
 
 
 def _check_depth(image: Image.Image) -> None:
-    """Refuses a file of more than 8 bits per channel, which a decoded color image no longer shows."""
+    """Refuses a file of more than 8 bits per channel; the decoded image no longer has this information."""
     for decoder, _, _, arguments in getattr(image, "tile", ()):
         arguments = arguments if isinstance(arguments, tuple) else (arguments,)
         wide = [a for a in arguments if isinstance(a, str) and ";16" in a and a[:3] != "BGR"]  # a BMP has 5 + 6 + 5

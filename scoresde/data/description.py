@@ -1,8 +1,8 @@
 r"""Description of a data set (shape, range, quantization) and its scaling, $x = (y - offset) / scale$.
 
 ``y`` is in data units, ``x`` in model units; data are scaled nowhere else. Quantized data are integer values ``k`` in
-``0 ... bins - 1``. Dequantized, ``y = k + u`` with ``u`` uniform in ``[0, 1)`` fills the bin ``[k, k + 1)``, and by
-default ``offset = scale = bins / 2``, so that ``x = 2 y / bins - 1`` fills ``[-1, 1)``. Continuous data default to
+``0 ... bins - 1``. Dequantized, ``y = k + u`` with ``u`` uniform in ``[0, 1)`` fills the bin ``[k, k + 1)``. By default
+``offset = scale = bins / 2``, so that ``x = 2 y / bins - 1`` fills ``[-1, 1)``. Continuous data default to
 ``offset = 0, scale = 1``.
 """
 

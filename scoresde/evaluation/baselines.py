@@ -20,9 +20,9 @@ _MAX_TABLE = 1 << 26  # entries of a histogram that take half a gigabyte
 def baselines(data: Data, limit: int | None, seed: int = 0) -> list[dict[str, Any]]:
     """Held-out likelihoods of simple models of the same data, in the unit of `evaluate`.
 
-    Quantized data get a histogram of each coordinate. All data get a Gaussian of full covariance unless its covariance
-    is singular, as for data that repeat or that are fewer than their dimensions. Events too large for the histogram's
-    table or the covariance skip that baseline.
+    Quantized data get a histogram of each coordinate. All data get a Gaussian of full covariance unless the covariance
+    is singular, as for repeated events or for fewer events than dimensions. Events too large for the histogram's table
+    or the covariance skip that baseline.
 
     Args:
         data: Fitted to the train part, scored on the test part.

@@ -25,7 +25,7 @@ from scoresde.likelihood import (
 )
 from scoresde.likelihood.dequantize import default_dequantization
 from scoresde.model import ScoreModel
-from scoresde.storage.labels import short_text
+from scoresde.storage.setting_labels import short_text
 
 __all__ = ["EventLikelihoods", "LikelihoodSettings", "score_events"]
 

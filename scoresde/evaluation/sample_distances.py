@@ -120,7 +120,7 @@ def gaussian_fit(x: Tensor) -> Gaussian:
 
 
 def comparable(x: Tensor, description: Description) -> Tensor:
-    """Samples on the values of the data: for quantized data each value moves to the center of its bin.
+    """Samples rounded to the values of the data: for quantized data each value moves to the center of its bin.
 
     Args:
         x: Samples in model units, ``(n, *D)``.

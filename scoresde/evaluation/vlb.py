@@ -1,9 +1,9 @@
 r"""Variational bounds (VLB) on held-out events: in continuous time and along chains, next to the ODE's likelihood.
 
 Integer values have two bounds in continuous time. The first dequantizes them and bounds the density at ``tau_min``:
-the quantity of the ODE, for the model's reverse SDE. The second has a decoder that takes over where σ/α is a third of
-the bin width. Below that noise level the model would have to predict the position of a value within its bin, which a
-model trained on dequantized data cannot know.
+the quantity of the ODE, for the model's reverse SDE. The second has a decoder from the time where σ/α is a third of the
+bin width. At lower noise the model would have to predict the position of a value within its bin. A model trained on
+dequantized data cannot do that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scoresde.likelihood.dequantize import default_dequantization
 from scoresde.model import ScoreModel
 from scoresde.process import ou
 from scoresde.sampling import UniformLogSNR
-from scoresde.storage.labels import short_text
+from scoresde.storage.setting_labels import short_text
 
 __all__ = ["BoundSettings", "BoundSummary", "bound_events", "decoding_time", "mean_with_stderr"]
 

@@ -22,7 +22,7 @@ from scoresde.experiments.worker_pool import examine_in_parallel
 from scoresde.objective.weighting import Simple
 from scoresde.storage import spec
 from scoresde.storage.environment import computer, versions
-from scoresde.storage.labels import short_text
+from scoresde.storage.setting_labels import short_text
 from scoresde.training.defaults import Recipe
 
 __all__ = ["compare", "remove_models"]

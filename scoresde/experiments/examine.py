@@ -22,7 +22,7 @@ from scoresde.experiments.stage_times import StageTimes
 from scoresde.model import ScoreModel
 from scoresde.objective.weighting import Weighting
 from scoresde.sampling import Sampler, sample
-from scoresde.storage.labels import short_text, slug
+from scoresde.storage.setting_labels import short_text, slug
 from scoresde.training import Callback, CallbackState, TrainingResult, train
 from scoresde.training.defaults import Recipe
 

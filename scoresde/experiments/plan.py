@@ -11,7 +11,7 @@ from scoresde.model import Model
 from scoresde.objective.weighting import ELBO, Simple, Weighting
 from scoresde.sampling import DDIM, DDPM, ODE, Adams, Calibration, EulerMaruyama, Sampler, StepSampler, calibrate
 from scoresde.sampling.base import check_deterministic
-from scoresde.storage.labels import short_text, slug
+from scoresde.storage.setting_labels import short_text, slug
 from scoresde.training.defaults import Recipe
 
 __all__ = ["Calibrated", "Comparison", "quick_settings", "sampler_label"]
@@ -110,7 +110,7 @@ def sampler_label(sampler: Sampler | Calibrated) -> str:
 
 
 def quick_settings(recipe: Recipe, plan: Comparison) -> tuple[Recipe, Comparison]:
-    """A short training and a small plan that take seconds: a test that everything runs, whose numbers mean little.
+    """A short training and a small plan that take seconds: a test that everything runs, without meaningful numbers.
 
     Args:
         recipe: What would be trained.

@@ -59,7 +59,7 @@ class Clipping(Guided):
     r"""$\hat x_0$ clipped elementwise to [low, high]; the gradient of clipped elements is 0.
 
     The posterior mean of data in the range lies in the range. Clipping therefore leaves an exact model unchanged up to
-    rounding, which in $\hat\varepsilon$ is that of $\hat x_0$ over σ, and only removes errors of a network.
+    rounding and only removes errors of a network. The rounding error of $\hat\varepsilon$ is that of $\hat x_0$ over σ.
 
     Args:
         model: The wrapped model.

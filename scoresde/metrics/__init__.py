@@ -1,8 +1,8 @@
 r"""Metrics between two sets of samples: distances, two-sample tests, copies of training data, and floors.
 
-Every metric takes ``x`` ``(n, *D)`` and ``y`` ``(m, *D)``, flattens the events, computes in float64 on the CPU in the
-units of its inputs, and returns a value with its standard error. Values for different ``n`` are not comparable: always
-compute the value between two sets of real data of the same ``n`` as well (``floor``).
+Every metric takes ``x`` ``(n, *D)`` and ``y`` ``(m, *D)`` and returns a value with its standard error. It flattens the
+events and computes in float64 on the CPU, in the units of its inputs. Values for different ``n`` are not comparable:
+always compute the value between two sets of real data of the same ``n`` as well (``floor``).
 
 For images, compute features with a network first: ``features_of(images, EfficientNetLite0())``, whose weights come
 from the package index, or ``Inception`` (FID as printed in papers), or any function of images. ``image_distances``
@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from scoresde.metrics.distances import energy_distance, kernel_distance, mmd, sliced_wasserstein
 from scoresde.metrics.efficientnet_lite0 import EfficientNetLite0
-from scoresde.metrics.estimate import Estimate, floor
 from scoresde.metrics.features import Features, Network, features_of
 from scoresde.metrics.frechet import frechet_distance, frechet_infinity
 from scoresde.metrics.image_metrics import IMAGE_METRICS, ImageMetric, image_distances
 from scoresde.metrics.inception import Inception
+from scoresde.metrics.metric_estimate import Estimate, floor
 from scoresde.metrics.neighbors import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from scoresde.metrics.torch_archive import read_tensors
 from scoresde.metrics.two_sample import Copies, classifier_two_sample, copies, nearest_neighbors

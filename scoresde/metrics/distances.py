@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from scoresde.metrics.estimate import Estimate, check_samples
+from scoresde.metrics.metric_estimate import Estimate, check_samples
 
 __all__ = ["energy_distance", "kernel_distance", "mmd", "sliced_wasserstein"]
 
@@ -145,7 +145,7 @@ def kernel_distance(
 
 
 def _line_wasserstein(x: Tensor, y: Tensor, order: int) -> Tensor:
-    """``W_p^p`` of each column of ``x (n, P)`` to that of ``y (m, P)``: a sum over pieces of constant quantiles."""
+    """``W_p^p`` of each column of ``x (n, P)`` to that of ``y (m, P)``: a sum over intervals of constant quantiles."""
     n, m = len(x), len(y)
     ends = torch.cat([m * torch.arange(1, n + 1), n * torch.arange(1, m + 1)]).unique()  # in units of 1 / (n m)
     widths = torch.diff(ends, prepend=ends.new_zeros(1)).to(x.dtype) / (n * m)

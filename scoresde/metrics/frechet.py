@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.checks import check_integer
-from scoresde.metrics.estimate import Estimate, check_samples
+from scoresde.metrics.metric_estimate import Estimate, check_samples
 
 __all__ = ["frechet_distance", "frechet_infinity"]
 
@@ -33,8 +33,8 @@ def frechet_distance(x: Tensor, y: Tensor) -> Estimate:
         Squared distance in the units of ``x`` squared, too large by about ``c/n``; no standard error.
 
     Raises:
-        ValueError: If there are fewer than 2 samples or no more than values in an event (the covariance is then
-            singular for every distribution), they are not finite, or the event shapes differ.
+        ValueError: If there are fewer than 2 samples, or not more samples than values in an event (the covariance is
+            then singular for every distribution); if they are not finite, or the event shapes differ.
 
     Source: Dowson & Landau 1982.
     """

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from scoresde.metrics.distances import kernel_distance
-from scoresde.metrics.estimate import Estimate
 from scoresde.metrics.features import Features
 from scoresde.metrics.frechet import frechet_distance, frechet_infinity
+from scoresde.metrics.metric_estimate import Estimate
 from scoresde.metrics.neighbors import density_coverage, precision_recall
 
 __all__ = ["IMAGE_METRICS", "ImageMetric", "image_distances"]

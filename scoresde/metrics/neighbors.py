@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.checks import check_integer
-from scoresde.metrics.estimate import Estimate, check_samples
+from scoresde.metrics.metric_estimate import Estimate, check_samples
 
 __all__ = ["DensityCoverage", "PrecisionRecall", "density_coverage", "precision_recall"]
 
@@ -75,8 +75,8 @@ def density_coverage(x: Tensor, y: Tensor, *, k: int = 5) -> DensityCoverage:
     r"""$\frac{1}{kn}\sum_j \#\{i : x_j \in B(y_i)\}$, and the share of the open balls $B(y_i)$ that hold an $x_j$.
 
     Only real data have balls, so an outlier among the samples has no effect, and a real outlier has weight 1 in ``m``.
-    For samples of the real distribution the mean of density is about 1 and that of coverage is
-    $1 - \prod_{l<k} (m - 1 - l)/(n + m - 1 - l)$, .97 for ``k = 5`` and ``n = m``.
+    For samples of the real distribution the mean of density is about 1. That of coverage is
+    $1 - \prod_{l<k} (m - 1 - l)/(n + m - 1 - l)$, which is 0.97 for ``k = 5`` and ``n = m``.
 
     Args:
         x: Features of the samples, shape ``(n, *D)``.
@@ -89,8 +89,8 @@ def density_coverage(x: Tensor, y: Tensor, *, k: int = 5) -> DensityCoverage:
         data is 1.5 to 2 times as large.
 
     Raises:
-        ValueError: If a set has no more than ``k`` samples, ``k < 1``, values are not finite, the event shapes differ,
-            or a real event occurs more than ``k`` times, so that its ball is empty.
+        ValueError: If a set has no more than ``k`` samples, or ``k < 1``; if values are not finite, or the event shapes
+            differ; if a real event occurs more than ``k`` times, so that its ball is empty.
 
     Source: Naeem, Oh, Uh, Choi & Yoo 2020, eq. 3 and 4, and lemma 2 (expected coverage).
     """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.checks import check_integer
-from scoresde.metrics.estimate import Estimate, check_samples
+from scoresde.metrics.metric_estimate import Estimate, check_samples
 
 __all__ = ["Copies", "classifier_two_sample", "copies", "nearest_neighbors"]
 

@@ -2,8 +2,8 @@ r"""The diffusion transformer (DiT): a transformer whose tokens are patches of t
 
 Each block is $h \leftarrow h + g_1 \odot A(a_1 \odot \mathrm{LN}(h) + b_1)$, then
 $h \leftarrow h + g_2 \odot M(a_2 \odot \mathrm{LN}(h) + b_2)$, with self-attention A and a two-layer MLP M. Scales a
-(near 1), shifts b and gates g (near 0) come from the embedding of log-SNR and label (adaLN-Zero), so that each block
-starts as the identity.
+(near 1), shifts b and gates g (near 0) come from the embedding of log-SNR and label (adaLN-Zero). Each block starts as
+the identity.
 """
 
 from __future__ import annotations

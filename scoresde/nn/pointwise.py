@@ -2,8 +2,8 @@ r"""A pointwise output head: $y_i = f(\phi(x_i), c_i(x), \lambda)$ with one smal
 
 The inner network reads the whole event and returns a context vector $c_i$ per entry. The head f, shared by all
 entries, combines the entry's own Fourier features $\phi(x_i)$, its context and the log-SNR $\lambda$. Near the data the
-map is the same for all entries (the edges of quantization bins, for example), so it needs sharp features rather than
-a wide network.
+map is the same for all entries: it depends on the edges of quantization bins, for example. So it needs sharp features
+rather than a wide network.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@ r"""A closed-form skip connection for quantized data: the posterior mean of each
 
 Let $x = \alpha x_0 + \sigma\varepsilon$, where $x_0$ is one of K bin centers $c_k$ with histogram p, independent of its
 neighbors. Then $m = E[x_0 \mid x] = \sum_k c_k\,\mathrm{softmax}_k(\log p_k - \tfrac12 SNR\,(x/\alpha - c_k)^2)$, and
-the expected $v = \alpha\varepsilon - \sigma x_0$ is $(\alpha x - m)/\sigma$. Once the noise is finer than a bin, this
-is the exact answer, which a network without it learns slowly. Information from neighbors enters the same sum as a
-normal factor, which shifts the parabola in the exponent and changes its curvature.
+the expected $v = \alpha\varepsilon - \sigma x_0$ is $(\alpha x - m)/\sigma$. Once the noise is narrower than a bin,
+this estimate is exact; a network without this skip connection learns it slowly. Information from neighbors enters the
+same sum as a normal factor, which shifts the parabola in the exponent and changes its curvature.
 """
 
 from __future__ import annotations

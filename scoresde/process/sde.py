@@ -208,7 +208,7 @@ def check_step(tau: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
     tau, s = as_time(tau), as_time(s, "s")
     readable = not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in (tau, s))
     if readable and bool(torch.as_tensor(s >= tau).any()):
-        raise ValueError(f"s must be below tau, got s = {s} and tau = {tau}; a reverse step goes back in time.")
+        raise ValueError(f"s must be below tau, got s = {s} and tau = {tau}; a reverse step decreases tau.")
     return tau, s
 
 

@@ -24,9 +24,9 @@ from scoresde.sampling.multistep import Adams, Multistep
 from scoresde.sampling.named import DEIS, ERSDE, DPMSolverPP, SASolver, SDEDPMSolverPP, UniPC
 from scoresde.sampling.noise_function import Eta, ExtendedNoise, NoiseFunction
 from scoresde.sampling.observer import Observer, Progress, StepHook
+from scoresde.sampling.optimal_variance import OptimalVariance, optimal_variance
 from scoresde.sampling.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampling.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
-from scoresde.sampling.reverse_variance import OptimalVariance, optimal_variance
 from scoresde.sampling.sample import Samples, sample
 from scoresde.sampling.singlestep import DPMSolver, Heun, Singlestep
 from scoresde.sampling.whitened import Whitened

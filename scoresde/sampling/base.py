@@ -32,7 +32,7 @@ class SolverError(RuntimeError):
 
 @dataclass
 class SamplingContext:
-    """What a sampler needs beside the state of a batch.
+    """What a sampler needs in addition to the state of a batch.
 
     Attributes:
         predict: The network call, counted.
@@ -103,10 +103,10 @@ class StepSampler(Sampler):
     def order(self) -> int | None:
         """Order of the global error in the step size.
 
-        It is the error of the map from the first state to the last, or, where the step draws noise, of the last mean
-        and variance. For a multistep method it holds from an exact start, `start_order` from the method's own start.
-        None where more steps alone do not lead to the data's distribution, as for Langevin steps of a fixed size. Such
-        a class states its stationary distribution instead.
+        It is the error of the map from the first state to the last. Where the step draws noise, it is the error of the
+        last mean and variance. For a multistep method it holds from an exact start; `start_order` holds from the
+        method's own start. None where more steps alone do not lead to the data's distribution, as for Langevin steps of
+        a fixed size. Such a class states its stationary distribution instead.
         """
 
     @property

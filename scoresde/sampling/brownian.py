@@ -5,8 +5,8 @@ hash of the path's seed, the node of the tree and the element. So the path depen
 nor on their order. Up to rounding, it depends neither on the device nor on the floating type.
 
 Between two neighboring leaves, $W(a + \theta w) = W(a) + \theta(W(a + w) - W(a)) + \sqrt{\theta(1 - \theta)w}\,z$.
-Increments over times of which no two lie between the same leaves have exactly the distribution of Brownian motion.
-A step with both ends between the same leaves is refused.
+If no two of the times lie between the same leaves, the increments have exactly the distribution of Brownian motion. A
+step with both ends between the same leaves is refused.
 
 Source: Li, Wong, Chen & Duvenaud 2020; a hash takes the place of their splittable seeds.
 """

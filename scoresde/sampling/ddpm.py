@@ -7,18 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from scoresde._core import elementwise as ew
-from scoresde._core.elementwise import Scalar
-from scoresde._core.suggest import nearest
 from scoresde._core.tensors import combine
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
 from scoresde.process.sde import posterior_coefficients
 from scoresde.sampling.base import Predict, StepSampler
-from scoresde.sampling.reverse_variance import OptimalVariance
+from scoresde.sampling.optimal_variance import OptimalVariance
+from scoresde.sampling.reverse_variance import check_rev_var, learned_std, reverse_variance
 
 __all__ = ["DDPM"]
 
@@ -56,33 +50,16 @@ class DDPM(StepSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = ("beta", "beta_tilde", "learned")
-        if not isinstance(self.rev_var, OptimalVariance) and self.rev_var not in known:
-            raise ValueError(f"no rev_var is named {self.rev_var!r}; {nearest(str(self.rev_var), known)}")
+        check_rev_var(self.rev_var)
 
     def step(
         self, predict: Predict, x: Any, tau: float, s: float, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
-        on_x0, on_x, rev_var = posterior_coefficients(tau, s)
+        on_x0, on_x, beta_tilde = posterior_coefficients(tau, s)
         prediction = predict(x, tau)
         mean = prediction.step(on_x, on_x0, "x0")
         if s == 0:
             return mean, None
         if self.rev_var == "learned":
-            return mean + noise() * _learned_std(prediction, ou.beta(tau, s), rev_var), None
-        if self.rev_var == "beta":
-            rev_var = ou.beta(tau, s)
-        elif isinstance(self.rev_var, OptimalVariance):
-            rev_var += on_x0 * on_x0 * self.rev_var.posterior_variance(tau)
-        return combine(1.0, mean, math.sqrt(rev_var), noise()), None
-
-
-def _learned_std(prediction: Prediction, beta: Scalar, beta_tilde: Scalar) -> Tensor:
-    """Standard deviation between β̃ and β, interpolated in the logarithm by ``mix``, ``(B, *D)``."""
-    if prediction.mix is None:
-        raise ValueError(
-            "a learned variance needs a model that returns one, got a prediction without mix; build it with "
-            "ScoreModel(…, learned_variance=True), or take rev_var='beta_tilde' or optimal_variance(model, x0)."
-        )
-    low = 0.5 * ew.log(beta_tilde)
-    return torch.exp(prediction.mix * (0.5 * ew.log(beta) - low) + low)
+            return mean + noise() * learned_std(prediction, ou.beta(tau, s), beta_tilde), None
+        return combine(1.0, mean, math.sqrt(reverse_variance(self.rev_var, tau, s)), noise()), None

@@ -1,7 +1,7 @@
 r"""Exponential Adams weights: $x_s = A\,x_\tau + \sum_j b_j f_j$ from network predictions $f_j$ at several times.
 
 For each prediction $f$ there is a scale $c$ and a measure $w$ in which the probability-flow ODE has no linear part,
-$d(c\,x) = f\,dw$ (λ is half the log-SNR, $\rho = \sigma/\alpha = e^{-\lambda}$):
+$d(c\,x) = f\,dw$. Here λ is half the log-SNR and $\rho = \sigma/\alpha = e^{-\lambda}$:
 
 | $f$ | $c$ | $w$ |
 |---|---|---|
@@ -52,7 +52,7 @@ _NODES, _CACHE_SIZE = 8, 8192
 
 @dataclass(frozen=True)
 class Interpolation:
-    """A polynomial interpolation of network predictions, and the noise that is added beside it.
+    """A polynomial interpolation of network predictions, and the noise that a step adds.
 
     Args:
         prediction: ``"eps"``, ``"x0"`` or ``"v"``.

@@ -133,7 +133,7 @@ class PredictorCorrector(StepSampler):
         corrector: The Langevin step; ``Langevin(0.16)`` is the paper's.
 
     Raises:
-        ValueError: If the predictor has other steps or another grid, or is a multistep method with corrections, or if
+        ValueError: If the predictor has other steps or another grid, or is a multistep method with corrections; if
             ``corrections`` is not an integer of at least 0.
         TypeError: If the predictor is not a `StepSampler`, or the corrector not a `Corrector`.
 

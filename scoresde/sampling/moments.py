@@ -79,7 +79,7 @@ class Moments:
         return cls(mean.reshape(x0.shape[1:]), axes.mT.contiguous(), variances, sphere)
 
     def sharpened(self, predict: Predict, x0: Tensor, noise: Callable[[Tensor], Tensor]) -> Moments:
-        r"""More precise moments, from a model's data estimates at the noise level where the data begin to show.
+        r"""More precise moments, from a model's data estimates where x explains 1 % of the data's variance.
 
         There, up to terms of second order, the data estimate is the Wiener filter $\alpha C S^{-2}$ of x, with
         $S^2 = \alpha^2 C + \sigma^2 I$. So least squares gives C to many more digits than the sample does. The

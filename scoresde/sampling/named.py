@@ -1,7 +1,8 @@
 """Multistep samplers of the literature under their published names, as settings of `Multistep`.
 
-All solve the linear part and integrate the polynomial exactly, except where a paper's order 2 uses the polynomial's
-value in the middle of the step. All start as `multistep` describes, not by a warm-up of lower orders.
+All solve the linear part and integrate the polynomial exactly. The exceptions are methods of order 2 that, as
+published, use the polynomial's value in the middle of the step. All start as `multistep` describes, not by a warm-up of
+lower orders.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ class _Velocity(torch.nn.Module):
         return self.context.predict(state, tau).v
 
     def _report(self, phi: Tensor, state: Tensor, dt: Tensor) -> None:
-        """Reports the begin of an accepted step, which torchdiffeq passes; the start itself is not a step."""
+        """Reports the start of an accepted step, which torchdiffeq passes; the first state itself is not a step."""
         angle = float(phi)
         if angle < self.first and self.context.observe is not None:
             percent = round(100 * (self.first - angle) / (self.first - self.last))

@@ -132,7 +132,7 @@ class TorchSDE(Sampler):
         times = torch.tensor(log_snrs, dtype=widest_dtype(x.device), device=x.device)
         brownian = _brownian(context, flat, *times[[0, -1]].tolist())  # in float32 the ends are rounded
         for i in range(self.steps):
-            # One call per step, so that the observer hears of it. dt is longer than the interval, at whose end torchsde
+            # One call per step, so that the observer is called. dt is longer than the interval, at whose end torchsde
             # cuts the step.
             dt = 2.0 * (last - first) / self.steps
             with torch.no_grad():

@@ -99,8 +99,8 @@ def sample(
         dtype: Type of the state; default the wider of the model's and that of ``init``, at least float32.
         trajectory: Also returns the states at all times, the first among them.
         previews: Also returns the data estimates with which the steps were made; this needs no more network calls.
-        coupled: Takes a step's noise from a Brownian path that does not depend on the steps (one per sample with
-            ``seeds``, else one per batch), so that samples converge as steps grow. Needs a step sampler, whose
+        coupled: Takes a step's noise from a Brownian path that does not depend on the steps, so that samples converge
+            as steps grow. There is one path per sample with ``seeds``, else one per batch. Needs a step sampler, whose
             ``brownian_clock`` it uses; without effect on those that draw no noise.
         progress: Shows a progress bar.
         observe: Called with a `Progress` after each step of each batch. A true return value stops the batch: its
@@ -111,8 +111,8 @@ def sample(
         The samples, see `Samples`.
 
     Raises:
-        TypeError: If the model is not a Model, the sampler not a Sampler, or not a step sampler where ``coupled`` needs
-            one, or a keyword is neither an option nor read by the network.
+        TypeError: If the model is not a Model or the sampler not a Sampler; if ``coupled`` needs a step sampler and
+            gets another; if a keyword is neither an option nor read by the network.
         ValueError: If the shape, seeds, start, init, batch size or conditioning do not fit.
         RuntimeError: If the network returns NaN or infinity; the message names the network call, tau and the samples.
 

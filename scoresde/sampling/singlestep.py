@@ -1,4 +1,4 @@
-r"""Singlestep samplers: exponential Runge–Kutta methods, whose steps have stages and keep nothing for the next step.
+r"""Singlestep samplers: exponential Runge–Kutta methods, whose steps have stages and store nothing for the next step.
 
 A stage is the state at a node inside the step. The integral of `exponential`, with a polynomial through earlier stages,
 leads to each stage and to the end of the step.

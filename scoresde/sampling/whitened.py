@@ -5,8 +5,8 @@ $G = \alpha\sigma(I - C)S^{-2}$, and y is constant along the probability flow. F
 
 $$\frac{dy}{d\phi} = S^{-1}(v - v_G(x)).$$
 
-A sampler then integrates only what the data have beyond their mean and covariance. At the start, deep in the noise,
-this velocity is almost 0, and no network call is needed there.
+A sampler then integrates only what the data have beyond their mean and covariance. At the start, at high noise, this
+velocity is almost 0, and no network call is needed there.
 
 Source: Wang & Vastola 2024 (far from the data scores are Gaussian, and that part of the trajectory can be skipped). In
 these coordinates nothing is skipped, and every deterministic sampler applies unchanged.
@@ -95,10 +95,10 @@ class WhitenedCoordinates:
 
 
 class Whitened(Sampler):
-    """A deterministic step sampler in whitened coordinates: it integrates only what the moments leave over.
+    """A deterministic step sampler in whitened coordinates: it integrates what the moments do not explain.
 
-    No network call is made at the start, so a start with α above 0.1 is refused: too much of the data is in x there.
-    Thus n steps of a multistep method are n - 1 network calls. `calibrate` returns these samplers.
+    No network call is made at the start, so a start with α above 0.1 is refused: there x contains too much signal. Thus
+    n steps of a multistep method are n - 1 network calls. `calibrate` returns these samplers.
 
     Args:
         sampler: A deterministic step sampler of two steps or more.

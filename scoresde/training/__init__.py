@@ -1,8 +1,9 @@
 """Training: `train(model, data, Training(steps=...))` minimizes the loss with AdamW or Muon and keeps an EMA.
 
-Update k depends on the settings, the data and k alone (`batches`), so a run that was interrupted and resumed ends as
-one that was not. `settings` holds the settings, `state` one update, `loop` the loop, `run_directory` and `run_log` the
-files, `processes` distributed training, `monitor` and `loss_by_log_snr` evaluation during training.
+Update k depends on the settings, the data and k alone (`batches`). So a run that was interrupted and resumed gives the
+same result as an uninterrupted one. `settings` holds the settings, `state` one update, `loop` the loop, `run_directory`
+and `run_log` the files, `multi_process` distributed training, `monitor` and `loss_by_log_snr` evaluation during
+training.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Batches:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def close(self) -> None:
-        """Ends prefetching; afterwards nothing can be drawn."""
+        """Ends prefetching; nothing can be drawn after this."""
         if self._prefetcher is not None:
             self._prefetcher.close()
 

@@ -43,8 +43,8 @@ def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tens
 
     Raises:
         TypeError: If a tensor of data is not floating and the model has no description.
-        ValueError: If there are no events, one is not finite or not as described, ``data`` and ``model.data`` differ,
-            or the network has classes and the labels do not fit.
+        ValueError: If there are no events, or one is not finite or not as described; if ``data`` and ``model.data``
+            differ; if the network has classes and the labels do not fit.
     """
     events = data.train if isinstance(data, Data) else data
     description = data.description if isinstance(data, Data) else model.data
@@ -72,7 +72,7 @@ def _checked_labels(labels: Tensor | None, classes: int) -> Tensor:
     if labels is None:
         raise ValueError(
             f"a network of {classes} classes needs labels, the data have none; name them where the data are read "
-            "(label=, or labels beside x), or leave num_classes out."
+            "(label=, or labels next to x), or leave num_classes out."
         )
     low, high = int(labels.min()), int(labels.max())
     if not 0 <= low <= high < classes:  # the null label is one more, and no event has it

@@ -103,7 +103,7 @@ def _small_integer_data(shape: tuple[int, ...], bins: int) -> Recipe:
 
 
 def _quantized_images(shape: tuple[int, ...], bins: int, offset: float, scale: float) -> Recipe:
-    """A UNet that adds to each value's distribution over the bins what its neighbors imply; trained on the ELBO."""
+    """A `UNet` inside a `QuantizedSkip`, trained on bin centers with the ELBO weighting."""
     inner = UNet(shape, outputs=3, fourier=FourierInput(scale, (-1, 0), damped=True))
     loss = Loss(ELBO(), LossMomentTimesteps())
     training = Training(loss=loss, lr=1e-3, betas=(0.9, 0.99), warmup=200, lr_end=0.0, dequantize=False)

@@ -16,7 +16,7 @@ from scoresde._core.progress import ProgressBar, interactive
 from scoresde.data import Data
 from scoresde.model import ScoreModel, evaluating
 from scoresde.training.data_checks import check_data_type
-from scoresde.training.processes import StopSignal, accelerated, fail_together, preserved_random_state
+from scoresde.training.multi_process import StopSignal, accelerated, fail_together, preserved_random_state
 from scoresde.training.run_directory import RunDirectory
 from scoresde.training.run_log import RunLog, check_trackers
 from scoresde.training.settings import Training
@@ -102,9 +102,10 @@ def train(
 ) -> TrainingResult:
     """Trains ``model`` in place, and returns it together with the model of the averaged weights.
 
-    Update k depends on the settings, the data and k alone: on the CPU a run that was interrupted and resumed ends, bit
-    for bit, as one that was not. The global random state does not change. With ``run_dir``, Ctrl-C and SIGTERM save
-    before they end the run. Under accelerate's launcher each process takes its share of every batch.
+    Update k depends on the settings, the data and k alone. So on the CPU a run that was interrupted and resumed gives
+    the same result, bit for bit, as an uninterrupted one. The global random state does not change. With ``run_dir``,
+    Ctrl-C and SIGTERM save before they end the run. Under accelerate's launcher each process takes its share of every
+    batch.
 
     Args:
         model: Moved to the device; it gets the data's description if it has none.

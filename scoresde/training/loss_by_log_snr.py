@@ -61,8 +61,8 @@ def loss_by_log_snr(
         **cond: Further inputs of the network, one entry per event.
 
     Returns:
-        Losses per dimension. For the default ``loss`` they tend to 0 at small log-SNR, where x is noise, and to 1 at
-        large log-SNR, where the noise cannot be inferred from x.
+        Losses per dimension. For the default ``loss`` they tend to 0 at small log-SNR, where x is noise. At large
+        log-SNR, where the noise cannot be inferred from x, they tend to 1.
 
     Raises:
         ValueError: If there are no events or repeats, or a level is outside the process.

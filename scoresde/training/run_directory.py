@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from scoresde.storage import checkpoint, spec
-from scoresde.training.processes import fail_together
+from scoresde.training.multi_process import fail_together
 from scoresde.training.run_log import CONFIG, write_config
 from scoresde.training.running_mean import RunningMeans
 from scoresde.training.state import TrainingState

@@ -1,4 +1,4 @@
-"""Files of a run beside its checkpoints: ``config.json`` holds its settings, ``metrics.jsonl`` its history.
+"""Files of a run next to its checkpoints: ``config.json`` holds its settings, ``metrics.jsonl`` its history.
 
 ``config.json`` has what reproduces the run, ``metrics.jsonl`` one JSON object per line. The same numbers go to
 accelerate's trackers (TensorBoard, Weights & Biases, …), if any are named.

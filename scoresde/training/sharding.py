@@ -16,7 +16,7 @@ from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from scoresde.training.processes import fsdp_plugin
+from scoresde.training.multi_process import fsdp_plugin
 
 __all__ = ["ShardedParameters"]
 

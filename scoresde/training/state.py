@@ -22,8 +22,8 @@ from scoresde.storage.checkpoint import power_decay, power_of
 from scoresde.training.adaptive_timesteps import AdaptiveTimestepState
 from scoresde.training.batches import Batches
 from scoresde.training.ema import EMA
+from scoresde.training.multi_process import gather_numbers, uses_fsdp
 from scoresde.training.optimizers import adamw, build_optimizer
-from scoresde.training.processes import gather_numbers, uses_fsdp
 from scoresde.training.running_mean import RunningMeans
 from scoresde.training.settings import Training
 

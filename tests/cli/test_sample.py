@@ -13,7 +13,7 @@ from command_line import NET, one_line, run
 from PIL import Image
 
 import scoresde
-from scoresde.cli.lists import parse_integers, parse_labels
+from scoresde.cli.parse_lists import parse_integers, parse_labels
 from scoresde.data import Description
 from scoresde.sampling import DDIM, ExplicitGrid, Whitened
 from scoresde.storage.checkpoint import load_calibration, save

@@ -41,7 +41,7 @@ from scoresde.process.schedule import Cosine, LinearVP
 from scoresde.process.sde import VPSDE
 from scoresde.sampling import DDIM, DDPM, ODE, EulerMaruyama
 from scoresde.storage.environment import computer, cores
-from scoresde.storage.labels import short_text, slug
+from scoresde.storage.setting_labels import short_text, slug
 from scoresde.training import train
 from scoresde.training.defaults import Recipe, default_recipe
 

@@ -300,7 +300,7 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_processes_with_unequal_batches_do_not_wait_for_each_other_in_the_solve(tmp_path: Path) -> None:
+def test_multi_process_with_unequal_batches_do_not_wait_for_each_other_in_the_solve(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path / "store")], stderr=subprocess.PIPE)
         for rank in (0, 1)

@@ -24,7 +24,7 @@ from scoresde.process.schedule import Cosine, LinearBetas
 from scoresde.process.sde import SDE, VPSDE, Flow
 from scoresde.training import Training
 from scoresde.training.adaptive_timesteps import AdaptiveTimestepState
-from scoresde.training.processes import accelerated
+from scoresde.training.multi_process import accelerated
 
 D = torch.float64
 CPU = torch.device("cpu")

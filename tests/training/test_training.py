@@ -52,7 +52,7 @@ from scoresde.storage import checkpoint, spec
 from scoresde.training import Callback, CallbackState, Monitor, Training, loss_by_log_snr, train
 from scoresde.training.batches import Batches
 from scoresde.training.ema import EMA
-from scoresde.training.processes import accelerated, preserved_random_state
+from scoresde.training.multi_process import accelerated, preserved_random_state
 from scoresde.training.state import TrainingState
 
 CPU = torch.device("cpu")

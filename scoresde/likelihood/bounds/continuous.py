@@ -1,6 +1,6 @@
 r"""Variational bound (VLB, negative ELBO) in continuous time: prior + diffusion + reconstruction.
 
-The forward process noises each data point. The model pays for the noise that it cannot explain,
+The forward process noises each data point. The diffusion term is the error of the noise estimate,
 $\tfrac12\int \|\hat\varepsilon - \varepsilon\|^2\,(-d\,\mathrm{logSNR})$. With the exact score, decoder and terminal
 density the bound is an equality at every single point. It needs no ODE.
 
@@ -11,8 +11,8 @@ $$-\log P(k) \le E\Big[\underbrace{KL(q(x_T|k)\,\|\,\pi)}_{prior} +
 \underbrace{-\log p(k \mid x_{\tau_{min}})}_{reconstruction}\Big].$$
 
 **Floats** are, as for `log_prob`, draws of the distribution at $\tau_{min}$ and already carry its noise. The kernel
-then starts there, $x_\tau = a x + b\varepsilon$ with $a = e^{-(\tau - \tau_{min})}$. The entropies of its two ends no
-longer cancel, so each time costs only what its score adds:
+then starts there, $x_\tau = a x + b\varepsilon$ with $a = e^{-(\tau - \tau_{min})}$. The entropies of the kernel at its
+two ends no longer cancel; $\lambda_b a^2 d$ is their derivative in u:
 
 $$-\log p_{\tau_{min}}(x) \le E\Big[-\log\pi(x_T) + \int\lambda_b\Big(\big\|\tfrac b\sigma\hat\varepsilon -
 \varepsilon\big\|^2 - a^2 d\Big)du\Big], \qquad \lambda_b = \frac{d\tau/du}{b^2}.$$

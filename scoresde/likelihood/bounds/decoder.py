@@ -15,19 +15,17 @@ import torch
 from torch import Tensor
 
 from scoresde._core.elementwise import Scalar
-from scoresde._core.suggest import nearest
 from scoresde._core.tensors import sum_event
 from scoresde.data import Description
 from scoresde.model import Model, event_size
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
 from scoresde.sampling import OptimalVariance
-from scoresde.sampling.ddpm import _learned_std
+from scoresde.sampling.reverse_variance import check_rev_var, learned_std
 
-__all__ = ["Decoder", "KernelDecoder", "RoundedDecoder", "check_rev_var", "log_normal_mass", "normal_nll"]
+__all__ = ["Decoder", "KernelDecoder", "RoundedDecoder", "log_normal_mass", "normal_nll"]
 
 _TABLE_SIZE = 1 << 22  # entries of the table (element, bin) in memory at once
-_REV_VARS = ("beta", "beta_tilde", "learned")
 
 
 class Decoder(ABC):
@@ -147,23 +145,13 @@ def log_normal_mass(low: Tensor, high: Tensor) -> Tensor:
     return log_cdf_high + torch.log(-torch.expm1(log_cdf_low - log_cdf_high))
 
 
-def check_rev_var(rev_var: object) -> None:
-    """Refuses an unknown name of a reverse variance; `scoresde.sampling.DDPM` has the same names.
-
-    Raises:
-        ValueError: Names the nearest valid one.
-    """
-    if not isinstance(rev_var, OptimalVariance) and rev_var not in _REV_VARS:
-        raise ValueError(f"no rev_var is named {rev_var!r}; {nearest(str(rev_var), _REV_VARS)}")
-
-
 def _last_variance(prediction: Prediction, tau: float, rev_var: str | OptimalVariance, beta_tilde: float) -> Scalar:
     """Variance of the step from ``tau`` to 0, with the given ``beta_tilde`` in place of β̃, which is 0 there."""
     if isinstance(rev_var, OptimalVariance):
         return rev_var.posterior_variance(tau)
     beta = ou.beta(tau, 0.0)
     if rev_var == "learned":
-        return _learned_std(prediction, beta, beta_tilde).square()
+        return learned_std(prediction, beta, beta_tilde).square()
     return beta
 
 

@@ -1,8 +1,7 @@
 r"""Importance-weighted bound (IWAE): $-\log\frac1n\sum_j w_j$ with $w = p(x_{0:K})/q(x_{1:K} \mid x_0)$.
 
 Each trajectory is a draw of the whole chain from the forward process given the data. With one trajectory this is a
-draw of the discrete VLB. With more, its expectation falls towards -log p of the chain itself, whatever the gap of the
-VLB.
+draw of the discrete VLB. With more, its expectation falls to -log p of the chain itself, even where the VLB is loose.
 """
 
 from __future__ import annotations

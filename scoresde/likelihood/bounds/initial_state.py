@@ -43,8 +43,8 @@ class InitialState:
         """The initial state of these data, after checks of all arguments.
 
         Raises:
-            ValueError: If integer data have no description with bins or lie outside their range, a shape does not fit,
-                a float is not finite, or a dequantization comes with a decoder or with floats.
+            ValueError: If integer data have no description with bins or lie outside their range; if a shape does not
+                fit or a float is not finite; if a dequantization comes with a decoder or with floats.
         """
         quantized = not data.is_floating_point()
         if dequantization is not None and (decoder is not None or not quantized):

@@ -16,7 +16,7 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import combine, expand, sum_event
 from scoresde.likelihood.batching import Density
-from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder, RoundedDecoder, check_rev_var, normal_nll
+from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder, RoundedDecoder, normal_nll
 from scoresde.likelihood.bounds.initial_state import InitialState
 from scoresde.likelihood.bounds.terms import normal_entropy, prior_term
 from scoresde.model import Model, event_size
@@ -24,7 +24,7 @@ from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
 from scoresde.process.sde import posterior_coefficients
 from scoresde.sampling import Grid, OptimalVariance
-from scoresde.sampling.ddpm import _learned_std
+from scoresde.sampling.reverse_variance import check_rev_var, learned_std, reverse_variance
 
 __all__ = ["ReverseChain"]
 
@@ -99,10 +99,7 @@ class ReverseChain:
         p_x0, p_state, tilde = posterior_coefficients(tau, s)
         q_x, q_state, q_var = posterior_coefficients(tau - tau_start, s - tau_start)
         beta = ou.beta(tau, s)
-        if isinstance(self.rev_var, OptimalVariance):
-            p_var = tilde + p_x0 * p_x0 * self.rev_var.posterior_variance(tau)
-        else:
-            p_var = tilde if self.rev_var == "beta_tilde" else beta
+        p_var = beta if self.rev_var == "learned" else reverse_variance(self.rev_var, tau, s)
         row = {"tau": tau, "a": ou.alpha(tau - tau_start), "b": ou.sigma(tau - tau_start)}
         row |= {"p_x0": p_x0, "p_state": p_state, "p_var": p_var, "q_x": q_x, "q_state": q_state, "q_var": q_var}
         return {name: float(v) for name, v in {**row, "beta": beta, "beta_tilde": tilde}.items()}
@@ -116,7 +113,7 @@ class ReverseChain:
         mean = combine(row["p_state"], x, row["p_x0"], prediction.x0)
         if self.rev_var == "learned":
             beta, tilde = (torch.as_tensor(expand(row[name], x)) for name in ("beta", "beta_tilde"))
-            return mean, _learned_std(prediction, beta, tilde).square()
+            return mean, learned_std(prediction, beta, tilde).square()
         return mean, expand(row["p_var"], x)
 
     def kl(self, x: Tensor, k: Tensor, eps: Tensor, cond: dict[str, object]) -> Tensor:

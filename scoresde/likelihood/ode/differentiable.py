@@ -1,8 +1,8 @@
 r"""Differentiable log-density: gradients by autograd through the ODE solver, or by the adjoint method.
 
 torchdiffeq solves $dx/d\phi = v$ and $d\log p/d\phi = -\nabla\cdot v$ together, with steps that the batch shares: the
-continuous normalizing flow of Chen et al. 2018. The adjoint method solves the adjoint ODE backwards instead of storing
-the steps. Its memory does not grow with their number; its gradient has the error of the backward solve.
+continuous normalizing flow of Chen et al. 2018. The adjoint method solves the adjoint ODE backward in time instead of
+storing the steps. Its memory does not grow with their number; its gradient has the error of the backward solve.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def differentiable_log_prob(
     Args:
         model: Trained or exact.
         x: Data in the view's coordinates at ``tau_min``, ``(B, *D)``; may require gradients.
-        adjoint: Solve the adjoint ODE backwards; otherwise backpropagate through the solver's steps, all of which are
-            then stored.
+        adjoint: Solve the adjoint ODE backward in time; otherwise backpropagate through the solver's steps, all of
+            which are then stored.
         probes: Random signs per sample for the divergence; None is exact up to 16 dimensions, and 1 above.
         solver: Tolerances and method; default ``TorchDiffEq(rtol=1e-4, atol=1e-4)``.
         prior_log_prob, generator, seeds: As for `log_prob`.

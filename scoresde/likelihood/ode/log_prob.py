@@ -6,7 +6,7 @@ vanish for standard-normal data, so the integral contains only the difference be
 The solver computes the trajectory by forward calls alone; the integral is a quadrature over nodes on it. A trajectory
 that was solved with a loose tolerance has the defect $\delta = \dot x - v$. Along it
 $d\log p/d\phi = -\nabla\cdot v + \delta\cdot s$, and the score s is known. If s is the score of the density that the
-flow transports, the value does not inherit the solver's error; otherwise it inherits a small part.
+flow transports, the solver's error does not enter the value; otherwise a small part of it does.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def log_prob(
         nodes: Quadrature nodes per sample, at which the divergence is evaluated.
         prior_log_prob: Log-density, nats, ``(B, *D) -> (B,)``, of x itself (not in the view's coordinates) at the end
             of the clock; default the view's prior.
-        generator: Source of the probes; the global random state is then left alone.
+        generator: Source of the probes; the global random state is then not used.
         seeds: One integer per sample instead: the probes of a sample then do not depend on its batch.
         batch_size: Limit of samples in one batch, and of nodes in one network call that computes products; default by
             the size of an event.

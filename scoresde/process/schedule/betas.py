@@ -27,7 +27,7 @@ class FromBetas(Schedule):
         betas: $\beta_1 \dots \beta_K$ in (0, 1); the last may be 1 (zero terminal signal-to-noise ratio).
 
     Raises:
-        ValueError: If there is no beta, one is outside (0, 1], is 1 before the last step, or is too small to advance
+        ValueError: If there is no beta; if one is outside (0, 1], is 1 before the last step, or is too small to advance
             the clock in double precision.
     """
 

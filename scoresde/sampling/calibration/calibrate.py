@@ -1,10 +1,13 @@
 r"""Calibration: fits a deterministic sampler to a model so that its last states are nearest to reference solutions.
 
-Three things are fitted. The times of the steps, by a descent on the loss of rollouts from a pool of noises. The orders,
-if the sampler is an `Adams` that leaves them open. And, where that is better, the mean and covariance of the data, as
-the model's data estimates give them; the sampler then runs in whitened coordinates (`Whitened`).
+Three things are fitted:
 
-Only values of the network are used, never its gradient, so any deterministic sampler and any network will do. The
+- the times of the steps, by a descent on the loss of rollouts from a pool of noises;
+- the orders, if the sampler is an `Adams` that leaves them open;
+- the mean and covariance of the data, from the model's data estimates. If these moments lower the error, the sampler
+  runs in whitened coordinates (`Whitened`).
+
+Only values of the network are used, never its gradient, so any deterministic sampler and any network can be used. The
 result is the candidate with the smallest error on held-out noises, and the original sampler is one of the candidates.
 """
 
@@ -82,9 +85,9 @@ def calibrate(
     ``sampler`` is an `Adams` that leaves its orders open, that is done for each of three or four methods. The reference
     costs ``8 * steps`` network calls, at least 128, on twice as many noises.
 
-    For data in parts far from each other, a few noises near the watersheds reach the wrong part and decide the error.
-    There ``pool=8``, ``search=60`` and a thousand noises or more are worth their time. One round of the search is ten
-    rollouts, for each method, with and without whitening.
+    For data with well separated modes, the few noises that lead to a wrong mode dominate the error. For such data use
+    ``pool=8``, ``search=60`` and a thousand noises or more. One round of the search is ten rollouts, for each method,
+    with and without whitening.
 
     Args:
         model: The model; run in eval mode, without gradients.
@@ -102,8 +105,8 @@ def calibrate(
             `Moments` of the data for events of more than 4096 elements, or with fewer than 16 randomly taken noises:
             no moments are estimated there.
         batch_size: Noises in one network call; default all.
-        generator: Source of all randomness; the global random state is then left alone. Default: a new generator
-            seeded from the global one.
+        generator: Source of all randomness; the global random state is then not used. Default: a new generator seeded
+            from the global one.
         dtype: Type of the states; default the model's, at least float32.
         **cond: Passed to the network, one entry per noise, ``(2 * pool * noises, …)``.
 
@@ -113,8 +116,8 @@ def calibrate(
     Raises:
         TypeError: If ``model`` is not a Model, ``sampler`` not a `StepSampler`, or a keyword is neither an option nor
             read by the network.
-        ValueError: If the sampler is stochastic or its grid does not fit the process, a number is out of its range, or
-            the shape or the conditioning does not fit.
+        ValueError: If the sampler is stochastic or its grid does not fit the process; if a number is out of its range;
+            if the shape or the conditioning does not fit.
         RuntimeError: If the reference solution is not finite.
 
     Source: fitting a sampler's steps to a model: Watson et al. 2022 (differentiable sampler search); Xue et al. 2024

@@ -100,10 +100,10 @@ class NoisePool:
 class Rollouts:
     r"""Rollouts of a sampler from a pool of noises, and their errors against the reference.
 
-    A rollout that ends in another part of the data than its reference has an error as large as the distance of the
-    parts, and no small change of a time brings it back. The loss limits the influence of such rollouts. It is the
-    weighted mean of $\log(1 + e^2/c^2)$, with e the root mean square error of a rollout and c the spread of the
-    targets. Up to the factor c² it is the mean square error where errors are small.
+    A rollout that ends at another mode than its reference has an error as large as the distance between the modes. A
+    small change of a time does not correct it. The loss limits the influence of such rollouts. It is the weighted mean
+    of $\log(1 + e^2/c^2)$, with e the root mean square error of a rollout and c the spread of the targets. Up to the
+    factor c² it is the mean square error where errors are small.
 
     Attributes:
         predict: The network call, in the coordinates of the rollouts.

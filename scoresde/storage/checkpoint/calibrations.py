@@ -1,8 +1,8 @@
-"""Calibrated samplers in ``calibrated.json`` beside the checkpoints, each with the weights that it was fitted to.
+"""Calibrated samplers in ``calibrated.json`` next to the checkpoints, each with the weights that it was fitted to.
 
-A calibration is identified by the text of the original sampler and by the SHA-256 of the checkpoint's weights, so that
-one of another checkpoint is never used. Moments are stored in a folder ``calibrated-…``, written before the file that
-names it.
+A calibration is identified by the text of the original sampler and by the SHA-256 of the checkpoint's weights. So the
+calibration of another checkpoint is never used. Moments are stored in a folder ``calibrated-…``, written before the
+file that names it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NUMBERS = ("error", "original_error", "fit_error", "noises")
 
 
 def save_calibration(path: str | os.PathLike[str] | Checkpoint, calibration: Calibration, *, raw: bool = False) -> Path:
-    """Writes a calibration beside the checkpoint that it was fitted to.
+    """Writes a calibration next to the checkpoint that it was fitted to.
 
     Args:
         path: The checkpoint that was loaded for the fit, or its path. A run directory means its newest checkpoint,

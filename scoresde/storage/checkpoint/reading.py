@@ -3,7 +3,7 @@
 A run directory holds `checkpoint-000001`, `checkpoint-000002` ..., numbered in the order of saving. Each holds one
 `.safetensors` file per group of tensors and `state.json`: format version, size and SHA-256 of each file, names of tied
 tensors, the caller's metadata, and a SHA-256 of all this. The checksums detect damage, not malice; a malicious
-checkpoint can hold wrong numbers, and nothing else.
+checkpoint can hold wrong numbers, but no code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Saved models: the settings of a `ScoreModel` as text beside its weights, so that the directory alone rebuilds it.
+"""Saved models: the settings of a `ScoreModel` as text next to its weights, so that the directory alone rebuilds it.
 
-The scaling of the data and the parameterization are read from there only, so a model is always sampled with the scaling
+The scaling of the data and the parameterization are read from there only. So a model is always sampled with the scaling
 that it was trained with.
 """
 

@@ -40,7 +40,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if messages:
         raise ValueError(
             f"a checkpoint must fit the module, {type(module).__name__}, tensor by tensor, got {'; '.join(messages)}; "
-            "build the module with the settings stored beside the weights. Nothing was loaded."
+            "build the module with the settings stored with the weights. Nothing was loaded."
         )
     module.load_state_dict(dict(tensors))
 

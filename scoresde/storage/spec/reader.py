@@ -21,7 +21,7 @@ _RULE = "a setting is made of literals and of calls of known classes"
 _REMEDY = "write it as in Python, e.g. MinSNR(gamma=5), without operators or attributes."
 _NAMED = {"inf": math.inf, "nan": math.nan}
 _MISPLACED = {*(("value", b) for b in ("value", "close")), *(("minus", b) for b in ("value", "close", "minus"))}
-_MISPLACED |= {("open", "close"), ("open", "minus")}  # a()() and -(1) are no settings, and chains of them nest deep
+_MISPLACED |= {("open", "close"), ("open", "minus")}  # a()() and -(1) are not settings, and chains of them nest deeply
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+)
       | (?P<value>[^\W\d]\w* | (\d[\d_]{0,400}\.?\d*|\.\d+)([eE][+-]?\d+)?
@@ -37,8 +37,8 @@ def parse(text: str, known: Known, *, kind: type | None = None, missing: Mapping
     Args:
         text: A call of a known class with positional or keyword arguments, or a literal; calls nest.
         known: Name -> class that may be called, see `known_classes`. Nothing else is ever called.
-        kind: Class that the result must be an instance of. A field is checked against its annotation in the same way
-            (elements of containers are not), which also chooses between two classes of one name.
+        kind: Class that the result must be an instance of. A field is checked against its annotation in the same way,
+            but elements of containers are not. The annotation also chooses between two classes of one name.
         missing: Field -> value for each call, nested ones too, of a class that has the field if the text leaves it
             out, e.g. ``{"event_shape": (1, 8, 8)}``.
 
@@ -46,8 +46,8 @@ def parse(text: str, known: Known, *, kind: type | None = None, missing: Mapping
         The object. Constructors of known classes run, with the checks that they make.
 
     Raises:
-        ValueError: If the text is not of this form, too long or too deep, or names an unknown class or field (the
-            message lists the valid ones and the nearest), or if a constructor refuses its arguments.
+        ValueError: If the text is not of this form, too long or too deep; if it names an unknown class or field (the
+            message lists the valid ones and the nearest); if a constructor refuses its arguments.
         TypeError: If an object or value is not of the type `kind`, or of the field's annotation.
     """
     if not isinstance(text, str):

@@ -1,6 +1,6 @@
 """Distributed training by accelerate: one program for one process or many, which fail and stop together.
 
-accelerate's launcher sets the number of processes. What only the main process does (writing files, callbacks) ends with
+accelerate's launcher sets the number of processes. Only the main process writes files and runs callbacks. It then sends
 a message to the others, so that none waits for a process that has failed.
 """
 
@@ -44,7 +44,7 @@ def accelerated(
     trackers: Sequence[str] = (),
     folder: str | Path | None = None,
 ) -> Iterator[Accelerator]:
-    """An accelerator for one run; accelerate's state of this process is restored afterwards.
+    """An accelerator for one run; accelerate's state of this process is restored at the end.
 
     Args:
         precision: "no", "bf16" or "fp16".
@@ -79,7 +79,7 @@ def accelerated(
 
 @contextmanager
 def preserved_random_state(device: torch.device) -> Iterator[None]:
-    """Restores the global random state of the CPU and the device afterwards."""
+    """Restores the global random state of the CPU and the device at the end of the block."""
     kind = device.type if device.type in ("cuda", "xpu") else "cuda"
     devices = [device] if device.type == kind else []
     with torch.random.fork_rng(devices, device_type=kind):
@@ -146,7 +146,7 @@ def fail_together(accelerator: Accelerator) -> Iterator[None]:
 
 
 class StopSignal:
-    """Handles Ctrl-C (SIGINT), and SIGTERM, which a cluster sends before it takes a machine away.
+    """Handles Ctrl-C (SIGINT), and SIGTERM, which a cluster sends before it ends a job.
 
     The current update is finished first. In a single process a second Ctrl-C interrupts at once. Outside the main
     thread, where Python delivers no signals, none are handled.
@@ -163,7 +163,7 @@ class StopSignal:
         self.signal = 0
 
     def agreed(self, *, synchronize: bool) -> bool:
-        """Whether all processes shall stop now.
+        """Whether all processes must stop now.
 
         Args:
             synchronize: Whether several processes exchange their signals in this call; if not, none stops.
