@@ -72,7 +72,8 @@ test-portable: $(VENV)/.test  ## the numeric tests with the instructions that ev
 durations: $(VENV)/.test  ## run the tests and store how long each file takes, for their order
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --store-durations $(ARGS)
 
-# uv resolves each direct dependency to the lowest version that pyproject.toml admits, or to the newest.
+# uv resolves each direct dependency to the lowest version that pyproject.toml admits, or to the newest. What old and new
+# releases of other packages announce for their own future is no failure here.
 test-oldest: RESOLUTION := lowest-direct
 test-latest: RESOLUTION := highest
 test-oldest:  ## run the tests with the lowest versions that pyproject.toml admits, in .venv-oldest
@@ -81,7 +82,7 @@ test-oldest test-latest:
 	$(PYTHON) -m venv .venv-$(@:test-%=%)
 	.venv-$(@:test-%=%)/bin/python -m pip install --disable-pip-version-check -q uv
 	.venv-$(@:test-%=%)/bin/uv pip install -q --python .venv-$(@:test-%=%)/bin/python --resolution $(RESOLUTION) $(INDEX) -e '.[test]'
-	.venv-$(@:test-%=%)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	.venv-$(@:test-%=%)/bin/python -m pytest -n $(JOBS) --dist worksteal -W ignore::DeprecationWarning $(ARGS)
 
 # --- what CI runs besides --------------------------------------------------------------------------------------------
 
