@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -321,11 +322,14 @@ def test_building_a_model_leaves_the_global_random_state_alone(digits: Data) -> 
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_second_run_trains_nothing_and_gives_the_same_results(digits: Data, digits_folder: Path) -> None:
-    before = read_results(digits_folder)
-    newest = {p: p.stat().st_mtime_ns for p in digits_folder.glob("models/*/checkpoint-*")}
-    compare(digits, small_recipe(digits), DIGITS_PLAN, out=digits_folder, command="scoresde compare --data digits")
-    after = read_results(digits_folder)
+def test_a_second_run_trains_nothing_and_gives_the_same_results(
+    digits: Data, digits_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(digits_folder, tmp_path / "digits"))
+    before = read_results(folder)
+    newest = {p: p.stat().st_mtime_ns for p in folder.glob("models/*/checkpoint-*")}
+    compare(digits, small_recipe(digits), DIGITS_PLAN, out=folder, command="scoresde compare --data digits")
+    after = read_results(folder)
     for old, new in zip(before.content["runs"], after.content["runs"], strict=True):
         assert old["train_seconds"] == new["train_seconds"]
         assert old["likelihood"] == new["likelihood"]
@@ -333,7 +337,7 @@ def test_a_second_run_trains_nothing_and_gives_the_same_results(digits: Data, di
         assert old["error_by_noise"] == new["error_by_noise"]
         assert [d["mmd"] for d in old["samples"]] == [d["mmd"] for d in new["samples"]]
     assert all(np.array_equal(before.arrays[name], after.arrays[name]) for name in before.arrays)
-    kept = {p: p.stat().st_mtime_ns for p in digits_folder.glob("models/*/checkpoint-*") if p in newest}
+    kept = {p: p.stat().st_mtime_ns for p in folder.glob("models/*/checkpoint-*") if p in newest}
     assert kept.items() <= newest.items()
 
 
