@@ -62,4 +62,6 @@ class DDPM(StepSampler):
             return mean, None
         if self.rev_var == "learned":
             return mean + noise() * learned_std(prediction, ou.beta(tau, s), beta_tilde), None
-        return combine(1.0, mean, math.sqrt(reverse_variance(self.rev_var, tau, s)), noise()), None
+        # the default is at hand, and a step is called often
+        variance = beta_tilde if self.rev_var == "beta_tilde" else reverse_variance(self.rev_var, tau, s)
+        return combine(1.0, mean, math.sqrt(variance), noise()), None
