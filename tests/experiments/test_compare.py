@@ -144,7 +144,7 @@ def test_results_record_command_settings_and_times(digits_folder: Path) -> None:
     assert [drawn["nfe"] for drawn in content["runs"][0]["samples"]] == [6, 4]
     stages = ("floors and Gaussian", "training", "likelihood", "error by noise level", "sampling", "measuring")
     assert sum(content["seconds"][stage] for stage in stages) <= content["seconds"]["total"]
-    assert content["versions"]["torch"] == str(torch.__version__)
+    assert str(torch.__version__).startswith(content["versions"]["torch"])  # the package may leave out +cu124
     for run in content["runs"]:
         assert run["steps"] == 8
         assert (digits_folder / run["checkpoint"] / "state.json").is_file()
