@@ -45,11 +45,11 @@ def reverse_variance(rev_var: str | OptimalVariance, tau: float, s: float) -> fl
     Source: Ho, Jain & Abbeel 2020, section 3.2; Bao et al. 2022 (Analytic-DPM), eq. 7 (optimal).
     """
     if rev_var == "beta":
-        return ou.beta(tau, s)
+        return float(ou.beta(tau, s))
     on_x0, _, beta_tilde = posterior_coefficients(tau, s)
     if isinstance(rev_var, OptimalVariance):
-        return beta_tilde + on_x0 * on_x0 * rev_var.posterior_variance(tau)
-    return beta_tilde
+        return float(beta_tilde + on_x0 * on_x0 * rev_var.posterior_variance(tau))
+    return float(beta_tilde)
 
 
 def learned_std(prediction: Prediction, beta: Scalar, beta_tilde: Scalar) -> Tensor:
