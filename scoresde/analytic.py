@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from scoresde._core.checks import check_finite, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import as_time, expand
+from scoresde._core.tensors import as_time, expand, has_values
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction, V
@@ -83,6 +83,13 @@ class _Mixture(Model):
             scaled = alpha * (1.0 - self.variances) * variance.rsqrt() * residual
             v = _average(responsibility, torch.einsum("bke,kde->bkd", scaled, self.axes) - self.means)
         return Prediction(x, tau, expand(ou.sigma(tau), x) * v.reshape(x.shape).to(x.dtype), V())
+
+    def largest_value(self) -> float:
+        """Magnitude that hardly any sample of the data exceeds: 12 standard deviations from the farthest component."""
+        if not has_values(self.means):
+            return math.inf
+        spread = self.variances.amax(1).sqrt()
+        return float((self.means.abs().amax(1, keepdim=True) + 12.0 * spread.unsqueeze(1)).max())
 
     def _check_time(self, tau: Scalar) -> Scalar:
         return as_time(tau, high=self.sde.tau_max * (1 + 1e-6))

@@ -11,11 +11,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scoresde._core.checks import check_event_shape, check_kind
+from scoresde._core.arrays import ArrayLike, as_tensor, as_tensors, is_array
+from scoresde._core.checks import check_event_shape, check_integer, check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde._core.peer_keywords import peer_keyword_hint
 from scoresde._core.suggest import closest
@@ -35,18 +38,45 @@ class Model(nn.Module, ABC):
         sde: The forward process.
         event_shape: Shape of one sample; None if any shape is valid.
         data: Description of the data; None if unknown.
+        cost: Network evaluations per call.
     """
 
     sde: SDE
     event_shape: tuple[int, ...] | None = None
     data: Description | None = None
 
+    @property
+    def cost(self) -> int:
+        """Network evaluations per call: default 1, or the sum over the models that this one wraps.
+
+        Sampling and likelihood count in it. A wrapper that evaluates a model more than once must state it: as an
+        attribute of the class or of the object, or as a property.
+        """
+        stated = self.__dict__.get("_cost")
+        return stated or sum(model.cost for model in wrapped_models(self)) or 1
+
+    @cost.setter
+    def cost(self, value: int) -> None:
+        check_integer("cost", value)
+        vars(self)["_cost"] = value
+
+    def largest_value(self) -> float | None:
+        """Magnitude in model units that hardly any sample of an exact model exceeds; None if unknown.
+
+        Default: the largest over the models that this one wraps, if all know theirs.
+        """
+        values = [model.largest_value() for model in wrapped_models(self)]
+        known = [value for value in values if value is not None]
+        return max(known) if known and len(known) == len(values) else None
+
     @abstractmethod
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         """The prediction at ``(x, tau)``, as in `forward`, without checks of the arguments."""
 
-    def forward(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
+    def forward(self, x: ArrayLike, tau: Scalar | ArrayLike, **cond: object) -> Prediction:
         """The prediction at ``(x, tau)``.
+
+        NumPy arrays, pandas frames and lists of numbers are converted, and go to the model's device.
 
         Args:
             x: State in x, not in the coordinates of a view, floating, ``(B, *D)``.
@@ -56,12 +86,15 @@ class Model(nn.Module, ABC):
         Raises:
             ValueError: If ``x`` has another event shape or is on another device than the model; if ``tau`` is not
                 positive, is NaN, is past the end of the clock, or has another length.
-            TypeError: If ``x`` is not floating.
+            TypeError: If ``x`` is not floating, or is something else than an array.
         """
+        x, cond = as_input(self, x, "x"), cond_inputs(self, cond)
+        if isinstance(tau, (list, tuple, np.ndarray)) and is_array(tau):
+            tau = as_tensor(tau, "tau", x.device)
         if not x.is_floating_point():
             raise TypeError(f"x must be a floating tensor, got {x.dtype}; scale the data first (Description.to_model).")
         self._check_event(x)
-        tau = as_time(tau, low=5e-324, high=self.sde.tau_max * (1 + 1e-6))
+        tau = as_time(cast("Scalar", tau), low=5e-324, high=self.sde.tau_max * (1 + 1e-6))
         if isinstance(tau, Tensor) and tau.ndim and tau.shape != x.shape[:1]:
             raise ValueError(
                 f"tau must have shape () or ({len(x)},), got {tuple(tau.shape)}; pass one time per sample."
@@ -70,12 +103,10 @@ class Model(nn.Module, ABC):
 
     def _check_event(self, x: Tensor) -> None:
         check_event_shape(x, self.event_shape)
-        weight = next(self.parameters(), None)
-        weight = next(self.buffers(), None) if weight is None else weight
-        if weight is not None and weight.device != x.device:
+        device = _device(self)
+        if device is not None and device != x.device:
             raise ValueError(
-                f"x is on {x.device}, the model on {weight.device}; move one: x.to('{weight.device}') or "
-                f"model.to('{x.device}')."
+                f"x is on {x.device}, the model on {device}; move one: x.to('{device}') or model.to('{x.device}')."
             )
 
 
@@ -214,6 +245,39 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             submodule.training = True
 
 
+def wrapped_models(module: nn.Module) -> list[Model]:
+    """The models among a module's submodules, without those that lie inside another of them."""
+    models: list[Model] = []
+    for child in module.children():
+        models += [child] if isinstance(child, Model) else wrapped_models(child)
+    return models
+
+
+def as_input(model: Model, value: ArrayLike, name: str) -> Tensor:
+    """A tensor as it is; an array, frame or list of numbers as a tensor on the model's device, see `as_tensor`.
+
+    Args:
+        model: Whose input it is.
+        value: A batch, ``(B, *D)``.
+        name: Its name in an error.
+
+    Raises:
+        TypeError, ValueError: If it cannot be converted without loss; the message has the call that works.
+    """
+    return value if isinstance(value, Tensor) else as_tensor(value, name, _device(model))
+
+
+def cond_inputs(model: Model, cond: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditioning by keyword, with arrays, frames and lists of numbers as tensors on the model's device."""
+    return as_tensors(cond, _device(model)) if any(not isinstance(v, Tensor) for v in cond.values()) else dict(cond)
+
+
+def _device(model: nn.Module) -> torch.device | None:
+    weight = next(model.parameters(), None)
+    weight = next(model.buffers(), None) if weight is None else weight
+    return None if weight is None else weight.device
+
+
 def check_model(model: object) -> None:
     """Checks that ``model`` is a `Model`, rather than a network or the path of a checkpoint.
 
@@ -287,10 +351,24 @@ def check_per_sample(cond: Mapping[str, object], n: int, unit: str = "sample") -
     for keyword, value in cond.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{keyword} must be a tensor with one entry per {unit}, got {value!r}; wrap it.")
-        entries = None if value.ndim == 0 else len(value)
-        if entries != n:
-            received = "a single number" if entries is None else entries
-            raise ValueError(f"{keyword} must have one entry per {unit}, {n}, got {received}.")
+        check_entries(keyword, value, n, unit)
+
+
+def check_entries(keyword: str, value: Tensor, n: int, unit: str = "sample") -> None:
+    """Checks that a conditioning tensor has one entry per sample; the error shows how to repeat a single observation.
+
+    Raises:
+        ValueError: If it has another number of entries.
+    """
+    entries = None if value.ndim == 0 else len(value)
+    if entries == n:
+        return
+    received = "a single number" if entries is None else f"{entries} (shape {tuple(value.shape)})"
+    remedy = ""
+    if value.ndim < 2 or entries == 1:
+        axes = ", -1" * max(value.ndim - 1, min(value.ndim, 1))
+        remedy = f" If {keyword} is one observation for all {unit}s, pass {keyword}.expand({n}{axes})."
+    raise ValueError(f"{keyword} must have one entry per {unit}, {n}, got {received}.{remedy}")
 
 
 def event_size(x: Tensor) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +19,10 @@ __all__ = [
     "check_increasing",
     "check_integer",
     "check_kind",
+    "check_level",
     "check_positive",
+    "check_seed",
+    "check_seeds",
 ]
 
 
@@ -83,6 +88,16 @@ def _describe_integers(least: int | None, most: int | None) -> str:
     return "a positive integer" if least == 1 else f"an integer of at least {least}"
 
 
+def check_level(level: object) -> None:
+    """Checks that the level of a confidence interval is a number in (0, 1).
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(level, numbers.Real) or isinstance(level, bool) or not 0 < float(level) < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 is usual.")
+
+
 def check_positive(**values: Any) -> None:
     """Checks that values are positive finite numbers; a bool is not a number.
 
@@ -96,6 +111,49 @@ def check_positive(**values: Any) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 < value < math.inf:
             raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
+
+
+def check_seed(seed: object, name: str = "seed") -> int:
+    """Checks that a seed is an integer in [0, 2**63), which every generator takes and no two of which are the same.
+
+    Args:
+        seed: An integer of Python or NumPy; a bool, a float or a text is not one, even if it would convert.
+        name: Name of the argument in the error.
+
+    Returns:
+        The seed as Python's integer.
+
+    Raises:
+        ValueError: If ``seed`` is not such an integer.
+    """
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**63:
+        raise ValueError(f"{name} must be an integer from 0 to 2**63 - 1, got {seed!r}; pass for example 0.")
+    return int(seed)
+
+
+def check_seeds(seeds: object, count: int | None = None) -> list[int]:
+    """Checks that seeds are integers in [0, 2**63), one per sample.
+
+    Args:
+        seeds: A sequence, or an array or tensor of one axis, of integers.
+        count: Number of samples; None admits any number of seeds.
+
+    Returns:
+        The seeds as Python's integers.
+
+    Raises:
+        ValueError: If ``seeds`` is not a sequence, an entry is not such an integer, or there are more or fewer seeds.
+    """
+    entries = seeds.tolist() if hasattr(seeds, "tolist") else seeds  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(entries, Iterable) or isinstance(entries, (str, bytes)):
+        raise ValueError(
+            f"seeds must be a sequence with one integer per sample, got {seeds!r}; pass for example range(n), or "
+            "generator= for one seed."
+        )
+    checked = [check_seed(seed, f"seeds[{i}]") for i, seed in enumerate(entries)]
+    if count is not None and len(checked) != count:
+        raise ValueError(f"seeds must have one entry per sample, {count}, got {len(checked)}.")
+    return checked
 
 
 def check_increasing(**values: float) -> None:

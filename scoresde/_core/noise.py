@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from scoresde._core.checks import check_seeds
+
 __all__ = ["Noise"]
 
 
@@ -18,17 +20,17 @@ class Noise:
 
     Args:
         generator: Generator for the whole batch; None means torch's global one.
-        seeds: One integer per sample, instead of a generator.
+        seeds: One integer in [0, 2**63) per sample, instead of a generator.
 
     Raises:
-        ValueError: If both are given.
+        ValueError: If both are given, or a seed is not such an integer.
     """
 
     def __init__(self, generator: torch.Generator | None = None, seeds: Sequence[int] | None = None) -> None:
         if generator is not None and seeds is not None:
             raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
         self._generator = generator
-        self._seeds = None if seeds is None else [int(seed) for seed in seeds]
+        self._seeds = None if seeds is None else check_seeds(seeds)
         self._per_sample_generators: list[torch.Generator] = []
 
     @property

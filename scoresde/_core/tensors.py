@@ -18,6 +18,7 @@ __all__ = [
     "expand",
     "has_float64",
     "has_values",
+    "is_narrow",
     "sum_event",
     "widest_dtype",
 ]
@@ -47,6 +48,11 @@ def widest_dtype(device: torch.device) -> torch.dtype:
 def has_values(x: Tensor) -> bool:
     """Whether a tensor has values: it is not on the meta device and not a ``FakeTensor``."""
     return x.device.type != "meta" and not isinstance(x, FakeTensor)
+
+
+def is_narrow(x: Tensor) -> bool:
+    """Whether a tensor is floating with fewer bits than float32: bfloat16, float16, float8."""
+    return x.is_floating_point() and x.element_size() < 4
 
 
 def has_float64(device: torch.device) -> bool:

@@ -87,12 +87,12 @@ def describe_data(data: Data) -> str:
 
 
 def recipe_settings(recipe: Recipe) -> dict[str, str]:
-    """A recipe's parts as text, for `print_settings`."""
+    """A recipe's parts as text, for `print_settings`; a network that was chosen by default with its reason."""
     from scoresde.storage.setting_labels import short_text
 
     return {
         "process": short_text(recipe.sde),
-        "network": short_text(recipe.network),
+        "network": short_text(recipe.network) + (f": {recipe.reason}" if recipe.reason else ""),
         "output": short_text(recipe.parameterization),
         "training": short_text(recipe.training),
     }

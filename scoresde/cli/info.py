@@ -1,4 +1,4 @@
-"""``scoresde info``: versions and devices, the settings of a class, or the content of a checkpoint."""
+"""``scoresde info``: versions and devices, settings of a class, options of a data source, content of a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ def info(
     name: str = typer.Argument(
         None,
         metavar="NAME",
-        help="A class, such as DDPM, or the path of a run directory or checkpoint.",
+        help="A class, such as DDPM; a data source, such as people.csv; or a run directory or checkpoint.",
         show_default=False,
     ),
     weightings: bool = typer.Option(False, "--weightings", help="Show the table of equivalent loss weightings."),
+    data: bool = typer.Option(False, "--data", help="Show the options of every data reader, for --read."),
     imports: list[str] = options.IMPORT,
 ) -> None:
-    """Show versions, devices and all classes that options take; or one class; or one checkpoint.
+    """Show versions, devices and all classes that options take; or one class, data source or checkpoint.
 
     For example:
 
@@ -37,10 +38,17 @@ def info(
 
         scoresde info runs/digits
 
+        scoresde info people.csv
+
+        scoresde info --data
+
         scoresde info --weightings
     """
+    from scoresde.cli import reader_options
     from scoresde.cli.parsing import import_modules
 
+    if data and (name is not None or weightings):
+        raise ValueError("--data shows the options of all readers; leave the name and --weightings out.")
     if weightings and name is not None:
         raise ValueError(f"--weightings shows a table of its own, got {name} too; leave one of them out.")
     if weightings:
@@ -48,9 +56,14 @@ def info(
 
         typer.echo(equivalence_table())
         return
+    if data:
+        reader_options.print_all_readers()
+        return
     modules = import_modules(imports)
     if name is None:
         _print_package(modules)
+    elif reader_options.is_source(name):
+        reader_options.print_reader(name)
     elif Path(name).exists():
         _print_checkpoint(Path(name))
     else:
@@ -77,6 +90,7 @@ def _print_package(modules: Modules) -> None:
     typer.echo()
     console.print_settings({option: ", ".join(sorted(known(kind, modules))) for option, kind in families().items()})
     typer.echo("\nscoresde info NAME shows the settings of a class, e.g. scoresde info DDPM.")
+    typer.echo("scoresde info --data shows the options of every data reader.")
 
 
 def _print_class(name: str, modules: Modules) -> None:

@@ -83,7 +83,13 @@ def _columns(evaluation: Evaluation) -> list[Tensor]:
     ode = evaluation.ode
     columns = [getattr(ode, name) for name in _COLUMNS] + list(ode.budget.values())
     for bound in evaluation.bounds:
-        columns += [bound.value, bound.stderr, *(torch.full_like(bound.value, x) for x in bound.terms.values())]
+        columns += [
+            bound.value,
+            bound.stderr,
+            bound.low,
+            bound.high,
+            *(torch.full_like(bound.value, x) for x in bound.terms.values()),
+        ]
     return [column.double().cpu() for column in columns]
 
 
@@ -94,7 +100,11 @@ def _from_columns(template: Evaluation, columns: list[Tensor]) -> Evaluation:
     ode |= {name: ode[name].long() for name in _INTEGERS}
     budget = {name: next(rest) for name in template.ode.budget}
     bounds = [
-        replace(b, value=next(rest), stderr=next(rest), terms={name: float(next(rest).mean()) for name in b.terms})
-        for b in template.bounds
+        replace(
+            bound,
+            **{name: next(rest) for name in ("value", "stderr", "low", "high")},
+            terms={name: float(next(rest).mean()) for name in bound.terms},
+        )
+        for bound in template.bounds
     ]
     return replace(template, ode=replace(template.ode, **ode, budget=budget), bounds=bounds)

@@ -20,7 +20,7 @@ _BUDGET_TERMS = {
     "trace": "random probes, standard error",
     "solver": "ODE solver (corrected)",
     "quadrature": "quadrature of the divergence",
-    "prior": "final state, divergence from the prior",
+    "prior": "final state, its shift from the prior, of either sign",
     "truncation": "noise that remains at tau_min",
     "dequantization": "gap to the K-draw bound",
 }
@@ -41,7 +41,8 @@ def print_report(evaluation: Evaluation, data: str, stderr: float | None, dims: 
     ode, bounds = summary["likelihood"], summary["bounds"]
     failures = ", ".join(f"{count} {name}" for name, count in ode["lost"].items())
     console.print_settings({"data": data, **({"solver failed": failures} if failures else {})})
-    columns = ("held out", ode["unit"], "± events", "± draws", "calls", *(("bound − ODE",) if bounds else ()))
+    columns = ("held out", ode["unit"], "95 % interval", "± events", "± draws", "calls")
+    columns += ("bound − ODE",) if bounds else ()
     rows = [_value_row(ODE, ode), *((*_value_row(b["name"], b), _difference(b["over_ode"])) for b in bounds)]
     console.print_table(columns, rows)
     bits_per_nat = 1.0 / (dims * math.log(2)) if ode["unit"] == "bits/dim" else None
@@ -58,6 +59,8 @@ def print_report(evaluation: Evaluation, data: str, stderr: float | None, dims: 
 def write_events(evaluation: Evaluation, out: Path) -> int:
     """Writes a CSV line per event: value and interval in the unit, errors (the budget in nats), status and calls.
 
+    Intervals hold with 95 %: that of the ODE over the probes, that of each bound over its draws, by Student's t.
+
     Returns:
         The number of events.
     """
@@ -67,7 +70,9 @@ def write_events(evaluation: Evaluation, out: Path) -> int:
     columns: dict[str, list[Any]] = {"index": list(range(len(ode.value)))}
     numbers = {ode.unit: ode.value, "low": ode.low, "high": ode.high, "stderr": ode.stderr}
     numbers |= {f"{name}_nats": term for name, term in ode.budget.items()}
-    numbers |= {f"bound, {bound.name}": bound.value for bound in evaluation.bounds}
+    for bound in evaluation.bounds:
+        name = f"bound, {bound.name}"
+        numbers |= {name: bound.value, f"{name}, low": bound.low, f"{name}, high": bound.high}
     columns |= {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
     columns |= {"status": [Status(code).name for code in ode.status.tolist()], "nfe": ode.nfe.tolist()}
     with atomic_output(out) as path, path.open("w", encoding="utf-8", newline="") as file:
@@ -89,10 +94,14 @@ def draw_histogram(evaluation: Evaluation, plot: Path, name: str) -> None:
 
 
 def _value_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    """A value with its errors: over events, and over draws if there are several, else over probes."""
+    """A value, the interval of its mean over events by Student's t, and its standard errors.
+
+    They are over events, and over draws if there are several, else over probes.
+    """
     draws = entry.get("draw_stderr")
     errors = entry["stderr"], entry["probe_stderr"] if draws is None else draws
-    return name, f"{entry['value']:.4f}", *map(_error, errors), str(entry["nfe"])
+    interval = "unknown" if math.isnan(entry["interval"][0]) else "{:.4f} … {:.4f}".format(*entry["interval"])
+    return name, f"{entry['value']:.4f}", interval, *map(_error, errors), str(entry["nfe"])
 
 
 def _error(error: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoresde.storage import spec
+from scoresde.cli.reader_options import parse_option
 
 if TYPE_CHECKING:
     from scoresde.data import Data
@@ -29,7 +29,7 @@ def load_data(
         data: Name or path, as `scoresde.data.load_data` takes it.
         bins: Number of integer values in a file.
         test_fraction, split_seed: The split, where the data have none.
-        read: More options of the reader, as ``name=value``.
+        read: More options of the reader, as ``name=value``; see `parse_option`.
 
     Raises:
         ValueError: If an entry of ``read`` has another form, or the reader has no such option.
@@ -42,16 +42,8 @@ def load_data(
         name, equals, value = text.partition("=")
         if not name.isidentifier() or not equals:
             raise ValueError(f"--read takes name=value, such as size=32, got {text!r}.")
-        options[name] = _literal(value)
+        options[name] = parse_option(data, name, value)
     return load_data(data, **options)
-
-
-def _literal(text: str) -> Any:
-    """A Python literal; any other text is a string."""
-    try:
-        return spec.parse(text, {})
-    except (ValueError, TypeError):
-        return text
 
 
 def load_model(

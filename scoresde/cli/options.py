@@ -58,7 +58,7 @@ IMPORT = typer.Option(
 DATA = typer.Option(
     ...,
     "--data",
-    help="digits, fashion-mnist, a toy such as ring, a folder of images, hf:NAME, or a .npy, .csv or .parquet file.",
+    help="digits, fashion-mnist, a toy such as ring, a folder of images, hf:NAME, or a file: .npy, .csv, .parquet …",
     show_default=False,
     rich_help_panel=_DATA,
 )
@@ -69,7 +69,8 @@ READ = typer.Option(
     [],
     "--read",
     metavar="NAME=VALUE",
-    help="Option of the data reader, e.g. size=32 for a folder of images, label=kind for a table; repeatable.",
+    help="Option of the data reader, e.g. size=32 for a folder of images, label=kind or columns=age,income for a "
+    "table; repeatable. scoresde info --data lists them all.",
     show_default=False,
     rich_help_panel=_DATA,
 )

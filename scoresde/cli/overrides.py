@@ -61,12 +61,13 @@ class Overrides:
         parts = {"weighting": self.weighting, "timesteps": self.timesteps}
         loss = replace(default.training.loss, **{name: part for name, part in parts.items() if part is not None})
         settings = {name: value for name, value in training.items() if value is not None}
-        network = default.network
+        network, reason = default.network, default.reason
         if self.network is not None:
             network = parse_network(self.network, description.shape, self.modules)
+            reason = ""
             settings.setdefault("dequantize", not getattr(network, "trained_on_bin_centers", False))
         training_settings = replace(default.training, loss=loss, **settings)
-        return Recipe(network, sde, self.parameterization or default.parameterization, training_settings)
+        return Recipe(network, sde, self.parameterization or default.parameterization, training_settings, reason)
 
 
 def parse_overrides(

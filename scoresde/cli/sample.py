@@ -1,18 +1,16 @@
-"""``scoresde sample``: samples of a trained model, as a grid of images or as numbers."""
+"""``scoresde sample``: samples of a trained model, as a grid of images, as a table or as numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from scoresde.cli import options
 
 if TYPE_CHECKING:
-    from scoresde.distributed import Rank
-    from scoresde.model import ScoreModel
-    from scoresde.sampling import Sampler, Samples
+    from scoresde.sampling import Sampler
     from scoresde.storage.checkpoint import Checkpoint
 
 __all__ = ["sample"]
@@ -25,8 +23,15 @@ def sample(
         "DDPM(steps=1000)", "--sampler", help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()".'
     ),
     out: Path = typer.Option(
-        None, "--out", help="Output file: .png for a grid of images, .npz for numbers in data units."
+        None,
+        "--out",
+        help="Output file: .png for a grid of images; .csv, .tsv or .parquet for a table, with the names and texts of "
+        "its columns; .npz for numbers in data units.",
     ),
+    file_format: str = typer.Option(
+        None, "--format", help="png, csv, tsv, npz or parquet, whatever the suffix of --out.", show_default=False
+    ),
+    grid: str = typer.Option(None, "--grid", help='Rows x columns of a .png, e.g. "8x8"; sets -n.', show_default=False),
     seed: int = typer.Option(
         None,
         "--seed",
@@ -65,6 +70,8 @@ def sample(
 
         scoresde sample runs/digits -n 64 --out grid.png
 
+        scoresde sample runs/customers -n 1000 --out new.csv
+
         scoresde sample runs/digits --sampler "DDIM(steps=50)" --seeds 0-63 --out samples.npz
 
         scoresde sample runs/digits --sampler "Adams(steps=10)" --calibrated --out grid.png
@@ -77,9 +84,11 @@ def sample(
     """
     from scoresde.cli.parsing import known, parse
     from scoresde.cli.recorded_config import import_recorded
+    from scoresde.cli.sample_output import check_output, default_output, output_format, parse_grid, write_samples
     from scoresde.sampling import Sampler
 
-    _check_options(n, out, seed, seeds, trajectory, calibrated, average)
+    kind, shape = output_format(out, file_format), parse_grid(grid)
+    _check_options(n, kind, seed, seeds, trajectory, calibrated, average)
     modules = import_recorded(checkpoint, imports)
     requested = parse(sampler, Sampler, modules)
 
@@ -89,7 +98,7 @@ def sample(
     from scoresde.cli.loading import load_model
     from scoresde.cli.outputs import check_writable
     from scoresde.cli.parse_lists import parse_integers, parse_labels
-    from scoresde.cli.sample_output import check_image_output, default_output, write_samples
+    from scoresde.cli.sample_in_processes import sample_in_processes
     from scoresde.distributed import process_group
     from scoresde.storage.checkpoint import read_checkpoint
     from scoresde.storage.setting_labels import short_text
@@ -98,10 +107,11 @@ def sample(
     stored = read_checkpoint(checkpoint)
     used = calibrated_sampler(stored, requested, raw) if calibrated else requested
     sample_seeds = (seed or 0) if seeds is None else parse_integers(seeds)
-    count = len(sample_seeds) if isinstance(sample_seeds, list) else 64 if n is None else n
+    count = len(sample_seeds) if isinstance(sample_seeds, list) else n
+    count = _checked_count(count, kind, shape)
     with process_group() as rank:
         model = load_model(stored, device or str(rank.device), raw, average, known(modules=modules))
-        check_image_output(out, model)
+        check_output(kind, model)
         begin = time.perf_counter()
         classes = None if labels is None else parse_labels(labels, model)
         settings = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory, "progress": not quiet}
@@ -116,23 +126,21 @@ def sample(
             f"{len(samples.x)} samples drawn, none saved; to save them add --out {default_output(model)}"
         )
         return
-    write_samples(out, samples)
+    write_samples(out, samples, kind, shape)
     console.print_done(f"{len(samples.x)} samples in {out}")
 
 
 def _check_options(
     n: int | None,
-    out: Path | None,
+    kind: str | None,
     seed: int | None,
     seeds: str | None,
     trajectory: bool,
     calibrated: bool,
     average: float | None,
 ) -> None:
-    if out is not None and out.suffix not in (".png", ".npz"):
-        raise ValueError(f"--out must end in .png or .npz, got {out}; .npz takes data of every shape.")
-    if trajectory and (out is None or out.suffix != ".npz"):
-        raise ValueError(f"--trajectory is written as .npz, got --out {out}; name a .npz file.")
+    if trajectory and kind != "npz":
+        raise ValueError(f"--trajectory is written as .npz, got {kind or 'no --out'}; name a .npz file by --out.")
     if calibrated and average is not None:
         raise ValueError(
             f"a calibrated sampler was fitted to the run's default average, got --average {average}; leave one of them "
@@ -143,76 +151,18 @@ def _check_options(
         raise ValueError(f"--seeds sets the number of samples and the seed of each, got {other} too; leave it out.")
 
 
-def sample_in_processes(
-    rank: Rank,
-    model: ScoreModel,
-    sampler: Sampler,
-    n: int,
-    seeds: int | list[int],
-    settings: dict[str, Any],
-    labels: list[int] | None = None,
-) -> Samples | None:
-    """Samples ``n`` events, each process its share, and gathers them in the main process.
-
-    Args:
-        rank: This process.
-        model: On its device.
-        sampler: The sampler.
-        n: Number of samples of all processes together.
-        seeds: One per sample; or one number, which seeds a generator for all samples of a single process, and from
-            which several processes derive a seed for each sample.
-        settings: Options of `scoresde.sampling.sample`.
-        labels: Sample ``i`` gets entry ``i`` modulo their number; None for no labels.
-
-    Returns:
-        All samples, on the CPU if there are several processes; None in all but the main one.
-    """
-    import torch
-
-    from scoresde.sampling import sample
-    from scoresde.training.batches import derive
-
-    rows = rank.rows(n, settings["batch_size"])
-    source: dict[str, Any] = {}
-    if isinstance(seeds, list):
-        source["seeds"] = seeds[rows.start : rows.stop]
-    elif rank.count > 1:
-        source["seeds"] = [derive(seeds, row) for row in rows]
-    else:
-        source["generator"] = torch.Generator(next(model.parameters()).device).manual_seed(seeds)
-    if labels is not None:
-        source["cond"] = torch.tensor([labels[row % len(labels)] for row in rows])
-    settings = {**settings, "progress": settings["progress"] and rank.main}
-    samples = sample(model, len(rows), sampler, **source, **settings)
-    return gather_samples(rank, samples, trajectory=settings["trajectory"])
-
-
-def gather_samples(rank: Rank, samples: Samples, *, trajectory: bool) -> Samples | None:
-    """The samples of all processes, on the CPU if there are several; None in all but the main process.
-
-    Raises:
-        ValueError: If trajectories are requested and the times differ between processes.
-    """
-    import dataclasses
-
-    import torch
-
-    if rank.count == 1:
-        return samples
-    x, nfe, states = rank.gather(samples.x), rank.gather(torch.tensor([samples.nfe])), None
-    if trajectory:
-        own = samples.x.unsqueeze(1) if samples.trajectory is None else samples.trajectory.transpose(0, 1)
-        states = rank.gather(own)
-        taus = rank.gather(torch.tensor([samples.taus or ()], dtype=torch.float64)[: len(own)])
-        if taus is not None and len(taus) and bool((taus != taus[0]).any()):
-            raise ValueError(
-                "a trajectory needs the same times in every process, got different ones; use a sampler with fixed "
-                "steps."
-            )
-    if x is None or nfe is None:
-        return None
-    gathered = None if states is None else states.transpose(0, 1)
-    return dataclasses.replace(samples, x=x, nfe=int(nfe.max()), trajectory=gathered)
+def _checked_count(count: int | None, kind: str | None, grid: tuple[int, int] | None) -> int:
+    """The number of samples; by default what the grid holds, or 64."""
+    if grid is None:
+        return 64 if count is None else count
+    if kind != "png":
+        raise ValueError(f"--grid arranges the images of a .png, got {kind or 'no --out'}; name a .png file by --out.")
+    cells = grid[0] * grid[1]
+    if count is not None and count > cells:
+        raise ValueError(
+            f"--grid {grid[0]}x{grid[1]} holds {cells} images, got {count} samples; draw fewer or enlarge it."
+        )
+    return cells if count is None else count
 
 
 def calibrated_sampler(stored: Checkpoint, sampler: Sampler, raw: bool) -> Sampler:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from scoresde.data.parse_columns import check_all_finite, encode_classes, raise_missing
+from scoresde.data.column_names import check_unique, name_blanks
+from scoresde.data.missing_cells import MISSING_TEXTS, is_missing
+from scoresde.data.parse_columns import check_exact_integers, check_finite_cells, encode_classes
 
 __all__ = ["ArrowTable", "read_parquet"]
 
@@ -19,50 +21,84 @@ class ArrowTable:
     Args:
         table: The table.
         class_names: For columns that are already encoded as 0, 1, ...: the names of their classes.
+        missing_texts: Texts that stand for a missing cell, beside null and NaN.
+
+    Raises:
+        ValueError: If two columns have the same name.
     """
 
-    def __init__(self, table: Any, class_names: Mapping[str, Sequence[str]] | None = None) -> None:
-        self.names: list[str] = list(table.column_names)
-        self._table, self._class_names = table, class_names or {}
+    def __init__(
+        self,
+        table: Any,
+        class_names: Mapping[str, Sequence[str]] | None = None,
+        missing_texts: Sequence[str] = MISSING_TEXTS,
+    ) -> None:
+        self.names: list[str] = name_blanks(list(table.column_names))
+        check_unique(self.names)
+        self.rows: int = table.num_rows
+        self._columns = dict(zip(self.names, table.columns))
+        self._class_names, self._missing_texts = class_names or {}, missing_texts
 
-    def numbers(self, name: str) -> np.ndarray:
-        """A column of integers, floats, decimals or booleans (as 0 and 1), converted to ``float64``, ``(N,)``."""
+    def missing(self, name: str) -> np.ndarray:
+        """Whether each cell of a column is null, NaN or a text that stands for a missing cell, ``(N,)``."""
         import pyarrow
 
-        column, kinds = self._column(name), pyarrow.types
+        column = self._columns[name]
+        if pyarrow.types.is_floating(column.type):
+            return np.isnan(column.to_numpy())  # null becomes NaN
+        if _holds_text(column.type):
+            return is_missing(column.to_pylist(), self._missing_texts)
+        return np.asarray(column.is_null().to_numpy(), dtype=bool)
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column of integers, floats, decimals or bools (as 0 and 1), as ``float64`` ``(N,)``; NaN if missing.
+
+        Raises:
+            ValueError: If it holds something else, or a value that is not finite or not exact in ``float64``.
+        """
+        import pyarrow
+
+        column, kinds = self._columns[name], pyarrow.types
+        missing = self.missing(name)
+        if missing.all():
+            return np.full(self.rows, np.nan)
         if kinds.is_boolean(column.type):
             column = column.cast(pyarrow.uint8())
+        if kinds.is_integer(column.type) and column.type.bit_width == 64:
+            texts = column.to_pylist()
+            check_exact_integers(name, ((i, v) for i, v in enumerate(texts) if v is not None and abs(v) > 2**53))
         for is_number in (kinds.is_integer, kinds.is_floating, kinds.is_decimal):
             if is_number(column.type):
-                return check_all_finite(name, column.cast(pyarrow.float64(), safe=False).to_numpy())
+                values = column.cast(pyarrow.float64(), safe=False).to_numpy()
+                return check_finite_cells(name, values, missing)
         raise ValueError(
             f"a column must hold numbers, {name!r} holds {column.type}; leave it out of columns=, convert it, or, if "
             f"it is text, read it as classes with label={name!r} or encode it with categories=({name!r},)."
         )
 
     def texts(self, name: str) -> list[str]:
-        """A column as text, one per row."""
-        return [str(value).strip() for value in self._column(name).to_pylist()]
+        """A column as text, one per row; a null is the text ``None``."""
+        return [str(value).strip() for value in self._columns[name].to_pylist()]
 
-    def classes(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-        """A column as class codes 0, 1, ..., ``(N,)``, and the names of the classes."""
+    def classes(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The class codes 0, 1, ... of the given rows, ``(M,)``, and the names of the classes."""
         if name not in self._class_names:
-            return encode_classes(name, self.texts(name))
-        labels, names = self.numbers(name).astype(np.int64), tuple(self._class_names[name])
+            return encode_classes(name, self.texts(name), rows)
+        labels, names = self.numbers(name)[rows].astype(np.int64), tuple(self._class_names[name])
         bad = np.flatnonzero((labels < 0) | (labels >= len(names)))
         if len(bad):
             raise ValueError(
                 f"a class must be one of 0 ... {len(names) - 1}, got {labels[bad[0]]} in column {name!r} at row "
-                f"{bad[0]} (rows count from 0); leave label= or that part out."
+                f"{rows[bad[0]]} (rows count from 0); leave label= or that part out."
             )
         return labels, names
 
-    def _column(self, name: str) -> Any:
-        column = self._table.column(name)
-        if column.null_count:
-            missing = np.flatnonzero(column.is_null().to_numpy())
-            raise_missing(name, int(missing[0]), None, len(missing))
-        return column
+
+def _holds_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def read_parquet(path: Path) -> Any:
@@ -80,6 +116,6 @@ def read_parquet(path: Path) -> Any:
             f"reading {path} needs pyarrow, which is missing; pip install 'scoresde[parquet]'."
         ) from None
     try:
-        return pyarrow.parquet.read_table(path)
+        return pyarrow.parquet.ParquetFile(path).read()
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path} must be a complete Parquet file, got: {error}; write it again.") from error

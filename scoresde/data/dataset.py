@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scoresde._core.arrays import as_tensor
+from scoresde._core.checks import check_kind
 from scoresde.data.description import Description
 
 __all__ = ["Data"]
@@ -17,6 +19,8 @@ __all__ = ["Data"]
 class Data:
     """A data set in data units: quantized data are integer values.
 
+    NumPy arrays, pandas frames and lists of numbers are converted to tensors of their type.
+
     Args:
         train, test: Shape ``(N, *D)``; either may be empty.
         description: Event shape, quantization, range and scaling of the data.
@@ -25,6 +29,7 @@ class Data:
         categories: For each categorical feature, the texts that 0, 1, ... stand for.
 
     Raises:
+        TypeError: If a part is not an array of numbers; the message has the call that works.
         ValueError: If a value contradicts the description, or labels and events differ in number.
     """
 
@@ -37,6 +42,12 @@ class Data:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_kind("description", self.description, Description)
+        for name in ("train", "test"):
+            object.__setattr__(self, name, as_tensor(getattr(self, name), name))
+        for name in ("train_labels", "test_labels"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_tensor(getattr(self, name), name))
         for part, events, labels in (("train", self.train, self.train_labels), ("test", self.test, self.test_labels)):
             try:
                 self.description.validate(events)

@@ -9,15 +9,20 @@ r"""Description of a data set (shape, range, quantization) and its scaling, $x =
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from scoresde._core.checks import check_event_shape
+from scoresde.data.scaling import from_model_units, in_model_units
+from scoresde.data.table_columns import Columns
+from scoresde.data.value_checks import check_values, raise_if_any
 
 __all__ = ["Description"]
 
+_FINE_BINS = 1 << 12  # more bins than this leave float32 too few digits inside a bin
 _CHUNK = 1 << 22  # values that `validate` reads at once: a memory-mapped file need not fit into memory
 
 
@@ -32,8 +37,9 @@ class Description:
         low, high: Declared range in data units, both ends included; ``None`` is unbounded. Quantized data have the
             range ``[0, bins)``, set automatically.
         offset, scale: The scaling. A number, or a tuple with one number per entry of the first event axis (a table's
-            features, an image's channels). ``None`` is the default stated above.
+            features, an image's channels), as a tuple, an array or a tensor. ``None`` is the default stated above.
         labels: Names of the classes in the order of their integer labels, or None.
+        columns: Names and kinds of a table's columns, or None.
 
     Raises:
         ValueError: If a field is out of its domain or the range contradicts ``bins``.
@@ -55,6 +61,7 @@ class Description:
     offset: float | tuple[float, ...] | None = None
     scale: float | tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
+    columns: Columns | None = field(default=None, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         shape = tuple(int(size) for size in self.shape)
@@ -63,7 +70,7 @@ class Description:
         defaults = 0.0, 1.0
         low, high = self.low, self.high
         if self.bins is not None:
-            if self.bins != int(self.bins) or self.bins < 2:
+            if self.bins != int(self.bins) or not 2 <= self.bins <= 1 << 53:
                 raise ValueError(f"bins must be an integer >= 2, got {self.bins}; use None for continuous data.")
             if low not in (None, 0) or high not in (None, self.bins):
                 raise ValueError(
@@ -80,10 +87,13 @@ class Description:
         object.__setattr__(self, "offset", self._offset_or_scale("offset", defaults[0]))
         object.__setattr__(self, "scale", self._offset_or_scale("scale", defaults[1]))
         object.__setattr__(self, "labels", None if self.labels is None else tuple(self.labels))
+        if self.columns is not None and shape != (len(self.columns.names),):
+            raise ValueError(f"columns must name each entry of {shape}, got {len(self.columns.names)} names.")
 
     def _offset_or_scale(self, field: str, default: float) -> float | tuple[float, ...]:
         value = getattr(self, field)
         value = default if value is None else value
+        value = value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
         numbers = tuple(float(v) for v in value) if isinstance(value, (tuple, list)) else (float(value),)
         if isinstance(value, (tuple, list)) and (not self.shape or len(numbers) != self.shape[0]):
             raise ValueError(
@@ -110,6 +120,8 @@ class Description:
     def to_model(self, y: Tensor) -> Tensor:
         r"""Data units to model units, $x = (y - offset) / scale$; does not check the range, does not clip.
 
+        Computed in float64, then cast, where the offset is larger than 16 scales, so that no digit of ``y`` is lost.
+
         Args:
             y: Values in data units, shape ``(B, *D)``. Integers of continuous data become the default float type.
 
@@ -125,34 +137,36 @@ class Description:
                 f"to_model takes dequantized values of {self.name!r}, got integer values ({y.dtype}); "
                 "pass dequantize(values, generator), or center(values)."
             )
-        wide = (
-            y.double() if y.dtype in (torch.int32, torch.int64) else _as_float(y)
-        )  # large integers, such as Unix time
-        x = (wide - self._broadcast(self.offset, wide)) / self._broadcast(self.scale, wide)
-        return x if y.is_floating_point() else _as_default(x)
+        assert self.offset is not None
+        assert self.scale is not None
+        return in_model_units(y, self.offset, self.scale)
 
     def to_data(self, x: Tensor) -> Tensor:
         r"""Model units to data units, $y = offset + scale\,x$; for quantized data the bin that contains ``y``.
 
         Quantized: ``floor(y)``, then clipped to ``0 ... bins - 1``, as integers. It always inverts
         ``to_model(center(k))``, and ``to_model(dequantize(k))`` except within rounding error of a bin edge.
-        Continuous: not clipped.
+        Continuous: not clipped. Where the offset is larger than 16 scales (a column of Unix time), ``y`` is float64,
+        because float32 cannot tell its values apart.
 
         Args:
             x: Model units, shape ``(B, *D)``.
 
         Returns:
-            Data units, shape ``(B, *D)``; ``uint8`` for up to 256 bins, else ``int64``, else the type of ``x``.
+            Data units, shape ``(B, *D)``. Quantized: ``uint8`` for up to 256 bins, else ``int64``. Continuous:
+            float64 as stated above, else the type of ``x``, but float32 for half precision. float64 values are on the
+            CPU if the device of ``x`` does not support them.
 
         Raises:
             ValueError: If the event shape is wrong, or quantized values are NaN.
         """
         self._check_shape(x)
-        x = _as_float(x)
-        y = self._broadcast(self.offset, x) + self._broadcast(self.scale, x) * x
+        assert self.offset is not None
+        assert self.scale is not None
+        y = from_model_units(x, self.offset, self.scale, wide=self.bins is not None and self.bins > _FINE_BINS)
         if self.bins is None:
             return y
-        _raise_if_any(torch.isnan(y), y, "samples must not be NaN to be quantized", "find the step that produced it")
+        raise_if_any(torch.isnan(y), y, "samples must not be NaN to be quantized", "find the step that produced it")
         return y.floor().clamp(0, self.bins - 1).to(torch.uint8 if self.bins <= 256 else torch.int64)
 
     def dequantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -163,8 +177,8 @@ class Description:
             generator: Source of ``u``, on the device of ``values``; ``None`` uses the global random state.
 
         Returns:
-            ``(B, *D)`` in the default float type. A sum that would round up to ``k + 1`` is the float just below it,
-            so that ``y`` stays in the bin of k.
+            ``(B, *D)`` in the default float type, in float64 for more than 4096 bins. A sum that would round up to
+            ``k + 1`` is the float just below it, so that ``y`` stays in the bin of k.
 
         Raises:
             ValueError: If the data are continuous, the values are not integers, or the event shape is wrong.
@@ -206,26 +220,17 @@ class Description:
             y: Data units, shape ``(B, *D)``: integer values, or dequantized or continuous ones. ``B`` may be 0.
 
         Raises:
-            ValueError: If the event shape is wrong, or a value is NaN, infinite or outside the declared range; the
-                error names the first index.
+            ValueError: If the event shape is wrong, or a value is NaN, infinite, complex or outside the declared
+                range, or a continuous integer lies beyond 2^53; the error names the first index.
         """
         self._check_shape(y)
+        if y.is_complex():
+            raise ValueError(f"data must be real, got {y.dtype}; pass the two parts as two features or channels.")
         if y.dtype == torch.uint8 and self.bins is not None and self.bins >= 256:
             return  # every byte is valid: a memory-mapped file need not be read
         rows = max(1, _CHUNK // self.dims)
         for start in range(0, len(y), rows):
-            part = y[start : start + rows]
-            if part.is_floating_point():
-                _raise_if_any(~torch.isfinite(part), part, "data must be finite", "drop or impute it", start)
-            remedy = "shift or scale the data, or declare their range"
-            if self.bins is not None:
-                above = part >= self.bins if part.is_floating_point() else part > self.bins - 1  # uint8(256) would be 0
-                _raise_if_any((part < 0) | above, part, f"data must lie in [0, {self.bins})", remedy, start)
-                continue
-            if self.low is not None:
-                _raise_if_any(part < self.low, part, f"data must be >= low = {self.low}", remedy, start)
-            if self.high is not None:
-                _raise_if_any(part > self.high, part, f"data must be <= high = {self.high}", remedy, start)
+            check_values(y[start : start + rows], start, self.bins, self.low, self.high)
 
     def _integer_values(self, values: Tensor, method: str) -> Tensor:
         self._check_shape(values)
@@ -234,28 +239,7 @@ class Description:
             raise ValueError(
                 f"{method} takes integer values of quantized data, got {got}; state bins= or leave it out."
             )
-        return _as_float(values)
+        return values.to(torch.float64 if self.bins > _FINE_BINS else torch.get_default_dtype())
 
     def _check_shape(self, y: Tensor) -> None:
         check_event_shape(y, self.shape, f"a batch of {self.name!r}")
-
-    def _broadcast(self, value: float | tuple[float, ...] | None, y: Tensor) -> float | Tensor:
-        if not isinstance(value, tuple):
-            assert value is not None
-            return value
-        return torch.tensor(value, dtype=y.dtype, device=y.device).reshape(-1, *(1 for _ in self.shape[1:]))
-
-
-def _as_float(y: Tensor) -> Tensor:
-    return y if y.is_floating_point() else _as_default(y)
-
-
-def _as_default(y: Tensor) -> Tensor:
-    return y.to(torch.get_default_dtype())
-
-
-def _raise_if_any(bad: Tensor, y: Tensor, rule: str, remedy: str, start: int = 0) -> None:
-    if bad.any():
-        first = tuple(bad.nonzero()[0].tolist())
-        index = (first[0] + start, *first[1:])
-        raise ValueError(f"{rule}, got {y[first].item()} at index {index} ({int(bad.sum())} such); {remedy}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,12 @@ from torch import Tensor
 from scoresde._core.suggest import unknown_name
 from scoresde.data.arrow import ArrowTable
 from scoresde.data.cache import cache_file, store
+from scoresde.data.column_names import one_name, several_names
 from scoresde.data.dataset import Data
 from scoresde.data.decode_image import ImageDecoder
 from scoresde.data.description import Description
 from scoresde.data.image_folder import check_equal_shapes
+from scoresde.data.missing_cells import MISSING_TEXTS, complete_rows
 from scoresde.data.parallel_decoding import decode_in_parallel
 from scoresde.data.split import split
 from scoresde.data.table_files import table_to_data
@@ -40,10 +41,12 @@ def load_huggingface(
     test_fraction: float = 0.2,
     *,
     image: str | None = None,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     label: str | None = None,
-    categories: Sequence[str] = (),
-    parts: Sequence[str] | None = None,
+    categories: str | Sequence[str] = (),
+    missing: str = "refuse",
+    missing_texts: str | Sequence[str] = MISSING_TEXTS,
+    parts: str | Sequence[str] | None = None,
     config: str | None = None,
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
@@ -57,7 +60,8 @@ def load_huggingface(
             or ``DatasetDict``.
         seed, test_fraction: The split of data that have one part.
         image: The column of images; None for a table, whose features are ``columns``.
-        columns, categories: As in `load_table`; ``columns=None`` takes all columns except ``label``.
+        columns, categories, missing, missing_texts: As in `load_table`; ``columns=None`` takes all columns except
+            ``label``.
         label: The column of class labels.
         parts: Names of the train part and, optionally, the test part. ``None``: ``train`` and ``test``, or the only
             part.
@@ -74,11 +78,13 @@ def load_huggingface(
     """
     dataset = source if is_huggingface(source) else _load_by_name(str(source), config)
     name = _name(source, config)
+    columns, label, parts = several_names("columns", columns), one_name("label", label), several_names("parts", parts)
     selected = _select_parts(dataset, parts)
     split_rows = _split_rows(selected, seed, test_fraction)
     if image is None:
         needed = None if columns is None else [*columns, *([] if label is None else [label])]
-        return table_to_data(_to_arrow(selected, needed, label), name, split_rows, columns, label, categories)
+        table = _to_arrow(selected, needed, label, several_names("missing_texts", missing_texts) or ())
+        return table_to_data(table, name, split_rows, columns, label, categories, missing)
     if columns is not None or categories:
         raise ValueError(f"an event is an image or a row of numbers, got image={image!r} and columns; leave one out.")
     for part in selected:
@@ -130,13 +136,21 @@ def _check_not_streamed(part: Any) -> None:
         raise ValueError(f"a data set must not be streamed, got {type(part).__name__}; load it without streaming.")
 
 
-def _split_rows(parts: list[Any], seed: int, test_fraction: float) -> Callable[[int], tuple[_Index, _Index]]:
-    if len(parts) == 1:
-        return partial(split, test_fraction=test_fraction, seed=seed)
-    return lambda n: (slice(0, len(parts[0])), slice(len(parts[0]), n))
+def _split_rows(parts: list[Any], seed: int, test_fraction: float) -> Callable[[np.ndarray], tuple[_Index, _Index]]:
+    """A function from the numbers of the rows that are used to the indices, among these, of train and test part."""
+
+    def split_rows(rows: np.ndarray) -> tuple[_Index, _Index]:
+        if len(parts) == 1:
+            return split(len(rows), test_fraction, seed)
+        in_train = int((rows < len(parts[0])).sum())
+        return slice(0, in_train), slice(in_train, len(rows))
+
+    return split_rows
 
 
-def _to_arrow(parts: list[Any], columns: list[str] | None, label: str | None) -> ArrowTable:
+def _to_arrow(
+    parts: list[Any], columns: list[str] | None, label: str | None, missing_texts: Sequence[str] = MISSING_TEXTS
+) -> ArrowTable:
     """The columns of all parts, concatenated by rows, with the class names of an encoded label column."""
     import pyarrow
 
@@ -147,28 +161,31 @@ def _to_arrow(parts: list[Any], columns: list[str] | None, label: str | None) ->
                 raise ValueError(unknown_name("column", column, part.column_names))
     tables = [part.select_columns(available if columns is None else columns).with_format("arrow")[:] for part in parts]
     names = getattr(parts[0].features.get(label), "names", None)
-    return ArrowTable(pyarrow.concat_tables(tables), {label: names} if label is not None and names else None)
+    class_names = {label: names} if label is not None and names else None
+    return ArrowTable(pyarrow.concat_tables(tables), class_names, missing_texts)
 
 
 def _load_image_column(
     parts: list[Any],
     name: str,
-    split_rows: Callable[[int], tuple[_Index, _Index]],
+    split_rows: Callable[[np.ndarray], tuple[_Index, _Index]],
     decode: _RowDecoder,
     label: str | None,
     workers: int,
     cache: str | Path | None,
 ) -> Data:
     rows = [(i, row) for i, part in enumerate(parts) for row in range(len(part))]
-    train, test = ([rows[k] for k in torch.arange(len(rows))[index].tolist()] for index in split_rows(len(rows)))
+    every = np.arange(len(rows))
+    train, test = ([rows[k] for k in torch.from_numpy(every)[index].tolist()] for index in split_rows(every))
     order, train_count = [*train, *test], len(train)
     inputs = (decode.decoder, decode.column, *(part._fingerprint for part in parts), tuple(order))
     file = cache_file(cache, name, inputs)
     events = store(lambda: check_equal_shapes(decode_in_parallel(decode, order, workers), order), len(order), file)
     names, train_labels, test_labels = None, None, None
     if label is not None:
-        classes, names = _to_arrow(parts, [label], label).classes(label)
-        train_labels, test_labels = (torch.from_numpy(classes)[index] for index in split_rows(len(rows)))
+        table = _to_arrow(parts, [label], label)
+        classes, names = table.classes(label, complete_rows(table, [label], len(rows), "refuse"))
+        train_labels, test_labels = (torch.from_numpy(classes)[index] for index in split_rows(every))
     description = Description(name, tuple(events.shape[1:]), bins=256, labels=names)
     return Data(events[:train_count], events[train_count:], description, train_labels, test_labels)
 

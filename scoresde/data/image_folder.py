@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,13 @@ from torch import Tensor
 
 from scoresde.data.cache import cache_file, store
 from scoresde.data.dataset import Data
-from scoresde.data.decode_image import IMAGE_SUFFIXES, ImageDecoder
+from scoresde.data.decode_image import ImageDecoder
 from scoresde.data.description import Description
+from scoresde.data.image_files import ImageFile, find_parts
 from scoresde.data.parallel_decoding import decode_in_parallel
 from scoresde.data.split import split
 
 __all__ = ["check_equal_shapes", "load_images"]
-
-_PARTS = ("train", "test")
 
 
 def load_images(
@@ -36,12 +34,16 @@ def load_images(
     """Reads all images in a folder and its subfolders: ``(C, H, W)``, integer values 0 ... 255.
 
     Images are the files with a suffix in `IMAGE_SUFFIXES`, sorted by path. Names that begin with a dot are ignored and
-    links to folders are not followed. If the folder contains ``train`` and ``test``, they are the two parts. The label
-    of an image is its outermost folder: ``cats/1.png`` and ``cats/old/2.png`` are ``cats``.
+    links to folders are not followed; one warning counts all other files. The label of an image is its outermost
+    folder: ``cats/1.png`` and ``cats/old/2.png`` are ``cats``.
+
+    A folder ``train`` beside ``test`` or ``val`` is the train part, and the other one the test part, in upper or lower
+    case. Such names are never classes; `find_parts` lists them. Only one held-out part is read: test, else val, else
+    dev, else eval. The others are left out, and a warning says so.
 
     Args:
         path: The folder.
-        seed, test_fraction: The split of images that have no ``train`` and ``test`` folder.
+        seed, test_fraction: The split of images that have no folders for their parts.
         size, channels: As in `ImageDecoder`. Without them all images must have the same shape.
         labels: Whether folders are classes.
         workers: Number of decoding processes; 0 decodes in this one. The result does not depend on it.
@@ -55,11 +57,12 @@ def load_images(
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If there is no image, one is damaged, has too many bits or transparency, their shapes differ, or
-            only some are in subfolders; the error names the file.
+            only some are in subfolders; the error names the file. If folders of parts are beside folders of classes, or
+            two of them are the train part.
         OSError: If ``cache`` cannot be written.
     """
     root, decoder = Path(path), ImageDecoder(size, channels)
-    parts = _find_parts(root)
+    parts = find_parts(root)
     if len(parts) == 1:
         parts = _split_files(parts[0], *split(len(parts[0]), test_fraction, seed))
     train_count, files = len(parts[0]), [*parts[0], *parts[1]]
@@ -89,38 +92,12 @@ def check_equal_shapes(images: Iterator[np.ndarray], names: Sequence[object]) ->
         yield image
 
 
-@dataclass(frozen=True)
-class _ImageFile:
-    """Path of an image, and the name of its class folder ("" if it is in none)."""
-
-    path: Path
-    folder: str
-
-
-def _find_parts(root: Path) -> list[list[_ImageFile]]:
-    """The images of ``train`` and of ``test`` if both exist, else of the whole folder."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; check the path (relative to {Path.cwd()}).")
-    folders = [root / part for part in _PARTS]
-    folders = folders if all(folder.is_dir() for folder in folders) else [root]
-    parts = [_find_images(folder) for folder in folders]
-    if not parts[0]:
-        raise ValueError(f"{folders[0]} must contain images, got none; their names end in {', '.join(IMAGE_SUFFIXES)}.")
-    return parts
-
-
-def _find_images(folder: Path) -> list[_ImageFile]:
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
-    return [_ImageFile(folder / name, name.partition("/")[0] if "/" in name else "") for name in names]
-
-
-def _split_files(files: list[_ImageFile], *indices: Tensor | slice) -> list[list[_ImageFile]]:
+def _split_files(files: list[ImageFile], *indices: Tensor | slice) -> list[list[ImageFile]]:
     return [[files[i] for i in torch.arange(len(files))[index].tolist()] for index in indices]
 
 
 def _labels(
-    parts: list[list[_ImageFile]], files: list[_ImageFile]
+    parts: list[list[ImageFile]], files: list[ImageFile]
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...] | None]:
     """Labels of both parts and the names of the classes, sorted; None if no image is in a class folder."""
     names = sorted({file.folder for file in files})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -9,14 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.data.axes import arrange_axes
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
 from scoresde.data.split import split
-from scoresde.data.standardize import standardization
+from scoresde.data.standardize import feature_deviations, standardization
 
 __all__ = ["load_file"]
 
+_UNLIKE = 1 / 8  # deviation of a column over that of the table, below which columns have unlike scales
+_NARROW = 0.0045  # deviation in model units: sigma at the default tau_min, 1e-5, where sampling ends
 _Scaling = float | tuple[float, ...] | None
+_BESIDE_SAMPLES = ("tau", "nfe", "columns", "table", "trajectory", "taus")  # what `scoresde sample` writes beside x
 
 
 def load_file(
@@ -26,7 +31,8 @@ def load_file(
     *,
     bins: int | None = None,
     shuffle: bool = True,
-    per_feature: bool = False,
+    per_feature: bool | None = None,
+    channels: str | None = None,
     low: float | None = None,
     high: float | None = None,
     offset: _Scaling = None,
@@ -39,38 +45,110 @@ def load_file(
         seed, test_fraction: The split of data that have no train and test part.
         bins: Declares quantized data: integer values ``0 ... bins - 1``. ``None`` means continuous, for integers too.
         shuffle: Draw the test part at random. ``False`` takes the last events and keeps a .npy file memory-mapped.
-        per_feature: Standardize each entry of the first event axis separately (columns, channels).
+        per_feature: Standardize each entry of the first event axis separately (columns, channels). ``None`` does so for
+            tables ``(N, D)`` whose columns have unlike deviations, and says so.
+        channels: Where the channels are: ``"first"``, ``(N, C, ...)``; ``"last"``, ``(N, ..., C)``, which is moved;
+            ``"none"``, which adds an axis of one channel. ``None`` decides by the shape, says what it adds, and asks
+            where the shape is not clear.
         low, high: Declared range.
         offset, scale: The scaling; continuous data default to mean and standard deviation of the train part.
 
     Returns:
-        Data in data units, in the type of the file if torch has it.
+        Data in data units, in the type of the file; unsigned integers of more than 8 bits become int64.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is malformed, holds objects or text, or its values contradict the arguments.
+        ValueError: If the file is malformed, holds objects or text, or its values contradict the arguments; if there
+            are not as many labels as events; if the shape looks like other axes than ``(N, C, ...)``.
     """
     path = Path(path)
-    arrays = _read(path)
-    if "x" in arrays:
-        x, labels = arrays["x"], arrays.get("labels")
-        train, test = split(len(x), test_fraction, seed if shuffle else None)
-        parts = x[train], x[test], *((None, None) if labels is None else (labels[train], labels[test]))
-    else:
-        parts = tuple(arrays.get(key) for key in ("train", "test", "train_labels", "test_labels"))
-    train, test, train_labels, test_labels = parts
-    assert train is not None
-    assert test is not None
-    if bins is not None and train.is_floating_point():
-        raise ValueError(f"bins={bins} declares integer values, {path} holds {train.dtype}; store them as integers.")
+    train, test, train_labels, test_labels = _parts(_read(path), path, test_fraction, seed if shuffle else None)
+    for part in (train, test):
+        if bins is not None and part.is_floating_point():
+            raise ValueError(f"bins={bins} declares integer values, {path} holds {part.dtype}; store them as integers.")
+    if train.shape[1:] != test.shape[1:]:
+        shapes = f"train {tuple(train.shape)} and test {tuple(test.shape)}"
+        raise ValueError(f"train and test must hold events of one shape, {path} holds {shapes}; store them alike.")
+    train, test = _arranged(train, test, channels, bins, path.name)
     shape = tuple(train.shape[1:])
     # validated before mean and deviation are computed, so that the error names the index of a NaN
     Description(path.stem, shape, bins=bins, low=low, high=high).validate(train)
     if bins is None and (offset is None or scale is None):
-        mean, std = standardization(train, per_feature)
+        mean, std = standardization(train, _unlike(train, path.name) if per_feature is None else per_feature)
         offset, scale = mean if offset is None else offset, std if scale is None else scale
     description = Description(path.stem, shape, bins=bins, low=low, high=high, offset=offset, scale=scale)
+    _warn_if_narrow(train, description, path.name)
     return Data(train, test, description, train_labels, test_labels)
+
+
+def _parts(
+    arrays: dict[str, Tensor], path: Path, test_fraction: float, seed: int | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Events and labels of both parts, as many labels as events."""
+    names = ("x",) if "x" in arrays else ("train", "test")
+    label_names = {"x": "labels", "train": "train_labels", "test": "test_labels"}
+    unread = sorted(arrays.keys() - {*names, *(label_names[name] for name in names)})
+    if unread:
+        warnings.warn(
+            f"{path} also holds {', '.join(unread)}, not read beside {' and '.join(names)}; labels are named "
+            f"{' and '.join(label_names[name] for name in names)}.",
+            stacklevel=3,
+        )
+    for name in names:
+        events, labels = arrays[name], arrays.get(label_names[name])
+        if labels is not None and (labels.ndim != 1 or len(labels) != len(events)):
+            raise ValueError(
+                f"there must be one label per event, {path} holds {label_names[name]} of shape {tuple(labels.shape)}, "
+                f"{len(labels)} labels, for {len(events)} events; store one integer for each event."
+            )
+    if names != ("x",):
+        return arrays["train"], arrays["test"], arrays.get("train_labels"), arrays.get("test_labels")
+    x, labels = arrays["x"], arrays.get("labels")
+    train, test = split(len(x), test_fraction, seed)
+    return x[train], x[test], None if labels is None else labels[train], None if labels is None else labels[test]
+
+
+def _unlike(train: Tensor, name: str) -> bool:
+    """Whether a table has a column that one scale for all would make narrow; a warning says so."""
+    if train.ndim != 2 or train.shape[1] < 2:
+        return False
+    deviations, whole = feature_deviations(train), standardization(train)[1]
+    assert isinstance(whole, float)
+    least, most = min(deviations), max(deviations)
+    if least == 0 or least >= _UNLIKE * whole:
+        return False
+    warnings.warn(
+        f"{name}: columns have standard deviations from {least:.3g} to {most:.3g}, so each is standardized by its own. "
+        "Pass per_feature=True to confirm this, per_feature=False for one scale.",
+        stacklevel=3,
+    )
+    return True
+
+
+def _warn_if_narrow(train: Tensor, description: Description, name: str) -> None:
+    """Warns of features whose deviation in model units is hidden by the noise at which sampling ends."""
+    if description.bins is not None or train.ndim < 2 or train.shape[1] < 2:
+        return
+    scale = description.scale if isinstance(description.scale, tuple) else (description.scale,) * train.shape[1]
+    widths = [deviation / float(s or 1.0) for deviation, s in zip(feature_deviations(train), scale, strict=True)]
+    narrow = [i for i, width in enumerate(widths) if width < _NARROW]
+    if narrow:
+        warnings.warn(
+            f"{name}: {len(narrow)} of {len(widths)} features are narrower than the noise at which sampling ends, "
+            f"feature {narrow[0]} has standard deviation {widths[narrow[0]]:.2g} in model units; pass "
+            "per_feature=True, or drop constants.",
+            stacklevel=3,
+        )
+
+
+def _arranged(train: Tensor, test: Tensor, channels: str | None, bins: int | None, name: str) -> tuple[Tensor, Tensor]:
+    """Both parts with channels first; the shape of all events decides, once for both."""
+    if channels is not None:
+        return arrange_axes(train, channels, bins, name), arrange_axes(test, channels, bins, name)
+    whole = train.new_empty((len(train) + len(test), *train.shape[1:]), device="meta")
+    arranged = arrange_axes(whole, None, bins, name)
+    choice = "first" if arranged.ndim == whole.ndim else "none"
+    return arrange_axes(train, choice, bins, name), arrange_axes(test, choice, bins, name)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -92,7 +170,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
     if not ({"train", "test"} <= arrays.keys() or "x" in arrays):
         raise ValueError(f"{path} must hold 'train' and 'test', or 'x'; it holds {sorted(arrays)}; rename them.")
-    return {key: _to_tensor(array, f"{path}[{key}]") for key, array in arrays.items()}
+    return {key: _to_tensor(array, f"{path}[{key}]") for key, array in arrays.items() if key not in _BESIDE_SAMPLES}
 
 
 def _to_tensor(array: np.ndarray, name: str) -> Tensor:
@@ -100,8 +178,19 @@ def _to_tensor(array: np.ndarray, name: str) -> Tensor:
         raise ValueError(
             f"{name} must hold real numbers with a sample axis, got {array.dtype}, shape {array.shape}; convert it."
         )
+    if array.dtype.kind == "f" and array.itemsize > 8:
+        raise ValueError(f"{name} must hold numbers of at most 64 bits, got {array.dtype}; store them as float64.")
     if array.dtype.kind == "b":
         array = array.view(np.uint8)
     elif array.dtype.kind == "u" and array.itemsize > 1:
+        _check_range(array, name)
         array = array.astype(np.int64)  # torch has no arithmetic for the other unsigned types
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _check_range(array: np.ndarray, name: str) -> None:
+    """Refuses unsigned integers that int64 does not hold; they would become negative."""
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"integers must be below 2^63, got {int(array.max())} in {name}; subtract a constant, or use a larger unit."
+        )

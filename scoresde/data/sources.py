@@ -22,7 +22,7 @@ from scoresde.data.split import split
 from scoresde.data.table_files import load_table
 from scoresde.data.toys import TOYS
 
-__all__ = ["FILES", "SOURCES", "load_data", "reader_of"]
+__all__ = ["FILES", "SOURCES", "functions_of", "load_data", "reader_of"]
 
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _NUMERALS = tuple("0123456789")
@@ -38,7 +38,8 @@ def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: floa
     - a two-dimensional toy distribution, such as ``"ring"``: options ``n`` (number of events,
       default 10 000) and the options of the toy.
     - a path that ends in ``.npy`` or ``.npz``: the options of ``scoresde.data.load_file``.
-    - a path that ends in ``.csv``, ``.tsv`` or ``.parquet``: the options of ``scoresde.data.load_table``.
+    - a path that ends in ``.csv``, ``.tsv``, ``.txt`` (also followed by ``.gz``) or ``.parquet``: the options of
+      ``scoresde.data.load_table``.
     - ``"hf:<name>"``, or a data set of the package ``datasets``: the options of ``scoresde.data.load_huggingface``.
     - a folder of images: the options of ``scoresde.data.load_images``.
 
@@ -67,19 +68,16 @@ def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: floa
     """
     name = "" if is_huggingface(source) else str(source)
     reader = reader_of(source)
-    if reader is load_huggingface:
-        dataset = source if is_huggingface(source) else name.removeprefix("hf:")
-        name = name if isinstance(source, str) else type(source).__name__
-        load, valid = partial(load_huggingface, dataset), _options(load_huggingface)
-    elif reader is _load_toy:
-        load, valid = partial(_load_toy, name), _options(_load_toy) + _options(TOYS[name])
-    elif name in SOURCES:
-        load, valid = SOURCES[name], _options(SOURCES[name])
-    elif reader is not None:
-        load, valid = partial(reader, name), _options(reader)
-    else:
+    if reader is None:
         others = f" A path must be a folder of images, or end in {', '.join(FILES)}; hf:<name> is Hugging Face's."
         raise ValueError(unknown_name("data source", name, (*SOURCES, *TOYS)) + others)
+    valid = [option for function in functions_of(source) for option in _options(function)]
+    load = partial(reader, name)
+    if reader is load_huggingface:
+        load = partial(load_huggingface, source if is_huggingface(source) else name.removeprefix("hf:"))
+        name = name if isinstance(source, str) else type(source).__name__
+    elif name in SOURCES and reader is SOURCES[name]:
+        load = reader
     for option in options:
         if option not in valid:
             raise ValueError(unknown_name(f"option of {name!r}", option, ("seed", "test_fraction", *valid)))
@@ -89,8 +87,8 @@ def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: floa
 def reader_of(source: str | Path | object) -> Callable[..., Data] | None:
     """The function with which `load_data` reads a source; None for an unknown source."""
     name = "" if is_huggingface(source) else str(source)
-    if Path(name).suffix in FILES:
-        return FILES[Path(name).suffix]
+    if (suffix := _suffix(name)) in FILES:
+        return FILES[suffix]
     if is_huggingface(source) or name.startswith("hf:"):
         return load_huggingface
     if name in TOYS:
@@ -98,7 +96,21 @@ def reader_of(source: str | Path | object) -> Callable[..., Data] | None:
     return SOURCES.get(name, load_images if Path(name).is_dir() else None)
 
 
+def functions_of(source: str | Path | object) -> tuple[Callable[..., Any], ...]:
+    """The functions whose keyword arguments are the options of a source: its reader, and the function of a toy."""
+    reader = reader_of(source)
+    toy = (TOYS[str(source)],) if reader is _load_toy else ()
+    return (*(() if reader is None else (reader,)), *toy)
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a path in lower case; of a gzipped file the last two."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
+
+
 def _load_digits(seed: int, test_fraction: float) -> Data:
+    """Scikit-learn's handwritten digits, ``(1, 8, 8)``, integer values 0 ... 16."""
     from sklearn.datasets import load_digits  # not at import: it takes a second
 
     data, target = load_digits(return_X_y=True)
@@ -110,6 +122,14 @@ def _load_digits(seed: int, test_fraction: float) -> Data:
 
 
 def _load_toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **options: Any) -> Data:
+    """A two-dimensional toy distribution.
+
+    Args:
+        name: Its name.
+        seed, test_fraction: Seed of the points, and the fraction of them that is held out.
+        n: Number of points.
+        **options: Of the toy.
+    """
     points, labels = TOYS[name](n, torch.Generator().manual_seed(seed), **options)
     train, test = split(n, test_fraction, seed=None)  # independent samples need no shuffling
     return Data(points[train], points[test], Description(name, (2,)), labels[train], labels[test])
@@ -118,6 +138,14 @@ def _load_toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **
 def _load_idx(
     name: str, labels: tuple[str, ...], seed: int, test_fraction: float, *, root: str | Path | None = None
 ) -> Data:
+    """Images from four IDX files, with the split and the labels that these hold.
+
+    Args:
+        name: Name of the data.
+        labels: Names of the classes.
+        seed, test_fraction: Not used.
+        root: Folder of the files; None searches ``$SCORESDE_DATA/<name>``, then the folder of Debian's package.
+    """
     del seed, test_fraction  # these data have a split of their own
     folder = _find_folder(name, root)
     train, train_labels, test, test_labels = (
@@ -161,8 +189,7 @@ _IDX_FILES = (
 FILES: dict[str, Callable[..., Data]] = {
     ".npy": load_file,
     ".npz": load_file,
-    ".csv": load_table,
-    ".tsv": load_table,
+    **{f".{kind}{gz}": load_table for gz in ("", ".gz") for kind in ("csv", "tsv", "txt")},
     ".parquet": load_table,
 }
 SOURCES: dict[str, Callable[..., Data]] = {

@@ -1,19 +1,25 @@
-"""Standardization of continuous data: mean and standard deviation of the train part as offset and scale."""
+"""Standardization of continuous data: mean and standard deviation of the train part as offset and scale, in float64."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["standardization"]
+__all__ = ["feature_deviations", "standardization"]
+
+_CHUNK = 1 << 22  # values that are read at once: a memory-mapped file need not fit into memory
+_ULPS = 4  # a range of at most this many units in the last place is rounding, not variation
 
 
 def standardization(
     y: Tensor, per_feature: bool = False, names: Sequence[str] | None = None
 ) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
     """Mean and standard deviation of ``y`` ``(N, *D)``: over everything, or per entry of the first event axis.
+
+    Computed in float64. Values are constant if their range is at most 4 units in the last place of the type of ``y``,
+    so Julian dates of one night vary if they are float64.
 
     Args:
         y: Events in data units.
@@ -24,15 +30,17 @@ def standardization(
         ``offset, scale`` for a ``Description``.
 
     Raises:
-        ValueError: If values are constant, or there is no feature axis.
+        ValueError: If values are constant, there are none, or there is no feature axis.
     """
     if per_feature and y.ndim < 2:
         raise ValueError(f"per_feature needs a feature axis, got shape {tuple(y.shape)}; leave per_feature out.")
-    axes = [axis for axis in range(y.ndim) if not per_feature or axis != 1]
-    if y.dtype in (torch.int32, torch.int64):
-        y = y.double()
-    std, mean = torch.std_mean(y if y.dtype in (torch.float32, torch.float64) else y.float(), dim=axes, correction=0)
-    constant = (std <= 1e-7 * mean.abs()).nonzero()
+    if not y.numel():
+        raise ValueError(f"data must hold values to be standardized, got shape {tuple(y.shape)}; add events.")
+    low, high = _range(y, per_feature)
+    rounding = torch.finfo(y.dtype).eps if y.is_floating_point() else 0.0
+    magnitude = torch.maximum(low.abs(), high.abs())
+    width = high / 2 - low / 2  # half of the range: the range itself may overflow
+    constant = (width <= _ULPS / 2 * rounding * magnitude).nonzero()
     if len(constant):
         subject = "every value"
         if per_feature:
@@ -41,4 +49,48 @@ def standardization(
         raise ValueError(
             f"data must vary to be standardized, {subject} is constant; drop it, or state offset= and scale=."
         )
+    mean, std = _mean_and_std(y, per_feature, low / 2 + high / 2, width)
     return (tuple(mean.tolist()), tuple(std.tolist())) if per_feature else (mean.item(), std.item())
+
+
+def feature_deviations(y: Tensor) -> list[float]:
+    """Standard deviation of each entry of the first event axis of ``y`` ``(N, C, *)``, in float64; 0 for constants."""
+    low, high = _range(y, True)
+    width = high / 2 - low / 2
+    return _mean_and_std(y, True, low / 2 + high / 2, torch.where(width > 0, width, 1.0))[1].tolist()
+
+
+def _rows(y: Tensor, per_feature: bool) -> Iterator[Tensor]:
+    """The values by chunks, float64 of shape ``(features, n)``, with one feature for all unless ``per_feature``."""
+    events = max(1, _CHUNK * len(y) // y.numel())
+    for part in y.split(events):
+        wide = part.double()
+        yield (
+            wide.movedim(1, 0).flatten(1)
+            if per_feature and y.ndim > 2
+            else wide.T
+            if per_feature
+            else wide.reshape(1, -1)
+        )
+
+
+def _range(y: Tensor, per_feature: bool) -> tuple[Tensor, Tensor]:
+    """Least and largest value of each feature, ``(features,)``."""
+    lows, highs = zip(*((rows.amin(1), rows.amax(1)) for rows in _rows(y, per_feature)))
+    return torch.stack(lows).amin(0), torch.stack(highs).amax(0)
+
+
+def _mean_and_std(y: Tensor, per_feature: bool, center: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each feature, ``(features,)``, from the values mapped to [-1, 1], where nothing overflows.
+
+    Source: Chan, Golub & LeVeque 1979 (means and squares of chunks combined).
+    """
+    count, mean, squares = 0, torch.zeros_like(center), torch.zeros_like(center)
+    for rows in _rows(y, per_feature):
+        z = (rows - center.unsqueeze(1)) / width.unsqueeze(1)
+        n, part_mean = z.shape[1], z.mean(1)
+        delta = part_mean - mean
+        squares += (z - part_mean.unsqueeze(1)).square().sum(1) + delta.square() * (count * n / (count + n))
+        mean += delta * (n / (count + n))
+        count += n
+    return center + width * mean, width * (squares / count).sqrt()

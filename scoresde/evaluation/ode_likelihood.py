@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.evaluation.vlb import BoundSettings, mean_with_stderr
+from scoresde.evaluation.vlb import BoundSettings, mean_interval, mean_with_stderr
 from scoresde.likelihood import (
     AdaptiveSolver,
     BitsPerDim,
@@ -121,6 +121,7 @@ class EventLikelihoods:
             "settings": self.settings,
             "unit": self.unit,
             **mean_with_stderr(self.value[arrived]),
+            "interval": mean_interval(self.value[arrived]),
             "probe_stderr": stderr_of_mean(self.stderr),
             "draw_stderr": stderr_of_mean(self.draw_stderr) if self.draws > 1 else None,
             "draws": self.draws,

@@ -7,6 +7,7 @@ integer values.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, partial
 from typing import Any
 
@@ -70,8 +71,10 @@ class SampleDistances:
         return {**entries, "ratio": self._ratio(entries), "copies": self._copies(x)}
 
     def _ratio(self, entries: dict[str, Any]) -> dict[str, float]:
-        """Sliced Wasserstein distance over its floor; the error is that of one set of real data."""
+        """Sliced Wasserstein distance over its floor, nan if that is 0; the error is that of one set of real data."""
         floor = self.floors["sliced_wasserstein"]
+        if floor["value"] == 0:  # all real events are equal
+            return {"value": math.nan, "stderr": math.nan}
         return {
             "value": entries["sliced_wasserstein"]["value"] / floor["value"],
             "stderr": floor["stderr"] / floor["value"],

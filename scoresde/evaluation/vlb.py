@@ -29,12 +29,13 @@ from scoresde.likelihood import (
     measure_error_profile,
 )
 from scoresde.likelihood.dequantize import default_dequantization
+from scoresde.likelihood.student import student_half_width
 from scoresde.model import ScoreModel
 from scoresde.process import ou
 from scoresde.sampling import UniformLogSNR
 from scoresde.storage.setting_labels import short_text
 
-__all__ = ["BoundSettings", "BoundSummary", "bound_events", "decoding_time", "mean_with_stderr"]
+__all__ = ["BoundSettings", "BoundSummary", "bound_events", "decoding_time", "mean_interval", "mean_with_stderr"]
 
 _DECODER_NOISE = 1 / 3  # σ/α where a decoder takes over, in bin widths
 _PROFILE_EVENTS = 32  # events on which the error profile is measured
@@ -76,6 +77,7 @@ class BoundSummary:
         settings: Settings of the estimate, as text.
         value: ``(n,)`` float64: an upper bound in bits per dimension, or a lower bound on log p in nats in data units.
         stderr: ``(n,)`` float64, over the draws of noise and timesteps, in the unit of ``value``.
+        low, high: ``(n,)`` float64, 95 % interval of the bound's expectation over those draws, by Student's t.
         terms: Terms of the bound on -log p by name, means over the events, nats.
         nfe: Network evaluations per event.
     """
@@ -84,6 +86,8 @@ class BoundSummary:
     settings: str
     value: Tensor
     stderr: Tensor
+    low: Tensor
+    high: Tensor
     terms: dict[str, float]
     nfe: int
 
@@ -93,6 +97,7 @@ class BoundSummary:
             "name": self.name,
             "settings": self.settings,
             **mean_with_stderr(self.value),
+            "interval": mean_interval(self.value),
             "draw_stderr": float(self.stderr.square().sum().sqrt()) / max(len(self.stderr), 1),
             "over_ode": mean_with_stderr((self.value - ode_value)[~ode_value.isnan()]),
             "nfe": self.nfe,
@@ -107,6 +112,14 @@ def mean_with_stderr(values: Tensor) -> dict[str, float]:
         "value": float(values.mean()) if n else math.nan,
         "stderr": float(values.std()) / math.sqrt(n) if n > 1 else math.nan,
     }
+
+
+def mean_interval(values: Tensor) -> list[float]:
+    """Both ends of the 95 % interval of the mean over the events, ``(n,)``, by Student's t; NaN for fewer than two."""
+    mean = mean_with_stderr(values)
+    stderr, dof = torch.tensor([mean["stderr"], len(values) - 1.0], dtype=torch.float64)
+    half = float(student_half_width(stderr, dof, 0.95)) if len(values) > 1 else math.nan
+    return [mean["value"] - half, mean["value"] + half]
 
 
 def bound_events(
@@ -240,7 +253,15 @@ class _Estimates:
         description = self.model.data
         assert description is not None
         terms = {key: float(value.mean()) for key, value in bound.terms.items()}
+        low, high = bound.interval()
         if bound.bits is not None:
-            stderr = bound.stderr / (bound.dims * math.log(2))
-            return BoundSummary(name, settings, bound.bits, stderr, terms, bound.nfe)
-        return BoundSummary(name, settings, description.log_det - bound.nats, bound.stderr, terms, bound.nfe)
+            unit = 1.0 / (bound.dims * math.log(2))
+            numbers = (bound.nats * unit, bound.stderr * unit, low * unit, high * unit)
+        else:
+            numbers = (
+                description.log_det - bound.nats,
+                bound.stderr,
+                description.log_det - high,
+                description.log_det - low,
+            )
+        return BoundSummary(name, settings, *numbers, terms, bound.nfe)

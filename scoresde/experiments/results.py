@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from scoresde._core.arrays import write_npz
 from scoresde._core.atomic import atomic_file
 
 __all__ = ["FORMAT", "Results", "read_results", "write_results"]
@@ -52,7 +53,7 @@ def write_results(folder: Path, content: Mapping[str, Any], arrays: Mapping[str,
     """
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "arrays.npz") as path, path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        write_npz(file, arrays)
     with atomic_file(folder / "results.json") as path:
         text = json.dumps(_finite({**FORMAT, **content}), indent=1, ensure_ascii=False, allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.progress import ProgressBar
@@ -26,7 +27,7 @@ from scoresde.likelihood.ode.error_budget import ErrorBudget, LogProb, half_widt
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solver
 from scoresde.likelihood.ode.trace import Trace
-from scoresde.model import Model, refuse_unknown
+from scoresde.model import Model, as_input, cond_inputs, refuse_unknown
 
 __all__ = ["BitsPerDim", "bits_per_dim"]
 
@@ -117,7 +118,7 @@ class BitsPerDim:
 
 def bits_per_dim(
     model: Model,
-    values: Tensor,
+    values: ArrayLike,
     *,
     draws: int = 1,
     dequantization: Dequantization | None = None,
@@ -157,6 +158,7 @@ def bits_per_dim(
         RuntimeError: As `log_prob`.
     """
     refuse_unknown(bits_per_dim, model, cond)
+    values, cond = as_input(model, values, "values"), cond_inputs(model, cond)
     check_integer_data(model, values)
     description = model.data
     assert description is not None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
@@ -20,7 +21,7 @@ from scoresde.likelihood.bounds.error_profile import ErrorProfile
 from scoresde.likelihood.bounds.initial_state import check_integer_data
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.model import Model, evaluating
+from scoresde.model import Model, as_input, check_model, cond_inputs, evaluating
 from scoresde.objective.timesteps import ImportanceTimesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process.sde import Marginal
@@ -99,7 +100,7 @@ def _log_sigmoid_slope(x: Tensor) -> Tensor:
 
 def fit_variational(
     model: Model,
-    values: Tensor,
+    values: ArrayLike,
     *,
     steps: int = 500,
     batch_size: int = 64,
@@ -132,6 +133,8 @@ def fit_variational(
         ValueError: If the model has no description with bins, the values do not fit it, or a setting is out of its
             domain.
     """
+    check_model(model)
+    values, cond = as_input(model, values, "values"), cond_inputs(model, cond)
     check_integer("steps", steps)
     check_integer("batch_size", batch_size)
     check_integer_data(model, values)

@@ -60,7 +60,9 @@ def mmd(x: Tensor, y: Tensor, *, bandwidths: Sequence[float] | None = None) -> E
     Args:
         x, y: Samples, shapes ``(n, *D)`` and ``(m, *D)``; cost ``O((n + m)^2)``, memory ``O(n + m)``.
         bandwidths: The ``h``, in the units of ``x``. ``None`` takes 1/4 and 1/2 of the median distance within ``y``;
-            pass the real data as ``y``, so that every sampler is measured with the same kernel.
+            pass the real data as ``y``, so that every sampler is measured with the same kernel. Where at least half of
+            these distances are 0 (repeated rows), the median is that of the others; where all ``y`` are equal, that
+            of the distances from one of them that are not 0.
 
     Returns:
         Squared distance. It may be negative for equal distributions. The standard error is over samples (jackknife);
@@ -74,13 +76,11 @@ def mmd(x: Tensor, y: Tensor, *, bandwidths: Sequence[float] | None = None) -> E
     """
     x, y = check_samples(x, y, least=4)
     if bandwidths is None:
-        subset = y[:: -(-len(y) // 1000)]
-        median = torch.pdist(subset).median().item()
+        median = _median_distance(x, y)
         bandwidths = [median / 4, median / 2]
     if not bandwidths or not all(math.isfinite(h) and h > 0 for h in bandwidths):
         raise ValueError(
-            f"bandwidths must be finite and > 0, got {list(bandwidths)}; the median is 0 where most of y are equal: "
-            "pass bandwidths=."
+            f"bandwidths must be finite and > 0, got {list(bandwidths)}; pass others, or None for those of the data."
         )
     rates = [-0.5 / h**2 for h in bandwidths]
     return _from_distances(x, y, lambda d: torch.stack([torch.exp(r * d**2) for r in rates]).mean(0))
@@ -142,6 +142,20 @@ def kernel_distance(
 
     values = torch.tensor([subset_value() for _ in range(subsets)], dtype=x.dtype)
     return Estimate(values.mean().item(), values.std().item())
+
+
+def _median_distance(x: Tensor, y: Tensor) -> float:
+    """The median distance within ``y``, or of those distances that are not 0; to one of ``y`` if all are equal.
+
+    It is 1 where all rows of both sets are equal: every kernel then has the value 1, and the MMD is 0.
+    """
+    within = torch.pdist(y[:: -(-len(y) // 1000)])
+    between = torch.cat([(x - y[0]).norm(dim=1), (y - y[0]).norm(dim=1)])
+    for distances in (within, within[within > 0], between[between > 0]):
+        median = distances.median().item() if len(distances) else 0.0
+        if median > 0:
+            return median
+    return 1.0
 
 
 def _line_wasserstein(x: Tensor, y: Tensor, order: int) -> Tensor:

@@ -43,7 +43,7 @@ class UNet(nn.Module):
         multipliers: Channels at each resolution over ``channels``; each resolution after the first halves the grid.
         blocks: Residual blocks per resolution, in the encoder and again in the decoder.
         attention: Indices of the resolutions whose blocks attend, 0 the finest. The middle block attends too, unless
-            this is empty.
+            this is empty. None, the default, is the coarsest resolution alone; the attribute then holds its index.
         heads: Number of attention heads; divides the channels of every attending resolution.
         head_width: Width of one head; if not None, it replaces ``heads``.
         resample_in_blocks: Whether residual blocks resample, by means and nearest neighbors (as in BigGAN), rather
@@ -67,7 +67,7 @@ class UNet(nn.Module):
     Example:
         >>> import torch
         >>> from scoresde import UNet
-        >>> net = UNet((1, 8, 8), channels=16, multipliers=(1, 2), attention=(1,))
+        >>> net = UNet((1, 8, 8), channels=16, multipliers=(1, 2))
         >>> net(torch.randn(2, 1, 8, 8), log_snr=torch.zeros(2)).shape
         torch.Size([2, 1, 8, 8])
 
@@ -80,7 +80,7 @@ class UNet(nn.Module):
     channels: int = 32
     multipliers: tuple[int, ...] = (1, 2, 2)
     blocks: int = 2
-    attention: tuple[int, ...] = (2,)
+    attention: tuple[int, ...] | None = None
     heads: int = 4
     head_width: int | None = None
     resample_in_blocks: bool = False
@@ -97,7 +97,7 @@ class UNet(nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
         self._check_settings()
-        self._check_attention()
+        self.attention = attention = self._checked_attention()
         self.conditioning = Conditioning(
             4 * self.channels, self.log_snr_range, self.num_classes, self.null_class, self.augment
         )
@@ -110,12 +110,12 @@ class UNet(nn.Module):
         self.upsample = nn.ModuleList(up(axes, coarse, fine) for fine, coarse in reversed([*pairwise(widths)]))
         self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(widths):
-            heads = self._heads(width) if i in self.attention else 0
+            heads = self._heads(width) if i in attention else 0
             down_blocks = nn.ModuleList(self._block(axes, width, width, heads) for _ in range(self.blocks))
             up_blocks = nn.ModuleList(self._block(axes, 2 * width, width, heads) for _ in range(self.blocks))
             self.down_blocks.append(down_blocks)
             self.up_blocks.insert(0, up_blocks)
-        middle_heads = self._heads(widths[-1]) if self.attention else 0
+        middle_heads = self._heads(widths[-1]) if attention else 0
         self.middle_blocks = nn.ModuleList(
             self._block(axes, widths[-1], widths[-1], heads) for heads in (middle_heads, 0)
         )
@@ -153,21 +153,22 @@ class UNet(nn.Module):
                 f"groups={self._groups}; use channels={2 * self._groups}, for example, or other groups."
             )
 
-    def _check_attention(self) -> None:
-        self.attention = tuple(self.attention)
+    def _checked_attention(self) -> tuple[int, ...]:
         resolutions = range(len(self.multipliers))
-        for i in self.attention:
+        attention = tuple(resolutions[-1:] if self.attention is None else self.attention)
+        for i in attention:
             if i not in resolutions:
                 raise ValueError(
                     f"attention must name resolutions 0 ... {resolutions[-1]}, got {i!r}; 0 is the finest."
                 )
         name = "heads" if self.head_width is None else "head_width"
-        for i in sorted({*self.attention, resolutions[-1]}) if self.attention else ():
+        for i in sorted({*attention, resolutions[-1]}) if attention else ():
             if self.channels * self.multipliers[i] % getattr(self, name):
                 raise ValueError(
                     f"{name} must divide the channels of every attending resolution, got {name}={getattr(self, name)} "
                     f"and {self.channels * self.multipliers[i]} channels at resolution {i}; use heads=1, for example."
                 )
+        return attention
 
     @property
     def null_label(self) -> int | None:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import expand, has_values, widest_dtype
-from scoresde.model import Model
+from scoresde.model import Model, as_input, check_model, cond_inputs
 from scoresde.objective.timesteps import TimestepDraw, Timesteps, UniformTimesteps
 from scoresde.objective.weighting import DiscreteVLB, Simple, Weighting
 from scoresde.process import ou
@@ -72,7 +73,7 @@ class Loss:
                 "DiscreteTimesteps(steps) or DiscreteLossMomentTimesteps(DiscreteTimesteps(steps))."
             )
 
-    def __call__(self, model: Model, x0: Tensor, generator: torch.Generator | None = None, **cond: object) -> Tensor:
+    def __call__(self, model: Model, x0: ArrayLike, generator: torch.Generator | None = None, **cond: object) -> Tensor:
         """The loss of each sample.
 
         Args:
@@ -85,9 +86,11 @@ class Loss:
             ``(B,)``, at least float32, differentiable in the model's parameters. Not divided by the event's size.
 
         Raises:
-            TypeError: If ``x0`` is not floating.
+            TypeError: If ``model`` is not a `Model`, or ``x0`` is not floating.
             ValueError: If λ is negative, NaN, infinite or of a wrong shape.
         """
+        check_model(model)
+        x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
         if not x0.is_floating_point():
             raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
         noise = Noise(generator)

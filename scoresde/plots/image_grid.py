@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["enlarged", "gray_range", "grid", "is_image", "save_image_grid", "tile_images", "to_bytes"]
 
+_LEAST_SIDE = 600  # pixels of the longer side of a grid that is written as a file
+
 
 def is_image(shape: tuple[int, ...]) -> bool:
     """Whether events of this shape are images: ``(H, W)`` or ``(C, H, W)``, at least 4 pixels in each direction."""
@@ -42,20 +44,28 @@ def enlarged(images: np.ndarray, target: int = 40) -> np.ndarray:
     return images.repeat(scale, 1).repeat(scale, 2)
 
 
-def grid(images: np.ndarray, columns: int | None = None, gap: int = 3) -> np.ndarray:
+def grid(images: np.ndarray, columns: int | None = None, gap: int = 3, rows: int | None = None) -> np.ndarray:
     """Images ``(n, H, W, 3)`` in rows, with a transparent gap between them.
 
     Args:
         images: Bytes.
         columns: Images per row; by default as many columns as rows.
         gap: Pixels between two images.
+        rows: Number of rows; by default as many as the images fill.
 
     Returns:
         Bytes, ``(height, width, 4)``, with an opacity channel.
+
+    Raises:
+        ValueError: If there are more images than ``rows * columns``.
     """
     n, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else columns
-    rows = math.ceil(n / columns)
+    rows = math.ceil(n / columns) if rows is None else rows
+    if n > rows * columns:
+        raise ValueError(
+            f"a grid of {rows} x {columns} holds {rows * columns} images, got {n}; draw fewer or enlarge it."
+        )
     canvas = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
     for i in range(n):
         top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
@@ -64,25 +74,33 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 3) -> np.nda
     return canvas
 
 
-def tile_images(x: np.ndarray, description: Description | None) -> np.ndarray:
-    """Samples as one grid of images.
+def tile_images(
+    x: np.ndarray, description: Description | None, rows: int | None = None, columns: int | None = None
+) -> np.ndarray:
+    """Samples as one grid of images; each pixel becomes a square, so that the longer side has at least 600 pixels.
 
     Args:
         x: Data units, ``(n, *D)``.
         description: Of the data. Its bins or range set black and white; otherwise the range of the samples does.
+        rows, columns: Number of images in each direction; by default as many columns as rows. Cells without an image
+            are transparent.
 
     Returns:
         Bytes, ``(height, width, 4)``.
 
     Raises:
-        ValueError: If the samples are not images.
+        ValueError: If the samples are not images, or more than the grid holds.
     """
     if not is_image(x.shape[1:]) or not len(x):
         raise ValueError(
             f"a PNG shows images (n, H, W) or (n, C, H, W), got shape {x.shape}; write these as .npz or .npy."
         )
-    low, high = gray_range(x, description)
-    return grid(enlarged(to_bytes(x, low, high)))
+    columns = math.ceil(math.sqrt(len(x))) if columns is None else columns
+    rows = math.ceil(len(x) / columns) if rows is None else rows
+    images = to_bytes(x, *gray_range(x, description))
+    longest = max(columns * images.shape[2], rows * images.shape[1])
+    scale = max(1, math.ceil(_LEAST_SIDE / longest))
+    return grid(images.repeat(scale, 1).repeat(scale, 2), columns, rows=rows)
 
 
 def gray_range(x: np.ndarray, description: Description | None) -> tuple[float, float]:
@@ -94,10 +112,12 @@ def gray_range(x: np.ndarray, description: Description | None) -> tuple[float, f
     return float(x.min()), float(max(x.max(), x.min() + 1e-12))
 
 
-def save_image_grid(path: Path, x: np.ndarray, description: Description | None) -> None:
+def save_image_grid(
+    path: Path, x: np.ndarray, description: Description | None, rows: int | None = None, columns: int | None = None
+) -> None:
     """Writes the grid of `tile_images` as PNG."""
     from PIL import Image
 
-    image = Image.fromarray(tile_images(x, description))
+    image = Image.fromarray(tile_images(x, description, rows, columns))
     with atomic_file(path) as temporary:
-        image.save(temporary)
+        image.save(temporary, format="PNG")

@@ -27,7 +27,8 @@ from scoresde.sampling.observer import Observer, Progress, StepHook
 from scoresde.sampling.optimal_variance import OptimalVariance, optimal_variance
 from scoresde.sampling.probability_flow import DDIM, ODE, RungeKutta
 from scoresde.sampling.reverse_sde import EulerMaruyama, ExponentialSDE, TorchSDE
-from scoresde.sampling.sample import Samples, sample
+from scoresde.sampling.sample import sample
+from scoresde.sampling.samples import Samples
 from scoresde.sampling.singlestep import DPMSolver, Heun, Singlestep
 from scoresde.sampling.whitened import Whitened
 

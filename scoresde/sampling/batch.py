@@ -16,6 +16,7 @@ from scoresde.process.parameterization import Prediction
 from scoresde.process.sde import SDE
 from scoresde.sampling.base import Sampler, SamplingContext, SolverError
 from scoresde.sampling.brownian import VirtualBrownianTree
+from scoresde.sampling.divergence import MagnitudeLimit
 from scoresde.sampling.observer import Observer, Progress, StepHook
 
 __all__ = ["BatchResult", "SamplingBatch"]
@@ -28,7 +29,7 @@ class BatchResult:
     Attributes:
         x: Last state, view's coordinates, ``(B, *D)``.
         tau: OU time of ``x``.
-        nfe: Number of network calls.
+        nfe: Number of network evaluations.
         times: OU times of the start, of every step and of a final denoising; empty without observation.
         states: States at ``times``, view's coordinates; empty unless asked for.
         previews: Data estimates of the last network calls before each of ``times[1:]``; empty unless asked for.
@@ -76,7 +77,8 @@ class SamplingBatch:
         """Samples; if the result is not finite, a second run finds the network call that caused it.
 
         Raises:
-            RuntimeError: If the network returned NaN or infinity, or a solver failed.
+            RuntimeError: If the network returned NaN or infinity, a solver failed, or the samples are finite but far
+                outside the range of the data.
         """
         before = None if generator is None else generator.get_state()
         failure = None
@@ -86,7 +88,7 @@ class SamplingBatch:
                 predict = _Remembered(self.model, self.cond)
                 record = _Record(self, predict)
             result = self._run_once(generator, seeds, predict, record)
-            if not has_values(result.x) or bool(torch.isfinite(result.x).all()):
+            if self._check_magnitude(result):
                 return result
         except SolverError as error:
             failure = error
@@ -96,6 +98,14 @@ class SamplingBatch:
         raise failure or RuntimeError(
             f"samples must be finite, but {self.sampler} diverged on finite network outputs; use more steps."
         )
+
+    def _check_magnitude(self, result: BatchResult) -> bool:
+        """Whether the samples are finite; see `MagnitudeLimit.check`."""
+        if not has_values(result.x):
+            return True
+        sde = self.model.sde
+        init = None if self.init is None else self.init / _scale(sde, self.start)
+        return MagnitudeLimit(self.model, result.tau, init).check(result.x / _scale(sde, result.tau), self.sampler)
 
     def _run_once(
         self, generator: torch.Generator | None, seeds: list[int] | None, predict: _Counted, record: _Record | None
@@ -132,14 +142,14 @@ def _seed_from(generator: torch.Generator | None) -> int:
 
 
 class _Counted:
-    """The network call, counted. The model checks the arguments of the first call only."""
+    """The network call, counted by the model's cost. The model checks the arguments of the first call only."""
 
     def __init__(self, model: Model, cond: Mapping[str, Tensor]) -> None:
-        self.nfe = 0
+        self.nfe, self.cost = 0, model.cost
         self._call, self._next, self._cond = model, model.predict, cond
 
     def __call__(self, x: Tensor, tau: Scalar) -> Prediction:
-        self.nfe += 1
+        self.nfe += self.cost
         call, self._call = self._call, self._next
         return call(x, tau, **self._cond)
 
@@ -155,9 +165,9 @@ class _Checked(_Counted):
             indices = rows.nonzero().flatten().tolist()
             shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
             raise RuntimeError(
-                f"the network must return finite numbers, but call {self.nfe}, at tau = {float(tau):.6g}, gave NaN or "
-                f"infinity for samples [{shown}] of a batch of {len(x)}; check its inputs there, or train it at that "
-                "noise level."
+                f"the network must return finite numbers, but call {self.nfe // self.cost}, at tau = {float(tau):.6g}, "
+                f"gave NaN or infinity for samples [{shown}] of a batch of {len(x)}; check its inputs there, or train "
+                "it at that noise level."
             )
         return prediction
 

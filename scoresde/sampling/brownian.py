@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from scoresde._core.checks import check_seed, check_seeds
 from scoresde._core.tensors import combine, has_values, widest_dtype
 
 __all__ = ["VirtualBrownianTree"]
@@ -40,14 +42,13 @@ class VirtualBrownianTree:
         seeds: One integer for the batch, or one per sample. With one per sample, its path depends on its seed alone.
 
     Raises:
-        ValueError: If ``seeds`` is a sequence without one entry per sample.
+        ValueError: If a seed is not an integer in [0, 2**63), or a sequence does not have one entry per sample.
     """
 
     def __init__(self, like: Tensor, seeds: int | Sequence[int]) -> None:
-        per_sample = not isinstance(seeds, int)
-        if per_sample and len(seeds) != len(like):
-            raise ValueError(f"seeds must have one entry per sample, {len(like)}, got {len(seeds)}.")
-        keys = [_hash(int(seed)) for seed in seeds] if per_sample else [_hash(seeds)]
+        per_sample = not isinstance(seeds, numbers.Integral)
+        checked = check_seeds(seeds, len(like)) if per_sample else [check_seed(seeds)]
+        keys = [_hash(seed) for seed in checked]
         rows, event = ((len(like), *[1] * (like.ndim - 1)), like.shape[1:]) if per_sample else ((), like.shape)
         self._like, self._draw_dtype = like.detach(), widest_dtype(like.device)
         self._seed_keys = torch.empty(len(keys), dtype=torch.int64, device=like.device).reshape(rows)

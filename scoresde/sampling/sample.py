@@ -5,59 +5,23 @@ from __future__ import annotations
 import numbers
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_finite, check_integer
+from scoresde._core.arrays import ArrayLike
+from scoresde._core.checks import check_finite, check_integer, check_seeds
 from scoresde._core.progress import ProgressBar
 from scoresde._core.tensors import has_values
-from scoresde.data import Description
-from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
+from scoresde.model import Model, as_input, check_model, check_per_sample, cond_inputs, evaluating, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling.base import Sampler, StepSampler
 from scoresde.sampling.batch import BatchResult, SamplingBatch
 from scoresde.sampling.observer import Observer, Progress
+from scoresde.sampling.samples import Samples, class_labels
 
-__all__ = ["Samples", "sample"]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples, and how they were drawn.
-
-    Attributes:
-        x: Samples at ``tau`` in the view's coordinates, those of the data, model units, ``(n, *D)``.
-        tau: OU time of ``x``: ``tau_min``, or 0 after the chain's last step or a final denoising, or the time at which
-            an observer stopped.
-        nfe: Network calls per sample. An adaptive solver shares its steps within a batch: the largest of all batches.
-        taus: Times of the start, of every step and of a final denoising; None without trajectory or previews.
-        trajectory: States at ``taus``, view's coordinates, ``(len(taus), n, *D)``, or None.
-        previews: The data estimates of the last network calls before each of ``taus[1:]``, in the data's coordinates,
-            ``(len(taus) - 1, n, *D)``, or None.
-        description: The data's description, or None.
-    """
-
-    x: Tensor
-    tau: float
-    nfe: int
-    taus: tuple[float, ...] | None = None
-    trajectory: Tensor | None = None
-    previews: Tensor | None = None
-    description: Description | None = None
-
-    @cached_property
-    def data(self) -> Tensor:
-        """The samples in the data's own units (integer values for quantized data), ``(n, *D)``.
-
-        Raises:
-            ValueError: If the model does not carry its data's description.
-        """
-        if self.description is None:
-            raise ValueError("data units need the data's description, got a model without one; use .x (model units).")
-        return self.description.to_data(self.x)
+__all__ = ["sample"]
 
 
 def sample(
@@ -68,7 +32,7 @@ def sample(
     generator: torch.Generator | None = None,
     seeds: Sequence[int] | None = None,
     start: float | None = None,
-    init: Tensor | None = None,
+    init: ArrayLike | None = None,
     denoise: bool = False,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
@@ -88,8 +52,9 @@ def sample(
         sampler: E.g. ``DDPM(steps=250)``, ``EulerMaruyama()``, ``ODE()``.
         generator: Source of all randomness; the global random state does not change. Default: a new generator
             seeded from the global one.
-        seeds: One integer per sample, instead of a generator. Each sample then depends on its own seed, not on its
-            batch, except for solvers whose batch shares one step size. The global random state does not change.
+        seeds: One integer in [0, 2**63) per sample, instead of a generator. Each sample then depends on its own
+            seed, not on its batch, except for solvers whose batch shares one step size. The global random state
+            does not change.
         start: OU time of the first state; default the end of the clock. Below it the first state is N(0, I) in x.
         init: State at ``start`` in the view's coordinates, ``(n, *D)``, instead of a draw from the prior.
         denoise: Ends with one more network call, which replaces x by its data estimate; counted in ``nfe``. A sampler
@@ -115,6 +80,7 @@ def sample(
             gets another; if a keyword is neither an option nor read by the network.
         ValueError: If the shape, seeds, start, init, batch size or conditioning do not fit.
         RuntimeError: If the network returns NaN or infinity; the message names the network call, tau and the samples.
+            If the samples are finite but far outside the range of the data; the message names sampler and grid.
 
     Example:
         >>> from scoresde import Adams, GaussianMixture, sample
@@ -130,14 +96,15 @@ def sample(
             f"coupled needs a sampler whose steps state the clock of their noise, got {sampler}; take a StepSampler."
         )
     refuse_unknown(sample, model, cond)
+    init, cond = None if init is None else as_input(model, init, "init"), cond_inputs(model, cond)
     size = _size(model, shape)
     like = _empty_state(model, device, dtype, init)
-    seeds = None if seeds is None else [int(seed) for seed in seeds]
+    seeds = None if seeds is None else check_seeds(seeds, size[0])
     if generator is not None and seeds is not None:
         raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
     if generator is None and seeds is None and has_values(like):
         generator = torch.Generator(like.device).manual_seed(int(torch.randint(2**62, ())))
-    _check_per_sample(size, seeds, init, cond)
+    _check_per_sample(size, init, cond)
     if batch_size is not None:
         check_integer("batch_size", batch_size)
     first, rows_per_batch = _checked_start(model, start, init), max(size[0], 1) if batch_size is None else batch_size
@@ -160,7 +127,7 @@ def sample(
             )
             results.append(batch.run(generator, None if seeds is None else seeds[rows]))
             bar.update(rows.stop / max(size[0], 1))
-    return _join(results, like.new_empty(size), model)
+    return replace(_join(results, like.new_empty(size), model), labels=class_labels(cond))
 
 
 def _observers(bar: ProgressBar, first: int, total: int, observe: Observer | None) -> tuple[Observer, ...]:
@@ -200,12 +167,8 @@ def _empty_state(
     return torch.empty(0, dtype=kind, device=reference.device if device is None else device)
 
 
-def _check_per_sample(
-    size: tuple[int, ...], seeds: list[int] | None, init: Tensor | None, cond: dict[str, Tensor]
-) -> None:
+def _check_per_sample(size: tuple[int, ...], init: Tensor | None, cond: dict[str, Tensor]) -> None:
     check_per_sample(cond, size[0])
-    if seeds is not None and len(seeds) != size[0]:
-        raise ValueError(f"seeds must have one entry per sample, {size[0]}, got {len(seeds)}.")
     if init is not None:
         if init.shape != size:
             raise ValueError(f"init must have the shape of the samples, {size}, got {tuple(init.shape)}.")

@@ -4,31 +4,59 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from scoresde._core.arrays import as_tensor
 from scoresde._core.checks import check_finite
 from scoresde.data import Augment, Data, Description
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import V
 
-__all__ = ["check_augment", "check_data_type", "check_quantized", "checked_events"]
+__all__ = ["check_augment", "check_quantized", "check_weight_types", "checked_events", "converted_data"]
 
 
-def check_data_type(data: object) -> None:
-    """Refuses a torch DataLoader.
+def converted_data(data: object) -> Data | Tensor:
+    """A `Data` as it is; an array, frame or list of numbers as a tensor.
 
     Raises:
-        TypeError: Names the call that trains on the loader's data.
+        TypeError: If ``data`` is something else; names the call that trains on it, also for a torch Dataset or
+            DataLoader.
+        ValueError: See `scoresde._core.arrays.as_tensor`.
     """
+    if isinstance(data, Data):
+        return data
+    name, dataset, settings = "dataset", data, ""
     if isinstance(data, DataLoader):
-        events = "loader.dataset.tensors[0]"
-        if not isinstance(data.dataset, TensorDataset):
-            events = "torch.stack([x for x, *_ in loader.dataset])"
-        raise TypeError(
-            "data must be a Data or a tensor of events (N, *D), got a DataLoader, which would order batches itself; "
-            f"pass its dataset's tensor: sd.train(model, {events}, sd.Training(batch_size={data.batch_size}))."
-        )
+        name, dataset = "loader.dataset", data.dataset
+        settings = f", sd.Training(batch_size={data.batch_size})" if data.batch_size else ""
+    elif not isinstance(data, Dataset):
+        return as_tensor(data, "data")
+    events = f"{name}.tensors[0]" if isinstance(dataset, TensorDataset) else f"torch.stack([x for x, *_ in {name}])"
+    raise TypeError(
+        f"data must be a Data or a tensor of events (N, *D), got a {type(data).__name__}, but training orders batches "
+        f"itself; pass its events as a tensor: sd.train(model, {events}{settings})."
+    )
+
+
+def check_weight_types(model: ScoreModel, scaled: bool) -> None:
+    """Refuses float16 weights: their gradients underflow, and scaled ones cannot be unscaled in float16.
+
+    Args:
+        model: To train.
+        scaled: Whether gradients are scaled (precision "fp16" on a GPU), so that frozen float16 weights do no harm.
+
+    Raises:
+        TypeError: If a trained weight is float16, or a frozen one without scaling; names the first.
+    """
+    for name, weight in model.named_parameters():
+        if weight.dtype == torch.float16 and (weight.requires_grad or not scaled):
+            raise TypeError(
+                f"weights to train must be float32, float64 or bfloat16, got float16 ({name}), whose gradients "
+                'underflow; keep float32 weights, model.float(), and set Training(precision="fp16") on a GPU or '
+                '"bf16", or use bfloat16 weights, model.bfloat16().'
+            )
 
 
 def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | None, Description | None]:

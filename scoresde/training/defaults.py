@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ from scoresde.training import Training
 
 __all__ = ["Recipe", "default_recipe"]
 
+_POSITIONS = 1 << 17  # positions of one batch of series or volumes
+_ATTENDED = 512  # most positions of the resolution that attends: attention takes their square
+
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
@@ -40,12 +44,14 @@ class Recipe:
         sde: The process.
         parameterization: What the network's output estimates.
         training: Settings of the run; its loss has the default weighting.
+        reason: Why this network was chosen, one line; empty for a network that the user names.
     """
 
     network: nn.Module
     sde: SDE
     parameterization: Parameterization
     training: Training
+    reason: str = ""
 
     def build(self, data: Data, seed: int = 0) -> ScoreModel:
         """A model with new weights that depend on ``seed`` alone; the global random state does not change.
@@ -66,7 +72,11 @@ class Recipe:
 
 
 def default_recipe(description: Description) -> Recipe:
-    """The default recipe for small integer data, images from 8 x 8 on, points of up to 3 values, or other events.
+    """The default recipe for data of a shape; its ``reason`` says which of these they are.
+
+    Small integer data (at most 256 values of at most 64 bins); images ``(C, H, W)`` from 8 x 8 on, series ``(C, L)``
+    from length 16 on and volumes ``(C, D, H, W)`` from 4 x 4 x 4 on, which get a `UNet`; points of up to 3 values;
+    other events. Volumes and long series have smaller batches, so that a training step fits the machine.
 
     Args:
         description: Of the data; the recipe depends on its shape, bins and scale.
@@ -76,18 +86,71 @@ def default_recipe(description: Description) -> Recipe:
 
 
 def _recipe_for(description: Description) -> Recipe:
-    shape, bins, offset, scale = description.shape, description.bins, description.offset, description.scale
+    shape, bins = description.shape, description.bins
     loss = Loss(ELBO(), ImportanceTimesteps(ELBO()))
     if bins is not None and bins <= 64 and description.dims <= 256:
         return _small_integer_data(shape, bins)
-    if len(shape) == 3 and min(shape[1:]) >= 8:
-        if bins is not None and bins <= 256 and isinstance(offset, float) and isinstance(scale, float):
-            return _quantized_images(shape, bins, offset, scale)
-        return Recipe(UNet(shape), VPSDE(Cosine()), V(), Training(loss=Loss(timesteps=StratifiedTimesteps()), lr=2e-4))
+    if (kind := _grid_kind(shape)) is not None:
+        return _grids(kind, description)
     if description.dims <= 3:
         training = Training(steps=4000, batch_size=512, loss=loss, lr=2e-3, lr_end=0.0, ema=0.99)
-        return Recipe(MLP(shape, width=128, depth=3), VPSDE(Cosine(), tau_min=1e-4), V(), training)
-    return Recipe(MLP(shape), VPSDE(Cosine()), V(), Training(loss=loss))
+        network = MLP(shape, width=128, depth=3)
+        return Recipe(network, VPSDE(Cosine(), tau_min=1e-4), V(), training, f"points of {description.dims} values")
+    return Recipe(MLP(shape), VPSDE(Cosine()), V(), Training(loss=loss), _other_events(shape, description.dims))
+
+
+def _grid_kind(shape: tuple[int, ...]) -> str | None:
+    """Images, series or volumes, with their axes, if the shape is one of them and large enough to have a structure."""
+    kinds = {2: ("series (C, L)", 16), 3: ("images (C, H, W)", 8), 4: ("volumes (C, D, H, W)", 4)}
+    kind, least = kinds.get(len(shape), (None, 0))
+    return kind if kind is not None and min(shape[1:]) >= least else None
+
+
+def _other_events(shape: tuple[int, ...], dims: int) -> str:
+    if len(shape) < 2:
+        return f"tables of {dims} columns" if shape else "numbers"
+    text = f"events {shape} of {dims} values, too small for a UNet along some axis"
+    if shape[-1] <= 4 and min(shape[:-1]) > shape[-1]:
+        text += "; if the last axis is one of channels, move it to the front"
+    return text
+
+
+def _grids(kind: str, description: Description) -> Recipe:
+    """The recipe for images, series and volumes: inside a `QuantizedSkip` if they have up to 256 bins and one scale."""
+    bins, offset, scale = description.bins, description.offset, description.scale
+    settings = _unet_settings(description.shape)
+    reason = kind
+    if bins is not None and bins <= 256 and isinstance(offset, float) and isinstance(scale, float):
+        recipe = _quantized_grids(description.shape, bins, offset, scale, settings)
+        reason += f" of integer values, {bins} bins"
+    else:
+        training = Training(loss=Loss(timesteps=StratifiedTimesteps()), lr=2e-4)
+        recipe = Recipe(UNet(description.shape, **settings), VPSDE(Cosine()), V(), training)
+    training = dataclasses.replace(recipe.training, batch_size=_batch_size(description.shape))
+    return dataclasses.replace(recipe, training=training, reason=reason)
+
+
+def _batch_size(shape: tuple[int, ...]) -> int:
+    """128 images; fewer volumes and long series, whose positions are many."""
+    if len(shape) == 3:
+        return 128
+    most = 128 if len(shape) == 2 else 16
+    return max(8, min(most, _POSITIONS // math.prod(shape[1:])))
+
+
+def _unet_settings(shape: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of the `UNet`: fewer channels for large volumes, more resolutions where attention would see too much."""
+    sizes, settings = shape[1:], {}
+    if len(sizes) == 2:
+        return settings
+    if len(sizes) == 3:
+        settings["channels"] = 32 if math.prod(sizes) <= 512 else 16 if math.prod(sizes) <= 16**3 else 8
+    levels = 3
+    while math.prod(-(-size // 2 ** (levels - 1)) for size in sizes) > _ATTENDED:
+        levels += 1
+    if levels == 3:
+        return settings
+    return {**settings, "multipliers": (1, *(2 for _ in range(levels - 1))), "attention": (levels - 1,)}
 
 
 def _small_integer_data(shape: tuple[int, ...], bins: int) -> Recipe:
@@ -99,12 +162,15 @@ def _small_integer_data(shape: tuple[int, ...], bins: int) -> Recipe:
     )
     loss = Loss(ELBO(), LogNormalTimesteps(p_mean=-1.5, p_std=2.0, even=0.4))
     training = Training(steps=3000, loss=loss, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, lr_end=0.0)
-    return Recipe(Pointwise(trunk, fine, embedding_width=128), VPSDE(), V(), training)
+    reason = f"small integer data, {math.prod(shape)} values of {bins} bins"
+    return Recipe(Pointwise(trunk, fine, embedding_width=128), VPSDE(), V(), training, reason)
 
 
-def _quantized_images(shape: tuple[int, ...], bins: int, offset: float, scale: float) -> Recipe:
+def _quantized_grids(
+    shape: tuple[int, ...], bins: int, offset: float, scale: float, settings: dict[str, Any]
+) -> Recipe:
     """A `UNet` inside a `QuantizedSkip`, trained on bin centers with the ELBO weighting."""
-    inner = UNet(shape, outputs=3, fourier=FourierInput(scale, (-1, 0), damped=True))
+    inner = UNet(shape, outputs=3, fourier=FourierInput(scale, (-1, 0), damped=True), **settings)
     loss = Loss(ELBO(), LossMomentTimesteps())
     training = Training(loss=loss, lr=1e-3, betas=(0.9, 0.99), warmup=200, lr_end=0.0, dequantize=False)
     net = QuantizedSkip(inner, bins, (0.0 - offset) / scale, (bins - offset) / scale)

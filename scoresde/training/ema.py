@@ -1,4 +1,4 @@
-"""Exponential moving averages (EMA) of the weights: average = decay · average + (1 - decay) · weights."""
+"""Exponential moving averages (EMA) of the weights: average = decay · average + (1 - decay) · weights, in float32."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from scoresde._core.tensors import is_narrow
 
 if TYPE_CHECKING:
     from scoresde.training.sharding import ShardedParameters
@@ -17,6 +19,9 @@ __all__ = ["EMA"]
 class EMA:
     """A second network whose weights average those of a first one; buffers are copied, frozen weights averaged too.
 
+    Averages of weights of less than 32 bits (bf16, fp16) are float32, as are its copies of such buffers: an update by
+    ``1 - decay`` of a difference is smaller than half of a bf16 weight's last place, which a bf16 average would lose.
+
     `AveragedModel.update_parameters` would wait for the device in each call, and takes 20 times as long on small
     networks. Here torch's averaging function runs over lists that are built once.
 
@@ -24,11 +29,12 @@ class EMA:
         net: The network to average.
 
     Attributes:
-        net: The network with the averaged weights, in evaluation mode. Tied weights stay tied.
+        net: The network with the averaged weights, in evaluation mode, of at least float32. Tied weights stay tied.
     """
 
     def __init__(self, net: nn.Module) -> None:
         self.net: nn.Module = AveragedModel(net).module.eval()
+        _widen(self.net)
         self.track(net)
 
     def track(self, net: nn.Module) -> None:
@@ -53,7 +59,9 @@ class EMA:
 
     def update(self, decay: float) -> None:
         """average = decay · average + (1 - decay) · weights."""
-        get_ema_multi_avg_fn(decay)(self._averages, self._weights, 0)
+        pairs = zip(self._averages, self._weights, strict=True)
+        weights = [weight.to(average.dtype) for average, weight in pairs]  # the same tensor, if it has that type
+        get_ema_multi_avg_fn(decay)(self._averages, weights, 0)
         for own, tracked, name in self._buffers:
             old, new = own[name], tracked[name]
             if old is not None and new is not None:
@@ -61,6 +69,18 @@ class EMA:
 
 
 _NamedBuffers = dict[str, Tensor | None]
+
+
+def _widen(net: nn.Module) -> None:
+    """Converts floating parameters and buffers of less than 32 bits to float32, in place; what is tied stays tied."""
+    for p in net.parameters():
+        if is_narrow(p):
+            p.data = p.data.float()
+    wide: dict[int, Tensor] = {}
+    narrow = [(m._buffers, name, b) for m in net.modules() for name, b in m._buffers.items() if b is not None]
+    for buffers, name, buffer in narrow:
+        if is_narrow(buffer):
+            buffers[name] = wide.setdefault(id(buffer), buffer.float())
 
 
 def _buffers(net: nn.Module, tracked: nn.Module) -> list[tuple[_NamedBuffers, _NamedBuffers, str]]:

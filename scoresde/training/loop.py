@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde._core.progress import ProgressBar, interactive
 from scoresde.data import Data
 from scoresde.model import ScoreModel, evaluating
-from scoresde.training.data_checks import check_data_type
+from scoresde.training.data_checks import converted_data
+from scoresde.training.data_scale import warn_if_unscaled
 from scoresde.training.multi_process import StopSignal, accelerated, fail_together, preserved_random_state
 from scoresde.training.run_directory import RunDirectory
 from scoresde.training.run_log import RunLog, check_trackers
@@ -86,7 +87,7 @@ class TrainingResult:
 
 def train(
     model: ScoreModel,
-    data: Data | Tensor,
+    data: Data | ArrayLike,
     settings: Training | None = None,
     *,
     run_dir: str | Path | None = None,
@@ -110,7 +111,8 @@ def train(
     Args:
         model: Moved to the device; it gets the data's description if it has none.
         data: A data set (its train part; a network with ``num_classes`` gets its labels), or events ``(N, *D)`` in the
-            units of ``model.data`` if it has one, else in model units.
+            units of ``model.data`` if it has one, else in model units. A NumPy array, a pandas frame or a list of
+            numbers is converted. Events far from mean 0 and variance 1 in model units give a warning.
         settings: Of the run; default `Training()`.
         run_dir: Directory of checkpoints (at the start, every ``save_every`` updates and at the end), ``config.json``
             and ``metrics.jsonl``. None saves nothing. Several nodes must share it.
@@ -141,7 +143,7 @@ def train(
     """
     if not isinstance(model, ScoreModel):
         raise TypeError(f"model must be a ScoreModel, got a {type(model).__name__}; train the ScoreModel inside it.")
-    check_data_type(data)
+    data = converted_data(data)
     if resume and run_dir is None:
         raise ValueError("resume=True needs the run to resume, got run_dir=None; pass its directory.")
     settings = Training() if settings is None else settings
@@ -155,6 +157,8 @@ def train(
         preserved_random_state(accelerator.device),
     ):
         run = TrainingState(model, data, settings, accelerator)
+        if accelerator.is_main_process:
+            warn_if_unscaled(data, model.data)
         directory = RunDirectory(run_dir, run, keep, about or {})
         timetable = _Timetable(settings.steps, save_every, snapshot_every)
         with directory.opened(resume), StopSignal(accelerator, enabled=run_dir is not None) as stop:

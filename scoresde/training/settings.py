@@ -35,8 +35,8 @@ class Training:
         lengths: Relative lengths, in (0, 0.2887], of further EMAs: the standard deviation of an EMA's weights over
             past updates, as a fraction of their number (power functions of the step; 0.05 and 0.1 are usual). Two of
             them and their snapshots give an EMA of any length after training, ``load(run, average=0.07)``.
-        precision: "no" (the weights' type), "bf16" or "fp16" (autocast; fp16 needs a GPU). Weights, schedule and loss
-            stay in full precision.
+        precision: "no" (the weights' type), "bf16" or "fp16" (autocast; fp16 needs a GPU). Schedule, loss and averages
+            have at least float32. Weights keep their type, float32, float64 or bfloat16; float16 is refused.
         accumulate: Parts into which each process divides its share of a batch, to save memory.
         dequantize: Add uniform noise within each bin to integer data in each update, as a density needs. False trains
             on the bins' centers, as a bound with a discretized decoder needs: then the model learns the position of a

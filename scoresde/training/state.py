@@ -21,6 +21,7 @@ from scoresde.model import ScoreModel, event_size
 from scoresde.storage.checkpoint import power_decay, power_of
 from scoresde.training.adaptive_timesteps import AdaptiveTimestepState
 from scoresde.training.batches import Batches
+from scoresde.training.data_checks import check_weight_types
 from scoresde.training.ema import EMA
 from scoresde.training.multi_process import gather_numbers, uses_fsdp
 from scoresde.training.optimizers import adamw, build_optimizer
@@ -52,6 +53,7 @@ class TrainingState:
         timesteps: The loss with the state of its adaptive timesteps.
 
     Raises:
+        TypeError: If weights are float16 and the gradient is not scaled.
         ValueError: If the data do not fit, or no weight requires a gradient.
     """
 
@@ -59,6 +61,7 @@ class TrainingState:
         self.weights = [p for p in model.parameters() if p.requires_grad]
         if not self.weights:
             raise ValueError("a model to train must have weights that require a gradient, got none; unfreeze some.")
+        check_weight_types(model, scaled=accelerator.scaler is not None)
         self.model, self.settings, self.accelerator = model, settings, accelerator
         self.shards = settings.accumulate * accelerator.num_processes
         self.batches = Batches(model, data, settings, accelerator.device, self.shards)

@@ -37,7 +37,7 @@ from scoresde.cli.errors import report_errors
         ),
         (["train", "--data", "digits", "--out", "x", "--augment", "Augment()"], "augment=9"),
         (["sample", "nowhere"], "there must be a checkpoint at nowhere"),
-        (["sample", "nowhere", "--out", "x.jpg"], "must end in .png or .npz, got x.jpg"),
+        (["sample", "nowhere", "--out", "x.jpg"], "must end in .png, .csv, .tsv, .npz, .parquet, got x.jpg"),
         (["sample", "nowhere", "--trajectory", "--out", "x.png"], "--trajectory is written as .npz"),
         (["sample", "nowhere", "-n", "9", "--seeds", "0-3"], "--seeds sets the number of samples"),
         (["sample", "nowhere", "--seeds", "0-3", "--seed", "5"], "got --seed too; leave it out"),

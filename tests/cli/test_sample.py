@@ -34,7 +34,7 @@ def test_a_png_holds_one_image_per_sample(digits: Path, tmp_path: Path) -> None:
     result = run("sample", digits, "-n", 4, "--sampler", "DDIM(steps=2)", "--out", tmp_path / "grid.png", "-q")
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "grid.png") as sheet:
-        assert sheet.size == (2 * 40 + 3, 2 * 40 + 3)
+        assert sheet.size == (2 * 304 + 3, 2 * 304 + 3)  # 8 pixels, each enlarged to 38
 
 
 def test_with_seeds_a_sample_does_not_depend_on_the_others(digits: Path, tmp_path: Path) -> None:

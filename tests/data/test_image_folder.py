@@ -34,7 +34,6 @@ def pets(tmp_path: Path) -> Path:
     for i in range(7):
         folder = "dog" if i > 3 else "cat/old" if i == 3 else "cat"
         save(tmp_path / "pets" / folder / f"{i}.png", random_values(i, (5, 4, 3)))
-    (tmp_path / "pets" / "notes.txt").write_text("not an image")
     (tmp_path / "pets" / "cat" / "._0.png").write_bytes(b"metadata of another operating system")
     return tmp_path / "pets"
 

@@ -170,3 +170,26 @@ def test_differences_of_large_integers_are_kept(tmp_path):
     assert len(x.unique()) == 1000
     assert abs(x.mean()) < 1e-6
     assert abs(x.std(correction=0) - 1) < 1e-6
+
+
+def test_columns_of_unlike_scale_are_standardized_by_column_and_a_warning_says_so(tmp_path):
+    array = np.random.default_rng(0).normal([0, 100, -3], [1, 1000, 0.1], (200, 3))
+    np.save(tmp_path / "a.npy", array)
+    with pytest.warns(UserWarning, match=r"a.npy: columns have standard deviations from 0\.\d+ to \d+.*by its own"):
+        data = load_data(tmp_path / "a.npy")
+    torch.testing.assert_close(
+        data.description.to_model(data.train).std(0, correction=0), torch.ones(3, dtype=torch.float64)
+    )
+    assert load_data(tmp_path / "a.npy", per_feature=True).description == data.description
+    with pytest.warns(UserWarning, match=r"2 of 3 features are narrower than the noise .* feature 0 has"):
+        assert isinstance(load_data(tmp_path / "a.npy", per_feature=False).description.scale, float)
+
+
+def test_columns_of_like_scale_keep_one_scale_and_constants_are_named(tmp_path):
+    array = np.random.default_rng(0).normal([0, 1, 2], [1, 2, 3], (200, 3))
+    np.save(tmp_path / "a.npy", array)
+    assert isinstance(load_data(tmp_path / "a.npy").description.scale, float)
+    array[:, 1] = 7
+    np.save(tmp_path / "a.npy", array)
+    with pytest.warns(UserWarning, match=r"1 of 3 features .* feature 1 has standard deviation 0 in model units"):
+        load_data(tmp_path / "a.npy")

@@ -93,7 +93,7 @@ def test_noiseless_curves_lie_on_their_equations():
     ("source", "options", "message"),
     [
         ("digit", {}, r"unknown data source 'digit'; did you mean digits\? Valid: checkerboard, circles, digits"),
-        ("data.txt", {}, "A path must be a folder of images, or end in .npy, .npz"),
+        ("data.doc", {}, "A path must be a folder of images, or end in .npy, .npz"),
         ("ring", {"mode": 3}, r"unknown option of 'ring' 'mode'; did you mean modes\?"),
         ("digits", {"test_fractoin": 0.5}, r"did you mean test_fraction\?"),
         ("here.npy", {"bin": 3}, r"did you mean bins\?"),

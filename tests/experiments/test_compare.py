@@ -626,7 +626,10 @@ def test_a_short_text_leaves_out_defaults(setting: object, text: str) -> None:
     ],
 )
 def test_every_shape_of_data_has_a_default_recipe(description: Description) -> None:
-    events = torch.zeros(2, *description.shape, dtype=torch.float32 if description.bins is None else torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    events = torch.randn(2, *description.shape, generator=generator)
+    if description.bins is not None:
+        events = torch.randint(0, description.bins, events.shape, generator=generator, dtype=torch.uint8)
     data = Data(events, events, description)
     recipe = default_recipe(description)
     model = recipe.build(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -452,8 +453,22 @@ def test_integer_values_become_gray_and_colors_stay_colors() -> None:
 def test_a_saved_image_grid_is_a_png_and_points_are_refused(tmp_path: Path) -> None:
     save_image_grid(tmp_path / "x.png", np.zeros((4, 8, 8)), None)
     with Image.open(tmp_path / "x.png") as shown:
-        assert shown.size == (83, 83)
+        assert shown.size == (611, 611)
+    save_image_grid(tmp_path / "x.png", np.zeros((1, 700, 4)), None)
+    with Image.open(tmp_path / "x.png") as shown:
+        assert shown.size == (4, 700)
     assert is_image((1, 8, 8))
     assert not is_image((3, 2))
     with pytest.raises(ValueError, match=r"a PNG shows images .* got shape \(4, 2\)"):
         tile_images(np.zeros((4, 2)), None)
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 4), (2, 5), (3, 28), (64, 8), (10, 299), (1, 601)])
+def test_a_sheet_has_at_least_600_pixels_and_every_pixel_is_a_square(n: int, size: int) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (n, size, size))
+    sheet, columns = tile_images(x, Description("gray", (size, size), bins=256)), math.ceil(math.sqrt(n))
+    assert max(sheet.shape[:2]) >= 600
+    factor = (sheet.shape[1] - 3 * (columns - 1)) // (columns * size)
+    assert (factor - 1) * columns * size < 600
+    tile = sheet[: factor * size, : factor * size, 0]
+    assert np.array_equal(tile, x[0].repeat(factor, 0).repeat(factor, 1))

@@ -18,6 +18,7 @@ from scoresde.nn import DiT, FourierInput, Pointwise, UNet
 from scoresde.nn._attention import SpatialAttention, scaled_dot_product
 from scoresde.nn._unet_blocks import ResidualBlock, convolution, half_size, resample
 from scoresde.nn.embeddings import Conditioning
+from scoresde.storage.spec import to_text
 
 SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "heads": 2, "groups": 4}
 
@@ -316,3 +317,15 @@ def test_invalid_settings_are_refused(settings, match):
 @pytest.mark.parametrize(("channels", "groups"), [(8, 1), (24, 1), (32, 2), (48, 3), (56, 2), (64, 4), (128, 8)])
 def test_the_default_groups_have_at_least_sixteen_channels(channels, groups):
     assert UNet((1, 4), channels, (1,), blocks=1, attention=()).norm_out.num_groups == groups
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (1, 2), (1, 2, 2), (1, 2, 2, 2)])
+def test_by_default_the_coarsest_resolution_attends(multipliers):
+    net = UNet((1, 8, 8), multipliers=multipliers)
+    assert net.attention == (len(multipliers) - 1,)
+    assert f"attention=({len(multipliers) - 1},)" in to_text(net)
+    same = UNet((1, 8, 8), multipliers=multipliers, attention=(len(multipliers) - 1,))
+    assert {name: p.shape for name, p in net.named_parameters()} == {
+        name: p.shape for name, p in same.named_parameters()
+    }
+    assert net(torch.zeros(2, 1, 8, 8), torch.zeros(2)).shape == (2, 1, 8, 8)

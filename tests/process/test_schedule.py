@@ -24,6 +24,8 @@ from scoresde.process.schedule import (
     StraightPath,
     SubVPClock,
 )
+from scoresde.process.sde import VPSDE
+from scoresde.storage.spec import parse, to_text
 
 # one entry per class whose constructor needs arguments; any other class of the package is tested as cls()
 ARGUMENTS = {FromBetas: (FromBetas((0.1, 0.02, 0.3, 0.5)), FromBetas((0.02, 0.5, 1.0)))}
@@ -280,3 +282,11 @@ def test_a_beta_too_small_to_move_the_clock_is_refused():
 def test_invalid_settings_of_a_clock_are_refused(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_the_printed_form_of_many_betas_is_short_and_their_text_is_exact():
+    betas = FromBetas(tuple(0.02 * (k + 1) / 1000 for k in range(1000)))
+    assert repr(betas) == "FromBetas(1000 betas, 2e-05 … 0.02)"
+    assert len(repr(VPSDE(betas))) < 100
+    assert parse(to_text(betas), {"FromBetas": FromBetas}) == betas
+    assert repr(FromBetas((0.1, 0.2))) == "FromBetas(betas=(0.1, 0.2))"

@@ -113,6 +113,7 @@ def test_samples_of_a_view_are_those_of_vp_times_its_scale(sampler: StepSampler,
     torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-9)
 
 
+@pytest.mark.usefixtures("any_magnitude")
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize("sampler", every())
@@ -213,6 +214,13 @@ def test_a_run_leaves_no_state_on_the_sampler(sampler: StepSampler) -> None:
 # --- steps and calls --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def any_magnitude(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Admits diverged samples: one step of some methods is far off, as the exact recursion says."""
+    monkeypatch.setattr("scoresde.sampling.divergence.MagnitudeLimit.check", lambda limit, x, sampler: True)
+
+
+@pytest.mark.usefixtures("any_magnitude")
 @pytest.mark.parametrize("sampler", every(even=True))
 def test_network_calls_are_those_of_all_steps_and_of_the_start(sampler: StepSampler) -> None:
     one = sample(RING, 1, replace(sampler, steps=1), seeds=[1]).nfe

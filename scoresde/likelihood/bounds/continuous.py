@@ -26,18 +26,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event
 from scoresde.likelihood.batching import Density, ProgressHook
 from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
-from scoresde.likelihood.bounds.estimation import estimate_terms, variance_of_mean
+from scoresde.likelihood.bounds.estimation import estimate_terms, replicate_dof, variance_of_mean
 from scoresde.likelihood.bounds.initial_state import InitialState
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.model import Model, event_size, refuse_unknown
+from scoresde.model import Model, as_input, cond_inputs, event_size, refuse_unknown
 from scoresde.objective.timesteps import DiscreteTimesteps, ImportanceTimesteps, Timesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process.sde import SDE, Marginal
@@ -47,7 +48,7 @@ __all__ = ["continuous_vlb"]
 
 def continuous_vlb(
     model: Model,
-    data: Tensor,
+    data: ArrayLike,
     *,
     decoder: Decoder | None = None,
     decode_at: float | None = None,
@@ -96,7 +97,7 @@ def continuous_vlb(
         prior_log_prob: Log-density, nats, ``(B, *D) -> (B,)``, of the OU state (not the view's) at the end of the
             clock; default the view's prior.
         generator: Source of timesteps and noise; the global random state is then not used.
-        seeds: One integer per sample instead: the value of a sample then does not depend on its batch.
+        seeds: One integer in [0, 2**63) per sample instead: the value of a sample then does not depend on its batch.
         batch_size: Samples at once; default all.
         progress: Shows a progress bar.
         **cond: Passed to the network; tensors have one entry per sample.
@@ -113,6 +114,7 @@ def continuous_vlb(
     Source: Kingma et al. 2021 (integer values); Song et al. 2021, Maximum likelihood training (floats).
     """
     refuse_unknown(continuous_vlb, model, cond)
+    data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     timesteps = _checked_timesteps(timesteps, profile, evaluations, replicates)
     quantized = not data.is_floating_point()
     if quantized and decoder is None and dequantization is None:
@@ -125,9 +127,10 @@ def continuous_vlb(
     estimator = _ContinuousEstimator(initial, sde, timesteps, profile, pairs, replicates, prior_log_prob)
     terms = estimate_terms(model, data, estimator, generator, seeds, batch_size, progress, cond)
     totals = torch.stack(list(terms.values())).sum(0)
-    nfe = evaluations + (0 if decoder is None else replicates * decoder.calls)
+    nfe = model.cost * (evaluations + (0 if decoder is None else replicates * decoder.calls))
     means = {name: value.mean(0) for name, value in terms.items()}
-    return Bound(totals.mean(0), means, variance_of_mean(totals).sqrt(), nfe, event_size(data), quantized)
+    dof = torch.full_like(totals[0], replicate_dof(replicates, pairs * replicates))
+    return Bound(totals.mean(0), means, variance_of_mean(totals).sqrt(), dof, nfe, event_size(data), quantized)
 
 
 def _checked_timesteps(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde.likelihood.batching import Density
 from scoresde.likelihood.bounds.decoder import Decoder
@@ -19,7 +19,7 @@ from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.step_estimators import AllSteps, SampledSteps
-from scoresde.model import Model, event_size, refuse_unknown
+from scoresde.model import Model, as_input, cond_inputs, event_size, refuse_unknown
 from scoresde.sampling import Grid, OptimalVariance
 from scoresde.sampling.grid import Chain
 
@@ -28,7 +28,7 @@ __all__ = ["discrete_vlb"]
 
 def discrete_vlb(
     model: Model,
-    data: Tensor,
+    data: ArrayLike,
     steps: int = 1000,
     *,
     grid: Grid | None = None,
@@ -83,20 +83,21 @@ def discrete_vlb(
     Source: Ho, Jain & Abbeel 2020, eqs. 5, 8 and 13; Nichol & Dhariwal 2021 (learned variances).
     """
     refuse_unknown(discrete_vlb, model, cond)
+    data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     check_integer("draws", draws)
     chain = ReverseChain.of(model, data, steps, grid or Chain(), rev_var, decoder, prior_log_prob)
     if terms is None:
         estimator = AllSteps(chain, draws)
-        nfe = draws * (chain.steps - chain.first + 1 + 2 * chain.decoder_calls)
+        nfe = model.cost * draws * (chain.steps - chain.first + 1 + 2 * chain.decoder_calls)
     else:
         check_integer("replicates", replicates, 2)
         check_integer("terms", terms, replicates)
         if terms % replicates:
             raise ValueError(f"terms must be a multiple of the replicates, {replicates}, got {terms}.")
         estimator = SampledSteps(chain, terms // replicates, replicates, profile)
-        nfe = terms + replicates * chain.decoder_calls
+        nfe = model.cost * (terms + replicates * chain.decoder_calls)
     estimates = estimate_terms(model, data, estimator, generator, seeds, batch_size, progress, cond)
-    variance, per_step = estimates.pop("variance"), estimates.pop("per_step")
+    variance, dof, per_step = (estimates.pop(name) for name in ("variance", "dof", "per_step"))
     per_step = per_step.mean(1) if len(data) else torch.zeros(chain.steps, dtype=torch.float64)
     nats = torch.stack(list(estimates.values())).sum(0)
-    return Bound(nats, estimates, variance.sqrt(), nfe, event_size(data), not data.is_floating_point(), per_step)
+    return Bound(nats, estimates, variance.sqrt(), dof, nfe, event_size(data), not data.is_floating_point(), per_step)

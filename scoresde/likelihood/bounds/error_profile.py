@@ -18,7 +18,7 @@ from torch import Tensor
 from scoresde._core.checks import check_finite, check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
-from scoresde.model import Model, evaluating, event_size
+from scoresde.model import Model, as_input, check_model, cond_inputs, evaluating, event_size
 from scoresde.objective.timesteps import MeasuredTimesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process import ou
@@ -115,6 +115,8 @@ def measure_error_profile(
         ValueError: If there are fewer than two samples, they are not finite, ``points`` is less than 2, or the model
             returns NaN or infinity.
     """
+    check_model(model)
+    x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
     check_integer("points", points, 2)
     if len(x0) < 2:
         raise ValueError(f"a profile needs at least two samples, got {len(x0)}; pass a few dozen.")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import combine, expand, sum_event
@@ -22,7 +23,7 @@ from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.terms import normal_entropy, terminal_log_prob
-from scoresde.model import Model, event_size, refuse_unknown
+from scoresde.model import Model, as_input, cond_inputs, event_size, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling import Grid, OptimalVariance, UniformLogSNR
 from scoresde.sampling.grid import Chain
@@ -32,7 +33,7 @@ __all__ = ["importance_weighted_vlb"]
 
 def importance_weighted_vlb(
     model: Model,
-    data: Tensor,
+    data: ArrayLike,
     steps: int = 50,
     *,
     trajectories: int = 16,
@@ -71,6 +72,7 @@ def importance_weighted_vlb(
     Source: Burda, Grosse & Salakhutdinov 2016.
     """
     refuse_unknown(importance_weighted_vlb, model, cond)
+    data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     check_integer("trajectories", trajectories)
     quantized = not data.is_floating_point()
     grid = grid or (Chain() if quantized or decoder is not None else UniformLogSNR())
@@ -81,9 +83,10 @@ def importance_weighted_vlb(
     nats = math.log(n) - torch.logsumexp(-neg_log_w, 0)
     weights = torch.softmax(-neg_log_w, 0)  # normalized over the trajectories
     stderr = torch.full_like(nats, math.nan) if n == 1 else ((weights - 1.0 / n).square().sum(0) * n / (n - 1)).sqrt()
-    nfe = n * (chain.steps - chain.first + 1 + chain.decoder_calls)
+    nfe = model.cost * n * (chain.steps - chain.first + 1 + chain.decoder_calls)
     means = {name: value.mean(0) for name, value in terms.items()}
-    return Bound(nats, means, stderr, nfe, event_size(data), quantized)
+    dof = torch.full_like(nats, n - 1.0 if n > 1 else math.nan)
+    return Bound(nats, means, stderr, dof, nfe, event_size(data), quantized)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from scoresde.likelihood.student import student_half_width
 
 __all__ = ["Bound"]
 
@@ -20,6 +23,8 @@ class Bound:
             ``(B,)`` float64. For an importance-weighted bound they sum to the mean of $-\log w_j$ over the
             trajectories, which is larger than ``nats``.
         stderr: Standard error of ``nats`` over the draws of noise and timesteps, ``(B,)`` float64; NaN if unknown.
+        dof: Degrees of freedom of ``stderr``, ``(B,)`` float64; NaN if unknown. Four replicates of
+            eight pairs have 2, one less than if their errors were normal; see `replicate_dof`.
         nfe: Network evaluations per sample.
         dims: Number of values in one sample.
         quantized: Whether the data are integer values, so that bits per dimension are defined.
@@ -30,6 +35,7 @@ class Bound:
     nats: Tensor
     terms: dict[str, Tensor]
     stderr: Tensor
+    dof: Tensor
     nfe: int
     dims: int
     quantized: bool
@@ -55,6 +61,35 @@ class Bound:
     def mean_draw_stderr(self) -> float:
         """Standard error of ``mean`` over the draws alone, for fixed samples."""
         return float(self.stderr.square().sum().sqrt()) / max(len(self.nats), 1) * self._unit
+
+    def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
+        """Lower and upper end of a confidence interval for the bound's expectation, nats, ``(B,)`` float64 each.
+
+        Student's t with `dof` over the draws; NaN where the error is unknown.
+
+        Args:
+            level: In (0, 1).
+
+        Raises:
+            ValueError: If the level is not in (0, 1).
+        """
+        half = student_half_width(self.stderr, self.dof, level)
+        return self.nats - half, self.nats + half
+
+    def mean_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Lower and upper end of a confidence interval for `mean` over samples and draws together, in its unit.
+
+        Student's t with one degree of freedom less than there are samples; NaN for one sample.
+
+        Args:
+            level: In (0, 1).
+
+        Raises:
+            ValueError: If the level is not in (0, 1).
+        """
+        stderr, dof = torch.tensor([self.mean_stderr, len(self.nats) - 1.0], dtype=torch.float64)
+        half = float(student_half_width(stderr, dof, level))
+        return self.mean - half, self.mean + half
 
     @property
     def _unit(self) -> float:

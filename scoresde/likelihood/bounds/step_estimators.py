@@ -12,7 +12,7 @@ from torch import Tensor
 from scoresde._core.noise import Noise
 from scoresde.likelihood.batching import ProgressHook
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
-from scoresde.likelihood.bounds.estimation import variance_of_mean
+from scoresde.likelihood.bounds.estimation import replicate_dof, variance_of_mean
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.process import ou
 
@@ -24,7 +24,7 @@ _UNIFORM_SHARE = 0.1  # share of the sampled steps that is uniform over k
 
 @dataclass(frozen=True, eq=False)
 class AllSteps:
-    """Evaluates every term ``draws`` times; adds "variance", ``(B,)``, and "per_step", ``(K, B)``, to the terms."""
+    """Evaluates every term ``draws`` times; adds "variance" and "dof", ``(B,)``, and "per_step", ``(K, B)``."""
 
     chain: ReverseChain
     draws: int
@@ -33,7 +33,9 @@ class AllSteps:
         n = self.draws
         parts = [self._draw(data, noise, cond, lambda fraction, i=i: hook((i + fraction) / n)) for i in range(n)]
         estimates = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
-        estimates["variance"] = estimates["variance"] / n
+        squares = estimates.pop("squares")  # sum over the parts of their variance squared per degree of freedom
+        total, estimates["variance"] = estimates["variance"], estimates["variance"] / n
+        estimates["dof"] = torch.where(total == 0, math.inf, n * total.square() / squares.clamp(min=1e-300))
         return estimates
 
     def _draw(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
@@ -47,12 +49,14 @@ class AllSteps:
             kls.append(chain.kl(x, torch.tensor(k), noise.normal(x), cond))
             hook((k - chain.first + 1) / (chain.steps - chain.first + 1))
         kl = torch.stack(kls) if kls else reconstruction.new_zeros(0, len(reconstruction))
-        variance = 0.25 * ((decoded[0] - decoded[1]).square() + (prior[0] - prior[-1]).square())
+        pairs = [0.25 * (draws[0] - draws[-1]).square() for draws in (decoded, prior)]
+        neighbors, squares = variance_from_neighbors(kl, _log_snr_decreases(chain).to(kl))
         return terms | {
             "prior": torch.stack(prior).mean(0),
             "diffusion": kl.sum(0),
             "reconstruction": terms.get("reconstruction", 0.0) + reconstruction,
-            "variance": variance + variance_from_neighbors(kl, _log_snr_decreases(chain).to(kl)),
+            "variance": sum(pairs, neighbors),
+            "squares": sum((pair.square() for pair in pairs), squares),
             "per_step": torch.cat([reconstruction.unsqueeze(0), kl]) if chain.first == 2 else kl,
         }
 
@@ -74,7 +78,9 @@ class SampledSteps:
         ]
         stacked = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
         totals = torch.stack([value for name, value in stacked.items() if name != "per_step"]).sum(0)
-        return {name: value.mean(0) for name, value in stacked.items()} | {"variance": variance_of_mean(totals)}
+        dof = torch.full_like(totals[0], replicate_dof(n, n * self.points))
+        means = {name: value.mean(0) for name, value in stacked.items()}
+        return means | {"variance": variance_of_mean(totals), "dof": dof}
 
     def _draw(
         self,
@@ -118,17 +124,27 @@ class SampledSteps:
         return (1.0 - _UNIFORM_SHARE) * mass / mass.sum() + _UNIFORM_SHARE / len(mass)
 
 
-def variance_from_neighbors(kl: Tensor, decreases: Tensor) -> Tensor:
-    """Variance of the sum of independent terms ``(n, B)``, from the differences of neighbors, ``(B,)``.
+def variance_from_neighbors(kl: Tensor, decreases: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Variance V of the sum of independent terms ``(n, B)``, from differences of neighbors, and V² per dof; ``(B,)``.
 
-    The mean and the spread of a term, divided by its decrease in log-SNR, must change slowly with the step.
+    The mean and the spread of a term, divided by its decrease in log-SNR, must change slowly with the step. V is a sum
+    over neighbors, $\sum_j V_j$. Its degrees of freedom are $2V^2/\sum_j V_j^2$: two thirds of the number
+    of equal terms.
+
+    Source: von Neumann et al. 1941 (mean square successive difference); Satterthwaite 1946.
     """
     if len(kl) < 2:
-        return torch.full_like(kl.sum(0), math.nan if len(kl) else 0.0)
+        unknown = torch.full_like(kl.sum(0), math.nan if len(kl) else 0.0)
+        return unknown, unknown
     rate = kl / decreases.unsqueeze(1)
     squares = 0.5 * (rate[1:] - rate[:-1]).square()
-    local = 0.5 * (torch.cat([squares[:1], squares]) + torch.cat([squares, squares[-1:]]))
-    return (decreases.square().unsqueeze(1) * local).sum(0)
+    weights = decreases.square().unsqueeze(
+        1
+    )  # the square of a term's neighborhood is the mean of those on its two sides
+    shares = 0.5 * squares * (weights[1:] + weights[:-1])
+    shares[0] += 0.5 * squares[0] * weights[0]
+    shares[-1] += 0.5 * squares[-1] * weights[-1]
+    return shares.sum(0), 0.5 * shares.square().sum(0)
 
 
 def _log_snr_decreases(chain: ReverseChain) -> Tensor:

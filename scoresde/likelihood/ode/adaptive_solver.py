@@ -91,7 +91,8 @@ class _Batch:
         count, device = len(x), x.device
         self.x = x.clone()
         self.distance = x.new_zeros(count)
-        self.nfe = torch.ones(count, dtype=torch.int64, device=device)
+        self.cost = getattr(velocity, "cost", 1)
+        self.nfe = torch.full((count,), self.cost, dtype=torch.int64, device=device)
         self.status = torch.zeros_like(self.nfe)
         self.active = torch.arange(count, device=device)
         self.slope = self.sign * velocity(self.active, self.phi(self.distance), x) if count else x
@@ -115,7 +116,7 @@ class _Batch:
             y = x + h.unsqueeze(1) * _combine(stage, slopes)
             phi = self.phi((self.distance[rows] + node * h).clamp(max=self.span))
             slopes.append(self.sign * self.velocity(rows, phi, y))
-        self.nfe[rows] += _STEP_NFE
+        self.nfe[rows] += self.cost * _STEP_NFE
         sigma = torch.sin(self.phi((self.distance[rows] + h).clamp(max=self.span)))
         error = _rms(h.unsqueeze(1) * _combine(_ERROR, slopes)) / (self.solver.tol * sigma)
         finite = torch.isfinite(error) & torch.isfinite(y).all(1)
@@ -149,7 +150,7 @@ class _Batch:
         self.last_error[rows] = torch.where(accepted, error.clamp(min=1e-4), self.last_error[rows])
         arrived = self.distance[rows] >= self.span
         underflow = ~arrived & (self.h[rows] < 1e-13 * self.span)
-        exhausted = ~arrived & ~underflow & (self.nfe[rows] + _STEP_NFE > self.solver.max_nfe)
+        exhausted = ~arrived & ~underflow & (self.nfe[rows] + self.cost * _STEP_NFE > self.solver.max_nfe)
         not_finite = underflow & ~finite
         if bool(not_finite.any()):
             raise NotFinite(rows[not_finite], self.phi(self.distance[rows[not_finite]]))

@@ -43,6 +43,11 @@ class AngleVelocity:
         return math.prod(self.shape)
 
     @property
+    def cost(self) -> int:
+        """Network evaluations per call."""
+        return self.model.cost
+
+    @property
     def phi_min(self) -> float:
         """The angle of ``tau_min``, where the data are."""
         return float(ou.angle(self.model.sde.tau_min))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
@@ -20,14 +21,14 @@ from scoresde.likelihood.ode.angle_velocity import AngleVelocity
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.torchdiffeq_solver import TorchDiffEq
 from scoresde.likelihood.ode.trace import EXACT_DIMS
-from scoresde.model import Model, evaluating, event_size, refuse_unknown
+from scoresde.model import Model, as_input, cond_inputs, evaluating, event_size, refuse_unknown
 
 __all__ = ["differentiable_log_prob"]
 
 
 def differentiable_log_prob(
     model: Model,
-    x: Tensor,
+    x: ArrayLike,
     *,
     adjoint: bool = True,
     probes: int | None = None,
@@ -62,6 +63,7 @@ def differentiable_log_prob(
     Source: Chen et al. 2018; Grathwohl et al. 2019.
     """
     refuse_unknown(differentiable_log_prob, model, cond)
+    x, cond = as_input(model, x, "x"), cond_inputs(model, cond)
     if probes is not None:
         check_integer("probes", probes)
     solver = TorchDiffEq() if solver is None else solver
@@ -84,7 +86,7 @@ class _FlowWithDivergence(nn.Module):
         self.model, self.flow, self.directions, self.max_nfe, self.nfe = flow.model, flow, directions, max_nfe, 0
 
     def forward(self, phi: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        self.nfe += 1
+        self.nfe += self.flow.cost
         if self.nfe > self.max_nfe:
             raise RuntimeError(
                 f"the solver has not arrived after max_nfe = {self.max_nfe} evaluations; loosen rtol, or raise max_nfe."

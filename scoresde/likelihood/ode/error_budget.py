@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scoresde.likelihood.ode.solver import Status
+from scoresde.likelihood.student import student_half_width
 
 __all__ = ["ErrorBudget", "LogProb"]
 
@@ -24,8 +25,10 @@ class ErrorBudget:
         solver: $|\int(\dot x - v)\cdot s\,d\phi|$: the change that the error of the trajectory would have caused. The
             value is corrected for it. No error remains if s is the score of the flow's density, else a part of it.
         quadrature: Estimated from the decay of the integrand's Legendre coefficients (with probes: of $s\cdot v$'s).
-        prior: $KL(q(x_T \mid x)\,\|\,prior)$. Its mean bounds the divergence between the distribution of the data at
-            the end of the clock and the prior. 0 if that distribution was passed as ``prior_log_prob``.
+        prior: $|z\cdot(s - s_{prior})(z)|$ at the sample's state z at the end of the clock, s the model's score there:
+            to first order in $\alpha(\tau_{max})$, the change of this sample's log-density if the distribution of the
+            data at that time took the place of the prior. For data of mean m it is $\alpha|m\cdot z|$. The shifts of
+            single samples have both signs; their mean is of second order. 0 with ``prior_log_prob``.
         truncation: $|\tau_{min}\,\partial_\tau\log p|$: to first order, the difference between the log-densities at
             ``tau_min`` and at τ = 0.
     """
@@ -96,12 +99,7 @@ def half_width(stderr: Tensor, dof: Tensor, budget: ErrorBudget, level: float) -
     Raises:
         ValueError: If the level is not in (0, 1).
     """
-    from scipy import stats  # imported here because it takes a second
-
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 is usual.")
-    t = torch.as_tensor(stats.t.ppf(0.5 + level / 2, dof.cpu().numpy())).to(stderr)
-    return t * stderr + budget.solver + budget.quadrature
+    return student_half_width(stderr, dof, level) + budget.solver + budget.quadrature
 
 
 def join_budgets(parts: list[ErrorBudget]) -> ErrorBudget:

@@ -3,11 +3,13 @@ r"""Self-normalized importance weights $w_i \propto \pi(x_i)/p(x_i)$ of samples 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scoresde._core.arrays import ArrayLike, as_tensor
 from scoresde.likelihood.ode.error_budget import LogProb
 
 __all__ = ["ImportanceWeights", "importance_weights"]
@@ -19,11 +21,14 @@ class ImportanceWeights:
 
     Attributes:
         log_weights: ``(n,)`` float64, normalized: their exponentials sum to 1; -inf for a sample without a density.
-        log_normalizer: $\log\frac1n\sum_i\pi(x_i)/p(x_i)$, nats: estimates the target's log-normalizer.
+        log_normalizer: $\log\frac1n\sum_i\pi(x_i)/p(x_i)$, nats: estimates the target's log-normalizer. A sample that
+            did not arrive counts in n with the ratio 0, which makes the estimate too small.
+        lost: Number of samples that did not arrive (`LogProb.arrived`) and so have no weight.
     """
 
     log_weights: Tensor
     log_normalizer: float
+    lost: int = 0
 
     @property
     def weights(self) -> Tensor:
@@ -36,11 +41,12 @@ class ImportanceWeights:
         return math.exp(-float(torch.logsumexp(2.0 * self.log_weights, 0)))
 
 
-def importance_weights(log_target: Tensor, scored: LogProb) -> ImportanceWeights:
+def importance_weights(log_target: ArrayLike, scored: LogProb) -> ImportanceWeights:
     """Weights under which a model's samples represent a target distribution.
 
     Noise in log p is exponentiated: with random probes the weights also depend on the probes, and the normalizer is too
-    large by up to half their variance. Use an exact trace, or a small ``stderr``, if that matters.
+    large by up to half their variance. Use an exact trace, or a small ``stderr``, if that matters. Samples that did not
+    arrive have no weight; a warning states their number, and ``lost`` holds it.
 
     Args:
         log_target: Log-density of the target at the samples up to a constant, nats, ``(n,)``, in the coordinates of
@@ -50,6 +56,7 @@ def importance_weights(log_target: Tensor, scored: LogProb) -> ImportanceWeights
     Raises:
         ValueError: If the shapes differ, an entry of the target is NaN or +inf, or no sample has a weight.
     """
+    log_target = as_tensor(log_target, "log_target", scored.log_prob.device)
     if log_target.shape != scored.log_prob.shape:
         raise ValueError(
             f"log_target must have one entry per sample, {tuple(scored.log_prob.shape)}, got {tuple(log_target.shape)}."
@@ -63,4 +70,11 @@ def importance_weights(log_target: Tensor, scored: LogProb) -> ImportanceWeights
     log_sum = torch.logsumexp(log_ratio, 0)
     if not bool(torch.isfinite(log_sum)):
         raise ValueError("at least one sample must have a density under both target and model, but none has.")
-    return ImportanceWeights(log_ratio - log_sum, float(log_sum) - math.log(len(log_ratio)))
+    lost = int((~scored.arrived).sum())
+    if lost:
+        warnings.warn(
+            f"{lost} of {len(log_ratio)} samples did not arrive and have no weight; the other weights are biased if "
+            "their loss depends on x. Raise max_nfe or loosen the tolerance of the solver.",
+            stacklevel=2,
+        )
+    return ImportanceWeights(log_ratio - log_sum, float(log_sum) - math.log(len(log_ratio)), lost)

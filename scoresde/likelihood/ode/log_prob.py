@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.noise import Noise
 from scoresde._core.progress import ProgressBar
 from scoresde.likelihood.batching import Density, evaluation_mode, progress_part
@@ -24,14 +24,14 @@ from scoresde.likelihood.ode.error_budget import LogProb, join
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solver
 from scoresde.likelihood.ode.trace import Trace
-from scoresde.model import Model, refuse_unknown
+from scoresde.model import Model, as_input, cond_inputs, refuse_unknown
 
 __all__ = ["log_prob"]
 
 
 def log_prob(
     model: Model,
-    x: Tensor,
+    x: ArrayLike,
     *,
     trace: Trace | None = None,
     solver: Solver | None = None,
@@ -61,7 +61,7 @@ def log_prob(
         prior_log_prob: Log-density, nats, ``(B, *D) -> (B,)``, of x itself (not in the view's coordinates) at the end
             of the clock; default the view's prior.
         generator: Source of the probes; the global random state is then not used.
-        seeds: One integer per sample instead: the probes of a sample then do not depend on its batch.
+        seeds: One integer in [0, 2**63) per sample instead: the probes of a sample then do not depend on its batch.
         batch_size: Limit of samples in one batch, and of nodes in one network call that computes products; default by
             the size of an event.
         strict: Raise an error if a sample does not arrive, instead of a status and NaN.
@@ -88,6 +88,7 @@ def log_prob(
     Source: Chen et al. 2018; Song et al. 2021, appendix D.2; here in the angle, corrected for the trajectory's defect.
     """
     refuse_unknown(log_prob, model, cond)
+    x, cond = as_input(model, x, "x"), cond_inputs(model, cond)
     scorer = LikelihoodScorer(model, trace, solver or AdaptiveSolver(), nodes, prior_log_prob, cond, batch_size, strict)
     scorer.check(x, seeds)
     parts = []

@@ -18,7 +18,7 @@ from scoresde.likelihood.ode.error_budget import LogProb, join
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solution, Solver
 from scoresde.likelihood.ode.trace import Trace
-from scoresde.model import Model, refuse_unknown
+from scoresde.model import Model, cond_inputs, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling import StepSampler, sample
 
@@ -64,7 +64,7 @@ def sample_log_prob(
             ``tau_min``, such as ``Adams(steps=20)``.
         trace, nodes, batch_size, strict: As for `log_prob`.
         generator: Source of prior samples and probes.
-        seeds: One integer per sample instead.
+        seeds: One integer in [0, 2**63) per sample instead.
         **cond: Passed to the network; tensors have one entry per sample, ``(n, ...)``.
 
     Returns:
@@ -76,6 +76,7 @@ def sample_log_prob(
         RuntimeError: As `log_prob`.
     """
     refuse_unknown(sample_log_prob, model, cond)
+    cond = cond_inputs(model, cond)
     sampler = AdaptiveSolver() if sampler is None else sampler
     _check_sampler(sampler)
     size = (shape, *(model.event_shape or ())) if isinstance(shape, int) else tuple(shape)
@@ -146,6 +147,6 @@ def _sample_trajectory(sampler: StepSampler, flow: AngleVelocity, z: Tensor) -> 
         for x, tau in zip(samples.trajectory, samples.taus, strict=True)
     ]
     velocities = [flow(rows, x.new_full((count,), phi), x) for x, phi in zip(states, phis, strict=True)]
-    nfe = torch.full((count,), samples.nfe + len(phis), dtype=torch.int64, device=z.device)
+    nfe = torch.full((count,), samples.nfe + flow.cost * len(phis), dtype=torch.int64, device=z.device)
     trajectory = PiecewisePolynomial.interpolate(phis, states, velocities)
     return Solution(trajectory, states[-1], states[0].new_full((count,), phis[-1]), nfe, torch.zeros_like(nfe))

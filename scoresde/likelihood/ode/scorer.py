@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_event_shape, check_finite, check_integer, check_kind
+from scoresde._core.checks import check_event_shape, check_finite, check_integer, check_kind, check_seeds
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import expand, sum_event, widest_dtype
 from scoresde.likelihood.batching import Density, ProgressHook, batches, progress_part
@@ -22,10 +22,10 @@ from scoresde.likelihood.ode.angle_velocity import AngleVelocity
 from scoresde.likelihood.ode.dense_output import DenseOutput
 from scoresde.likelihood.ode.error_budget import ErrorBudget, LogProb
 from scoresde.likelihood.ode.jacobian import Jacobian
-from scoresde.likelihood.ode.quadrature import QuadratureNodes, place_nodes, quadrature_error, score_at
+from scoresde.likelihood.ode.quadrature import place_nodes, quadrature_error, score_at
 from scoresde.likelihood.ode.solver import Solution, Solver, Status
 from scoresde.likelihood.ode.trace import Divergence, Trace, default_trace
-from scoresde.model import Model, event_size
+from scoresde.model import Model, check_entries, event_size
 from scoresde.process import ou
 
 __all__ = ["LikelihoodScorer"]
@@ -64,10 +64,11 @@ class LikelihoodScorer:
             raise TypeError(f"x must be a floating tensor, got {x.dtype}; score integer values by bits_per_dim.")
         check_event_shape(x, self.model.event_shape, "x")
         check_finite(x, "x")
-        per_sample = {name: value for name, value in self.cond.items() if isinstance(value, Tensor) and value.ndim}
-        for name, value in {"seeds": seeds, **per_sample}.items():
-            if value is not None and len(value) != len(x):
-                raise ValueError(f"{name} must have one entry per sample, {len(x)}, got {len(value)}.")
+        if seeds is not None:
+            check_seeds(seeds, len(x))
+        for name, value in self.cond.items():
+            if isinstance(value, Tensor) and value.ndim:
+                check_entries(name, value, len(x))
 
     def batches(self, x: Tensor) -> list[slice]:
         """Rows of each batch; without ``batch_size`` as many as the memory for the nodes admits."""
@@ -135,15 +136,16 @@ class LikelihoodScorer:
             torch.where((solution.status == Status.ARRIVED).to(value.device), value, math.nan),
             stderr,
             dof,
-            self._budget(integrands, nodes, stderr, data),
+            self._budget(integrands, jacobian, stderr),
             solution.status,
             (z * scale).reshape(-1, *flow.shape),
             sum_event(tau),
-            solution.nfe + jacobian.calls.sum(1),
+            solution.nfe + flow.cost * jacobian.calls.sum(1),
             jacobian.products.sum(1),
         )
 
-    def _budget(self, integrands: _Integrands, nodes: QuadratureNodes, stderr: Tensor, data: Tensor) -> ErrorBudget:
+    def _budget(self, integrands: _Integrands, jacobian: Jacobian, stderr: Tensor) -> ErrorBudget:
+        nodes = jacobian.nodes
         divergence, exact = integrands.divergence.value, not bool((integrands.divergence.variance != 0).any())
         smooth = divergence if exact else integrands.score_velocity  # probes add roughness that is not the integrand's
         tau = self.model.sde.tau_min
@@ -153,7 +155,7 @@ class LikelihoodScorer:
             stderr,
             sum_event(nodes.weights * integrands.defect).abs(),
             sum_event(quadrature_error(nodes, smooth - integrands.defect)),
-            _prior_mismatch(self.model, data) if self.prior_log_prob is None else no_mismatch,
+            _prior_shift(self.model, jacobian) if self.prior_log_prob is None else no_mismatch,
             sum_event(change).abs(),
         )
 
@@ -192,12 +194,15 @@ class _EmptyTrajectory(DenseOutput):
         return self.x.new_empty(0, 1)
 
 
-def _prior_mismatch(model: Model, x: Tensor) -> Tensor:
-    r"""$KL(N(\alpha x, \sigma^2) \,\|\, prior)$ at the end of the clock, nats, ``(B,)``."""
-    sde, dims = model.sde, x.shape[1]
-    alpha, ratio = float(ou.alpha(sde.tau_max)), float(ou.sigma(sde.tau_max)) / sde.prior_std
-    variance_term = 0.5 * dims * (ratio**2 - 1.0) - dims * math.log(ratio)
-    return 0.5 * (alpha / sde.prior_std) ** 2 * sum_event(x * x) + variance_term
+def _prior_shift(model: Model, jacobian: Jacobian) -> Tensor:
+    r"""$|z\cdot(s - s_{prior})|$ at the state z at the end of the clock, nats, ``(B,)``; see `ErrorBudget`.
+
+    With $s = -z - v\cot\varphi$, written so that the two terms $-z$ cancel exactly.
+    """
+    nodes = jacobian.nodes
+    z, v, phi = nodes.x[:, -1], jacobian.v[:, -1], nodes.phi[:, -1:]
+    difference = (1.0 / model.sde.prior_std**2 - 1.0) * z - v / torch.tan(phi)
+    return sum_event(z * difference).abs()
 
 
 def _arrival_error(solution: Solution, first: int) -> str:

@@ -16,7 +16,10 @@ from scoresde.process import ou
 __all__ = ["NotFinite", "Solution", "Solver", "Status", "VelocityFunction"]
 
 VelocityFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""``(rows, phi, x)`` to v, ``(R, d)``: samples ``rows``, ``(R,)``, at angles ``(R,)`` and states ``(R, d)``."""
+"""``(rows, phi, x)`` to v, ``(R, d)``: samples ``rows``, ``(R,)``, at angles ``(R,)`` and states ``(R, d)``.
+
+An attribute ``cost`` states its network evaluations per call; without one it is 1.
+"""
 
 
 class Status(IntEnum):

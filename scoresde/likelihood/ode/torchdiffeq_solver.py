@@ -69,6 +69,7 @@ class _Solve:
     ) -> None:
         self.solver, self.velocity, self.observe = solver, velocity, observe
         self.x, self.start, self.end, self.nfe = x, start, end, 0
+        self.cost = getattr(velocity, "cost", 1)
         self.rows = torch.arange(len(x), device=x.device)
         self.states: list[tuple[float, Tensor]] = []
         self.last_velocity = torch.full_like(x, float("nan"))
@@ -82,7 +83,7 @@ class _Solve:
         phis = [phi for phi, _ in states]
         velocities = [self.velocity(self.rows, x.new_full((len(x),), phi), state) for phi, state in states]
         trajectory = PiecewisePolynomial.interpolate(phis, [state for _, state in states], velocities)
-        nfe = torch.full((len(x),), self.nfe + len(states), dtype=torch.int64, device=x.device)
+        nfe = torch.full((len(x),), self.nfe + self.cost * len(states), dtype=torch.int64, device=x.device)
         phi = x.new_full((len(x),), self.end if status is Status.ARRIVED else self._last_state()[0])
         return Solution(trajectory, end, phi, nfe, torch.full_like(nfe, int(status)))
 
@@ -117,9 +118,9 @@ class _Solve:
         return Status.UNDERFLOW, x
 
     def _evaluate(self, phi: Tensor, x: Tensor) -> Tensor:
-        if self.nfe + 1 > self.solver.max_nfe:
+        if self.nfe + self.cost > self.solver.max_nfe:
             raise _MaxNFE
-        self.nfe += 1
+        self.nfe += self.cost
         self.last_velocity = self.velocity(self.rows, phi.expand(len(x)), x)
         return self.last_velocity
 

@@ -45,6 +45,13 @@ class FromBetas(Schedule):
             if not self._knots[k - 1] < self._knots[k]:
                 raise ValueError(f"betas must advance the clock, got {beta!r}, too small to move the clock at k = {k}.")
 
+    def __repr__(self) -> str:
+        """The first and the last beta and their number; `scoresde.storage.spec.to_text` writes all of them."""
+        if len(self.betas) <= 4:
+            return f"{type(self).__name__}(betas={self.betas})"
+        first, last = (f"{beta:.6g}" for beta in (self.betas[0], self.betas[-1]))
+        return f"{type(self).__name__}({len(self.betas)} betas, {first} … {last})"
+
     @cached_property
     def _knots(self) -> tuple[float, ...]:
         taus = [0.0]

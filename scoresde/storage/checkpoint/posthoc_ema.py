@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.tensors import is_narrow
 from scoresde.storage.checkpoint.reading import Checkpoint, damage, read_checkpoint
 from scoresde.storage.checkpoint.state_dicts import load_into
 from scoresde.storage.checkpoint.writing import write_whole
@@ -39,6 +40,7 @@ __all__ = [
     "reconstruct",
     "save_snapshot",
     "weights_of",
+    "widened",
 ]
 
 LONGEST = 12**-0.5
@@ -152,7 +154,7 @@ def reconstruct(checkpoint: Checkpoint, length: float) -> dict[str, Tensor]:
         length: Relative length, in (0, `LONGEST`].
 
     Returns:
-        Name -> weight, in the weights' types; summed in float64.
+        Name -> weight, in the averages' types, at least float32; summed in float64.
 
     Raises:
         ValueError: If the checkpoint holds no such EMAs, or the length is out of range.
@@ -166,7 +168,7 @@ def reconstruct(checkpoint: Checkpoint, length: float) -> dict[str, Tensor]:
         )
     step = int(checkpoint.meta["step"])
     if step == 0:
-        return dict(checkpoint.tensors["average_0"])
+        return {name: widened(average) for name, average in checkpoint.tensors["average_0"].items()}
     snapshots = [(step, checkpoint.meta["lengths"], checkpoint.tensors)]
     for folder in sorted((checkpoint.path.parent / _FOLDER).glob("step-*")):
         if 0 < int(folder.name.partition("-")[2]) < step:
@@ -184,8 +186,13 @@ def _combined(factors: Sequence[float], tensors: Sequence[Mapping[str, Tensor]])
         for factor, weights in zip(factors, tensors, strict=True):
             if factor:
                 total += factor * weights[name].double()
-        combined[name] = total.to(like.dtype)
+        combined[name] = total.to(widened(like).dtype)
     return combined
+
+
+def widened(x: Tensor) -> Tensor:
+    """A tensor in float32 if it is floating with fewer bits; otherwise the tensor."""
+    return x.float() if is_narrow(x) else x
 
 
 def weights_of(net: nn.Module) -> dict[str, Tensor]:

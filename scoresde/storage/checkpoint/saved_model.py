@@ -22,7 +22,7 @@ from scoresde.model import ScoreModel
 from scoresde.process.parameterization import Parameterization
 from scoresde.process.sde import SDE
 from scoresde.storage import spec
-from scoresde.storage.checkpoint.posthoc_ema import reconstruct
+from scoresde.storage.checkpoint.posthoc_ema import reconstruct, widened
 from scoresde.storage.checkpoint.reading import Checkpoint, read_checkpoint
 from scoresde.storage.checkpoint.state_dicts import load_into
 from scoresde.storage.checkpoint.writing import write_checkpoint
@@ -93,7 +93,8 @@ def load(
 ) -> ScoreModel:
     """Rebuilds a saved model, with its averaged weights if it has any, in evaluation mode, on the CPU.
 
-    ``load("runs/mine")`` needs no further arguments if the network's class is one of this package.
+    ``load("runs/mine")`` needs no further arguments if the network's class is one of this package. The averages of a
+    run are float32 also where its weights are bf16; ``raw=True`` gives the weights in their own type.
 
     Args:
         path: A run directory (its newest checkpoint), a checkpoint, or one that was read.
@@ -122,7 +123,8 @@ def load(
         raise ValueError(f"weights are raw or averaged, got raw=True and average={average}; leave one out.")
     weights = checkpoint.tensors["ema" if "ema" in checkpoint.tensors and not raw else "model"]
     if average is not None:
-        weights = {**checkpoint.tensors["model"], **reconstruct(checkpoint, average)}
+        buffers = {name: widened(value) for name, value in checkpoint.tensors["model"].items()}
+        weights = {**buffers, **reconstruct(checkpoint, average)}
     classes = {**_known_classes(), **(known or {})}
     if net is None:
         net = _build(settings, classes)

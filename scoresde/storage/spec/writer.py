@@ -53,13 +53,21 @@ def _write(obj: Any, path: str, depth: int) -> str:
         pairs = [f"{_write(k, path, depth - 1)}: {_write(v, f'{path}[{k!r}]', depth - 1)}" for k, v in obj.items()]
         return "{" + ", ".join(pairs) + "}"
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        names = [f.name for f in dataclasses.fields(obj) if f.init]
+        names = [f.name for f in dataclasses.fields(obj) if f.init and not _omitted(obj, f)]
         arguments = ", ".join(f"{n}={_write(getattr(obj, n), f'{path}.{n}', depth - 1)}" for n in names)
         return f"{type(obj).__name__}({arguments})"
     raise TypeError(
         f"only a dataclass, number, string, None, tuple, list or dict has a text form; {path} is a "
         f"{type(obj).__module__}.{type(obj).__qualname__}; make its class a dataclass, or hold numbers in a tuple."
     )
+
+
+def _omitted(obj: Any, field: dataclasses.Field) -> bool:
+    """Whether a field has its default and is declared with ``metadata={"write": "if set"}``.
+
+    A field that is added to a class later does not change the texts that earlier versions wrote.
+    """
+    return field.metadata.get("write") == "if set" and getattr(obj, field.name) == field.default
 
 
 def _literal(obj: Any) -> str | None:
