@@ -188,4 +188,4 @@ def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise TypeError(f"{name} must hold numbers or texts, got Python objects; convert it, nothing is pickled.")
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType] -- its stub reads allow_pickle from them
