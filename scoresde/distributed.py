@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from scoresde._core.checks import check_integer
 __all__ = ["Rank", "process_group", "leave_group_at_exit"]
 
 _MAX_DIMS = 16  # of a gathered tensor
+_RELEASE_SECONDS = 0.5
 _TIMEOUT = timedelta(days=30)  # waits for the slowest process; the connection to a dead process breaks at once
 
 
@@ -150,9 +152,9 @@ def process_group() -> Iterator[Rank]:
 def leave_group_at_exit() -> None:
     """Destroys the process group before the interpreter exits. Call this when no exchange is in progress.
 
-    A thread of the group that still holds a tensor at interpreter exit would abort the process. A process that failed
-    must not call this: destroying the group waits for exchanges in progress, and the launcher ends the other processes
-    only after the failed one has exited.
+    A thread of the group that still holds a tensor at interpreter exit would abort the process, because releasing a
+    tensor needs the interpreter. A process that failed must not call this: destroying the group waits for exchanges in
+    progress, and the launcher ends the other processes only after the failed one has exited.
     """
     atexit.register(_leave_group)
 
@@ -160,3 +162,6 @@ def leave_group_at_exit() -> None:
 def _leave_group() -> None:
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        # The threads of a group that a sharded network still refers to go on. They cannot be joined; this wait, which
+        # leaves the interpreter to them, is long enough for them to release their last tensors.
+        time.sleep(_RELEASE_SECONDS)

@@ -5,23 +5,21 @@ r"""Models: `model(x, tau, **cond) -> Prediction`, the one interface of losses, 
 
 from __future__ import annotations
 
-import inspect
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scoresde._core.arrays import ArrayLike, as_tensor, as_tensors, is_array
+from scoresde._core.arrays import ArrayLike, as_tensor, is_array
+from scoresde._core.call_inputs import as_input, cond_inputs, device_of
 from scoresde._core.checks import check_event_shape, check_integer, check_kind
 from scoresde._core.elementwise import Scalar
-from scoresde._core.peer_keywords import peer_keyword_hint
-from scoresde._core.suggest import closest
+from scoresde._core.peer_keywords import check_keywords
 from scoresde._core.tensors import as_time
 from scoresde.data import Description
 from scoresde.process import ou
@@ -69,6 +67,11 @@ class Model(nn.Module, ABC):
         known = [value for value in values if value is not None]
         return max(known) if known and len(known) == len(values) else None
 
+    def cond_reader(self) -> Callable[..., object]:
+        """The function whose signature names the conditioning: `predict`, or that of the wrapped ``model``."""
+        inner = getattr(self, "model", None)
+        return inner.cond_reader() if isinstance(inner, Model) else self.predict
+
     @abstractmethod
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         """The prediction at ``(x, tau)``, as in `forward`, without checks of the arguments."""
@@ -103,7 +106,7 @@ class Model(nn.Module, ABC):
 
     def _check_event(self, x: Tensor) -> None:
         check_event_shape(x, self.event_shape)
-        device = _device(self)
+        device = device_of(self)
         if device is not None and device != x.device:
             raise ValueError(
                 f"x is on {x.device}, the model on {device}; move one: x.to('{device}') or model.to('{x.device}')."
@@ -182,6 +185,9 @@ class ScoreModel(Model):
                 f"{ou.log_snr(self.sde.tau_min):.4g}; raise tau_min or widen the network's log_snr_range."
             )
 
+    def cond_reader(self) -> Callable[..., object]:
+        return self.net.forward
+
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         net, net_input = self.net, x
         weight = _first_parameter(net)
@@ -253,31 +259,6 @@ def wrapped_models(module: nn.Module) -> list[Model]:
     return models
 
 
-def as_input(model: Model, value: ArrayLike, name: str) -> Tensor:
-    """A tensor as it is; an array, frame or list of numbers as a tensor on the model's device, see `as_tensor`.
-
-    Args:
-        model: Whose input it is.
-        value: A batch, ``(B, *D)``.
-        name: Its name in an error.
-
-    Raises:
-        TypeError, ValueError: If it cannot be converted without loss; the message has the call that works.
-    """
-    return value if isinstance(value, Tensor) else as_tensor(value, name, _device(model))
-
-
-def cond_inputs(model: Model, cond: Mapping[str, Any]) -> dict[str, Any]:
-    """Conditioning by keyword, with arrays, frames and lists of numbers as tensors on the model's device."""
-    return as_tensors(cond, _device(model)) if any(not isinstance(v, Tensor) for v in cond.values()) else dict(cond)
-
-
-def _device(model: nn.Module) -> torch.device | None:
-    weight = next(model.parameters(), None)
-    weight = next(model.buffers(), None) if weight is None else weight
-    return None if weight is None else weight.device
-
-
 def check_model(model: object) -> None:
     """Checks that ``model`` is a `Model`, rather than a network or the path of a checkpoint.
 
@@ -297,10 +278,7 @@ def check_model(model: object) -> None:
 
 
 def refuse_unknown(function: Callable[..., object], model: Model, keywords: Mapping[str, object]) -> None:
-    """Checks the conditioning keywords of a call: the network must read each of them.
-
-    A network with ``**cond`` reads any keyword, except those that resemble an option of ``function`` or that other
-    libraries use for one; such a network must name them in ``forward``.
+    """Checks the model of a call and its conditioning keywords: the network must read each of them.
 
     Args:
         function: The function that was called.
@@ -308,69 +286,8 @@ def refuse_unknown(function: Callable[..., object], model: Model, keywords: Mapp
         keywords: Keyword arguments that are not options of ``function``.
 
     Raises:
-        TypeError: If ``model`` is not a `Model`, or the network does not read a keyword. The error names the nearest
-            option or, for keywords of other libraries, the equivalent call.
+        TypeError: If ``model`` is not a `Model`, or the network does not read a keyword; see `check_keywords`.
     """
     check_model(model)
-    if not keywords:
-        return
-    while isinstance(inner := getattr(model, "model", None), Model):  # a wrapper reads the keywords of the inner model
-        model = inner
-    network = model.net.forward if isinstance(model, ScoreModel) else model.predict
-    parameters = inspect.signature(network).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    options = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    for keyword in keywords:
-        if keyword in parameters:
-            continue
-        hint = peer_keyword_hint(keyword, function)
-        if hint is not None:
-            ambiguous = takes_any and isinstance(model, ScoreModel)
-            exception = f" A network that reads {keyword} must name it in forward." if ambiguous else ""
-            raise TypeError(f"{hint}.{exception}")
-        match = closest(keyword, options, 0.75 if takes_any else 0.6)
-        if match or not takes_any:
-            suggestion = f"did you mean {match}? " if match else ""
-            raise TypeError(
-                f"{keyword!r} is neither an option nor read by the network; {suggestion}Options: {', '.join(options)}."
-            )
-
-
-def check_per_sample(cond: Mapping[str, object], n: int, unit: str = "sample") -> None:
-    """Checks that conditioning has one entry per sample.
-
-    Args:
-        cond: Conditioning by keyword.
-        n: Number of entries.
-        unit: Name of one entry in the error.
-
-    Raises:
-        TypeError: If a value is not a tensor.
-        ValueError: If a tensor has another number of entries.
-    """
-    for keyword, value in cond.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{keyword} must be a tensor with one entry per {unit}, got {value!r}; wrap it.")
-        check_entries(keyword, value, n, unit)
-
-
-def check_entries(keyword: str, value: Tensor, n: int, unit: str = "sample") -> None:
-    """Checks that a conditioning tensor has one entry per sample; the error shows how to repeat a single observation.
-
-    Raises:
-        ValueError: If it has another number of entries.
-    """
-    entries = None if value.ndim == 0 else len(value)
-    if entries == n:
-        return
-    received = "a single number" if entries is None else f"{entries} (shape {tuple(value.shape)})"
-    remedy = ""
-    if value.ndim < 2 or entries == 1:
-        axes = ", -1" * max(value.ndim - 1, min(value.ndim, 1))
-        remedy = f" If {keyword} is one observation for all {unit}s, pass {keyword}.expand({n}{axes})."
-    raise ValueError(f"{keyword} must have one entry per {unit}, {n}, got {received}.{remedy}")
-
-
-def event_size(x: Tensor) -> int:
-    """Number of elements of one sample of ``x``, shape ``(B, *D)``."""
-    return math.prod(x.shape[1:])
+    if keywords:
+        check_keywords(function, model.cond_reader(), keywords)

@@ -1,11 +1,13 @@
-"""Keywords of other diffusion libraries, each with the equivalent call in this one."""
+"""Conditioning keywords of a call, and those of other diffusion libraries with the equivalent call in this one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from inspect import signature
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 
-__all__ = ["peer_keyword_hint"]
+from scoresde._core.suggest import closest
+
+__all__ = ["check_keywords", "peer_keyword_hint"]
 
 _STEP_COUNTS = ("num_inference_steps", "num_steps", "n_steps", "sampling_steps")
 _STATES = ("noise", "latents")
@@ -45,3 +47,38 @@ def peer_keyword_hint(keyword: str, function: Callable[..., object]) -> str | No
         return None  # calibrate draws its own noises; the error then names the nearest option
     equivalent = (_SAMPLING if "sampler" in parameters else _LIKELIHOOD).get(keyword)
     return None if equivalent is None else f"{keyword} is {equivalent}"
+
+
+def check_keywords(
+    function: Callable[..., object], reader: Callable[..., object], keywords: Mapping[str, object]
+) -> None:
+    """Checks that a model reads each conditioning keyword of a call.
+
+    A network with ``**cond`` reads any keyword, except those that resemble an option of ``function`` or that other
+    libraries use for one; such a network must name them in ``forward``.
+
+    Args:
+        function: The function that was called.
+        reader: The network's ``forward``, or ``predict`` of a model without a network.
+        keywords: Keyword arguments that are not options of ``function``.
+
+    Raises:
+        TypeError: If the network does not read a keyword. The error names the nearest option or, for keywords of other
+            libraries, the equivalent call.
+    """
+    read = signature(reader).parameters
+    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in read.values())
+    options = [name for name, p in signature(function).parameters.items() if p.kind is Parameter.KEYWORD_ONLY]
+    for keyword in keywords:
+        if keyword in read:
+            continue
+        if (hint := peer_keyword_hint(keyword, function)) is not None:
+            ambiguous = takes_any and reader.__name__ == "forward"
+            exception = f" A network that reads {keyword} must name it in forward." if ambiguous else ""
+            raise TypeError(f"{hint}.{exception}")
+        match = closest(keyword, options, 0.75 if takes_any else 0.6)
+        if match or not takes_any:
+            suggestion = f"did you mean {match}? " if match else ""
+            raise TypeError(
+                f"{keyword!r} is neither an option nor read by the network; {suggestion}Options: {', '.join(options)}."
+            )

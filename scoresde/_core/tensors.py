@@ -15,6 +15,7 @@ __all__ = [
     "as_time",
     "combine",
     "constant",
+    "event_size",
     "expand",
     "has_float64",
     "has_values",
@@ -149,3 +150,8 @@ def sum_event(x: Tensor) -> Tensor:
     """
     x = x if has_float64(x.device) else x.cpu()
     return x.flatten(1).sum(1, dtype=torch.float64) if x.ndim > 1 else x.to(torch.float64)
+
+
+def event_size(x: Tensor) -> int:
+    """Number of elements of one sample of ``x``, shape ``(B, *D)``."""
+    return math.prod(x.shape[1:])

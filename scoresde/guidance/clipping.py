@@ -13,8 +13,8 @@ from torch import Tensor
 
 from scoresde._core.checks import check_positive
 from scoresde._core.elementwise import Scalar
-from scoresde._core.tensors import expand
-from scoresde.model import Model, check_model, event_size
+from scoresde._core.tensors import event_size, expand
+from scoresde.model import Model, check_model
 from scoresde.process.parameterization import X0, Prediction
 
 __all__ = ["Clipping", "Guided", "DynamicThresholding"]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.progress import ProgressBar
@@ -27,7 +28,7 @@ from scoresde.likelihood.ode.error_budget import ErrorBudget, LogProb, half_widt
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solver
 from scoresde.likelihood.ode.trace import Trace
-from scoresde.model import Model, as_input, cond_inputs, refuse_unknown
+from scoresde.model import Model, refuse_unknown
 
 __all__ = ["BitsPerDim", "bits_per_dim"]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
@@ -21,7 +22,7 @@ from scoresde.likelihood.bounds.error_profile import ErrorProfile
 from scoresde.likelihood.bounds.initial_state import check_integer_data
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.model import Model, as_input, check_model, cond_inputs, evaluating
+from scoresde.model import Model, check_model, evaluating
 from scoresde.objective.timesteps import ImportanceTimesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process.sde import Marginal

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from scoresde._core import elementwise as ew
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import expand, has_values, widest_dtype
-from scoresde.model import Model, as_input, check_model, cond_inputs
+from scoresde.model import Model, check_model
 from scoresde.objective.timesteps import TimestepDraw, Timesteps, UniformTimesteps
 from scoresde.objective.weighting import DiscreteVLB, Simple, Weighting
 from scoresde.process import ou

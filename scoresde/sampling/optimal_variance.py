@@ -16,10 +16,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scoresde._core.call_inputs import check_per_sample
 from scoresde._core.checks import check_finite, check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event
-from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
+from scoresde.model import Model, check_model, evaluating, refuse_unknown
 from scoresde.process import ou
 
 __all__ = ["OptimalVariance", "optimal_variance"]

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, check_per_sample, cond_inputs
 from scoresde._core.checks import check_finite, check_integer, check_seeds
 from scoresde._core.progress import ProgressBar
 from scoresde._core.tensors import has_values
-from scoresde.model import Model, as_input, check_model, check_per_sample, cond_inputs, evaluating, refuse_unknown
+from scoresde.model import Model, check_model, evaluating, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling.base import Sampler, StepSampler
 from scoresde.sampling.batch import BatchResult, SamplingBatch

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import widest_dtype
-from scoresde.model import Model, evaluating, event_size
+from scoresde._core.tensors import event_size, widest_dtype
+from scoresde.model import Model, evaluating
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import TimestepDraw
 from scoresde.process import ou

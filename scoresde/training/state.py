@@ -15,9 +15,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from scoresde._core.tensors import widest_dtype
+from scoresde._core.tensors import event_size, widest_dtype
 from scoresde.data import Data
-from scoresde.model import ScoreModel, event_size
+from scoresde.model import ScoreModel
 from scoresde.storage.checkpoint import power_decay, power_of
 from scoresde.training.adaptive_timesteps import AdaptiveTimestepState
 from scoresde.training.batches import Batches

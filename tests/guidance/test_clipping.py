@@ -10,11 +10,12 @@ from subclasses import concrete
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from scoresde._core.tensors import event_size
 from scoresde.analytic import Gaussian
 from scoresde.data import Description
 from scoresde.guidance.clipping import Clipping, DynamicThresholding, Guided
 from scoresde.likelihood import ExactTrace, log_prob
-from scoresde.model import ScoreModel, event_size
+from scoresde.model import ScoreModel
 from scoresde.nn import MLP
 from scoresde.process import ou
 from scoresde.process.parameterization import Eps, V

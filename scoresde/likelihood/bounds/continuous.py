@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import sum_event
+from scoresde._core.tensors import event_size, sum_event
 from scoresde.likelihood.batching import Density, ProgressHook
 from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
@@ -38,7 +39,7 @@ from scoresde.likelihood.bounds.initial_state import InitialState
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.model import Model, as_input, cond_inputs, event_size, refuse_unknown
+from scoresde.model import Model, refuse_unknown
 from scoresde.objective.timesteps import DiscreteTimesteps, ImportanceTimesteps, Timesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process.sde import SDE, Marginal

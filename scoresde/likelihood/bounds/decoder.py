@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from scoresde._core.elementwise import Scalar
-from scoresde._core.tensors import sum_event
+from scoresde._core.tensors import event_size, sum_event
 from scoresde.data import Description
-from scoresde.model import Model, event_size
+from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
 from scoresde.sampling import OptimalVariance

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import torch
 
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
+from scoresde._core.tensors import event_size
 from scoresde.likelihood.batching import Density
 from scoresde.likelihood.bounds.decoder import Decoder
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
@@ -19,7 +21,7 @@ from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.step_estimators import AllSteps, SampledSteps
-from scoresde.model import Model, as_input, cond_inputs, event_size, refuse_unknown
+from scoresde.model import Model, refuse_unknown
 from scoresde.sampling import Grid, OptimalVariance
 from scoresde.sampling.grid import Chain
 

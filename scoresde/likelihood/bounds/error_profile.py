@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_finite, check_integer
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import sum_event, widest_dtype
-from scoresde.model import Model, as_input, check_model, cond_inputs, evaluating, event_size
+from scoresde._core.tensors import event_size, sum_event, widest_dtype
+from scoresde.model import Model, check_model, evaluating
 from scoresde.objective.timesteps import MeasuredTimesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process import ou

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from scoresde._core.call_inputs import check_entries
 from scoresde._core.checks import check_seeds
 from scoresde._core.noise import Noise
 from scoresde._core.progress import ProgressBar
 from scoresde.likelihood.batching import ProgressHook, batches, evaluation_mode
-from scoresde.model import Model, check_entries
+from scoresde.model import Model
 
 __all__ = ["Estimator", "estimate_terms", "replicate_dof", "variance_of_mean"]
 

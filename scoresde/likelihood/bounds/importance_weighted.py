@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import combine, expand, sum_event
+from scoresde._core.tensors import combine, event_size, expand, sum_event
 from scoresde.likelihood.batching import Density, ProgressHook
 from scoresde.likelihood.bounds.decoder import Decoder, normal_nll
 from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.terms import normal_entropy, terminal_log_prob
-from scoresde.model import Model, as_input, cond_inputs, event_size, refuse_unknown
+from scoresde.model import Model, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling import Grid, OptimalVariance, UniformLogSNR
 from scoresde.sampling.grid import Chain

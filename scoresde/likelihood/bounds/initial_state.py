@@ -10,10 +10,10 @@ from torch import Tensor
 
 from scoresde._core.checks import check_event_shape, check_finite
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import widest_dtype
+from scoresde._core.tensors import event_size, widest_dtype
 from scoresde.likelihood.bounds.decoder import Decoder
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.model import Model, event_size
+from scoresde.model import Model
 
 __all__ = ["InitialState", "check_integer_data"]
 

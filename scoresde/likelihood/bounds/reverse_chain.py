@@ -14,12 +14,12 @@ from torch import Tensor
 
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import combine, expand, sum_event
+from scoresde._core.tensors import combine, event_size, expand, sum_event
 from scoresde.likelihood.batching import Density
 from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder, RoundedDecoder, normal_nll
 from scoresde.likelihood.bounds.initial_state import InitialState
 from scoresde.likelihood.bounds.terms import normal_entropy, prior_term
-from scoresde.model import Model, event_size
+from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
 from scoresde.process.sde import posterior_coefficients

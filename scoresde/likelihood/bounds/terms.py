@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.tensors import combine, sum_event
+from scoresde._core.tensors import combine, event_size, sum_event
 from scoresde.likelihood.batching import Density
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
-from scoresde.model import Model, event_size
+from scoresde.model import Model
 from scoresde.objective.weighting import ELBO
 from scoresde.process import ou
 from scoresde.process.sde import SDE, Marginal

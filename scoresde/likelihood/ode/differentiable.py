@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import sum_event, widest_dtype
+from scoresde._core.tensors import event_size, sum_event, widest_dtype
 from scoresde.likelihood.batching import Density
 from scoresde.likelihood.ode.angle_velocity import AngleVelocity
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.torchdiffeq_solver import TorchDiffEq
 from scoresde.likelihood.ode.trace import EXACT_DIMS
-from scoresde.model import Model, as_input, cond_inputs, evaluating, event_size, refuse_unknown
+from scoresde.model import Model, evaluating, refuse_unknown
 
 __all__ = ["differentiable_log_prob"]
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 
 from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.noise import Noise
 from scoresde._core.progress import ProgressBar
 from scoresde.likelihood.batching import Density, evaluation_mode, progress_part
@@ -24,7 +25,7 @@ from scoresde.likelihood.ode.error_budget import LogProb, join
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solver
 from scoresde.likelihood.ode.trace import Trace
-from scoresde.model import Model, as_input, cond_inputs, refuse_unknown
+from scoresde.model import Model, refuse_unknown
 
 __all__ = ["log_prob"]
 

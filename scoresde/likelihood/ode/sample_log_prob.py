@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde._core.call_inputs import cond_inputs
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import widest_dtype
 from scoresde.likelihood.batching import evaluation_mode
@@ -18,7 +19,7 @@ from scoresde.likelihood.ode.error_budget import LogProb, join
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solution, Solver
 from scoresde.likelihood.ode.trace import Trace
-from scoresde.model import Model, cond_inputs, refuse_unknown
+from scoresde.model import Model, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling import StepSampler, sample
 

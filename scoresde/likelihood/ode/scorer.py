@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scoresde._core.call_inputs import check_entries
 from scoresde._core.checks import check_event_shape, check_finite, check_integer, check_kind, check_seeds
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import expand, sum_event, widest_dtype
+from scoresde._core.tensors import event_size, expand, sum_event, widest_dtype
 from scoresde.likelihood.batching import Density, ProgressHook, batches, progress_part
 from scoresde.likelihood.ode.angle_velocity import AngleVelocity
 from scoresde.likelihood.ode.dense_output import DenseOutput
@@ -25,7 +26,7 @@ from scoresde.likelihood.ode.jacobian import Jacobian
 from scoresde.likelihood.ode.quadrature import place_nodes, quadrature_error, score_at
 from scoresde.likelihood.ode.solver import Solution, Solver, Status
 from scoresde.likelihood.ode.trace import Divergence, Trace, default_trace
-from scoresde.model import Model, check_entries, event_size
+from scoresde.model import Model
 from scoresde.process import ou
 
 __all__ = ["LikelihoodScorer"]

@@ -21,9 +21,10 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from scoresde._core.call_inputs import check_per_sample
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
-from scoresde.model import Model, check_model, check_per_sample, evaluating, refuse_unknown
+from scoresde.model import Model, check_model, evaluating, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling.base import StepSampler, check_deterministic
 from scoresde.sampling.calibration.candidates import Candidate, candidate_methods

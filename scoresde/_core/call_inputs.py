@@ -1,0 +1,74 @@
+"""Inputs of a call: arrays as tensors on the model's device, and conditioning with one entry per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoresde._core.arrays import ArrayLike, as_tensor, as_tensors
+
+__all__ = ["as_input", "check_entries", "check_per_sample", "cond_inputs", "device_of"]
+
+
+def as_input(model: nn.Module, value: ArrayLike, name: str) -> Tensor:
+    """A tensor as it is; an array, frame or list of numbers as a tensor on the model's device, see `as_tensor`.
+
+    Args:
+        model: Whose input it is.
+        value: A batch, ``(B, *D)``.
+        name: Its name in an error.
+
+    Raises:
+        TypeError, ValueError: If it cannot be converted without loss; the message has the call that works.
+    """
+    return value if isinstance(value, Tensor) else as_tensor(value, name, device_of(model))
+
+
+def cond_inputs(model: nn.Module, cond: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditioning by keyword, with arrays, frames and lists of numbers as tensors on the model's device."""
+    return as_tensors(cond, device_of(model)) if any(not isinstance(v, Tensor) for v in cond.values()) else dict(cond)
+
+
+def device_of(model: nn.Module) -> torch.device | None:
+    """Device of the first parameter, else of the first buffer; None without any."""
+    weight = next(model.parameters(), None)
+    weight = next(model.buffers(), None) if weight is None else weight
+    return None if weight is None else weight.device
+
+
+def check_per_sample(cond: Mapping[str, object], n: int, unit: str = "sample") -> None:
+    """Checks that conditioning has one entry per sample.
+
+    Args:
+        cond: Conditioning by keyword.
+        n: Number of entries.
+        unit: Name of one entry in the error.
+
+    Raises:
+        TypeError: If a value is not a tensor.
+        ValueError: If a tensor has another number of entries.
+    """
+    for keyword, value in cond.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{keyword} must be a tensor with one entry per {unit}, got {value!r}; wrap it.")
+        check_entries(keyword, value, n, unit)
+
+
+def check_entries(keyword: str, value: Tensor, n: int, unit: str = "sample") -> None:
+    """Checks that a conditioning tensor has one entry per sample; the error shows how to repeat a single observation.
+
+    Raises:
+        ValueError: If it has another number of entries.
+    """
+    entries = None if value.ndim == 0 else len(value)
+    if entries == n:
+        return
+    received = "a single number" if entries is None else f"{entries} (shape {tuple(value.shape)})"
+    remedy = ""
+    if value.ndim < 2 or entries == 1:
+        axes = ", -1" * max(value.ndim - 1, min(value.ndim, 1))
+        remedy = f" If {keyword} is one observation for all {unit}s, pass {keyword}.expand({n}{axes})."
+    raise ValueError(f"{keyword} must have one entry per {unit}, {n}, got {received}.{remedy}")
