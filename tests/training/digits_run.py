@@ -68,7 +68,15 @@ def run(*arguments: str, ready: Event | None = None) -> None:
     parser.add_argument("--pause", type=float, default=0.0, help="Seconds to wait after each update.")
     parser.add_argument("--die", type=int, default=0, help="Update after which a callback fails.")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # rounding may depend on their number
+    try:
+        _run(options, ready)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(options: argparse.Namespace, ready: Event | None) -> None:
 
     def pause(state: CallbackState) -> None:
         if state.step == options.die:
