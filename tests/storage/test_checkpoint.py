@@ -151,6 +151,7 @@ def _run_and_kill(work, after: float | None = None) -> None:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        torch.set_num_threads(1)  # a fork has no other threads, and would wait for those of a parallel sum
         try:
             work(lambda: os.write(write, b"."))
         finally:

@@ -149,7 +149,7 @@ def test_a_resumed_network_in_channels_last_format_keeps_each_moment_with_its_we
 KILLED = """
 import sys, torch
 sys.path[:0] = {path!r}
-torch.set_num_threads(1)
+torch.set_num_threads({threads})
 from test_training import SHORT, Callback, integer_data, small, train
 import os, signal
 train(small(dropout=0.3), integer_data(), SHORT, run_dir=sys.argv[1], save_every=1,
@@ -159,7 +159,8 @@ train(small(dropout=0.3), integer_data(), SHORT, run_dir=sys.argv[1], save_every
 
 def test_a_killed_run_is_resumed_from_its_last_checkpoint(tmp_path):
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    done = subprocess.run([sys.executable, "-c", KILLED.format(path=paths), str(tmp_path)], check=False)
+    program = KILLED.format(path=paths, threads=torch.get_num_threads())
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert checkpoint.read_checkpoint(tmp_path).meta["step"] == 10
     resumed = train(small(dropout=0.3), integer_data(), SHORT, run_dir=tmp_path, resume=True)
