@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from scoresde._core.checks import check_finite, check_positive
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input
+from scoresde._core.checks import check_finite, check_integer, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import as_time, expand, has_values
@@ -94,7 +97,7 @@ class _Mixture(Model):
     def _check_time(self, tau: Scalar) -> Scalar:
         return as_time(tau, high=self.sde.tau_max * (1 + 1e-6))
 
-    def log_prob(self, x: Tensor, tau: Scalar = 0.0) -> Tensor:
+    def log_prob(self, x: ArrayLike, tau: Scalar = 0.0) -> Tensor:
         """Exact log-density of x_τ, nats.
 
         Args:
@@ -108,6 +111,7 @@ class _Mixture(Model):
             ValueError: If ``x`` is not finite or has another shape, ``tau`` is out of range, or the distribution has
                 no density at ``tau``.
         """
+        x = as_input(self, x, "x")
         self._check_event(x)
         check_finite(x)
         tau = self._check_time(tau)
@@ -131,6 +135,8 @@ class _Mixture(Model):
         Raises:
             ValueError: If ``tau`` is out of range.
         """
+        check_arguments(_Mixture.sample, locals())
+        check_integer("n", n, 0)
         tau = float(self._check_time(tau))
         log_weights = self.log_weights if generator is None else self.log_weights.to(generator.device)
         component = torch.multinomial(log_weights.exp(), max(n, 1), replacement=True, generator=generator)
@@ -147,12 +153,16 @@ def _average(responsibility: Tensor, values: Tensor) -> Tensor:
     return responsibility @ values if values.ndim == 2 else torch.einsum("bk,bkd->bd", responsibility, values)
 
 
-def _check_floating(name: str, value: Tensor) -> None:
+def _check_floating(name: str, value: Tensor, batch: bool = True) -> None:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         received = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a floating tensor, got {received}; write torch.tensor(…).double().")
     if value.ndim and not len(value):
         raise ValueError(f"{name} must have at least one entry, got shape {tuple(value.shape)}.")
+    if value.is_meta and not isinstance(value, FakeTensor):
+        raise TypeError(f"{name} must have values, got a tensor on the meta device; move it to the CPU with its data.")
+    if value.ndim == 0 and batch:
+        raise ValueError(f"{name} must have shape (n, *D), got (); give the batch first, then one event.")
 
 
 def _eigendecomposition(covs: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,6 +180,8 @@ def _eigendecomposition(covs: Tensor) -> tuple[Tensor, Tensor]:
 
 def _variances_and_axes(covs: Tensor, size: int, count: int) -> tuple[Tensor, Tensor | None]:
     """Eigenvalues and eigenvectors of covariances given as variances (K,), diagonals (K, d) or matrices (K, d, d)."""
+    if covs.is_meta and not isinstance(covs, FakeTensor):
+        raise TypeError("covs must have values, got a tensor on the meta device; move it to the CPU with its data.")
     check_finite(covs, "covs")
     if covs.shape == (count, size, size):
         return _eigendecomposition(covs)
@@ -204,7 +216,10 @@ class Gaussian(_Mixture):
     """
 
     def __init__(self, mean: Tensor, cov: Tensor | float, sde: SDE | None = None) -> None:
-        _check_floating("mean", mean)
+        _check_floating("mean", mean, batch=False)
+        check_arguments(Gaussian, locals())
+        if isinstance(cov, Tensor) and cov.is_meta and not mean.is_meta:
+            raise TypeError("cov must have values, got a tensor on the meta device; move it to the CPU with its data.")
         cov = torch.as_tensor(cov, dtype=mean.dtype, device=mean.device)
         variances, axes = _variances_and_axes(cov.unsqueeze(0), mean.numel(), 1)
         super().__init__(torch.zeros(1).to(mean), mean.unsqueeze(0), variances, axes, sde)
@@ -233,6 +248,9 @@ class GaussianMixture(_Mixture):
 
     def __init__(self, weights: Tensor, means: Tensor, covs: Tensor, sde: SDE | None = None) -> None:
         _check_floating("means", means)
+        check_arguments(GaussianMixture, locals())
+        if covs.is_meta and not means.is_meta:
+            raise TypeError("covs must have values, got a tensor on the meta device; move it to the CPU with its data.")
         if weights.shape != means.shape[:1] or not bool((weights > 0).all()):
             raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}.")
         variances, axes = _variances_and_axes(covs.to(means), means[0].numel(), len(means))
@@ -251,6 +269,9 @@ class GaussianMixture(_Mixture):
             unit: Scales each coordinate to variance 1.
             sde: The process; default `VPSDE`.
         """
+        check_arguments(cls.ring, locals())
+        check_integer("modes", modes)
+        check_positive(radius=radius, std=std)
         angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
         scale = 1 / math.sqrt(0.5 * radius**2 + std**2) if unit else 1.0
         means = scale * radius * torch.stack([angle.cos(), angle.sin()], 1)
@@ -274,6 +295,9 @@ class KernelDensity(_Mixture):
 
     def __init__(self, data: Tensor, bandwidth: float, sde: SDE | None = None) -> None:
         _check_floating("data", data)
+        check_arguments(KernelDensity, locals())
         check_positive(bandwidth=bandwidth)
+        if bandwidth > 1e15:
+            raise ValueError(f"bandwidth must be at most 1e15, so that its square is finite, got {bandwidth!r}.")
         variances = torch.full((len(data), 1), bandwidth**2).to(data)
         super().__init__(torch.zeros(len(data)).to(data), data, variances, None, sde)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.annotations import check_arguments, refuse_signature
 from scoresde._core.arrays import ArrayLike, as_tensor, is_array
 from scoresde._core.call_inputs import as_input, cond_inputs, device_of
 from scoresde._core.checks import check_event_shape, check_integer, check_kind
@@ -154,19 +155,20 @@ class ScoreModel(Model):
         super().__init__()
         check_kind("net", net, nn.Module)
         check_kind("sde", sde, SDE)
+        check_arguments(ScoreModel, locals())
         self.net = net
         self.sde = sde
         self.parameterization = V() if parameterization is None else parameterization
         self.data = data
-        self.event_shape = tuple(event_shape) if event_shape is not None else (data.shape if data else None)
+        self.event_shape = tuple(event_shape) if event_shape is not None else (data.model_shape if data else None)
         self.learned_variance = learned_variance
         self._check()
 
     def _check(self) -> None:
         check_kind("parameterization", self.parameterization, Parameterization)
-        if self.data is not None and self.event_shape != self.data.shape:
+        if self.data is not None and self.event_shape != self.data.model_shape:
             raise ValueError(
-                f"event_shape must be that of the data, {self.data.shape}, got {self.event_shape}; leave it out."
+                f"event_shape must be that of the data, {self.data.model_shape}, got {self.event_shape}; leave it out."
             )
         if isinstance(self.parameterization, PosteriorMean) and self.parameterization.schedule != self.sde.schedule:
             raise ValueError(
@@ -198,7 +200,11 @@ class ScoreModel(Model):
             log_snr = log_snr.to(device=x.device, dtype=torch.float32).expand(x.shape[:1])
         else:
             log_snr = torch.full((x.shape[0],), log_snr, dtype=torch.float32, device=x.device)
-        out = net(net_input, log_snr, **cond)
+        try:
+            out = net(net_input, log_snr, **cond)
+        except TypeError as error:
+            refuse_signature(net, cond, error)
+            raise
         if not isinstance(out, Tensor):
             raise TypeError(
                 f"the network must return a tensor, got {type(out).__name__}; wrap it in a module that returns the "
@@ -241,6 +247,7 @@ def _first_parameter(module: nn.Module) -> Tensor | None:
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Sets every submodule to evaluation mode; then restores the mode of each one, also after an exception."""
+    check_arguments(evaluating, locals())
     training = [submodule for submodule in module.modules() if submodule.training]
     for submodule in training:
         submodule.training = False

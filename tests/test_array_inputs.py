@@ -151,3 +151,68 @@ def test_a_data_set_without_a_description_is_refused():
 def test_a_torch_dataset_is_refused_with_the_call_that_trains_on_it():
     with pytest.raises(TypeError, match=r"got a TensorDataset, .*sd\.train\(model, dataset\.tensors\[0\]\)"):
         sd.train(model(), TensorDataset(torch.from_numpy(FLOATS)))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        (FLOATS, r"got a ndarray; an array needs no reader: sd\.train\(model, x\), or sd\.Data\(train, test, sd\.Desc"),
+        (FLOATS.tolist(), r"got a list; an array needs no reader"),
+        (torch.from_numpy(FLOATS), r"got a Tensor; an array needs no reader"),
+        (Rows(), r"got a Rows; pass its events as one tensor: torch\.stack\("),
+        (TensorDataset(torch.from_numpy(FLOATS)), r"got a TensorDataset; pass its tensor: dataset\.tensors\[0\]"),
+        (DataLoader(Rows(), sampler=range(6)), r"got a DataLoader; .* torch\.cat\(\[x for x, \*_ in loader\]\)"),
+        (Data(FLOATS, FLOATS, Description("a", (2,))), r"got a Data; it is loaded already: sd\.train\(model, data\)"),  # pyright: ignore[reportArgumentType]
+        (None, r"source must be the name of a data set, a path or a table in memory, got a NoneType"),
+    ],
+)
+def test_load_data_of_what_is_no_source_is_refused_with_the_call_that_works(source: Any, answer: str) -> None:
+    with pytest.raises(TypeError, match=answer):
+        sd.load_data(source)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist])
+def test_a_description_converts_arrays(convert: Callable[[np.ndarray], Any]) -> None:
+    floats, integers = FLOATS.astype(np.float64), INTEGERS.astype(np.int64)
+    plain = Description("a", (2,), offset=1.0, scale=2.0)
+    assert torch.equal(plain.to_model(convert(floats)), plain.to_model(torch.from_numpy(floats)))
+    assert torch.equal(plain.to_data(convert(floats)), plain.to_data(torch.from_numpy(floats)))
+    assert torch.equal(DESCRIPTION.center(convert(integers)), DESCRIPTION.center(torch.from_numpy(integers)))
+
+
+@pytest.mark.parametrize("y", [torch.zeros(2), [0.0, 0.0]])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda y: sd.Loss()(model(), FLOATS, y=y),
+        lambda y: sd.log_prob(model(), FLOATS, y=y),
+        lambda y: sd.sample(model(), 6, sd.DDIM(2), y=y),
+        lambda y: sd.continuous_vlb(model(), FLOATS, y=y),
+    ],
+)
+def test_one_observation_for_all_samples_is_answered_with_the_call_that_repeats_it(call: Any, y: Any) -> None:
+    with pytest.raises(ValueError, match=r"If y is one observation for all (samples|events), pass y\.expand\(6, -1\)"):
+        call(y)
+
+
+def test_a_network_that_takes_no_log_snr_is_refused_with_the_signature_that_it_needs() -> None:
+    sequential = sd.ScoreModel(nn.Sequential(nn.Linear(2, 2)), sd.VPSDE(), sd.V(), (2,))
+    with pytest.raises(TypeError, match=r"called as net\(x, log_snr\), got Sequential with forward\(input\)"):
+        sequential(FLOATS, 0.5)
+    with pytest.raises(TypeError, match=r"unsupported operand"):  # the network's own error stays as it is
+        sd.ScoreModel(Broken(), sd.VPSDE(), sd.V(), (2,))(FLOATS, 0.5)
+
+
+class Broken(nn.Module):
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        return x + None  # pyright: ignore[reportOperatorIssue]
+
+
+def test_a_device_that_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="device must be one of torch's, such as 'cpu' or 'cuda:0', got 'gpu'"):
+        sd.sample(model(), 2, sd.DDIM(2), device="gpu")
+    with pytest.raises(ValueError, match="device must be one of torch's, .* got 'gpu'"):
+        sd.train(model(), FLOATS, sd.Training(steps=1), device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device must exist, got 'cuda' where torch finds no CUDA device"):
+            sd.train(model(), FLOATS, sd.Training(steps=1), device="cuda")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-__all__ = ["ArrayLike", "as_tensor", "as_tensors", "is_array", "write_npz"]
+__all__ = ["ArrayLike", "array_remedy", "as_tensor", "as_tensors", "is_array", "write_npz"]
 
 ArrayLike = Tensor | np.ndarray | Sequence[Any]
 """What `as_tensor` converts, pandas frames aside."""
@@ -45,7 +45,7 @@ def as_tensor(value: Any, name: str, device: torch.device | None = None) -> Tens
     elif isinstance(value, (list, tuple)):
         tensor = _from_list(value, name)
     else:
-        raise TypeError(f"{name} must be a tensor or a NumPy array, got {_received(value)}; {_remedy(value)}.")
+        raise TypeError(f"{name} must be a tensor or a NumPy array, got {_received(value)}; {array_remedy(value)}.")
     return tensor if device is None else tensor.to(device)
 
 
@@ -129,7 +129,7 @@ def _from_frame(value: Any, name: str) -> Tensor:
     if wrong:
         raise TypeError(
             f"{name} must have columns of numbers, got {', '.join(wrong[:5])}{' …' if len(wrong) > 5 else ''}; encode "
-            "them, select others (frame.select_dtypes('number')), or write a file for sd.load_data."
+            "them, select others (frame.select_dtypes('number')), or read it by name: sd.load_data(frame)."
         )
     kinds = {str(kind) for _, kind in columns}
     if len(kinds) == 1 and not np.asarray(value.isna()).any():
@@ -154,8 +154,10 @@ def _received(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
-def _remedy(value: object) -> str:
-    """The call that works for a value of another kind."""
+def array_remedy(value: object) -> str:
+    """The call that works, or what to pass, where a tensor is needed and ``value`` is none."""
+    if is_array(value):
+        return "pass torch.as_tensor(x)"
     if isinstance(value, (str, os.PathLike)):
         return "read it first: sd.load_data(path).train"
     if isinstance(value, DataLoader):

@@ -24,12 +24,26 @@ def as_input(model: nn.Module, value: ArrayLike, name: str) -> Tensor:
     Raises:
         TypeError, ValueError: If it cannot be converted without loss; the message has the call that works.
     """
-    return value if isinstance(value, Tensor) else as_tensor(value, name, device_of(model))
+    if not isinstance(value, Tensor):
+        return as_tensor(value, name, device_of(model))
+    device = device_of(model) if value.is_meta else None
+    if device is not None and device.type != "meta":
+        raise ValueError(
+            f"{name} is on {value.device}, the model on {device}; move one: {name}.to('{device}') or "
+            f"model.to('{value.device}')."
+        )
+    return value
 
 
 def cond_inputs(model: nn.Module, cond: Mapping[str, Any]) -> dict[str, Any]:
     """Conditioning by keyword, with arrays, frames and lists of numbers as tensors on the model's device."""
-    return as_tensors(cond, device_of(model)) if any(not isinstance(v, Tensor) for v in cond.values()) else dict(cond)
+    if all(isinstance(v, Tensor) and not v.is_meta for v in cond.values()):
+        return dict(cond)
+    device = device_of(model)
+    for name, value in cond.items():
+        if isinstance(value, Tensor) and value.is_meta and device is not None and device.type != "meta":
+            raise ValueError(f"{name} is on the meta device, without values, and the model on {device}; move it there.")
+    return as_tensors(cond, device)
 
 
 def device_of(model: nn.Module) -> torch.device | None:

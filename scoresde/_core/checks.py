@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde._core.arrays import array_remedy
 from scoresde._core.tensors import has_values
 
 __all__ = [
+    "check_device",
     "check_event_shape",
     "check_finite",
     "check_increasing",
@@ -23,6 +25,8 @@ __all__ = [
     "check_positive",
     "check_seed",
     "check_seeds",
+    "check_tensor",
+    "short_repr",
 ]
 
 
@@ -64,6 +68,12 @@ def check_kind(name: str, value: object, kind: type) -> None:
         raise TypeError(f"{name} must be a {kind.__name__}, got {received}; pass an object, not its class or name.")
 
 
+def short_repr(value: object) -> str:
+    """``repr`` of a value in one short line, or the name of its class."""
+    text = repr(value)
+    return text if len(text) < 60 and "\n" not in text else f"a {type(value).__name__}"
+
+
 def check_integer(name: str, value: Any, least: int | None = 1, most: int | None = None) -> None:
     """Checks that a value is an integer in [least, most]; a bool is not an integer.
 
@@ -77,7 +87,7 @@ def check_integer(name: str, value: Any, least: int | None = 1, most: int | None
     """
     integer = isinstance(value, int) and not isinstance(value, bool)
     if not integer or (least is not None and value < least) or (most is not None and value > most):
-        raise ValueError(f"{name} must be {_describe_integers(least, most)}, got {value!r}.")
+        raise ValueError(f"{name} must be {_describe_integers(least, most)}, got {short_repr(value)}.")
 
 
 def _describe_integers(least: int | None, most: int | None) -> str:
@@ -110,7 +120,7 @@ def check_positive(**values: Any) -> None:
     for name, value in values.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
+            raise ValueError(f"{name} must be a positive finite number, got {short_repr(value)}.")
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
@@ -127,7 +137,7 @@ def check_seed(seed: object, name: str = "seed") -> int:
         ValueError: If ``seed`` is not such an integer.
     """
     if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**63:
-        raise ValueError(f"{name} must be an integer from 0 to 2**63 - 1, got {seed!r}; pass for example 0.")
+        raise ValueError(f"{name} must be an integer from 0 to 2**63 - 1, got {short_repr(seed)}; pass for example 0.")
     return int(seed)
 
 
@@ -144,6 +154,8 @@ def check_seeds(seeds: object, count: int | None = None) -> list[int]:
     Raises:
         ValueError: If ``seeds`` is not a sequence, an entry is not such an integer, or there are more or fewer seeds.
     """
+    if isinstance(seeds, Tensor) and not has_values(seeds):
+        raise ValueError("seeds must have values, got a tensor on the meta device; pass for example range(n).")
     entries = seeds.tolist() if hasattr(seeds, "tolist") else seeds  # pyright: ignore[reportAttributeAccessIssue]
     if not isinstance(entries, Iterable) or isinstance(entries, (str, bytes)):
         raise ValueError(
@@ -170,6 +182,34 @@ def check_increasing(**values: float) -> None:
             raise ValueError(f"{low_name} must be below {high_name}, both finite, got {low!r} and {high!r}.")
 
 
+def check_device(device: object) -> torch.device | None:
+    """Checks that a device exists here; None stays None.
+
+    Raises:
+        ValueError: If its name is none of torch's, or the machine has no such device.
+    """
+    if device is None:
+        return None
+    try:
+        checked = torch.device(device)  # pyright: ignore[reportArgumentType]
+    except RuntimeError as error:
+        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda:0', got {device!r}.") from error
+    if checked.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must exist, got {device!r} where torch finds no CUDA device; pass 'cpu'.")
+    return checked
+
+
+def check_tensor(name: str, x: object) -> None:
+    """Checks that a value is a tensor; the error has the call that makes it one.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(x, Tensor):
+        received = repr(x) if isinstance(x, (str, int, float, type(None))) else type(x).__name__
+        raise TypeError(f"{name} must be a tensor, got {received}; {array_remedy(x)}.")
+
+
 def check_event_shape(x: Tensor, event_shape: tuple[int, ...] | None, name: str = "x") -> None:
     """Checks that the events of a batch have a given shape.
 
@@ -179,8 +219,10 @@ def check_event_shape(x: Tensor, event_shape: tuple[int, ...] | None, name: str 
         name: Name of ``x`` in the error.
 
     Raises:
+        TypeError: If ``x`` is not a tensor.
         ValueError: If the shape differs.
     """
+    check_tensor(name, x)
     if x.ndim == 0 or (event_shape is not None and x.shape[1:] != event_shape):
         axes = ["*D"] if event_shape is None else [str(size) for size in event_shape]
         expected = "(B,)" if not axes else f"(B, {', '.join(axes)})"

@@ -29,6 +29,10 @@ class Noise:
     def __init__(self, generator: torch.Generator | None = None, seeds: Sequence[int] | None = None) -> None:
         if generator is not None and seeds is not None:
             raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"generator must be a torch.Generator, got {generator!r}; write torch.Generator().manual_seed(0)."
+            )
         self._generator = generator
         self._seeds = None if seeds is None else check_seeds(seeds)
         self._per_sample_generators: list[torch.Generator] = []

@@ -48,7 +48,7 @@ def calibrate(
         help="Solve the part that the data's mean and covariance determine in closed form.",
     ),
     batch_size: int = typer.Option(None, "--batch-size", min=1, help="Noises per network call; default all."),
-    seed: int = typer.Option(0, "--seed", help="Random seed of the noises."),
+    seed: int = typer.Option(0, "--seed", min=0, max=options.MOST_SEED, help="Random seed of the noises."),
     raw: bool = options.RAW,
     imports: list[str] = options.IMPORT,
     device: str = options.DEVICE,

@@ -14,6 +14,7 @@ from scoresde.cli import options
 if TYPE_CHECKING:
     from scoresde.experiments.report.bound_table import BoundRow
     from scoresde.experiments.report.summary import SamplerRow
+    from scoresde.experiments.report.tables import TableRow
 
 __all__ = ["compare"]
 
@@ -111,13 +112,14 @@ def compare(
     from scoresde.experiments.plan import Comparison, quick_settings
     from scoresde.experiments.report.html import write_report
 
-    recipe = overrides.recipe(loaded.description, steps=steps, batch_size=batch_size, lr=lr)
+    recipe = overrides.recipe(loaded.description, len(loaded.train), steps=steps, batch_size=batch_size, lr=lr)
     default = Comparison()
     if quick:
         short, default = quick_settings(recipe, default)
         recipe = short if steps is None else recipe
     plan = plan_options.plan(default)
     console.print_settings({"data": console.describe_data(loaded), **console.recipe_settings(recipe), "out": str(out)})
+    console.print_columns(loaded.description)
     command = "scoresde " + shlex.join(sys.argv[1:]) if sys.argv[1:2] == ["compare"] else "scoresde compare"
     run(
         loaded,
@@ -152,6 +154,7 @@ def print_tables(out: Path) -> None:
     """Prints the tables of likelihoods, bounds and samples of the results in a folder."""
     from scoresde.cli import console
     from scoresde.experiments.report.summary import Summary
+    from scoresde.experiments.report.tables import table_rows
     from scoresde.experiments.results import read_results
 
     summary = Summary(read_results(out).content)
@@ -160,14 +163,17 @@ def print_tables(out: Path) -> None:
         for row in summary.likelihood_rows
     ]
     rows += [(row.name, row.value.text(3), row.value.error_text(3), "") for row in summary.baseline_rows]
-    console.print_table(("likelihood", summary.unit, "±", "training, s"), rows)
+    console.print_table((f"likelihood, {summary.quantity.direction}", summary.quantity.name, "±", "training, s"), rows)
     if summary.bound_rows:
-        columns = ("variational bounds", summary.unit, "± events", "± draws", "bound − ODE")
+        columns = ("variational bounds", summary.quantity.name, "± events", "± draws", "bound − ODE")
         console.print_table(columns, map(_bound_row, summary.bound_rows))
     fit = ("fit, s",) if summary.calibrated else ()
     columns = ("samples", "calls", "s", *fit, "× floor", "classifier, %")
     samples = [*summary.sampler_rows, *summary.reference_rows]
     console.print_table(columns, [_sampler_row(row, summary.calibrated) for row in samples])
+    if rows := table_rows(summary):
+        columns = ("rows of the table", "AUC", "±", "columns ≤ 1.5 × floor, %", "repeated, %")
+        console.print_table(columns, map(_table_row, rows))
 
 
 def _sampler_row(row: SamplerRow, calibrated: bool) -> tuple[str, ...]:
@@ -175,6 +181,12 @@ def _sampler_row(row: SamplerRow, calibrated: bool) -> tuple[str, ...]:
     fit = "" if row.calibration_seconds.value is None else row.calibration_seconds.text(1)
     seconds = (row.seconds.text(1), fit) if calibrated else (row.seconds.text(1),)
     return name, row.nfe.text(0), *seconds, row.ratio.text(2), row.classifier.text(1, 100)
+
+
+def _table_row(row: TableRow) -> tuple[str, ...]:
+    name = row.name if row.weighting is None else f"{row.weighting} {row.name}"
+    auc = row.auc.text(3), row.auc.error_text(3).removeprefix("± ")
+    return name, *auc, row.within.text(0, 100), row.repeated.text(1, 100)
 
 
 def _bound_row(row: BoundRow) -> tuple[str, ...]:

@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from scoresde.data import Data
+    from scoresde.data import Data, Description
     from scoresde.training.defaults import Recipe
 
 __all__ = [
     "describe_data",
+    "print_command",
+    "print_columns",
     "print_done",
     "print_histogram",
     "print_settings",
@@ -23,6 +25,9 @@ __all__ = [
     "print_table",
     "recipe_settings",
 ]
+
+
+_MOST_COLUMNS = 40  # of a table that are listed
 
 
 def print_settings(settings: Mapping[str, str]) -> None:
@@ -46,6 +51,24 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     Console().print(table)
 
 
+def print_columns(description: Description) -> None:
+    """Prints the columns of a table that was read by name: kind, values, model units; nothing for other data."""
+    from scoresde.data.table_kinds import KINDS
+    from scoresde.data.table_summary import column_lines
+
+    lines = column_lines(description)
+    if not lines:
+        return
+    table = Table("column", "kind", "values", "model units", box=None, header_style="dim", padding=(0, 1))
+    for line in lines[:_MOST_COLUMNS]:
+        table.add_row(*(Text(cell, overflow="fold") for cell in line))
+    if len(lines) > _MOST_COLUMNS:
+        table.add_row(f"… and {len(lines) - _MOST_COLUMNS} more")
+    Console().print(table)
+    example = f'to change a kind: --read kinds="{lines[0][0]}=category"; kinds are {", ".join(KINDS)}'
+    Console(soft_wrap=True).print(Text(example, style="dim"))
+
+
 def print_status(text: str) -> None:
     """Prints one line about the work in progress."""
     Console().print(Text.assemble(("● ", "cyan"), text))
@@ -57,6 +80,11 @@ def print_done(text: str, next_command: str | None = None) -> None:
     console.print(Text.assemble(("✓ ", "bold green"), text))
     if next_command:
         console.print(Text.assemble(("  next: ", "dim"), next_command))
+
+
+def print_command(label: str, command: str) -> None:
+    """Prints a command that the user may run instead, in one line that can be copied."""
+    Console(soft_wrap=True).print(Text.assemble((f"  {label}: ", "dim"), command))
 
 
 def print_histogram(values: Sequence[float], unit: str, rows: int = 12) -> None:
@@ -80,10 +108,15 @@ def print_histogram(values: Sequence[float], unit: str, rows: int = 12) -> None:
 
 
 def describe_data(data: Data) -> str:
-    """One line about a data set: its name, the shape of an event, its bins and the size of its two parts."""
+    """One line about a data set: its name, the shape of an event, its bins, the size of its parts, missing values."""
     shape = " × ".join(map(str, data.description.shape)) or "numbers"
     bins = f", {data.description.bins} bins" if data.description.bins else ""
-    return f"{data.description.name}, {shape}{bins}; {len(data.train)} for training, {len(data.test)} held out"
+    sizes = f"{len(data.train)} for training, {len(data.test)} held out"
+    missing = ""
+    if data.description.missing:
+        share = float(data.train.isnan().double().mean())
+        missing = f"; {100 * share:.3g} % of the values for training are missing, only observed ones count"
+    return f"{data.description.name}, {shape}{bins}; {sizes}{missing}"
 
 
 def recipe_settings(recipe: Recipe) -> dict[str, str]:

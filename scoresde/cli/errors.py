@@ -25,9 +25,11 @@ _REMEDIES = {
     r"run_dir": "--out",
     r"raise max_nfe, or set strict=False": "raise --max-nfe, or leave --strict out",
     r"set dequantize=False, or --centers": "leave --dequantize out",
-    r"""(?<![-\w"'])(missing|missing_texts|header|delimiter|encoding|decimal|categories|columns|label)=(?!\))""": (
-        r"--read \1="
-    ),
+    r"kinds=\{(['\"])(.*?)\1: '(\w+)'\}": r'--read "kinds=\2=\3"',
+    r"\(seed=, test_fraction=\)": "(--split-seed, --test-fraction)",
+    r"\(seed=\)": "(--split-seed)",
+    r"""(?<![-\w"'])(missing|missing_texts|header|delimiter|encoding|decimal)=(?!\))""": r"--read \1=",
+    r"""(?<![-\w"'])(categories|columns|label|kinds)=(?!\))""": r"--read \1=",
     r"Pass your own class as known=\{.*?\}": "Name the module of your own class by --import",
 }
 """Pattern of a remedy in Python to the remedy on the command line."""

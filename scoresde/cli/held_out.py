@@ -13,6 +13,7 @@ from scoresde.cli.recorded_config import check_columns, data_options, recorded_s
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from scoresde.data import Description
     from scoresde.model import ScoreModel
     from scoresde.storage.checkpoint import Checkpoint
 
@@ -46,7 +47,8 @@ def select_events(
         options: ``data``, ``bins``, ``test_fraction``, ``split_seed`` and ``read``; None or empty if not given.
 
     Returns:
-        The events in data units, the name of the data, and the part and number of the events as text.
+        The events in data units, without those that have missing values; the name of the data; the part and number of
+        the events as text.
 
     Raises:
         ValueError: If the held-out events are needed and are unknown or have changed, or if there are no events.
@@ -61,7 +63,7 @@ def select_events(
             f"the held-out events of a run are scored, {checkpoint} does not record where its data came from; name "
             "data by --data."
         )
-    loaded = load_data(**data_options(recorded, **options))
+    loaded = load_data(**data_options(recorded, **options), like=described_by(stored))
     check_columns(recorded, loaded)
     trained_on = stored.meta.get("events")
     same_events = fingerprint(loaded.train) == trained_on
@@ -74,14 +76,31 @@ def select_events(
         )
     known_split = same_events or None in (trained_on, data) or options["test_fraction"] is not None
     part = part or ("test" if known_split else "all")
-    parts = [events for name, events in (("train", loaded.train), ("test", loaded.test)) if part in (name, "all")]
+    complete = loaded.complete()  # a density of incomplete events is not what the model gives
+    total, parts = (
+        [events for name, events in (("train", each.train), ("test", each.test)) if part in (name, "all")]
+        for each in (loaded, complete)
+    )
+    dropped = sum(map(len, total)) - sum(map(len, parts))
     events = parts[0][:limit] if len(parts) == 1 else torch.cat([each[:limit] for each in parts])[:limit]
     name = loaded.description.name
     if not len(events):
+        without = " without missing values" if dropped else ""
         raise ValueError(
-            f"there must be events to score, the {_PARTS[part]} of {name} has none; choose another --part."
+            f"there must be events{without} to score, the {_PARTS[part]} of {name} has none; choose another --part."
         )
-    return events, name, f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events"
+    left_out = f" ({dropped} with missing values are left out)" if dropped else ""
+    return events, name, f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events{left_out}"
+
+
+def described_by(stored: Checkpoint) -> Description | None:
+    """The description of the data that a checkpoint's model was trained on, or None."""
+    import scoresde.data
+    from scoresde.data import Description
+    from scoresde.storage import spec
+
+    text = stored.meta.get("model", {}).get("data", "None")
+    return None if text == "None" else spec.parse(text, spec.known_classes(scoresde.data), kind=Description)
 
 
 def check_events(model: ScoreModel, events: Tensor) -> None:

@@ -47,7 +47,11 @@ def likelihood(
     steps: list[int] = options.STEPS,
     evaluations: int = options.EVALUATIONS,
     seed: int = typer.Option(
-        0, "--seed", help="Random seed of dequantization, trace probes and the noise of the bounds."
+        0,
+        "--seed",
+        min=0,
+        max=options.MOST_SEED,
+        help="Random seed of dequantization, trace probes and the noise of the bounds.",
     ),
     batch_size: int = typer.Option(512, "--batch-size", min=1, help="Events per batch."),
     out: Path = typer.Option(None, "--out", help="Output file, .csv, with one line per event."),
@@ -64,9 +68,10 @@ def likelihood(
 ) -> None:
     """Compute the likelihood of data by the probability-flow ODE.
 
-    The unit is bits per dimension for integer data, nats otherwise. An error budget comes with it: the errors of the
-    random trace, the ODE solver, the quadrature, the prior, and the noise at tau_min. --bound adds variational bounds,
-    in continuous time and for chains of steps.
+    The number is bits per dimension for integer data (lower is better), otherwise log p in nats, in the units of the
+    data (higher is better). An error budget comes with it: the errors of the random trace, the ODE solver, the
+    quadrature, the prior, and the noise at tau_min. --bound adds variational bounds, in continuous time and for chains
+    of steps.
 
     For example:
 
@@ -130,7 +135,7 @@ def likelihood(
         evaluation = evaluate_in_processes(rank, model, events, settings, report)
     if evaluation is None:  # not the main process
         return
-    print_report(evaluation, f"{name}, {count}", stderr, model.data.dims)
+    print_report(evaluation, f"{name}, {count}", stderr, model.data.dims, model.data.density_note())
     if out is not None:
         console.print_done(f"{write_events(evaluation, out)} lines in {out}")
     if plot is not None:
@@ -220,5 +225,5 @@ def default_trace_for(description: Description, stderr: float | None) -> Trace:
     from scoresde.likelihood import Hutchinson
     from scoresde.likelihood.ode.trace import default_trace
 
-    trace = default_trace(description.dims)
+    trace = default_trace(description.model_dims)
     return replace(trace, stderr=stderr) if stderr is not None and isinstance(trace, Hutchinson) else trace

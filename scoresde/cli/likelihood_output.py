@@ -26,7 +26,7 @@ _BUDGET_TERMS = {
 }
 
 
-def print_report(evaluation: Evaluation, data: str, stderr: float | None, dims: int) -> None:
+def print_report(evaluation: Evaluation, data: str, stderr: float | None, dims: int, note: str = "") -> None:
     """Prints the values with their errors, the error budget, the solver's failures, and a histogram.
 
     Args:
@@ -34,14 +34,17 @@ def print_report(evaluation: Evaluation, data: str, stderr: float | None, dims: 
         data: The data and the number of its events, in words.
         stderr: The requested standard error of the trace, nats; None if none was requested.
         dims: Dimension of one event, to convert nats to bits.
+        note: Which columns of a table enter the number as a density; empty for other data.
     """
     from scoresde.cli import console
 
     summary = evaluation.to_json()
     ode, bounds = summary["likelihood"], summary["bounds"]
     failures = ", ".join(f"{count} {name}" for name, count in ode["lost"].items())
-    console.print_settings({"data": data, **({"solver failed": failures} if failures else {})})
-    columns = ("held out", ode["unit"], "95 % interval", "± events", "± draws", "calls")
+    label = evaluation.ode.quantity.label
+    lines = {"data": data, "number": label, "of a table": note, "solver failed": failures}
+    console.print_settings({name: text for name, text in lines.items() if text})
+    columns = ("held out", evaluation.ode.quantity.name, "95 % interval", "± events", "± draws", "calls")
     columns += ("bound − ODE",) if bounds else ()
     rows = [_value_row(ODE, ode), *((*_value_row(b["name"], b), _difference(b["over_ode"])) for b in bounds)]
     console.print_table(columns, rows)
@@ -53,11 +56,13 @@ def print_report(evaluation: Evaluation, data: str, stderr: float | None, dims: 
     console.print_settings({"Jacobian products": f"{ode['products']:.0f} per event"})
     if stderr is not None:
         console.print_status(_requested_error(evaluation, stderr))
-    console.print_histogram(evaluation.ode.value[~evaluation.ode.value.isnan()].tolist(), ode["unit"])
+    console.print_histogram(evaluation.ode.value[~evaluation.ode.value.isnan()].tolist(), label)
 
 
 def write_events(evaluation: Evaluation, out: Path) -> int:
-    """Writes a CSV line per event: value and interval in the unit, errors (the budget in nats), status and calls.
+    """Writes a CSV line per event: value and interval, errors (the budget in nats), status and calls.
+
+    The head of the value's column says what it is and which direction is better.
 
     Intervals hold with 95 %: that of the ODE over the probes, that of each bound over its draws, by Student's t.
 
@@ -68,7 +73,7 @@ def write_events(evaluation: Evaluation, out: Path) -> int:
 
     ode = evaluation.ode
     columns: dict[str, list[Any]] = {"index": list(range(len(ode.value)))}
-    numbers = {ode.unit: ode.value, "low": ode.low, "high": ode.high, "stderr": ode.stderr}
+    numbers = {ode.quantity.label: ode.value, "low": ode.low, "high": ode.high, "stderr": ode.stderr}
     numbers |= {f"{name}_nats": term for name, term in ode.budget.items()}
     for bound in evaluation.bounds:
         name = f"bound, {bound.name}"
@@ -90,7 +95,7 @@ def draw_histogram(evaluation: Evaluation, plot: Path, name: str) -> None:
     marks = {ODE: float(values.mean()) if len(values) else math.nan}
     marks |= {f"bound, {bound.name}": float(bound.value.mean()) for bound in evaluation.bounds}
     with atomic_output(plot) as path:
-        save_histogram(path, values, f"{name}, {evaluation.ode.unit} per event", marks)
+        save_histogram(path, values, f"{name}, {evaluation.ode.quantity.label}", marks)
 
 
 def _value_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:

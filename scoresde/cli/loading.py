@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.reader_options import parse_option
+from scoresde.cli.reader_options import parse_option, reads_tables
 
 if TYPE_CHECKING:
-    from scoresde.data import Data
+    from scoresde.data import Data, Description
     from scoresde.model import ScoreModel
     from scoresde.storage.checkpoint import Checkpoint
 
@@ -22,6 +22,7 @@ def load_data(
     test_fraction: float | None = None,
     split_seed: int | None = None,
     read: Sequence[str] = (),
+    like: Description | None = None,
 ) -> Data:
     """The data set of a name or path.
 
@@ -30,6 +31,7 @@ def load_data(
         bins: Number of integer values in a file.
         test_fraction, split_seed: The split, where the data have none.
         read: More options of the reader, as ``name=value``; see `parse_option`.
+        like: Description that a table gets, if the data are a table that is read by name; see `load_table`.
 
     Raises:
         ValueError: If an entry of ``read`` has another form, or the reader has no such option.
@@ -43,6 +45,8 @@ def load_data(
         if not name.isidentifier() or not equals:
             raise ValueError(f"--read takes name=value, such as size=32, got {text!r}.")
         options[name] = parse_option(data, name, value)
+    if like is not None and like.encoding is not None and reads_tables(data):
+        options["like"] = like
     return load_data(data, **options)
 
 

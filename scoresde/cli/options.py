@@ -80,8 +80,11 @@ TEST = typer.Option(
     help="Fraction of the events that is held out, for data without a test part; default 0.2.",
     rich_help_panel=_DATA,
 )
+MOST_SEED = 2**63 - 1
+"""The largest seed, see `scoresde._core.checks.check_seed`."""
+
 SPLIT = typer.Option(
-    None, "--split-seed", help="Random seed of the choice of held-out events; default 0.", rich_help_panel=_DATA
+    None, "--split-seed", min=0, help="Random seed of the choice of held-out events; default 0.", rich_help_panel=_DATA
 )
 
 NETWORK = typer.Option(

@@ -42,11 +42,12 @@ class Overrides:
         names = ("network", "schedule", "process", "parameterization", "weighting", "timesteps")
         return [f"--{name}" for name in names if getattr(self, name) is not None]
 
-    def recipe(self, description: Description, **training: Any) -> Recipe:
+    def recipe(self, description: Description, rows: int | None = None, **training: Any) -> Recipe:
         """The default recipe for the data, with these parts in it.
 
         Args:
             description: Of the data.
+            rows: Training events; None if not known.
             **training: Fields of `Training`; None keeps the default. ``dequantize`` follows a network that is given.
 
         Raises:
@@ -54,7 +55,7 @@ class Overrides:
         """
         from scoresde.training.defaults import Recipe, default_recipe
 
-        default = default_recipe(description)
+        default = default_recipe(description, rows)
         sde = self.process or default.sde
         if self.schedule is not None:
             sde = replace(sde, schedule=self.schedule)
@@ -63,7 +64,7 @@ class Overrides:
         settings = {name: value for name, value in training.items() if value is not None}
         network, reason = default.network, default.reason
         if self.network is not None:
-            network = parse_network(self.network, description.shape, self.modules)
+            network = parse_network(self.network, description.model_shape, self.modules)
             reason = ""
             settings.setdefault("dequantize", not getattr(network, "trained_on_bin_centers", False))
         training_settings = replace(default.training, loss=loss, **settings)

@@ -12,31 +12,45 @@ import typer
 
 from scoresde.storage import spec
 
-__all__ = ["is_source", "parse_option", "print_all_readers", "print_reader"]
+__all__ = ["is_source", "parse_option", "print_all_readers", "print_reader", "reads_tables"]
 
 
 def parse_option(data: str, name: str, text: str) -> Any:
     """The value of an option of a reader, as its type asks.
 
-    An option that takes names reads ``age`` as one name and ``age,income`` as two; an option that takes text reads it
-    as it is, unless it is quoted; any other takes a Python literal.
+    An option that takes names reads ``age`` as one name and ``age,income`` as two; one that takes pairs reads
+    ``zip=category,year=numeric``; an option that takes text reads it as it is, unless it is quoted; any other takes a
+    Python literal.
 
     Args:
         data: The source, whose reader has the option.
         name: The option.
         text: Its value.
+
+    Raises:
+        ValueError: If an option that takes pairs gets something else.
     """
     kind = _kinds(data).get(name, "")
     plain = not text.strip().startswith(("(", "[", "'", '"')) and text.strip() != "None"
     if plain and "Sequence[str]" in kind:
         names = tuple(word.strip() for word in text.split(",") if word.strip())
         return names[0] if len(names) == 1 else names
+    if "Mapping[str, str]" in kind and not text.strip().startswith("{"):
+        pairs = [word.partition("=") for word in text.strip("\"'").split(",") if word.strip()]
+        if any(not equals or not left.strip() or not right.strip() for left, equals, right in pairs):
+            raise ValueError(f"{name} takes pairs, such as {name}=zip=category,year=numeric, got {text!r}.")
+        return {left.strip(): right.strip() for left, _, right in pairs}
     if plain and kind in ("str", "str | None"):
         return text
     try:
         return spec.parse(text, {})
     except (ValueError, TypeError):
         return text
+
+
+def reads_tables(data: str) -> bool:
+    """Whether the reader of a source can read a table as an earlier one was, by its option ``like``."""
+    return "like" in _kinds(data)
 
 
 def is_source(name: str) -> bool:
@@ -61,6 +75,7 @@ def print_reader(source: str) -> None:
 
 def print_all_readers() -> None:
     """Prints the options of every reader."""
+    from scoresde.data.frames import load_frame
     from scoresde.data.huggingface import load_huggingface
     from scoresde.data.image_folder import load_images
     from scoresde.data.sources import FILES, SOURCES, functions_of
@@ -69,7 +84,7 @@ def print_all_readers() -> None:
     readers: dict[Callable[..., Any], list[str]] = {}
     for suffix, reader in FILES.items():
         readers.setdefault(reader, []).append(suffix)
-    readers |= {load_images: ["a folder of images"], load_huggingface: ["hf:NAME"]}
+    readers |= {load_images: ["a folder of images"], load_huggingface: ["hf:NAME"], load_frame: ["a table in memory"]}
     for reader, names in readers.items():
         _print_options(", ".join(names), (reader,))
         typer.echo()

@@ -35,6 +35,8 @@ def sample(
     seed: int = typer.Option(
         None,
         "--seed",
+        min=0,
+        max=options.MOST_SEED,
         help="Random seed; default 0. With several processes, each sample gets a seed derived from it.",
         show_default=False,
     ),

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from scoresde.cli import options
 
 if TYPE_CHECKING:
-    from scoresde.cli.overrides import Overrides
     from scoresde.cli.parsing import Modules
     from scoresde.data import Augment, Data
-    from scoresde.model import ScoreModel
     from scoresde.training import Callback
-    from scoresde.training.defaults import Recipe
 
 __all__ = ["train"]
 
@@ -34,6 +30,13 @@ def train(
         None, "--config", help="Repeat the run of this config.json (or run directory).", show_default=False
     ),
     steps: int = typer.Option(None, "--steps", help="Number of training steps."),
+    minutes: float = typer.Option(
+        None,
+        "--minutes",
+        help="Train for about this time, in place of --steps: the pace is measured first; warmup, learning rate and "
+        "EMA fit the number of steps that follows.",
+        show_default=False,
+    ),
     batch_size: int = typer.Option(None, "--batch-size", help="Events per training step, of all processes together."),
     optimizer: str = typer.Option(None, "--optimizer", help="adamw, or muon (orthogonalized steps for matrices)."),
     lr: float = typer.Option(None, "--lr", help="Largest learning rate."),
@@ -124,6 +127,8 @@ def train(
 
         scoresde train --data ring --out runs/ring --steps 2000 --weighting "MinSNR(gamma=5)"
 
+        scoresde train --data fashion-mnist --out runs/fashion --minutes 20
+
         scoresde train --data faces.npy --bins 256 --network "UNet(channels=64)" --out runs/faces
 
         scoresde train --resume --out runs/digits
@@ -138,8 +143,14 @@ def train(
     from scoresde.cli.overrides import parse_overrides
     from scoresde.cli.parsing import import_modules
     from scoresde.cli.recorded_config import data_options, read_config, source_record
+    from scoresde.cli.train_recipe import build_model, check_length, training_recipe
 
     check_device(device)
+    check_length(steps, minutes)
+    if steps is not None and minutes is not None:
+        raise ValueError(
+            f"--steps or --minutes says how long to train, got {steps} and {minutes:g}; leave one of them out."
+        )
     if resume and data is None and config is None and (out / "config.json").is_file():
         config = out
     old = None if config is None else read_config(config)
@@ -160,7 +171,14 @@ def train(
         timesteps=timesteps,
         modules=modules,
     )
-    training = {"steps": steps, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "warmup": warmup}
+    training = {
+        "steps": steps,
+        "minutes": minutes,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "lr": lr,
+        "warmup": warmup,
+    }
     training |= {"lr_end": lr_end, "seed": seed, "precision": precision, "accumulate": accumulate, "ema": ema}
     training |= {"lengths": _floats(lengths), "dequantize": dequantize, "augment": _augment(augment, modules)}
     training |= {"label_dropout": label_dropout}
@@ -168,14 +186,18 @@ def train(
 
     from scoresde.cli import console
     from scoresde.cli.sample_output import default_output
+    from scoresde.cli.training_time import announce_training_time
     from scoresde.training import train as run
 
-    recipe = _recipe(loaded, old, overrides, training, hybrid, modules)
-    model = _model(recipe, loaded)
+    recipe = training_recipe(loaded, old, overrides, training, hybrid, modules, resume)
+    model = build_model(recipe, loaded)
     main_process = os.environ.get("RANK", "0") == "0"  # only one of the launcher's processes prints
     if main_process:
         summary = {"data": console.describe_data(loaded), **console.recipe_settings(recipe), "out": str(out)}
         console.print_settings(summary)
+        console.print_columns(loaded.description)
+        if not resume:
+            announce_training_time(recipe, loaded, model, out, device)
     result = run(
         model,
         loaded,
@@ -187,6 +209,7 @@ def train(
         trackers=[] if track is None else [name.strip() for name in track.split(",")],
         about=source_record(source, loaded, imports),
         progress=not quiet,
+        status=console.print_status,
         device=device,
     )
     if not main_process:
@@ -194,42 +217,6 @@ def train(
     loss = f"loss {result.history[-1][1]:.4f}" if result.history else "no step was left to do"
     command = shlex.join(["scoresde", "sample", str(out), "--out", default_output(model)])
     console.print_done(f"{result.step} steps, {loss}; saved in {result.checkpoint}", command)
-
-
-def _recipe(
-    data: Data,
-    old: dict[str, Any] | None,
-    overrides: Overrides,
-    training: dict[str, Any],
-    hybrid: float | None,
-    modules: Modules,
-) -> Recipe:
-    """The default recipe for the data, or that of an earlier run, with the options in it."""
-    from scoresde.cli.recorded_config import recorded_recipe
-
-    if old is None:
-        recipe = overrides.recipe(data.description, **training)
-    elif overrides.options:
-        raise ValueError(
-            f"--config, or --resume without --data, takes the model of the earlier run, got "
-            f"{', '.join(overrides.options)} too; leave one of them out."
-        )
-    else:
-        recipe = recorded_recipe(old, modules)
-        changes = {name: value for name, value in training.items() if value is not None}
-        recipe = replace(recipe, training=replace(recipe.training, **changes))
-    if hybrid is None:
-        return recipe
-    loss = replace(recipe.training.loss, hybrid=hybrid)
-    return replace(recipe, training=replace(recipe.training, loss=loss))
-
-
-def _model(recipe: Recipe, data: Data) -> ScoreModel:
-    from scoresde.model import ScoreModel
-
-    model = recipe.build(data, recipe.training.seed)
-    learned = recipe.training.loss.hybrid > 0
-    return ScoreModel(model.net, model.sde, model.parameterization, model.event_shape, model.data, learned)
 
 
 def _monitor(out: Path, data: Data, every: int, dequantize: bool) -> list[Callback]:

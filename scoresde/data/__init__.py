@@ -8,6 +8,7 @@ from __future__ import annotations
 from scoresde.data.augment import Augment
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
+from scoresde.data.frames import load_frame
 from scoresde.data.huggingface import load_huggingface
 from scoresde.data.idx_files import read_idx
 from scoresde.data.image_folder import load_images
@@ -21,6 +22,7 @@ __all__ = [
     "Description",
     "load_data",
     "load_file",
+    "load_frame",
     "load_huggingface",
     "load_images",
     "load_table",

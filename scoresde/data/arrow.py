@@ -11,6 +11,7 @@ import numpy as np
 from scoresde.data.column_names import check_unique, name_blanks
 from scoresde.data.missing_cells import MISSING_TEXTS, is_missing
 from scoresde.data.parse_columns import check_exact_integers, check_finite_cells, encode_classes
+from scoresde.data.table_dates import parse_dates, warn_of_zone
 
 __all__ = ["ArrowTable", "read_parquet"]
 
@@ -73,12 +74,45 @@ class ArrowTable:
                 return check_finite_cells(name, values, missing)
         raise ValueError(
             f"a column must hold numbers, {name!r} holds {column.type}; leave it out of columns=, convert it, or, if "
-            f"it is text, read it as classes with label={name!r} or encode it with categories=({name!r},)."
+            f"it is text, state kinds={{{name!r}: 'category'}} or label={name!r}."
         )
 
     def texts(self, name: str) -> list[str]:
-        """A column as text, one per row; a null is the text ``None``."""
+        """A column as text, one per row; a null is the text ``None``. Encoded classes are their names."""
+        if name in self._class_names:
+            names = list(self._class_names[name])
+            codes = self._columns[name].to_pylist()
+            return [str(code) if code is None or not 0 <= code < len(names) else names[code] for code in codes]
         return [str(value).strip() for value in self._columns[name].to_pylist()]
+
+    def type_of(self, name: str) -> str:
+        """The type of a column: "bool", "integer", "float", "date", "text", or "other"."""
+        import pyarrow
+
+        kind, kinds = self._columns[name].type, pyarrow.types
+        if _holds_text(kind) or name in self._class_names:
+            return "text"
+        named = {"bool": kinds.is_boolean, "integer": kinds.is_integer, "date": _holds_dates}
+        numeric = kinds.is_floating(kind) or kinds.is_decimal(kind)
+        return next((name for name, holds in named.items() if holds(kind)), "float" if numeric else "other")
+
+    def dates(self, name: str) -> tuple[np.ndarray, str]:
+        """A column of dates, timestamps or texts as days or seconds, ``(N,)``, and their unit; see `parse_dates`."""
+        import pyarrow
+
+        column, kinds = self._columns[name], pyarrow.types
+        if not _holds_dates(column.type):
+            return parse_dates(name, self.texts(name), self.missing(name))
+        if kinds.is_timestamp(column.type) and column.type.tz is not None:
+            warn_of_zone(name)
+        days = kinds.is_date(column.type)
+        plain = column.cast(pyarrow.date32() if days else pyarrow.timestamp("us"), safe=False)
+        whole = plain.cast(pyarrow.int32() if days else pyarrow.int64())
+        present = whole.drop_null().to_numpy()
+        values = np.full(self.rows, np.nan)
+        values[~self.missing(name)] = present / (1 if days else 1e6)
+        units = {"D": 1} if days else {"s": 10**6, "ms": 10**3}
+        return values, next((unit for unit, count in units.items() if not np.any(present % count)), "us")
 
     def classes(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         """The class codes 0, 1, ... of the given rows, ``(M,)``, and the names of the classes."""
@@ -92,6 +126,12 @@ class ArrowTable:
                 f"{rows[bad[0]]} (rows count from 0); leave label= or that part out."
             )
         return labels, names
+
+
+def _holds_dates(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_date(kind) or types.is_timestamp(kind)
 
 
 def _holds_text(kind: Any) -> bool:

@@ -21,11 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scoresde._core.annotations import CheckedArguments
+
 __all__ = ["Augment"]
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(CheckedArguments):
     """Non-leaky augmentation of images: each transformation is drawn independently and its parameters are returned.
 
     Args:

@@ -40,7 +40,7 @@ def arrange_axes(events: Tensor, channels: str | None, bins: int | None, name: s
     """
     if channels is None:
         channels = _recognized(tuple(events.shape), bins is not None or events.dtype == torch.uint8, name)
-    if channels not in _CHOICES:
+    if not isinstance(channels, str) or channels not in _CHOICES:
         raise ValueError(unknown_name("channels", str(channels), _CHOICES))
     if channels == "first":
         return events

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from scoresde._core.suggest import unknown_name
 
@@ -35,7 +36,8 @@ def several_names(option: str, value: Any) -> tuple[str, ...] | None:
     """
     if value is None or isinstance(value, str):
         return None if value is None else (value,)
-    names = value.tolist() if hasattr(value, "tolist") else value  # NumPy arrays, pandas indexes
+    is_array = hasattr(value, "tolist") and not isinstance(value, Tensor)
+    names = value.tolist() if is_array else value  # NumPy arrays, pandas indexes
     if not isinstance(names, (Sequence, set, frozenset, dict)) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{option}= takes a name or names, got {value!r}; pass texts, such as {option}=('a', 'b').")
     return tuple(sorted(names) if isinstance(names, (set, frozenset)) else names)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import as_tensor
 from scoresde._core.checks import check_kind
 from scoresde.data.description import Description
+from scoresde.data.missing_cells import MissingCells
 
 __all__ = ["Data"]
 
@@ -22,7 +24,8 @@ class Data:
     NumPy arrays, pandas frames and lists of numbers are converted to tensors of their type.
 
     Args:
-        train, test: Shape ``(N, *D)``; either may be empty.
+        train, test: Shape ``(N, *D)``; either may be empty. If the description says that values may be missing, these
+            are NaN.
         description: Event shape, quantization, range and scaling of the data.
         train_labels, test_labels: Integer class labels, shape ``(N,)``, or None.
         columns: Names of a table's features, in the order of the event's entries.
@@ -43,6 +46,7 @@ class Data:
 
     def __post_init__(self) -> None:
         check_kind("description", self.description, Description)
+        check_arguments(Data, {name: getattr(self, name) for name in ("columns", "categories")})
         for name in ("train", "test"):
             object.__setattr__(self, name, as_tensor(getattr(self, name), name))
         for name in ("train_labels", "test_labels"):
@@ -63,3 +67,19 @@ class Data:
                         f"{part}_labels must be integers, 0, 1, ..., got {labels.dtype}; encode classes as integers."
                     )
                 object.__setattr__(self, f"{part}_labels", labels.long())
+
+    def complete(self) -> Data:
+        """The events without missing values, with the same description; this object if none can be missing.
+
+        Metrics, log-densities and bounds need complete events.
+        """
+        if not self.description.missing:
+            return self
+        train, train_labels = _complete(self.train, self.train_labels)
+        test, test_labels = _complete(self.test, self.test_labels)
+        return replace(self, train=train, test=test, train_labels=train_labels, test_labels=test_labels)
+
+
+def _complete(events: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    rows = torch.from_numpy(~MissingCells.of_events(events).incomplete).to(events.device)
+    return events[rows], None if labels is None else labels[rows.to(labels.device)]

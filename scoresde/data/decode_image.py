@@ -42,9 +42,13 @@ class ImageDecoder:
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        if size is not None and (len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size)):
+        if size is not None and (
+            not isinstance(size, (tuple, list))
+            or len(size) != 2
+            or not all(isinstance(n, int) and n >= 1 for n in size)
+        ):
             raise ValueError(f"size must be a positive integer, or (height, width), got {self.size!r}; 64 is usual.")
-        if self.channels not in (None, *_MODES):
+        if not isinstance(self.channels, int | None) or self.channels not in (None, *_MODES):
             raise ValueError(f"channels must be 1 (gray), 3 (RGB), 4 (RGBA) or None, got {self.channels!r}.")
         object.__setattr__(self, "size", None if size is None else tuple(size))
 

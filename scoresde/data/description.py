@@ -4,6 +4,9 @@ r"""Description of a data set (shape, range, quantization) and its scaling, $x =
 ``0 ... bins - 1``. Dequantized, ``y = k + u`` with ``u`` uniform in ``[0, 1)`` fills the bin ``[k, k + 1)``. By default
 ``offset = scale = bins / 2``, so that ``x = 2 y / bins - 1`` fills ``[-1, 1)``. Continuous data default to
 ``offset = 0, scale = 1``.
+
+A table that was read by name has an ``encoding`` instead (`scoresde.data.table_encoding`): its model units are not an
+affine function of its data units, and their shape `Description.model_shape` differs from ``shape``.
 """
 
 from __future__ import annotations
@@ -11,13 +14,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments, check_arguments
+from scoresde._core.arrays import ArrayLike, as_tensor
 from scoresde._core.checks import check_event_shape
+from scoresde._core.tensors import has_values, widest_dtype
+from scoresde.data.description_checks import checked_range, checked_scaling, checked_shape
 from scoresde.data.scaling import from_model_units, in_model_units
 from scoresde.data.table_columns import Columns
+from scoresde.data.table_encoding import TableEncoding
+from scoresde.data.table_summary import density_note
 from scoresde.data.value_checks import check_values, raise_if_any
 
 __all__ = ["Description"]
@@ -27,7 +35,7 @@ _CHUNK = 1 << 22  # values that `validate` reads at once: a memory-mapped file n
 
 
 @dataclass(frozen=True)
-class Description:
+class Description(CheckedArguments):
     r"""A data set's name, event shape, range, quantization and scaling, as plain Python values.
 
     Args:
@@ -37,9 +45,12 @@ class Description:
         low, high: Declared range in data units, both ends included; ``None`` is unbounded. Quantized data have the
             range ``[0, bins)``, set automatically.
         offset, scale: The scaling. A number, or a tuple with one number per entry of the first event axis (a table's
-            features, an image's channels), as a tuple, an array or a tensor. ``None`` is the default stated above.
+            features, an image's channels), as a tuple, an array or a tensor. ``None`` is the default stated above. With
+            an ``encoding`` they are mean and deviation of each column, and scale only those that are standardized.
         labels: Names of the classes in the order of their integer labels, or None.
         columns: Names and kinds of a table's columns, or None.
+        missing: Whether values of continuous data may be missing; these are NaN.
+        encoding: The map of each column of a table to model units, or None.
 
     Raises:
         ValueError: If a field is out of its domain or the range contradicts ``bins``.
@@ -62,47 +73,25 @@ class Description:
     scale: float | tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     columns: Columns | None = field(default=None, metadata={"write": "if set"})
+    missing: bool = field(default=False, metadata={"write": "if set"})
+    encoding: TableEncoding | None = field(default=None, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
-        shape = tuple(int(size) for size in self.shape)
-        if min(shape, default=1) < 1:
-            raise ValueError(f"shape must hold sizes >= 1, got {shape}; leave the batch axis out.")
-        defaults = 0.0, 1.0
-        low, high = self.low, self.high
-        if self.bins is not None:
-            if self.bins != int(self.bins) or not 2 <= self.bins <= 1 << 53:
-                raise ValueError(f"bins must be an integer >= 2, got {self.bins}; use None for continuous data.")
-            if low not in (None, 0) or high not in (None, self.bins):
-                raise ValueError(
-                    f"integer values 0 ... {self.bins - 1} fill [0, {self.bins}), got low={low}, high={high}; shift "
-                    "the values."
-                )
-            low, high, defaults = 0.0, float(self.bins), (self.bins / 2, self.bins / 2)
-            object.__setattr__(self, "bins", int(self.bins))
-        if low is not None and high is not None and not low < high:
-            raise ValueError(f"low must lie below high, got low={low}, high={high}; swap them or leave one None.")
-        object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "low", None if low is None else float(low))
-        object.__setattr__(self, "high", None if high is None else float(high))
-        object.__setattr__(self, "offset", self._offset_or_scale("offset", defaults[0]))
-        object.__setattr__(self, "scale", self._offset_or_scale("scale", defaults[1]))
+        shape = checked_shape(self.shape)
+        bins, low, high = checked_range(self.bins, self.low, self.high, self.missing)
+        offset, scale = (0.0, 1.0) if bins is None else (bins / 2, bins / 2)
+        for name, value in {"shape": shape, "bins": bins, "low": low, "high": high}.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "offset", checked_scaling("offset", self.offset, offset, shape))
+        object.__setattr__(self, "scale", checked_scaling("scale", self.scale, scale, shape))
         object.__setattr__(self, "labels", None if self.labels is None else tuple(self.labels))
         if self.columns is not None and shape != (len(self.columns.names),):
             raise ValueError(f"columns must name each entry of {shape}, got {len(self.columns.names)} names.")
-
-    def _offset_or_scale(self, field: str, default: float) -> float | tuple[float, ...]:
-        value = getattr(self, field)
-        value = default if value is None else value
-        value = value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
-        numbers = tuple(float(v) for v in value) if isinstance(value, (tuple, list)) else (float(value),)
-        if isinstance(value, (tuple, list)) and (not self.shape or len(numbers) != self.shape[0]):
+        if self.encoding is not None and (self.bins is not None or shape != (len(self.encoding.columns),)):
             raise ValueError(
-                f"{field} needs one number, or one per entry of the first axis of {tuple(self.shape)}; got "
-                f"{len(numbers)}."
+                f"an encoding must have one column for each entry of {shape}, and bins=None; got "
+                f"{len(self.encoding.columns)} columns and bins={self.bins}."
             )
-        if not all(math.isfinite(v) and (field == "offset" or v > 0) for v in numbers):
-            raise ValueError(f"{field} must be finite{'' if field == 'offset' else ' and > 0'}, got {value}.")
-        return numbers if isinstance(value, (tuple, list)) else numbers[0]
 
     @property
     def dims(self) -> int:
@@ -110,27 +99,76 @@ class Description:
         return math.prod(self.shape)
 
     @property
-    def log_det(self) -> float:
-        r"""$\log|dx/dy| = -\sum \log scale$ over the event, nats: ``log p_y(y) = log p_x(x) + log_det``."""
+    def model_shape(self) -> tuple[int, ...]:
+        """Event shape in model units: that of the data, or ``(E,)`` for a table with an encoding."""
+        return self.shape if self.encoding is None else (self.encoding.size,)
+
+    @property
+    def model_dims(self) -> int:
+        """Number of dimensions of one event in model units."""
+        return math.prod(self.model_shape)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether values, or some columns of a table, are dequantized."""
+        return self.bins is not None or (self.encoding is not None and self.encoding.dequantizes)
+
+    def is_quantized(self, y: Tensor) -> bool:
+        """Whether ``y`` holds values to be dequantized: integers of quantized data, or rows of a table."""
+        if self.encoding is not None:
+            return self.encoding.dequantizes and y.shape[1:] == self.shape
+        return self.bins is not None and not y.is_floating_point()
+
+    def log_det(self, x: Tensor) -> Tensor:
+        r"""Logarithm of the volume ratio $|dx/dy|$ at x, nats: what leads from log p of x to that of y.
+
+        It is the same for all events, $-\sum \log scale$, unless a table has an encoding. Then it is
+        $\log|dx/d(y, u)|$, with y the continuous columns and u in [0, 1) the positions in their bins of all others: the
+        sum is a log-density of the former and, on average over u, a lower bound of the log-probability of the latter.
+
+        Args:
+            x: Model units, shape ``(B, *D)``, or ``(B, E)`` with an encoding; missing values (NaN) count 0 there.
+
+        Returns:
+            Shape ``(B,)``, float64 (on the CPU if the device does not support it).
+        """
+        if self.encoding is not None:
+            self._check_shape(x, self.model_shape)
+            return self.encoding.log_det(x)
+        return torch.full(x.shape[:1], self._affine_log_det, dtype=widest_dtype(x.device), device=x.device)
+
+    @property
+    def _affine_log_det(self) -> float:
         if isinstance(self.scale, tuple):
             return -sum(map(math.log, self.scale)) * self.dims / len(self.scale)
         assert self.scale is not None
         return -math.log(self.scale) * self.dims
 
-    def to_model(self, y: Tensor) -> Tensor:
+    def to_model(self, y: ArrayLike) -> Tensor:
         r"""Data units to model units, $x = (y - offset) / scale$; does not check the range, does not clip.
 
         Computed in float64, then cast, where the offset is larger than 16 scales, so that no digit of ``y`` is lost.
+        The columns of a table with an encoding are mapped one by one, and a value on the grid of its column, or the
+        code of a category, goes to the center of its bin.
 
         Args:
-            y: Values in data units, shape ``(B, *D)``. Integers of continuous data become the default float type.
+            y: Values in data units, shape ``(B, *D)``. Integers of continuous data become the default float type. With
+                an encoding also what `dequantize` and `center` return, ``(B, E)``.
 
         Returns:
-            Model units, shape ``(B, *D)``; a floating type is kept.
+            Model units, shape ``(B, *D)``, or ``(B, E)`` with an encoding; a floating type is kept.
 
         Raises:
             ValueError: If the event shape is wrong, or ``y`` holds integer values that were not dequantized.
         """
+        y = as_tensor(y, "y")
+        if self.encoding is not None:
+            kind = y.dtype if y.is_floating_point() else torch.get_default_dtype()
+            unfolded = y
+            if y.shape[1:] == self.shape or y.shape[1:] != self.model_shape:
+                self._check_shape(y)
+                unfolded = self.encoding.unfold(y, center=True)
+            return self.encoding.to_model(unfolded).to(kind).to(y.device)
         self._check_shape(y)
         if self.bins is not None and not y.is_floating_point():
             raise ValueError(
@@ -141,25 +179,30 @@ class Description:
         assert self.scale is not None
         return in_model_units(y, self.offset, self.scale)
 
-    def to_data(self, x: Tensor) -> Tensor:
+    def to_data(self, x: ArrayLike) -> Tensor:
         r"""Model units to data units, $y = offset + scale\,x$; for quantized data the bin that contains ``y``.
 
         Quantized: ``floor(y)``, then clipped to ``0 ... bins - 1``, as integers. It always inverts
         ``to_model(center(k))``, and ``to_model(dequantize(k))`` except within rounding error of a bin edge.
+        A table with an encoding: each number in the range of the train part and on its grid, the code of each category.
         Continuous: not clipped. Where the offset is larger than 16 scales (a column of Unix time), ``y`` is float64,
         because float32 cannot tell its values apart.
 
         Args:
-            x: Model units, shape ``(B, *D)``.
+            x: Model units, shape ``(B, *D)``, or ``(B, E)`` with an encoding.
 
         Returns:
-            Data units, shape ``(B, *D)``. Quantized: ``uint8`` for up to 256 bins, else ``int64``. Continuous:
-            float64 as stated above, else the type of ``x``, but float32 for half precision. float64 values are on the
-            CPU if the device of ``x`` does not support them.
+            Data units, shape ``(B, *D)``. Quantized: ``uint8`` for up to 256 bins, else ``int64``. With an encoding:
+            float64. Continuous: float64 as stated above, else the type of ``x``, but float32 for half precision.
+            float64 values are on the CPU if the device of ``x`` does not support them.
 
         Raises:
             ValueError: If the event shape is wrong, or quantized values are NaN.
         """
+        x = as_tensor(x, "x")
+        if self.encoding is not None:
+            self._check_shape(x, self.model_shape)
+            return self.encoding.to_data(x)
         self._check_shape(x)
         assert self.offset is not None
         assert self.scale is not None
@@ -169,28 +212,41 @@ class Description:
         raise_if_any(torch.isnan(y), y, "samples must not be NaN to be quantized", "find the step that produced it")
         return y.floor().clamp(0, self.bins - 1).to(torch.uint8 if self.bins <= 256 else torch.int64)
 
-    def dequantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def dequantize(self, values: ArrayLike, generator: torch.Generator | None = None) -> Tensor:
         r"""Dequantization: integer values to data units, $y = k + u$ with ``u`` uniform in ``[0, 1)``.
 
         Args:
-            values: Integer values k, shape ``(B, *D)``.
+            values: Integer values k, shape ``(B, *D)``; with an encoding the rows of a table, ``(B, D)``.
             generator: Source of ``u``, on the device of ``values``; ``None`` uses the global random state.
 
         Returns:
             ``(B, *D)`` in the default float type, in float64 for more than 4096 bins. A sum that would round up to
-            ``k + 1`` is the float just below it, so that ``y`` stays in the bin of k.
+            ``k + 1`` is the float just below it, so that ``y`` stays in the bin of k. With an encoding ``(B, E)``
+            float64: the unfolded values of `scoresde.data.table_encoding`; continuous columns do not change.
 
         Raises:
             ValueError: If the data are continuous, the values are not integers, or the event shape is wrong.
 
         Source: Theis, van den Oord & Bethge 2016, sec. 3.1.
         """
+        check_arguments(Description.dequantize, locals())
+        values = as_tensor(values, "values")
+        if self.encoding is not None:
+            self._check_shape(values)
+            return self.encoding.unfold(values, generator)
         k = self._integer_values(values, "dequantize")
         u = torch.rand(k.shape, dtype=k.dtype, device=k.device, generator=generator)
         return torch.minimum(k + u, torch.nextafter(k + 1, k))
 
-    def center(self, values: Tensor) -> Tensor:
-        """Integer values to bin centers in data units, ``k + 1/2``, shape ``(B, *D)``; raises as `dequantize` does."""
+    def center(self, values: ArrayLike) -> Tensor:
+        """Integer values to bin centers in data units, ``k + 1/2``, shape ``(B, *D)``; raises as `dequantize` does.
+
+        With an encoding the rows of a table, ``(B, D)``, to unfolded values at the centers, ``(B, E)``.
+        """
+        values = as_tensor(values, "values")
+        if self.encoding is not None:
+            self._check_shape(values)
+            return self.encoding.unfold(values, center=True)
         return self._integer_values(values, "center") + 0.5
 
     def bits_per_dim(self, log_prob: Tensor) -> Tensor:
@@ -211,28 +267,40 @@ class Description:
                 f"bits per dimension need quantized data, got {self.name!r} with bins=None; "
                 "state bins= and scale= in its Description, or report nats."
             )
-        return -(log_prob + self.log_det) / (self.dims * math.log(2))
+        log_prob = as_tensor(log_prob, "log_prob")
+        return -(log_prob + self._affine_log_det) / (self.dims * math.log(2))
 
-    def validate(self, y: Tensor) -> None:
+    def density_note(self) -> str:
+        """One sentence that says which columns of a table enter log p as a density; empty for other data."""
+        return density_note(self)
+
+    def validate(self, y: ArrayLike) -> None:
         """Refuses values that contradict this description.
 
         Args:
             y: Data units, shape ``(B, *D)``: integer values, or dequantized or continuous ones. ``B`` may be 0.
 
         Raises:
-            ValueError: If the event shape is wrong, or a value is NaN, infinite, complex or outside the declared
-                range, or a continuous integer lies beyond 2^53; the error names the first index.
+            ValueError: If the event shape is wrong, or a value is NaN (unless values may be missing), infinite,
+                complex or outside the declared range, or a continuous integer lies beyond 2^53; the error names the
+                first index.
         """
+        y = as_tensor(y, "y")
         self._check_shape(y)
+        if not has_values(y):
+            raise ValueError("data must have values, got a tensor on the meta device; move them to the CPU.")
         if y.is_complex():
             raise ValueError(f"data must be real, got {y.dtype}; pass the two parts as two features or channels.")
         if y.dtype == torch.uint8 and self.bins is not None and self.bins >= 256:
             return  # every byte is valid: a memory-mapped file need not be read
         rows = max(1, _CHUNK // self.dims)
         for start in range(0, len(y), rows):
-            check_values(y[start : start + rows], start, self.bins, self.low, self.high)
+            check_values(y[start : start + rows], start, self.bins, self.low, self.high, self.missing)
+        if self.encoding is not None:
+            self.encoding.check_values(y, None if self.columns is None else self.columns.names)
 
-    def _integer_values(self, values: Tensor, method: str) -> Tensor:
+    def _integer_values(self, values: ArrayLike, method: str) -> Tensor:
+        values = as_tensor(values, "values")
         self._check_shape(values)
         if self.bins is None or values.is_floating_point():
             got = f"continuous data {self.name!r}" if self.bins is None else f"{values.dtype}"
@@ -241,5 +309,5 @@ class Description:
             )
         return values.to(torch.float64 if self.bins > _FINE_BINS else torch.get_default_dtype())
 
-    def _check_shape(self, y: Tensor) -> None:
-        check_event_shape(y, self.shape, f"a batch of {self.name!r}")
+    def _check_shape(self, y: Tensor, shape: tuple[int, ...] | None = None) -> None:
+        check_event_shape(y, self.shape if shape is None else shape, f"a batch of {self.name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.suggest import unknown_name
 from scoresde.data.arrow import ArrowTable
 from scoresde.data.cache import cache_file, store
@@ -20,10 +21,10 @@ from scoresde.data.dataset import Data
 from scoresde.data.decode_image import ImageDecoder
 from scoresde.data.description import Description
 from scoresde.data.image_folder import check_equal_shapes
-from scoresde.data.missing_cells import MISSING_TEXTS, complete_rows
+from scoresde.data.missing_cells import MISSING_TEXTS, MissingCells
 from scoresde.data.parallel_decoding import decode_in_parallel
 from scoresde.data.split import split
-from scoresde.data.table_files import table_to_data
+from scoresde.data.table_data import table_to_data
 
 __all__ = ["is_huggingface", "load_huggingface"]
 
@@ -44,6 +45,7 @@ def load_huggingface(
     columns: str | Sequence[str] | None = None,
     label: str | None = None,
     categories: str | Sequence[str] = (),
+    kinds: Mapping[str, str] | None = None,
     missing: str = "refuse",
     missing_texts: str | Sequence[str] = MISSING_TEXTS,
     parts: str | Sequence[str] | None = None,
@@ -52,6 +54,7 @@ def load_huggingface(
     channels: int | None = None,
     workers: int = 0,
     cache: str | Path | None = None,
+    like: Description | None = None,
 ) -> Data:
     """Reads a data set of the package ``datasets`` (``pip install scoresde[datasets]``): images, or a table.
 
@@ -60,8 +63,8 @@ def load_huggingface(
             or ``DatasetDict``.
         seed, test_fraction: The split of data that have one part.
         image: The column of images; None for a table, whose features are ``columns``.
-        columns, categories, missing, missing_texts: As in `load_table`; ``columns=None`` takes all columns except
-            ``label``.
+        columns, categories, kinds, missing, missing_texts, like: As in `load_table`; ``columns=None`` takes all columns
+            except ``label``.
         label: The column of class labels.
         parts: Names of the train part and, optionally, the test part. ``None``: ``train`` and ``test``, or the only
             part.
@@ -76,6 +79,7 @@ def load_huggingface(
         ModuleNotFoundError: If ``datasets`` is missing.
         ValueError: If a column or part is unknown, the source is streamed, or as `load_images` and `load_table`.
     """
+    check_arguments(load_huggingface, {"test_fraction": test_fraction})
     dataset = source if is_huggingface(source) else _load_by_name(str(source), config)
     name = _name(source, config)
     columns, label, parts = several_names("columns", columns), one_name("label", label), several_names("parts", parts)
@@ -83,9 +87,9 @@ def load_huggingface(
     split_rows = _split_rows(selected, seed, test_fraction)
     if image is None:
         needed = None if columns is None else [*columns, *([] if label is None else [label])]
-        table = _to_arrow(selected, needed, label, several_names("missing_texts", missing_texts) or ())
-        return table_to_data(table, name, split_rows, columns, label, categories, missing)
-    if columns is not None or categories:
+        table = _to_arrow(selected, needed, several_names("missing_texts", missing_texts) or ())
+        return table_to_data(table, name, split_rows, columns, label, categories, missing, kinds, like)
+    if columns is not None or categories or kinds or like is not None:
         raise ValueError(f"an event is an image or a row of numbers, got image={image!r} and columns; leave one out.")
     for part in selected:
         if image not in part.column_names:
@@ -148,10 +152,8 @@ def _split_rows(parts: list[Any], seed: int, test_fraction: float) -> Callable[[
     return split_rows
 
 
-def _to_arrow(
-    parts: list[Any], columns: list[str] | None, label: str | None, missing_texts: Sequence[str] = MISSING_TEXTS
-) -> ArrowTable:
-    """The columns of all parts, concatenated by rows, with the class names of an encoded label column."""
+def _to_arrow(parts: list[Any], columns: list[str] | None, missing_texts: Sequence[str] = MISSING_TEXTS) -> ArrowTable:
+    """The columns of all parts, concatenated by rows, with the class names of encoded columns."""
     import pyarrow
 
     available = list(parts[0].column_names)
@@ -160,8 +162,8 @@ def _to_arrow(
             if column not in part.column_names:
                 raise ValueError(unknown_name("column", column, part.column_names))
     tables = [part.select_columns(available if columns is None else columns).with_format("arrow")[:] for part in parts]
-    names = getattr(parts[0].features.get(label), "names", None)
-    class_names = {label: names} if label is not None and names else None
+    features = parts[0].features
+    class_names = {column: names for column in features if (names := getattr(features[column], "names", None))}
     return ArrowTable(pyarrow.concat_tables(tables), class_names, missing_texts)
 
 
@@ -183,8 +185,15 @@ def _load_image_column(
     events = store(lambda: check_equal_shapes(decode_in_parallel(decode, order, workers), order), len(order), file)
     names, train_labels, test_labels = None, None, None
     if label is not None:
-        table = _to_arrow(parts, [label], label)
-        classes, names = table.classes(label, complete_rows(table, [label], len(rows), "refuse"))
+        table = _to_arrow(parts, [label])
+        unlabeled = MissingCells.of_columns({}, label, table.missing(label))
+        if unlabeled.counts:
+            raise ValueError(
+                f"every image needs its label, got {unlabeled.counts[label]} of {len(rows)} rows without "
+                f"{label!r}; leave label= out, or drop those rows first: dataset.filter(lambda row: row[{label!r}] is "
+                "not None)."
+            )
+        classes, names = table.classes(label, np.arange(len(rows)))
         train_labels, test_labels = (torch.from_numpy(classes)[index] for index in split_rows(every))
     description = Description(name, tuple(events.shape[1:]), bins=256, labels=names)
     return Data(events[:train_count], events[train_count:], description, train_labels, test_labels)

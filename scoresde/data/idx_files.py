@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from scoresde._core.annotations import check_arguments
+
 __all__ = ["read_idx"]
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -33,6 +35,7 @@ def read_idx(path: str | Path) -> np.ndarray:
 
     Source: LeCun, Cortes & Burges, "The MNIST database", section on file formats.
     """
+    check_arguments(read_idx, locals())
     raw = _read_bytes(Path(path))
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
         raise ValueError(f"an IDX file starts with 0, 0, type, axes; {path} starts with {raw[:4].hex(' ')}: not IDX.")

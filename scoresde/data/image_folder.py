@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde.data.cache import cache_file, store
 from scoresde.data.dataset import Data
 from scoresde.data.decode_image import ImageDecoder
@@ -61,6 +62,7 @@ def load_images(
             two of them are the train part.
         OSError: If ``cache`` cannot be written.
     """
+    check_arguments(load_images, {key: value for key, value in locals().items() if key != "size"})
     root, decoder = Path(path), ImageDecoder(size, channels)
     parts = find_parts(root)
     if len(parts) == 1:

@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde.data.axes import arrange_axes
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
+from scoresde.data.missing_cells import MissingCells, check_choice
 from scoresde.data.split import split
 from scoresde.data.standardize import feature_deviations, standardization
 
 __all__ = ["load_file"]
 
 _UNLIKE = 1 / 8  # deviation of a column over that of the table, below which columns have unlike scales
+_CHUNK = 1 << 16  # events that are read at once
 _NARROW = 0.0045  # deviation in model units: sigma at the default tau_min, 1e-5, where sampling ends
 _Scaling = float | tuple[float, ...] | None
 _BESIDE_SAMPLES = ("tau", "nfe", "columns", "table", "trajectory", "taus")  # what `scoresde sample` writes beside x
@@ -33,6 +36,7 @@ def load_file(
     shuffle: bool = True,
     per_feature: bool | None = None,
     channels: str | None = None,
+    missing: str = "refuse",
     low: float | None = None,
     high: float | None = None,
     offset: _Scaling = None,
@@ -50,6 +54,9 @@ def load_file(
         channels: Where the channels are: ``"first"``, ``(N, C, ...)``; ``"last"``, ``(N, ..., C)``, which is moved;
             ``"none"``, which adds an axis of one channel. ``None`` decides by the shape, says what it adds, and asks
             where the shape is not clear.
+        missing: ``"refuse"`` raises an error if a value is missing (NaN), ``"drop"`` leaves its event out, with a
+            warning. ``"mask"`` keeps missing values: training counts observed ones only, and the network is told which
+            they are. It leaves out events without any value.
         low, high: Declared range.
         offset, scale: The scaling; continuous data default to mean and standard deviation of the train part.
 
@@ -61,8 +68,12 @@ def load_file(
         ValueError: If the file is malformed, holds objects or text, or its values contradict the arguments; if there
             are not as many labels as events; if the shape looks like other axes than ``(N, C, ...)``.
     """
+    check_arguments(load_file, {k: v for k, v in locals().items() if k not in ("bins", "channels", "missing")})
     path = Path(path)
-    train, test, train_labels, test_labels = _parts(_read(path), path, test_fraction, seed if shuffle else None)
+    check_choice(missing)
+    train, test, train_labels, test_labels = _parts(
+        _read(path), path, test_fraction, seed if shuffle else None, missing
+    )
     for part in (train, test):
         if bins is not None and part.is_floating_point():
             raise ValueError(f"bins={bins} declares integer values, {path} holds {part.dtype}; store them as integers.")
@@ -71,20 +82,25 @@ def load_file(
         raise ValueError(f"train and test must hold events of one shape, {path} holds {shapes}; store them alike.")
     train, test = _arranged(train, test, channels, bins, path.name)
     shape = tuple(train.shape[1:])
+    masked = missing == "mask" and any(_has_nan(part) for part in (train, test))
     # validated before mean and deviation are computed, so that the error names the index of a NaN
-    Description(path.stem, shape, bins=bins, low=low, high=high).validate(train)
+    Description(path.stem, shape, bins=bins, low=low, high=high, missing=masked).validate(train)
+    if masked:
+        MissingCells.of_events(train).check_columns()
     if bins is None and (offset is None or scale is None):
         mean, std = standardization(train, _unlike(train, path.name) if per_feature is None else per_feature)
         offset, scale = mean if offset is None else offset, std if scale is None else scale
-    description = Description(path.stem, shape, bins=bins, low=low, high=high, offset=offset, scale=scale)
+    description = Description(
+        path.stem, shape, bins=bins, low=low, high=high, offset=offset, scale=scale, missing=masked
+    )
     _warn_if_narrow(train, description, path.name)
     return Data(train, test, description, train_labels, test_labels)
 
 
 def _parts(
-    arrays: dict[str, Tensor], path: Path, test_fraction: float, seed: int | None
+    arrays: dict[str, Tensor], path: Path, test_fraction: float, seed: int | None, missing: str
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Events and labels of both parts, as many labels as events."""
+    """Events and labels of both parts, as many labels as events; without the events that ``missing`` leaves out."""
     names = ("x",) if "x" in arrays else ("train", "test")
     label_names = {"x": "labels", "train": "train_labels", "test": "test_labels"}
     unread = sorted(arrays.keys() - {*names, *(label_names[name] for name in names)})
@@ -101,11 +117,35 @@ def _parts(
                 f"there must be one label per event, {path} holds {label_names[name]} of shape {tuple(labels.shape)}, "
                 f"{len(labels)} labels, for {len(events)} events; store one integer for each event."
             )
+        arrays[name], read_labels = _read_rows(events, labels, missing)
+        if read_labels is not None:
+            arrays[label_names[name]] = read_labels
     if names != ("x",):
         return arrays["train"], arrays["test"], arrays.get("train_labels"), arrays.get("test_labels")
     x, labels = arrays["x"], arrays.get("labels")
     train, test = split(len(x), test_fraction, seed)
     return x[train], x[test], None if labels is None else labels[train], None if labels is None else labels[test]
+
+
+def _read_rows(events: Tensor, labels: Tensor | None, missing: str) -> tuple[Tensor, Tensor | None]:
+    """Events and labels without the rows that ``missing`` leaves out.
+
+    With ``"refuse"`` only labels are looked at here: a NaN among events is refused with its index where all values are
+    validated. Whole numbers that were stored as floats, so that a label could be NaN, become integers.
+    """
+    unlabeled = labels is not None and _has_nan(labels)
+    if missing == "refuse" and not unlabeled:
+        return events, labels
+    rows = torch.from_numpy(MissingCells.of_events(events, labels if unlabeled else None).rows(missing))
+    if len(rows) < len(events):
+        events, labels = events[rows], None if labels is None else labels[rows]
+    if labels is not None and unlabeled and torch.equal(labels, labels.round()):
+        labels = labels.long()
+    return events, labels
+
+
+def _has_nan(values: Tensor) -> bool:
+    return values.is_floating_point() and any(bool(part.isnan().any()) for part in values.split(_CHUNK))
 
 
 def _unlike(train: Tensor, name: str) -> bool:
@@ -152,6 +192,8 @@ def _arranged(train: Tensor, test: Tensor, channels: str | None, bins: int | Non
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    if path.is_dir():
+        raise IsADirectoryError(f"path must be a .npy or .npz file, got the folder {path}; load_images reads images.")
     try:
         with path.open("rb") as file:  # opened here: NumPy leaves a broken archive open
             is_archive = file.read(2) == b"PK"

@@ -102,8 +102,7 @@ def _raise_not_numeric(name: str, row: int, value: str) -> NoReturn:
         hint = " If a row has several fields, check delimiter=."
     raise ValueError(
         f"a column must hold numbers, {name!r} holds {value!r} at row {row} (rows count from 0); leave it out of "
-        f"columns=, read it as classes with label={name!r}, or encode it as 0, 1, ... with categories=({name!r},)."
-        + hint
+        f"columns=, correct it, or state what the column is: kinds={{{name!r}: 'category'}}, or label={name!r}." + hint
     )
 
 

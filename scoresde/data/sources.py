@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import array_remedy, is_array
+from scoresde._core.checks import check_integer, check_seed
 from scoresde._core.suggest import unknown_name
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
+from scoresde.data.frames import is_frame, load_frame
 from scoresde.data.huggingface import is_huggingface, load_huggingface
 from scoresde.data.idx_files import read_idx
 from scoresde.data.image_folder import load_images
@@ -41,13 +46,15 @@ def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: floa
     - a path that ends in ``.csv``, ``.tsv``, ``.txt`` (also followed by ``.gz``) or ``.parquet``: the options of
       ``scoresde.data.load_table``.
     - ``"hf:<name>"``, or a data set of the package ``datasets``: the options of ``scoresde.data.load_huggingface``.
+    - a table in memory, such as a pandas or polars frame or a ``pyarrow.Table``: the options of
+      ``scoresde.data.load_frame``.
     - a folder of images: the options of ``scoresde.data.load_images``.
 
     Scaling: quantized data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardized,
     tables by column.
 
     Args:
-        source: Name or path, or a ``datasets.Dataset`` or ``DatasetDict``.
+        source: Name or path, or a table in memory, or a ``datasets.Dataset`` or ``DatasetDict``.
         seed: Seed of the split and of a toy's samples. Data with a split of their own do not use it.
         test_fraction: Fraction of test events, rounded up, in ``[0, 1)``. Data with a split of their own do not use it.
         **options: As above.
@@ -66,7 +73,9 @@ def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: floa
         >>> digits.train.shape, digits.description.bins
         (torch.Size([1437, 1, 8, 8]), 17)
     """
-    name = "" if is_huggingface(source) else str(source)
+    check_arguments(load_data, locals())
+    _check_source(source)
+    name = _text(source)
     reader = reader_of(source)
     if reader is None:
         others = f" A path must be a folder of images, or end in {', '.join(FILES)}; hf:<name> is Hugging Face's."
@@ -76,6 +85,8 @@ def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: floa
     if reader is load_huggingface:
         load = partial(load_huggingface, source if is_huggingface(source) else name.removeprefix("hf:"))
         name = name if isinstance(source, str) else type(source).__name__
+    elif reader is load_frame:
+        load, name = partial(load_frame, source), type(source).__name__
     elif name in SOURCES and reader is SOURCES[name]:
         load = reader
     for option in options:
@@ -86,14 +97,16 @@ def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: floa
 
 def reader_of(source: str | Path | object) -> Callable[..., Data] | None:
     """The function with which `load_data` reads a source; None for an unknown source."""
-    name = "" if is_huggingface(source) else str(source)
+    name = _text(source)
+    if is_frame(source) and not is_huggingface(source):
+        return load_frame
     if (suffix := _suffix(name)) in FILES:
         return FILES[suffix]
     if is_huggingface(source) or name.startswith("hf:"):
         return load_huggingface
     if name in TOYS:
         return _load_toy
-    return SOURCES.get(name, load_images if Path(name).is_dir() else None)
+    return SOURCES.get(name, load_images if len(name) < 4096 and Path(name).is_dir() else None)
 
 
 def functions_of(source: str | Path | object) -> tuple[Callable[..., Any], ...]:
@@ -101,6 +114,27 @@ def functions_of(source: str | Path | object) -> tuple[Callable[..., Any], ...]:
     reader = reader_of(source)
     toy = (TOYS[str(source)],) if reader is _load_toy else ()
     return (*(() if reader is None else (reader,)), *toy)
+
+
+def _check_source(source: object) -> None:
+    if isinstance(source, (str, os.PathLike)) or is_frame(source) or is_huggingface(source):
+        return
+    if isinstance(source, Data):
+        remedy = "it is loaded already: sd.train(model, data)"
+    elif isinstance(source, Tensor) or is_array(source):
+        remedy = (
+            "an array needs no reader: sd.train(model, x), or sd.Data(train, test, sd.Description('x', x.shape[1:]))"
+        )
+    else:
+        remedy = array_remedy(source)
+    raise TypeError(
+        f"source must be the name of a data set, a path or a table in memory, got a {type(source).__name__}; {remedy}."
+    )
+
+
+def _text(source: object) -> str:
+    """The name or path of a source; empty for a table in memory."""
+    return "" if is_huggingface(source) or is_frame(source) else str(source)
 
 
 def _suffix(name: str) -> str:
@@ -130,7 +164,8 @@ def _load_toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **
         n: Number of points.
         **options: Of the toy.
     """
-    points, labels = TOYS[name](n, torch.Generator().manual_seed(seed), **options)
+    check_integer("n", n)
+    points, labels = TOYS[name](n, torch.Generator().manual_seed(check_seed(seed)), **options)
     train, test = split(n, test_fraction, seed=None)  # independent samples need no shuffling
     return Data(points[train], points[test], Description(name, (2,)), labels[train], labels[test])
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.checks import check_seed
+
 __all__ = ["split"]
 
 
@@ -35,6 +37,9 @@ def split(n: int, test_fraction: float, seed: int | None) -> tuple[Tensor | slic
         )
     if seed is None:
         return slice(0, train), slice(train, n)
+    seed = check_seed(seed)
+    if seed >= 1 << 32:
+        raise ValueError(f"seed must be an integer below 2**32 to split data, got {seed}; pass for example 0.")
     order = torch.from_numpy(
         np.random.RandomState(seed).permutation(n)
     )  # NumPy guarantees this stream for all versions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -18,8 +19,8 @@ def standardization(
 ) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
     """Mean and standard deviation of ``y`` ``(N, *D)``: over everything, or per entry of the first event axis.
 
-    Computed in float64. Values are constant if their range is at most 4 units in the last place of the type of ``y``,
-    so Julian dates of one night vary if they are float64.
+    Computed in float64, from the values that are not missing (NaN). Values are constant if their range is at most 4
+    units in the last place of the type of ``y``, so Julian dates of one night vary if they are float64.
 
     Args:
         y: Events in data units.
@@ -30,13 +31,19 @@ def standardization(
         ``offset, scale`` for a ``Description``.
 
     Raises:
-        ValueError: If values are constant, there are none, or there is no feature axis.
+        ValueError: If values are constant, there are none (also in one feature), or there is no feature axis.
     """
     if per_feature and y.ndim < 2:
         raise ValueError(f"per_feature needs a feature axis, got shape {tuple(y.shape)}; leave per_feature out.")
     if not y.numel():
         raise ValueError(f"data must hold values to be standardized, got shape {tuple(y.shape)}; add events.")
     low, high = _range(y, per_feature)
+    if bool((low > high).any()):
+        index = int((low > high).nonzero()[0])
+        subject = f"feature {names[index] if names else index}" if per_feature else "no event"
+        raise ValueError(
+            f"data must hold values to be standardized, {subject} has none in the train part; leave it out."
+        )
     rounding = torch.finfo(y.dtype).eps if y.is_floating_point() else 0.0
     magnitude = torch.maximum(low.abs(), high.abs())
     width = high / 2 - low / 2  # half of the range: the range itself may overflow
@@ -54,7 +61,10 @@ def standardization(
 
 
 def feature_deviations(y: Tensor) -> list[float]:
-    """Standard deviation of each entry of the first event axis of ``y`` ``(N, C, *)``, in float64; 0 for constants."""
+    """Standard deviation of each entry of the first event axis of ``y`` ``(N, C, *)``, in float64.
+
+    Missing values (NaN) are left out; it is 0 for constants.
+    """
     low, high = _range(y, True)
     width = high / 2 - low / 2
     return _mean_and_std(y, True, low / 2 + high / 2, torch.where(width > 0, width, 1.0))[1].tolist()
@@ -75,8 +85,12 @@ def _rows(y: Tensor, per_feature: bool) -> Iterator[Tensor]:
 
 
 def _range(y: Tensor, per_feature: bool) -> tuple[Tensor, Tensor]:
-    """Least and largest value of each feature, ``(features,)``."""
-    lows, highs = zip(*((rows.amin(1), rows.amax(1)) for rows in _rows(y, per_feature)))
+    """Least and largest value of each feature, ``(features,)``; inf and -inf where all are missing."""
+    lows, highs = [], []
+    for rows in _rows(y, per_feature):
+        missing = rows.isnan()
+        lows.append(_filled(rows, missing, math.inf).amin(1))
+        highs.append(_filled(rows, missing, -math.inf).amax(1))
     return torch.stack(lows).amin(0), torch.stack(highs).amax(0)
 
 
@@ -85,12 +99,21 @@ def _mean_and_std(y: Tensor, per_feature: bool, center: Tensor, width: Tensor) -
 
     Source: Chan, Golub & LeVeque 1979 (means and squares of chunks combined).
     """
-    count, mean, squares = 0, torch.zeros_like(center), torch.zeros_like(center)
+    count, mean, squares = torch.zeros_like(center), torch.zeros_like(center), torch.zeros_like(center)
     for rows in _rows(y, per_feature):
         z = (rows - center.unsqueeze(1)) / width.unsqueeze(1)
-        n, part_mean = z.shape[1], z.mean(1)
+        missing = z.isnan()
+        n = (~missing).sum(1).double()
+        part_mean = _filled(z, missing, 0.0).sum(1) / n.clamp(min=1)
         delta = part_mean - mean
-        squares += (z - part_mean.unsqueeze(1)).square().sum(1) + delta.square() * (count * n / (count + n))
-        mean += delta * (n / (count + n))
+        total = (count + n).clamp(min=1)
+        deviation = _filled(z - part_mean.unsqueeze(1), missing, 0.0)
+        squares += deviation.square().sum(1) + delta.square() * (count * n / total)
+        mean += delta * (n / total)
         count += n
-    return center + width * mean, width * (squares / count).sqrt()
+    return center + width * mean, width * (squares / count.clamp(min=1)).sqrt()
+
+
+def _filled(values: Tensor, missing: Tensor, value: float) -> Tensor:
+    """``value`` where ``missing``; without a copy if nothing is, since another layout rounds sums differently."""
+    return values.masked_fill(missing, value) if bool(missing.any()) else values

@@ -1,18 +1,23 @@
-"""Columns of a table: what turns events ``(n, D)`` back into named columns of numbers and texts."""
+"""Columns of a table: what turns events ``(n, D)`` back into named columns of numbers, texts and dates."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scoresde.data.parse_columns import is_number
+from scoresde.data.table_dates import dates_of
+
 if TYPE_CHECKING:
     from scoresde.data.description import Description
 
 __all__ = ["Columns", "arrow_table", "table_arrays"]
 
+Constant = str | int | float | bool
 _MOST_TEXT = 200_000  # characters of all categories; a checkpoint stores them in its description
 
 
@@ -25,7 +30,11 @@ class Columns:
         categories: For each categorical feature, the texts that 0, 1, ... stand for.
         integers: Names of the features whose values are whole numbers.
         label: Name of the column of class labels, or None.
-        label_index: Index of that column in the table; None for the last.
+        order: All columns that come back, in the order of the table; empty for the features, then the label.
+        dates: For each feature that holds dates their unit: "D" for days, "s", "ms" or "us" for seconds.
+        bools: Names of the categorical features that are False and True, as bools.
+        constants: Columns that are not features because they have one value: that value.
+        left_out: Columns that identify rows. They are not features and do not come back.
 
     Raises:
         ValueError: If a name occurs twice or is unknown, or the categories are too many to be stored.
@@ -35,17 +44,28 @@ class Columns:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     integers: tuple[str, ...] = ()
     label: str | None = None
-    label_index: int | None = None
+    order: tuple[str, ...] = ()
+    dates: Mapping[str, str] = field(default_factory=dict, hash=False)
+    bools: tuple[str, ...] = ()
+    constants: Mapping[str, Constant] = field(default_factory=dict, hash=False)
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "integers", tuple(self.integers))
+        for name in ("names", "integers", "order", "bools", "left_out"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "categories", {name: tuple(texts) for name, texts in self.categories.items()})
-        every = [*self.names, *(() if self.label is None else (self.label,))]
+        every = [*self.names, *self.constants, *(() if self.label is None else (self.label,))]
         if repeated := [name for name in every if every.count(name) > 1]:
             raise ValueError(f"columns must have different names, got {repeated[0]!r} twice; rename one.")
-        if unknown := [name for name in (*self.categories, *self.integers) if name not in self.names]:
-            raise ValueError(f"categories and integers must name columns of {list(self.names)}, got {unknown[0]!r}.")
+        if not self.order:
+            object.__setattr__(self, "order", tuple(every))
+        if sorted(self.order) != sorted(every):
+            raise ValueError(f"order must name each of {every} once, got {list(self.order)}.")
+        described = (*self.categories, *self.integers, *self.dates, *self.bools)
+        if unknown := [name for name in described if name not in self.names]:
+            raise ValueError(
+                f"categories, integers, dates and bools must name columns of {list(self.names)}, got {unknown[0]!r}."
+            )
         lengths = {name: sum(map(len, texts)) for name, texts in self.categories.items()}
         if sum(lengths.values()) > _MOST_TEXT:
             longest = max(lengths, key=lambda name: lengths[name])
@@ -54,30 +74,21 @@ class Columns:
                 f"{len(self.categories[longest])} categories of {longest!r}; leave that column out of columns=."
             )
 
-    @classmethod
-    def of_table(
-        cls,
-        names: Sequence[str],
-        values: Sequence[np.ndarray],
-        categories: Mapping[str, tuple[str, ...]],
-        label: str | None,
-        file_names: Sequence[str],
-    ) -> Columns:
-        """The columns of a table that was read: features of whole numbers are integers.
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each column, label aside: numeric, integer, category, date, constant or identifier."""
+        shown = [name for name in self.order if name != self.label]
+        return {name: self._kind(name) for name in (*shown, *self.left_out)}
 
-        Args:
-            names: Names of the features.
-            values: Their values, ``(N,)`` each; missing ones are NaN.
-            categories: Texts of the categorical features.
-            label: Name of the column of labels, or None.
-            file_names: Names of all columns of the file, in its order; the label returns to its place if all its
-                other columns are features in that order.
-        """
-        whole = [name for name, column in zip(names, values, strict=True) if name not in categories and _whole(column)]
-        with_label = [name for name in file_names if name in names or name == label]
-        same_order = label is not None and [name for name in with_label if name != label] == list(names)
-        index = with_label.index(label) if same_order and label in with_label else None
-        return cls(tuple(names), categories, tuple(whole), label, None if index == len(names) else index)
+    def _kind(self, name: str) -> str:
+        groups = {
+            "category": self.categories,
+            "integer": self.integers,
+            "date": self.dates,
+            "constant": self.constants,
+            "identifier": self.left_out,
+        }
+        return next((kind for kind, names in groups.items() if name in names), "numeric")
 
 
 def table_arrays(
@@ -85,17 +96,18 @@ def table_arrays(
 ) -> dict[str, np.ndarray]:
     """Events as the columns of a table, in its order.
 
-    A categorical column gets the text of the nearest code, a column of whole numbers the nearest integer; other values
-    stay as they are. Values outside of a column's range are not clipped. Without names columns are x0, x1, ...
+    A categorical column gets the text of the nearest code, as numbers or bools where these were categories. A column of
+    whole numbers gets the nearest integer, a date is a ``datetime64``, a constant column has its value in every row;
+    other values stay as they are. Without names columns are x0, x1, ...
 
     Args:
-        y: Events in data units, ``(n, D)`` or ``(n,)``.
+        y: Events in data units, ``(n, D)`` or ``(n,)``. NaN is missing: an empty text, NaN or NaT.
         description: Of the data, or None.
         labels: Class labels, ``(n,)``, or None. The column has the classes' names, as integers where all names are
             integers; a label without a name (the null label) is empty.
 
     Returns:
-        Name -> column, ``(n,)``: floats, ``int64`` or text.
+        Name -> column, ``(n,)``: floats, ``int64``, bool, ``datetime64`` or text.
 
     Raises:
         ValueError: If an event has more than one axis.
@@ -106,20 +118,36 @@ def table_arrays(
     columns = None if description is None else description.columns
     columns = Columns(tuple(f"x{i}" for i in range(y.shape[1]))) if columns is None else columns
     arrays = {name: _decoded(y[:, i], name, columns) for i, name in enumerate(columns.names)}
-    if labels is None:
-        return arrays
-    class_names = None if description is None else description.labels
-    items = list(arrays.items())
-    at = len(items) if columns.label_index is None else columns.label_index
-    items.insert(at, ("label" if columns.label is None else columns.label, _class_column(labels, class_names)))
-    return dict(items)
+    arrays |= {name: np.full(len(y), value) for name, value in columns.constants.items()}
+    order = list(columns.order)
+    if labels is not None:
+        if columns.label is None:
+            order.append("label")
+        class_names = None if description is None else description.labels
+        arrays[columns.label or "label"] = _class_column(labels, class_names)
+    return {name: arrays[name] for name in order if name in arrays}
 
 
 def _decoded(values: np.ndarray, name: str, columns: Columns) -> np.ndarray:
     if name in columns.categories:
-        texts = columns.categories[name]
-        return np.array(texts)[np.clip(np.rint(values), 0, len(texts) - 1).astype(np.int64)]
+        return _category(values, columns.categories[name], name in columns.bools)
+    if name in columns.dates:
+        return dates_of(values, columns.dates[name])
     return _integers(values) if name in columns.integers else values
+
+
+def _category(values: np.ndarray, texts: Sequence[str], as_bool: bool) -> np.ndarray:
+    """Texts of codes; integers, floats or bools where the texts are all of these and none is missing."""
+    missing = np.isnan(values)
+    codes = np.clip(np.rint(np.where(missing, 0, values)), 0, len(texts) - 1).astype(np.int64)
+    found = np.where(missing, "", np.array(texts)[codes])
+    if as_bool and not missing.any():
+        return found == "True"
+    if all(map(_is_integer, texts)) and not missing.any():
+        return found.astype(np.int64)
+    if all(_is_plain_number(text) for text in texts):
+        return np.where(missing, np.nan, np.array(texts, np.float64)[codes])
+    return found
 
 
 def _integers(values: np.ndarray) -> np.ndarray:
@@ -141,13 +169,13 @@ def _is_integer(text: str) -> bool:
     return len(text) < 19 and text.removeprefix("-").isdecimal() and str(int(text)) == text
 
 
-def _whole(values: np.ndarray) -> bool:
-    present = values[~np.isnan(values)]
-    return bool(len(present)) and bool(np.all(present == np.rint(present)))
+def _is_plain_number(text: str) -> bool:
+    """Whether a text is a number without zeros in front, which a code such as 01234 has."""
+    return is_number(text) and not re.fullmatch(r"[+-]?0\d+", text)
 
 
 def arrow_table(columns: Mapping[str, np.ndarray]) -> Any:
-    """Named columns as a ``pyarrow.Table``; text as strings.
+    """Named columns as a ``pyarrow.Table``; text as strings, an empty one as null.
 
     Args:
         columns: Name -> column, ``(n,)``.
@@ -163,6 +191,8 @@ def arrow_table(columns: Mapping[str, np.ndarray]) -> Any:
         ) from None
 
     def array(column: np.ndarray) -> Any:
-        return pyarrow.array(column.tolist(), pyarrow.string()) if column.dtype.kind == "U" else pyarrow.array(column)
+        if column.dtype.kind == "U":
+            return pyarrow.array([text or None for text in column.tolist()], pyarrow.string())
+        return pyarrow.array(column)
 
     return pyarrow.table({name: array(column) for name, column in columns.items()})

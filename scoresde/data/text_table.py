@@ -16,6 +16,7 @@ import numpy as np
 from scoresde.data.column_names import check_unique, name_blanks
 from scoresde.data.missing_cells import MISSING_TEXTS, is_missing
 from scoresde.data.parse_columns import encode_classes, parse_numbers
+from scoresde.data.table_dates import parse_dates
 from scoresde.data.text_layout import find_delimiter, has_header
 
 __all__ = ["TextTable"]
@@ -54,7 +55,7 @@ class TextTable:
         decimal: str = ".",
         missing_texts: Sequence[str] = MISSING_TEXTS,
     ) -> None:
-        if decimal not in (".", ","):
+        if not isinstance(decimal, str) or decimal not in (".", ","):
             raise ValueError(f"decimal must be '.' or ',', got {decimal!r}.")
         text = _read_text(path, encoding)
         if stated := re.match(r"sep=(.)\r?\n", text):  # written by Excel
@@ -89,6 +90,14 @@ class TextTable:
     def texts(self, name: str) -> list[str]:
         """A column as text, one per row."""
         return [value.strip() for value in self._columns[name]]
+
+    def type_of(self, name: str) -> str:
+        """The type of a column that the file states: a text file states none."""
+        return "text"
+
+    def dates(self, name: str) -> tuple[np.ndarray, str]:
+        """A column as days or seconds, ``(N,)``, and their unit; see `parse_dates`."""
+        return parse_dates(name, self.texts(name), self.missing(name))
 
     def classes(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         """The class codes 0, 1, ... of the given rows, ``(M,)``, and the names of the classes."""

@@ -9,10 +9,16 @@ from scoresde.data.scaling import is_exact
 
 __all__ = ["check_values", "raise_if_any"]
 
+_REMEDY = (
+    'drop or impute it, or keep NaN as a missing value: Description(..., missing=True), or missing="mask" where data '
+    "are read"
+)
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch compares none of them with numbers
 
 
-def check_values(part: Tensor, start: int, bins: int | None, low: float | None, high: float | None) -> None:
+def check_values(
+    part: Tensor, start: int, bins: int | None, low: float | None, high: float | None, missing: bool = False
+) -> None:
     """Refuses values that are not finite, not exact in float64, or out of range.
 
     Args:
@@ -20,12 +26,14 @@ def check_values(part: Tensor, start: int, bins: int | None, low: float | None, 
         start: Index of the first of them, for messages.
         bins: Number of bins of quantized data, or None.
         low, high: Range of continuous data, both ends included; None is unbounded.
+        missing: Whether NaN is a missing value, which passes.
 
     Raises:
         ValueError: At the first such value.
     """
     if part.is_floating_point():
-        raise_if_any(~torch.isfinite(part), part, "data must be finite", "drop or impute it", start)
+        bad = part.isinf() if missing else ~torch.isfinite(part)
+        raise_if_any(bad, part, "data must be finite", "drop or impute it" if missing else _REMEDY, start)
     elif part.dtype in (torch.int64, torch.uint64):
         remedy = "subtract a constant first, or use a larger unit (seconds for nanoseconds)"
         raise_if_any(~is_exact(part), part, "integers must lie within ±2^53 to be exact", remedy, start)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde.data import Data, Description
 from scoresde.evaluation.sample_distances import gaussian_fit
 from scoresde.evaluation.vlb import mean_with_stderr
@@ -32,24 +33,25 @@ def baselines(data: Data, limit: int | None, seed: int = 0) -> list[dict[str, An
     Returns:
         Dicts with ``name``, ``value``, ``stderr`` and ``events``, the number of events.
     """
+    check_arguments(baselines, locals())
     test, description = data.test[:limit], data.description
     generator = torch.Generator().manual_seed(seed)
     entries = []
     if description.bins is not None and description.bins * description.dims <= _MAX_TABLE:
         entries.append(_entry("each value's own histogram", _histogram_bits(data.train, test, description.bins)))
-    if description.dims > _MAX_DIMS:
+    if description.model_dims > _MAX_DIMS:
         return entries
     fit = gaussian_fit(_dequantized(data.train, description, generator))
     if float(fit.variances.min()) <= 1e-10 * float(fit.variances.max()):
         return entries
-    log_prob = fit.log_prob(_dequantized(test, description, generator).double())
-    values = log_prob + description.log_det if description.bins is None else description.bits_per_dim(log_prob)
+    x = _dequantized(test, description, generator).double()
+    log_prob = fit.log_prob(x)
+    values = log_prob + description.log_det(x) if description.bins is None else description.bits_per_dim(log_prob)
     return [*entries, _entry("a Gaussian of full covariance", values)]
 
 
 def _dequantized(y: Tensor, description: Description, generator: torch.Generator) -> Tensor:
-    quantized = description.bins is not None and not y.is_floating_point()
-    return description.to_model(description.dequantize(y, generator) if quantized else y)
+    return description.to_model(description.dequantize(y, generator) if description.is_quantized(y) else y)
 
 
 def _histogram_bits(train: Tensor, test: Tensor, bins: int) -> Tensor:

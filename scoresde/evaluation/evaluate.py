@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.call_inputs import as_input
+from scoresde._core.checks import check_event_shape, check_kind, check_seed
 from scoresde.evaluation.ode_likelihood import EventLikelihoods, LikelihoodSettings, score_events
 from scoresde.evaluation.vlb import BoundSummary, bound_events
-from scoresde.model import ScoreModel
+from scoresde.model import ScoreModel, check_model
 from scoresde.objective.equivalences import canonical
 from scoresde.objective.weighting import Weighting
 from scoresde.process import ou
@@ -54,7 +57,10 @@ def evaluate(
         progress: Shows progress bars.
         announce: Receives the name of each bound before its estimate starts.
     """
-    y = events[: settings.limit].to(next(model.parameters()).device)
+    check_kind("model", model, ScoreModel)
+    check_arguments(evaluate, locals())
+    check_event_shape(events, None, "events")
+    y = as_input(model, events, "events")[: settings.limit].to(next(model.parameters()).device)
     ode = score_events(model, y, settings, progress)
     if settings.bounds is None:
         return Evaluation(ode, [])
@@ -83,9 +89,13 @@ def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: 
     Returns:
         ``log_snr`` (falling, nats), ``error`` and its ``stderr``, per dimension.
     """
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    losses = loss_by_log_snr(model, held_out.to(device), levels, repeats=2, generator=generator)
+    check_model(model)
+    check_arguments(error_by_noise, locals())
+    device = next(iter([*model.parameters(), *model.buffers()])).device
+    generator = torch.Generator(device).manual_seed(check_seed(seed))
+    losses = loss_by_log_snr(
+        model, as_input(model, held_out, "held_out").to(device), levels, repeats=2, generator=generator
+    )
     return {"log_snr": losses.log_snr.tolist(), "error": losses.loss.tolist(), "stderr": losses.stderr.tolist()}
 
 
@@ -100,6 +110,7 @@ def canonical_weights(weighting: Weighting, sde: SDE, count: int = 120) -> dict[
     Returns:
         ``log_snr`` (falling, nats) and ``weight``; None for a weighting of a chain's steps, which has no such curve.
     """
+    check_arguments(canonical_weights, locals())
     high, low = float(ou.log_snr(sde.tau_min)), float(ou.log_snr(min(sde.tau_max, 10.0)))
     log_snr = torch.linspace(high, low, count + 2, dtype=torch.float64)[1:-1]
     try:

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
+from scoresde._core.checks import check_integer, check_positive, check_seed
+from scoresde.evaluation.likelihood_labels import Quantity, quantity_of
 from scoresde.evaluation.vlb import BoundSettings, mean_interval, mean_with_stderr
 from scoresde.likelihood import (
     AdaptiveSolver,
@@ -31,7 +34,7 @@ __all__ = ["EventLikelihoods", "LikelihoodSettings", "score_events"]
 
 
 @dataclass(frozen=True)
-class LikelihoodSettings:
+class LikelihoodSettings(CheckedArguments):
     """Settings of held-out likelihoods.
 
     Attributes:
@@ -65,6 +68,12 @@ class LikelihoodSettings:
     bounds: BoundSettings | None = None
 
     def __post_init__(self) -> None:
+        for name in ("batch_size", "draws", "nodes", "max_nfe"):
+            check_integer(name, getattr(self, name))
+        check_seed(self.seed)
+        check_positive(tol=self.tol)
+        if self.limit is not None:
+            check_integer("limit", self.limit, least=None)
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1, or None for all held-out events, got {self.limit!r}.")
 
@@ -75,7 +84,7 @@ class EventLikelihoods:
 
     Attributes:
         settings: Settings of the estimate, as text.
-        unit: "bits/dim", the lower the better, or "nats" in data units, the higher the better.
+        unit: "bits/dim", the lower the better, or "nats", log p in data units, the higher the better.
         value: ``(n,)`` float64.
         low, high: ``(n,)``, 95 % interval of the model's exact value: over the probes, plus the errors of solver and
             quadrature.
@@ -104,6 +113,11 @@ class EventLikelihoods:
     dequantization: str | None = None
 
     @property
+    def quantity(self) -> Quantity:
+        """What the numbers are."""
+        return quantity_of(self.unit)
+
+    @property
     def lost(self) -> dict[str, int]:
         """Number of events that did not arrive, by the name of their status."""
         counts = {status.name: int((self.status == status).sum()) for status in Status if status != Status.ARRIVED}
@@ -119,7 +133,7 @@ class EventLikelihoods:
 
         return {
             "settings": self.settings,
-            "unit": self.unit,
+            **self.quantity.to_json(),
             **mean_with_stderr(self.value[arrived]),
             "interval": mean_interval(self.value[arrived]),
             "probe_stderr": stderr_of_mean(self.stderr),
@@ -139,6 +153,8 @@ def score_events(
 ) -> EventLikelihoods:
     """Bits per dimension of integer values, by dequantization; of other data nats in data units.
 
+    The columns of a table that lie on a grid, and its categories, are dequantized once.
+
     Args:
         model: Carries the data's description.
         y: Data units, ``(n, *D)``, on the model's device.
@@ -150,7 +166,7 @@ def score_events(
     """
     description = model.data
     assert description is not None
-    trace = settings.trace or (ExactTrace() if description.dims <= 16 else Hutchinson(probes=2))
+    trace = settings.trace or (ExactTrace() if description.model_dims <= 16 else Hutchinson(probes=2))
     options: dict[str, Any] = {
         "trace": trace,
         "solver": AdaptiveSolver(settings.tol, settings.max_nfe),
@@ -161,14 +177,14 @@ def score_events(
         "progress": progress,
     }
     if description.bins is None:
-        result = log_prob(model, description.to_model(y), **options)
-        return _from_log_prob(result, description.log_det, short_text(trace))
+        x = description.to_model(description.dequantize(y, options["generator"]) if description.is_quantized(y) else y)
+        return _from_log_prob(log_prob(model, x, **options), description.log_det(x), short_text(trace))
     dequantization = settings.dequantization or default_dequantization(model)
     result = bits_per_dim(model, y, draws=settings.draws, dequantization=dequantization, **options)
     return _from_bits(result, short_text(dequantization), short_text(trace))
 
 
-def _from_log_prob(result: LogProb, log_det: float, trace: str) -> EventLikelihoods:
+def _from_log_prob(result: LogProb, log_det: Tensor, trace: str) -> EventLikelihoods:
     low, high = result.interval()
     return EventLikelihoods(
         settings=trace,

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from scoresde import metrics
+from scoresde._core.annotations import CheckedArguments, check_arguments
+from scoresde._core.checks import check_finite
 from scoresde.analytic import Gaussian
 from scoresde.data import Data, Description
 from scoresde.metrics import Estimate
+from scoresde.metrics.metric_estimate import as_events
 
 __all__ = ["METRICS", "SampleDistances", "comparable", "gaussian_fit"]
 
@@ -27,7 +30,7 @@ METRICS = ("sliced_wasserstein", "mmd", "classifier")
 _DRAWS = {"sliced_wasserstein": 20, "mmd": 20, "classifier": 6}  # number of sets behind a floor, real or Gaussian
 
 
-class SampleDistances:
+class SampleDistances(CheckedArguments):
     """Distances of samples to the held-out part of a data set.
 
     Args:
@@ -45,6 +48,11 @@ class SampleDistances:
 
     def __init__(self, data: Data, n: int, seed: int = 0) -> None:
         available = min(len(data.test), len(data.train))
+        if available < 5:
+            raise ValueError(
+                f"distances need at least 5 events in each part of the data, got {len(data.train)} for training and "
+                f"{len(data.test)} held out; take more data, or another test_fraction (--test-fraction)."
+            )
         if not 5 <= n <= available:
             raise ValueError(f"n must lie in 5 … {available}, the size of the smaller part of the data, got {n}.")
         self.description, self.seed = data.description, seed
@@ -117,13 +125,20 @@ def gaussian_fit(x: Tensor) -> Gaussian:
     Args:
         x: ``(N, *D)``.
     """
+    check_arguments(gaussian_fit, locals())
+    x = as_events(x, "x")
+    check_finite(x)
+    if not len(x) or x.ndim < 2:
+        raise ValueError(
+            f"x must have shape (N, *D) with N >= 1 events, got {tuple(x.shape)}; pass x[:, None] for numbers."
+        )
     rows = x.flatten(1).double()
     cov = torch.cov(rows.T, correction=0).reshape(rows.shape[1], rows.shape[1])
     return Gaussian(x.double().mean(0), cov)
 
 
 def comparable(x: Tensor, description: Description) -> Tensor:
-    """Samples rounded to the values of the data: for quantized data each value moves to the center of its bin.
+    """Samples rounded to the values of the data: a value of quantized data, or of a table, moves to its bin's center.
 
     Args:
         x: Samples in model units, ``(n, *D)``.
@@ -132,8 +147,11 @@ def comparable(x: Tensor, description: Description) -> Tensor:
     Returns:
         Model units, on the CPU, ``(n, *D)``.
     """
+    check_arguments(comparable, locals())
     x = x.detach().cpu()
-    return x if description.bins is None else in_model_units(description.to_data(x), description)
+    if description.bins is None and description.encoding is None:
+        return x
+    return in_model_units(description.to_data(x), description).to(x.dtype)
 
 
 def in_model_units(y: Tensor, description: Description) -> Tensor:
@@ -143,8 +161,7 @@ def in_model_units(y: Tensor, description: Description) -> Tensor:
         y: Data units, ``(n, *D)``.
         description: Description of the data.
     """
-    quantized = description.bins is not None and not y.is_floating_point()
-    return description.to_model(description.center(y) if quantized else y)
+    return description.to_model(description.center(y) if description.is_quantized(y) else y)
 
 
 def _entry(estimate: Estimate) -> dict[str, float]:

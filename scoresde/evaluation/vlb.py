@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
+from scoresde.data import Description
 from scoresde.likelihood import (
     Bound,
     Decoder,
@@ -42,7 +44,7 @@ _PROFILE_EVENTS = 32  # events on which the error profile is measured
 
 
 @dataclass(frozen=True)
-class BoundSettings:
+class BoundSettings(CheckedArguments):
     """Settings of the bounds.
 
     Attributes:
@@ -152,7 +154,7 @@ def bound_events(
     assert description is not None
     quantized = description.bins is not None
     dequantization = dequantization or default_dequantization(model)
-    x, profile = y if quantized else description.to_model(y), _profile(model, y, dequantization, seed)
+    x, profile = y if quantized else _continuous(description, y, seed), _profile(model, y, dequantization, seed)
     estimates = _Estimates(model, x, settings, profile, seed, batch_size, progress, announce)
     if not quantized:
         return [estimates.continuous("continuous"), *(estimates.discrete(model, steps) for steps in settings.steps)]
@@ -164,6 +166,12 @@ def bound_events(
         estimates.continuous("continuous, decoder", decoder=RoundedDecoder(), tau=tau),
         *(estimates.discrete(decoded, steps, RoundedDecoder()) for steps in settings.steps),
     ]
+
+
+def _continuous(description: Description, y: Tensor, seed: int) -> Tensor:
+    """Model units of data without bins; the rows of a table are dequantized once."""
+    generator = torch.Generator(y.device).manual_seed(seed)
+    return description.to_model(description.dequantize(y, generator) if description.is_quantized(y) else y)
 
 
 def decoding_time(model: ScoreModel) -> float:
@@ -188,7 +196,8 @@ def _profile(model: ScoreModel, y: Tensor, dequantization: Dequantization, seed:
     first = y[:_PROFILE_EVENTS]
     if description.bins is not None:
         first = dequantization.draw(first, Noise(generator))[0]
-    return measure_error_profile(model, description.to_model(first), points=16, generator=generator)
+    x = description.to_model(first) if description.bins is not None else _continuous(description, first, seed)
+    return measure_error_profile(model, x, points=16, generator=generator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,10 +267,6 @@ class _Estimates:
             unit = 1.0 / (bound.dims * math.log(2))
             numbers = (bound.nats * unit, bound.stderr * unit, low * unit, high * unit)
         else:
-            numbers = (
-                description.log_det - bound.nats,
-                bound.stderr,
-                description.log_det - high,
-                description.log_det - low,
-            )
+            log_det = description.log_det(self.x)
+            numbers = (log_det - bound.nats, bound.stderr, log_det - high, log_det - low)
         return BoundSummary(name, settings, *numbers, terms, bound.nfe)

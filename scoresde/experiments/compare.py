@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer
 from scoresde.data import Data
-from scoresde.evaluation import SampleDistances, baselines, canonical_weights
+from scoresde.evaluation import SampleDistances, TableScores, baselines, canonical_weights, gaussian_fit, table_kinds
 from scoresde.experiments.examine import Examination, ModelResult, StatusCallback
 from scoresde.experiments.plan import Comparison, sampler_label
 from scoresde.experiments.report_arrays import forward_frames
@@ -48,7 +49,8 @@ def compare(
     A model with other settings or data is an error.
 
     Args:
-        data: The train part is trained on, the test part is scored and compared with samples.
+        data: The train part is trained on, the test part is scored and compared with samples. Events with missing
+            values are trained on, and left out of everything else.
         recipe: The model and its training. Each run replaces the weighting and the seed in it.
         plan: What is compared; default `Comparison()`.
         out: The folder.
@@ -68,27 +70,40 @@ def compare(
         ValueError: If a model in ``out`` has other settings or data, or there are too few events.
         OSError: If ``out`` cannot be written.
     """
+    check_arguments(compare, locals())
     plan, out = plan or Comparison(), Path(out)
     check_integer("workers", workers)
     _check_labels(recipe)
+    if recipe.training.minutes is not None:
+        raise ValueError(
+            f"a comparison trains every model for as many steps, got minutes={recipe.training.minutes:g}; give steps."
+        )
     workers = min(workers, len(plan.seeds) * len(plan.weightings))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"a comparison needs a folder to write to, not {out}: {error}; choose another.") from error
-    stages = StageTimes()
+    stages, complete = StageTimes(), data.complete()
     with stages("floors and Gaussian"):
-        n = min(len(data.test), len(data.train), plan.max_n) if plan.n is None else plan.n
+        n = min(len(complete.test), len(complete.train), plan.max_n) if plan.n is None else plan.n
+        if status is not None and (left_out := len(data.test) - len(complete.test)):
+            status(f"{left_out} of {len(data.test)} held-out events have missing values and are left out")
         if status is not None:
             status(f"measuring distances between real data, {n} events each")
-        distances = SampleDistances(data, n)
+        distances = SampleDistances(complete, n)
         content: dict[str, Any] = {"floors": distances.floors, "gaussian": distances.gaussian}
-        content["baselines"] = baselines(data, plan.scoring.limit)
-    arrays = {"real": _real_events(data, distances, plan.stored(n, data.description.dims))}
-    frames = 11 if len(data.description.shape) > 1 else 7
-    content["forward"], arrays["forward"] = forward_frames(recipe.sde, _forward_events(data, distances), frames)
+        content["baselines"] = baselines(complete, plan.scoring.limit)
+        table = None if table_kinds(data.description) is None else TableScores(complete, n)
+        if table is not None:
+            content["table"] = _table_record(data, table, distances)
+    arrays = {"real": _real_events(complete, distances, plan.stored(n, data.description.dims))}
+    if table is not None:
+        arrays["table/real"] = table.held_out.numpy().copy()
+    frames = 11 if len(data.description.model_shape) > 1 else 7
+    content["forward"], arrays["forward"] = forward_frames(recipe.sde, _forward_events(complete, distances), frames)
     content["weights"] = {short_text(w): canonical_weights(w, recipe.sde) for w in plan.weightings}
-    examination = Examination(data, recipe, plan, out, distances, about, device, progress and workers == 1, status)
+    progress = progress and workers == 1
+    examination = Examination(data, recipe, plan, out, distances, about, device, progress, status, table)
     if fresh:
         remove_models(out)
     runs = []
@@ -110,6 +125,7 @@ def remove_models(out: str | Path) -> None:
     Args:
         out: The folder.
     """
+    check_arguments(remove_models, locals())
     for folder in (Path(out) / "models").glob("*-seed*"):
         if (folder / "seconds.json").is_file() or next(folder.glob("checkpoint-*"), None) is not None:
             shutil.rmtree(folder)
@@ -140,6 +156,8 @@ def _settings(data: Data, recipe: Recipe, plan: Comparison, about: Mapping[str, 
         "data": {
             "name": description.name,
             "shape": list(description.shape),
+            "model_shape": list(description.model_shape),
+            "density_note": description.density_note(),
             "bins": description.bins,
             "train": len(data.train),
             "test": len(data.test),
@@ -158,6 +176,18 @@ def _settings(data: Data, recipe: Recipe, plan: Comparison, about: Mapping[str, 
     }
 
 
+def _table_record(data: Data, table: TableScores, distances: SampleDistances) -> dict[str, Any]:
+    """What the report needs to show the columns of a table, the floors of its scores, and those of a Gaussian."""
+    columns, fit = data.description.columns, gaussian_fit(distances.train)
+    samples = fit.sample(len(table.held_out), generator=torch.Generator().manual_seed(0)).to(distances.train)
+    record: dict[str, Any] = {"kinds": table.kinds, "floors": table.floors, "categories": {}, "dates": {}}
+    record["gaussian"] = table.measure(data.description.to_data(samples))
+    if columns is not None:
+        record["categories"] = {name: list(texts) for name, texts in columns.categories.items()}
+        record["dates"] = dict(columns.dates)
+    return record
+
+
 def _real_events(data: Data, distances: SampleDistances, count: int) -> Any:
     """Held-out events for figures: integer values, or model units."""
     events = distances.held_out.float() if data.description.bins is None else data.test
@@ -167,7 +197,7 @@ def _real_events(data: Data, distances: SampleDistances, count: int) -> Any:
 def _forward_events(data: Data, distances: SampleDistances) -> torch.Tensor:
     """Held-out events for the forward process: all points in the plane, otherwise one of each of the first labels."""
     labels, events = data.test_labels, distances.held_out
-    count = len(events) if data.description.shape == (2,) else 5
+    count = len(events) if data.description.model_shape == (2,) else 5
     if labels is None or count > 5:
         return events[:count]
     labels = labels[: len(events)]

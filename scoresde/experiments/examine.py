@@ -15,7 +15,7 @@ import torch
 
 from scoresde._core.atomic import atomic_file
 from scoresde.data import Data
-from scoresde.evaluation import SampleDistances, comparable, error_by_noise, evaluate
+from scoresde.evaluation import SampleDistances, TableScores, comparable, error_by_noise, evaluate
 from scoresde.experiments.plan import Calibrated, Comparison, sampler_label
 from scoresde.experiments.report_arrays import density_grid, stored_values, trajectories
 from scoresde.experiments.stage_times import StageTimes
@@ -62,6 +62,7 @@ class Examination:
     device: str | None = None
     progress: bool = False
     status: StatusCallback | None = None
+    table: TableScores | None = None
 
     def __call__(self, weighting: Weighting, seed: int) -> ModelResult:
         """Trains and examines one model."""
@@ -78,7 +79,7 @@ class Examination:
         with stages("likelihood"):
             bounds = "" if self.plan.scoring.bounds is None else ", and by variational bounds"
             status(f"scoring held-out data by the probability-flow ODE{bounds}")
-            record |= evaluate(model, self.data.test, self.plan.scoring, self.progress).to_json()
+            record |= evaluate(model, self.data.complete().test, self.plan.scoring, self.progress).to_json()
         with stages("error by noise level"):
             record["error_by_noise"] = error_by_noise(model, self.distances.held_out)
         record["samples"], samplers = [], []
@@ -86,7 +87,8 @@ class Examination:
             sampler, calibration = self._sampler(model, entry, seed, stages, status)
             status(f"sampling by {sampler_label(entry)}")
             array = f"{name}/{slug(entry)}"
-            measured, arrays[array] = self._sample(model, sampler, seed, stages)
+            measured, drawn = self._sample(model, sampler, seed, stages)
+            arrays |= {array + suffix: values for suffix, values in drawn.items()}
             record["samples"].append({"sampler": sampler_label(entry), "array": array, **measured, **calibration})
             samplers.append((array, sampler))
         if model.event_shape == (2,) and seed == self.plan.seeds[0]:
@@ -149,8 +151,8 @@ class Examination:
 
     def _sample(
         self, model: ScoreModel, sampler: Sampler, seed: int, stages: StageTimes
-    ) -> tuple[dict[str, Any], np.ndarray]:
-        """Calls, seconds and distances of one sampler's samples, and those of the samples that are stored."""
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Calls, seconds and distances of one sampler's samples, and those that are stored: of a table also as rows."""
         n, device = len(self.distances.held_out), next(model.parameters()).device
         generator, size = torch.Generator(device).manual_seed(seed), self.plan.scoring.batch_size
         begin = time.perf_counter()
@@ -159,7 +161,11 @@ class Examination:
         seconds = time.perf_counter() - begin
         with stages("measuring"):
             measured = self.distances.measure(comparable(samples.x, self.data.description))
-        stored = stored_values(samples.x[: self.plan.stored(n, self.data.description.dims)], model)
+        stored = {"": stored_values(samples.x[: self.plan.stored(n, self.data.description.dims)], model)}
+        if self.table is not None:
+            with stages("measuring"):
+                rows = self.data.description.to_data(samples.x).double().cpu()
+                measured["table"], stored["/table"] = self.table.measure(rows), rows.numpy()
         return {"nfe": samples.nfe, "seconds": seconds, **measured}, stored
 
     def _plane(self, model: ScoreModel, name: str, samplers: list[tuple[str, Sampler]]) -> dict[str, np.ndarray]:

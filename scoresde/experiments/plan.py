@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde.evaluation import BoundSettings, LikelihoodSettings
 from scoresde.model import Model
 from scoresde.objective.weighting import ELBO, Simple, Weighting
@@ -18,7 +19,7 @@ __all__ = ["Calibrated", "Comparison", "quick_settings", "sampler_label"]
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Calibrated(CheckedArguments):
     """A sampler that is fitted to each model before it is used; see `scoresde.sampling.calibrate`.
 
     Attributes:
@@ -51,7 +52,7 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(CheckedArguments):
     """What is compared.
 
     Attributes:
@@ -116,6 +117,7 @@ def quick_settings(recipe: Recipe, plan: Comparison) -> tuple[Recipe, Comparison
         recipe: What would be trained.
         plan: What would be compared.
     """
+    check_arguments(quick_settings, locals())
     samplers = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
     scoring = replace(plan.scoring, limit=24, tol=1.0, bounds=plan.scoring.bounds and BoundSettings(evaluations=8))
     plan = replace(plan, max_n=60, scoring=scoring, samplers=samplers)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import write_npz
 from scoresde._core.atomic import atomic_file
 
@@ -70,6 +71,7 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
         FileNotFoundError: If there are no results.
         ValueError: If the files are not those of a comparison, or have another format version.
     """
+    check_arguments(read_results, locals())
     folder = Path(folder)
     path = folder / "results.json"
     if not path.is_file() or not (folder / "arrays.npz").is_file():

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import event_size, expand
@@ -74,6 +75,7 @@ class Clipping(Guided):
 
     def __init__(self, model: Model, low: float = -1.0, high: float = 1.0) -> None:
         super().__init__(model)
+        check_arguments(Clipping, locals())
         if not low < high:
             raise ValueError(f"low must lie below high, got low = {low!r} and high = {high!r}.")
         self.low, self.high = float(low), float(high)
@@ -103,6 +105,7 @@ class DynamicThresholding(Guided):
 
     def __init__(self, model: Model, quantile: float = 0.995, bound: float = 1.0) -> None:
         super().__init__(model)
+        check_arguments(DynamicThresholding, locals())
         if not 0 <= quantile <= 1:
             raise ValueError(f"quantile must lie in [0, 1], got {quantile!r}; 0.995 is usual.")
         check_positive(bound=bound)

@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
@@ -159,6 +160,7 @@ def bits_per_dim(
         RuntimeError: As `log_prob`.
     """
     refuse_unknown(bits_per_dim, model, cond)
+    check_arguments(bits_per_dim, locals())
     values, cond = as_input(model, values, "values"), cond_inputs(model, cond)
     check_integer_data(model, values)
     description = model.data

@@ -10,9 +10,11 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
 from scoresde.model import Model
@@ -21,7 +23,7 @@ from scoresde.process import ou
 __all__ = ["Dequantization", "TruncatedNormalDequantization", "UniformDequantization", "default_dequantization"]
 
 
-class Dequantization(ABC):
+class Dequantization(CheckedArguments, ABC):
     """A distribution q of the offset of an integer value within its bin."""
 
     @abstractmethod
@@ -72,6 +74,8 @@ class TruncatedNormalDequantization(Dequantization):
     std: float | tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.std, (int, float, np.number)):
+            object.__setattr__(self, "std", tuple(float(std) for std in self.std))
         stds = self.std if isinstance(self.std, tuple) else (self.std,)
         if not stds or not all(0 < std < math.inf for std in stds):
             raise ValueError(

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, cond_inputs
-from scoresde._core.checks import check_integer
+from scoresde._core.checks import check_integer, check_positive
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
 from scoresde.data import Description
@@ -135,10 +136,14 @@ def fit_variational(
             domain.
     """
     check_model(model)
+    check_arguments(fit_variational, locals())
     values, cond = as_input(model, values, "values"), cond_inputs(model, cond)
     check_integer("steps", steps)
     check_integer("batch_size", batch_size)
+    check_positive(rate=rate)
     check_integer_data(model, values)
+    if not len(values):
+        raise ValueError("a dequantization is fitted to at least one event, got none; pass values (n, *D).")
     assert model.data is not None
     sde, tau_start, noise = model.sde, model.sde.tau_min, Noise(generator)
     timesteps = ImportanceTimesteps(ELBO()) if profile is None else profile.timesteps

@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import ArrayLike
+from scoresde._core.checks import check_integer
 from scoresde.metrics.metric_estimate import Estimate, check_samples
 
 __all__ = ["energy_distance", "kernel_distance", "mmd", "sliced_wasserstein"]
@@ -22,7 +25,7 @@ _ROWS = 1024  # rows of a distance matrix in memory at once
 
 
 def sliced_wasserstein(
-    x: Tensor, y: Tensor, *, projections: int = 512, order: int = 2, generator: torch.Generator | None = None
+    x: ArrayLike, y: ArrayLike, *, projections: int = 512, order: float = 2, generator: torch.Generator | None = None
 ) -> Estimate:
     r"""$(E_\theta\, W_p^p(\theta x, \theta y))^{1/p}$ over uniform directions $\theta$, ``p = order``.
 
@@ -43,7 +46,9 @@ def sliced_wasserstein(
 
     Source: Bonneel, Rabin, Peyre & Pfister 2015, eq. 8 (with p in place of 2).
     """
+    check_arguments(sliced_wasserstein, locals())
     x, y = check_samples(x, y, least=2)
+    check_integer("projections", projections)
     if projections < 2 or not 1 <= order < math.inf:
         raise ValueError(f"projections must be >= 2, and order finite and >= 1, got {projections} and {order}.")
     theta = torch.randn(x.shape[1], projections, dtype=x.dtype, generator=generator)
@@ -54,7 +59,7 @@ def sliced_wasserstein(
     return Estimate(value, stderr * value / (order * mean) if mean > 0 else 0.0)
 
 
-def mmd(x: Tensor, y: Tensor, *, bandwidths: Sequence[float] | None = None) -> Estimate:
+def mmd(x: ArrayLike, y: ArrayLike, *, bandwidths: Sequence[float] | None = None) -> Estimate:
     r"""Unbiased squared MMD $E k(x, x') + E k(y, y') - 2 E k(x, y)$, $k = mean_h\, e^{-|x - y|^2 / 2h^2}$.
 
     Args:
@@ -74,7 +79,9 @@ def mmd(x: Tensor, y: Tensor, *, bandwidths: Sequence[float] | None = None) -> E
 
     Source: Gretton et al. 2012, eq. 3.
     """
+    check_arguments(mmd, locals())
     x, y = check_samples(x, y, least=4)
+    bandwidths = None if bandwidths is None else [float(h) for h in bandwidths]
     if bandwidths is None:
         median = _median_distance(x, y)
         bandwidths = [median / 4, median / 2]
@@ -86,7 +93,7 @@ def mmd(x: Tensor, y: Tensor, *, bandwidths: Sequence[float] | None = None) -> E
     return _from_distances(x, y, lambda d: torch.stack([torch.exp(r * d**2) for r in rates]).mean(0))
 
 
-def energy_distance(x: Tensor, y: Tensor) -> Estimate:
+def energy_distance(x: ArrayLike, y: ArrayLike) -> Estimate:
     r"""Unbiased $2 E|x - y| - E|x - x'| - E|y - y'|$: a kernel distance without a bandwidth.
 
     Args:
@@ -101,11 +108,12 @@ def energy_distance(x: Tensor, y: Tensor) -> Estimate:
 
     Source: Szekely & Rizzo 2013, eq. 2.1.
     """
+    check_arguments(energy_distance, locals())
     return _from_distances(*check_samples(x, y, least=4), lambda d: -d)
 
 
 def kernel_distance(
-    x: Tensor, y: Tensor, *, size: int | None = None, subsets: int = 100, generator: torch.Generator | None = None
+    x: ArrayLike, y: ArrayLike, *, size: int | None = None, subsets: int = 100, generator: torch.Generator | None = None
 ) -> Estimate:
     r"""Unbiased squared MMD with the kernel $k(a, b) = (a \cdot b / f + 1)^3$: KID if x, y are Inception features.
 
@@ -127,10 +135,14 @@ def kernel_distance(
 
     Source: Binkowski, Sutherland, Arbel & Gretton 2018, eq. 4 and section 4.
     """
+    check_arguments(kernel_distance, locals())
     x, y = check_samples(x, y, least=4)
+    if size is not None:
+        check_integer("size", size, least=None)
     if size is None:
         return _squared_mmd(x, y, _cubic)
     available = min(len(x), len(y))
+    check_integer("subsets", subsets)
     if subsets < 2 or not 4 <= size <= available:
         raise ValueError(
             f"subsets must be >= 2 and size in 4 … {available}, the size of the smaller set, got {subsets} and {size}."
@@ -158,7 +170,7 @@ def _median_distance(x: Tensor, y: Tensor) -> float:
     return 1.0
 
 
-def _line_wasserstein(x: Tensor, y: Tensor, order: int) -> Tensor:
+def _line_wasserstein(x: Tensor, y: Tensor, order: float) -> Tensor:
     """``W_p^p`` of each column of ``x (n, P)`` to that of ``y (m, P)``: a sum over intervals of constant quantiles."""
     n, m = len(x), len(y)
     ends = torch.cat([m * torch.arange(1, n + 1), n * torch.arange(1, m + 1)]).unique()  # in units of 1 / (n m)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde.metrics.features import Features, rgb
 from scoresde.metrics.torch_archive import read_tensors
 
@@ -28,7 +29,7 @@ _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)  # of the 16 blocks
 _MOMENTS_BLOCK = 10  # the last of the blocks with 112 channels
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(CheckedArguments, nn.Module):
     """Features of images from EfficientNet-Lite0, trained on ImageNet; compare values only for the same ``size``.
 
     Args:

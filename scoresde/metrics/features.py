@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_finite
+from scoresde._core.annotations import CheckedArguments, check_arguments
+from scoresde._core.arrays import ArrayLike
+from scoresde._core.checks import check_finite, check_integer
+from scoresde.metrics.metric_estimate import as_events
 
 __all__ = ["Features", "Network", "features_of", "rgb"]
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(CheckedArguments):
     """Features of ``n`` images.
 
     Args:
@@ -47,7 +50,7 @@ Network = Callable[[Tensor], Tensor | Features]
 """Any function of images. A returned tensor ``(n, f)`` serves both as ``moments`` and as ``points``."""
 
 
-def features_of(images: Tensor, network: Network, *, batch: int = 64) -> Features:
+def features_of(images: ArrayLike, network: Network, *, batch: int = 64) -> Features:
     """Features of images, batch by batch, without gradients, on the CPU.
 
     Args:
@@ -63,8 +66,11 @@ def features_of(images: Tensor, network: Network, *, batch: int = 64) -> Feature
         ValueError: If there are no images, ``batch < 1``, or the network's output is not finite, not one row per
             image, or not a table.
     """
-    if len(images) == 0 or batch < 1:
-        raise ValueError(f"features need images and batch >= 1, got {len(images)} images and batch={batch}.")
+    check_arguments(features_of, locals())
+    images = as_events(images, "images")
+    check_integer("batch", batch)
+    if len(images) == 0:
+        raise ValueError(f"features need images and batch >= 1, got 0 images and batch={batch}; pass (n, C, H, W).")
     with torch.no_grad():
         parts = [_batch_features(part, network) for part in images.split(batch)]
     moments = torch.cat([part.moments for part in parts])

@@ -14,13 +14,15 @@ import math
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde.metrics.metric_estimate import Estimate, check_samples
 
 __all__ = ["frechet_distance", "frechet_infinity"]
 
 
-def frechet_distance(x: Tensor, y: Tensor) -> Estimate:
+def frechet_distance(x: ArrayLike, y: ArrayLike) -> Estimate:
     r"""$|\mu_x - \mu_y|^2 + tr(C_x + C_y - 2(C_x^{1/2} C_y C_x^{1/2})^{1/2})$: squared $W_2$ of the Gaussian fits.
 
     With ``C = R'R`` the last trace is the nuclear norm of ``R_x R_y'``. There is no matrix inverse and no matrix root,
@@ -38,11 +40,14 @@ def frechet_distance(x: Tensor, y: Tensor) -> Estimate:
 
     Source: Dowson & Landau 1982.
     """
+    check_arguments(frechet_distance, locals())
     x, y = _check_sizes(x, y, parts=1)
     return Estimate(_distance(x, y))
 
 
-def frechet_infinity(x: Tensor, y: Tensor, *, halvings: int = 10, generator: torch.Generator | None = None) -> Estimate:
+def frechet_infinity(
+    x: ArrayLike, y: ArrayLike, *, halvings: int = 10, generator: torch.Generator | None = None
+) -> Estimate:
     r"""Fréchet distance without its leading bias: $2 F_n - F_{n/2}$, where $F_n = F_\infty + c/n + O(1/n^2)$.
 
     Both sets are split into halves at random. The distance between halves, averaged over both pairs and all splits,
@@ -62,6 +67,7 @@ def frechet_infinity(x: Tensor, y: Tensor, *, halvings: int = 10, generator: tor
 
     Source: Chong & Forsyth 2020, section 3 (the 1/n dependence; they fit a line through several n); Quenouille 1956.
     """
+    check_arguments(frechet_infinity, locals())
     check_integer("halvings", halvings, 2)
     x, y = _check_sizes(x, y, parts=2)
     values = torch.tensor([_mean_of_halves(x, y, generator) for _ in range(halvings)], dtype=x.dtype)
@@ -80,7 +86,7 @@ def _distance(x: Tensor, y: Tensor) -> float:
     return max(0.0, (shift + sum(root.square().sum() for root in roots) - 2 * cross).item())
 
 
-def _check_sizes(x: Tensor, y: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+def _check_sizes(x: ArrayLike, y: ArrayLike, parts: int) -> tuple[Tensor, Tensor]:
     x, y = check_samples(x, y, least=2 * parts)
     n, d = min(len(x), len(y)) // parts, x.shape[1]
     if n <= d:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.checks import check_integer
 from scoresde.metrics.distances import kernel_distance
 from scoresde.metrics.features import Features
 from scoresde.metrics.frechet import frechet_distance, frechet_infinity
@@ -58,7 +60,9 @@ def image_distances(
         ValueError: If a name is unknown, ``splits < 2``, or a metric raises it. Fréchet distances need more images than
             features in each half (``frechet_infinity`` in each quarter).
     """
+    check_arguments(image_distances, locals())
     names = IMAGE_METRICS if metrics is None else (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    check_integer("splits", splits)
     if splits < 2 or not names or not set(names) <= set(IMAGE_METRICS):
         raise ValueError(
             f"metrics must be among {', '.join(IMAGE_METRICS)} and splits >= 2, got {', '.join(names)} and {splits}."

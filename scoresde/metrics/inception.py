@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde.metrics.features import Features, rgb
 from scoresde.metrics.torch_archive import read_tensors
 
@@ -25,7 +26,7 @@ WEIGHTS_URL = (
 """Address of the weights (about 90 MB)."""
 
 
-class Inception(nn.Module):
+class Inception(CheckedArguments, nn.Module):
     """The 2048 features of FID and KID, computed by torch-fidelity; images are resized to 299 as in TensorFlow 1.
 
     torch-fidelity unpickles the file of weights. Therefore this class first reads the file without unpickling, and

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_finite
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import ArrayLike, as_tensor
+from scoresde._core.checks import check_event_shape, check_finite, check_integer
+from scoresde._core.tensors import has_values
 
-__all__ = ["Estimate", "check_samples", "floor"]
+__all__ = ["Estimate", "as_events", "check_samples", "floor"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Estimate:
 
 def floor(
     metric: Callable[[Tensor, Tensor], Estimate],
-    real: Tensor,
-    held_out: Tensor,
+    real: ArrayLike,
+    held_out: ArrayLike,
     *,
     draws: int = 20,
     generator: torch.Generator | None = None,
@@ -50,7 +53,10 @@ def floor(
     Raises:
         ValueError: If ``n < m`` or ``draws < 2``, or any error of the metric.
     """
-    if draws < 2 or len(real) < len(held_out):
+    check_arguments(floor, locals())
+    check_integer("draws", draws, 2)
+    real, held_out = as_events(real, "real"), as_events(held_out, "held_out")
+    if len(real) < len(held_out):
         raise ValueError(
             f"the floor needs draws >= 2 and no fewer real than held-out events, got {draws}, {len(real)} and "
             f"{len(held_out)}; swap them or shorten the held-out part."
@@ -61,7 +67,21 @@ def floor(
     return Estimate(values.mean().item(), values.std().item() / math.sqrt(unshared) if unshared else math.nan)
 
 
-def check_samples(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
+def as_events(value: ArrayLike, name: str) -> Tensor:
+    """A set of samples as a tensor with values and a batch axis, ``(n, *D)``.
+
+    Raises:
+        TypeError: If it is not a tensor, array or list of numbers, or is on the meta device.
+        ValueError: If it has no batch axis.
+    """
+    tensor = as_tensor(value, name)
+    if not has_values(tensor):
+        raise TypeError(f"{name} must have values, got a tensor on the meta device; move it to the CPU with its data.")
+    check_event_shape(tensor, None, name)
+    return tensor
+
+
+def check_samples(x: ArrayLike, y: ArrayLike, least: int) -> tuple[Tensor, Tensor]:
     """Checks two sets of samples and converts them to float64 rows on the CPU.
 
     Args:
@@ -72,14 +92,14 @@ def check_samples(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
         Shapes ``(n, d)`` and ``(m, d)``.
 
     Raises:
-        TypeError: If either is not a tensor of real numbers.
+        TypeError: If either is not a tensor, array or list of real numbers.
         ValueError: If the event shapes differ, a set has fewer than ``least`` samples, or a value is NaN or infinite.
     """
+    x, y = as_events(x, "the first set"), as_events(y, "the second set")
     for z in (x, y):
-        if not isinstance(z, Tensor) or z.is_complex():
-            kind = z.dtype if isinstance(z, Tensor) else type(z).__name__
-            raise TypeError(f"both sets must be tensors of real numbers, got {kind}; torch.as_tensor makes one.")
-    if x.ndim == 0 or y.ndim == 0 or x.shape[1:] != y.shape[1:]:
+        if z.is_complex():
+            raise TypeError(f"both sets must be tensors of real numbers, got {z.dtype}; pass the parts as features.")
+    if x.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"both sets must have one event shape, got {tuple(x.shape)} and {tuple(y.shape)}; reshape one."
         )

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.checks import check_integer
 from scoresde.metrics.metric_estimate import Estimate, check_samples
 
@@ -39,7 +41,7 @@ class DensityCoverage:
     coverage: Estimate
 
 
-def precision_recall(x: Tensor, y: Tensor, *, k: int = 3) -> PrecisionRecall:
+def precision_recall(x: ArrayLike, y: ArrayLike, *, k: int = 3) -> PrecisionRecall:
     r"""The share of ``x`` in $\cup_i B(y_i)$, and that of ``y`` in $\cup_j B(x_j)$; the balls are closed.
 
     One real outlier has a ball that contains most of the space: precision is then too high. One outlier among the
@@ -60,6 +62,7 @@ def precision_recall(x: Tensor, y: Tensor, *, k: int = 3) -> PrecisionRecall:
 
     Source: Kynkäänniemi, Karras, Laine, Lehtinen & Aila 2019, eq. 1 and 2.
     """
+    check_arguments(precision_recall, locals())
     x, y = _centered(x, y, k)
     inside_real, recalled = torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(y), dtype=torch.bool)
     radii_x, radii_y = _squared_radii(x, k), _squared_radii(y, k)
@@ -71,7 +74,7 @@ def precision_recall(x: Tensor, y: Tensor, *, k: int = 3) -> PrecisionRecall:
     return PrecisionRecall(_share(inside_real), _share(recalled))
 
 
-def density_coverage(x: Tensor, y: Tensor, *, k: int = 5) -> DensityCoverage:
+def density_coverage(x: ArrayLike, y: ArrayLike, *, k: int = 5) -> DensityCoverage:
     r"""$\frac{1}{kn}\sum_j \#\{i : x_j \in B(y_i)\}$, and the share of the open balls $B(y_i)$ that hold an $x_j$.
 
     Only real data have balls, so an outlier among the samples has no effect, and a real outlier has weight 1 in ``m``.
@@ -94,6 +97,7 @@ def density_coverage(x: Tensor, y: Tensor, *, k: int = 5) -> DensityCoverage:
 
     Source: Naeem, Oh, Uh, Choi & Yoo 2020, eq. 3 and 4, and lemma 2 (expected coverage).
     """
+    check_arguments(density_coverage, locals())
     x, y = _centered(x, y, k)
     radii = _squared_radii(y, k)
     empty = radii <= _ROUNDING * y.square().sum(1)
@@ -117,7 +121,7 @@ def _share(inside: Tensor) -> Estimate:
     return Estimate(share, math.sqrt(share * (1 - share) / len(inside)))
 
 
-def _centered(x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _centered(x: ArrayLike, y: ArrayLike, k: int) -> tuple[Tensor, Tensor]:
     check_integer("k", k)
     x, y = check_samples(x, y, least=k + 1)
     center = y.mean(0)  # squared distances lose digits far from the origin

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
+
 __all__ = ["read_tensors"]
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of files before torch 1.6
@@ -70,6 +72,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file does not hold such a dictionary, or is damaged.
     """
+    check_arguments(read_tensors, locals())
     path = Path(path)
     try:
         entries, storages = _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(path)

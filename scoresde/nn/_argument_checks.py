@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from scoresde._core.checks import check_event_shape, check_integer
+from scoresde._core.checks import check_event_shape, check_integer, check_tensor
 
 
 def check_probability(name: str, value: float) -> None:
@@ -36,6 +36,7 @@ def check_sizes(name: str, value: Sequence[int]) -> tuple[int, ...]:
 def check_input(x: Tensor, log_snr: Tensor, event_shape: tuple[int, ...]) -> None:
     """Refuses an input that is not ``(B, *event_shape)`` with one floating log-SNR per sample."""
     check_event_shape(x, event_shape)
+    check_tensor("log_snr", log_snr)
     if not x.is_floating_point() or not log_snr.is_floating_point():
         raise TypeError(f"x and log_snr must be floating, got {x.dtype} and {log_snr.dtype}; call .float() on them.")
     if log_snr.shape != x.shape[:1]:
@@ -54,6 +55,8 @@ def check_labels(cond: Tensor | None, num_classes: int | None, batch: int) -> No
             f"cond must be given to a network of {num_classes} classes without a null label, got None; "
             "pass labels, or build and train it with null_class=True."
         )
+    elif not isinstance(cond, Tensor):
+        check_tensor("cond", cond)
     elif cond.is_floating_point() or cond.is_complex():
         raise TypeError(f"cond must hold integers, got {cond.dtype}; pass labels as torch.long.")
     elif cond.shape != (batch,):

@@ -32,6 +32,11 @@ def is_transformed(h: Tensor) -> bool:
     return is_functorch_wrapped_tensor(h) or forward_ad.unpack_dual(h).tangent is not None
 
 
+def is_exporting() -> bool:
+    """Whether the caller is traced by torch.export, with a batch of any size; torch 2.6 reports compilation too."""
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
+
+
 def checkpointed(block: Callable[..., Tensor], *inputs: object) -> Tensor:
     """``block(*inputs)`` with activation checkpointing: the backward pass recomputes activations, dropout included."""
     out = checkpoint(block, *inputs, use_reentrant=False)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from scoresde._core.annotations import CheckedArguments, refuse_signature
+
 __all__ = ["NetworkWrapper"]
 
 
-class NetworkWrapper(nn.Module):
+class NetworkWrapper(CheckedArguments, nn.Module):
     """A network around an inner one, ``net``, with the same event shape, log-SNR range, labels and augmentation."""
 
     net: nn.Module
@@ -37,7 +39,19 @@ class NetworkWrapper(nn.Module):
         """Number of augmentation parameters that the inner network reads; 0 if it declares none."""
         return getattr(self.net, "augment", 0)
 
-    def _inner_output(self, x: Tensor, log_snr: Tensor, cond: Tensor | None, augment: Tensor | None) -> Tensor:
-        """Output of the inner network, which receives only those of ``cond`` and ``augment`` that are not None."""
-        conditions = {name: value for name, value in (("cond", cond), ("augment", augment)) if value is not None}
-        return self.net(x, log_snr, **conditions)
+    def _inner_output(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        cond: Tensor | None,
+        augment: Tensor | None,
+        observed: Tensor | None = None,
+    ) -> Tensor:
+        """Output of the inner network, which receives only those of the last three inputs that are not None."""
+        inputs = (("cond", cond), ("augment", augment), ("observed", observed))
+        conditions = {name: value for name, value in inputs if value is not None}
+        try:
+            return self.net(x, log_snr, **conditions)
+        except TypeError as error:
+            refuse_signature(self.net, conditions, error)
+            raise

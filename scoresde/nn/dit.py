@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde.nn._argument_checks import check_input, check_probability, check_sizes
 from scoresde.nn._attention import SelfAttention
@@ -52,7 +53,7 @@ class _Block(nn.Module):
 
 
 @dataclass(eq=False, repr=False)
-class DiT(nn.Module):
+class DiT(CheckedArguments, nn.Module):
     """Diffusion transformer for series (C, L), images (C, H, W) and volumes (C, D, H, W); returns 0 before training.
 
     Attention uses torch's fused kernels, which have no forward-mode derivatives: call `torch.func.jvp` inside
@@ -174,10 +175,10 @@ class DiT(nn.Module):
         """Inverse of `_to_patches`, with a last axis for several outputs."""
         channels, *sizes = self.event_shape
         axes, p = len(sizes), self.patch
-        h = patches.reshape(len(patches), *grid, channels, *[p] * axes, self.outputs)
+        h = patches.reshape(patches.shape[0], *grid, channels, *[p] * axes, self.outputs)
         order = itertools.chain.from_iterable((1 + a, 2 + axes + a) for a in range(axes))
         h = h.permute(0, 1 + axes, *order, 2 + 2 * axes)
-        h = h.reshape(len(patches), channels, *(n * p for n in grid), self.outputs)
+        h = h.reshape(patches.shape[0], channels, *(n * p for n in grid), self.outputs)
         for axis, n in enumerate(sizes):
             h = h.narrow(2 + axis, 0, n)
         return h.contiguous() if self.outputs > 1 else h.squeeze(-1).contiguous()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer, check_positive
 from scoresde.nn._argument_checks import check_interval, check_labels
 from scoresde.nn._execution import full_precision
@@ -22,7 +23,7 @@ __all__ = ["Conditioning", "LabelEmbedding", "LogSNREmbedding"]
 
 
 @dataclass(eq=False, repr=False)
-class LogSNREmbedding(nn.Module):
+class LogSNREmbedding(CheckedArguments, nn.Module):
     r"""Sinusoidal embedding of log-SNR: sines and cosines at geometric periods, then two learned layers.
 
     The longest period is twice the range, so the slowest cosine alone is injective on it.
@@ -77,7 +78,7 @@ class LogSNREmbedding(nn.Module):
 
 
 @dataclass(eq=False, repr=False)
-class LabelEmbedding(nn.Module):
+class LabelEmbedding(CheckedArguments, nn.Module):
     """A learned vector per class, and optionally one for the null label of classifier-free guidance.
 
     Attributes:
@@ -131,7 +132,7 @@ class LabelEmbedding(nn.Module):
 
 
 @dataclass(eq=False, repr=False)
-class Conditioning(nn.Module):
+class Conditioning(CheckedArguments, nn.Module):
     """The conditioning vector of a network: SiLU(log-SNR embedding + label embedding + augmentation embedding).
 
     Attributes:
@@ -183,8 +184,8 @@ class Conditioning(nn.Module):
         """
         if cond is None and self.null_label is not None:
             cond = torch.full(log_snr.shape, self.null_label, dtype=torch.long, device=log_snr.device)
-        check_labels(cond, self.num_classes, len(log_snr))
-        expected = len(log_snr), self.augment
+        check_labels(cond, self.num_classes, log_snr.shape[0])
+        expected = log_snr.shape[0], self.augment
         if augment is not None and tuple(augment.shape) != expected:
             raise ValueError(
                 f"augment must have shape {expected}, got {tuple(augment.shape)}; build the network with it."

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_positive
 
 __all__ = ["FourierInput"]
 
 
 @dataclass(frozen=True)
-class FourierInput:
+class FourierInput(CheckedArguments):
     r"""Appends $\sin(2\pi f x)$ and $\cos(2\pi f x)$ to the input, at $f = \mathrm{base} \cdot 2^n$, n in ``octaves``.
 
     Data of ``bins`` integer values on [-1, 1] have bins of width ``2 / bins``: ``base=bins / 2`` gives the top default
@@ -42,7 +43,7 @@ class FourierInput:
 
     def __post_init__(self) -> None:
         check_positive(base=self.base)
-        if not self.octaves or any(n != int(n) for n in self.octaves):
+        if not len(self.octaves) or any(not float(n).is_integer() for n in self.octaves):
             raise ValueError(f"octaves must be one or more integers, got {self.octaves!r}; write octaves=(-1, 0).")
 
     @property

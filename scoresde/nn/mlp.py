@@ -7,12 +7,13 @@ label gives the scale a (near 1) and the shift b (FiLM). Residual branches and t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde.nn._argument_checks import check_input, check_probability, check_sizes
 from scoresde.nn._initialization import zero_init
@@ -40,7 +41,7 @@ class _Block(nn.Module):
 
 
 @dataclass(eq=False, repr=False)
-class MLP(nn.Module):
+class MLP(CheckedArguments, nn.Module):
     """Residual MLP over the flattened event, conditioned on log-SNR and label; returns 0 before training.
 
     Attributes:
@@ -54,6 +55,7 @@ class MLP(nn.Module):
         num_classes: Number of class labels, or None for an unconditional network.
         null_class: Whether there is also a null label (see `LabelEmbedding`), as classifier-free guidance needs.
         outputs: Values per entry of the event; more than one add a last axis to the output (see `Pointwise`).
+        observed: Whether the network reads which entries of x are observed, as data with missing values need.
 
     Raises:
         ValueError, TypeError: If a setting is out of its range.
@@ -77,6 +79,7 @@ class MLP(nn.Module):
     num_classes: int | None = None
     null_class: bool = False
     outputs: int = 1
+    observed: bool = field(default=False, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -85,9 +88,10 @@ class MLP(nn.Module):
             check_integer(name, getattr(self, name))
         check_probability("dropout", self.dropout)
         size, width = math.prod(self.event_shape), self.width
+        inputs = size * ((1 if self.fourier is None else self.fourier.features_per_value) + bool(self.observed))
         self.conditioning = Conditioning(self.embedding_width, self.log_snr_range, self.num_classes, self.null_class)
         self.log_snr_range = self.conditioning.log_snr_embedding.log_snr_range
-        self.linear_in = nn.Linear(size * (1 if self.fourier is None else self.fourier.features_per_value), width)
+        self.linear_in = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(_Block(width, self.embedding_width, self.dropout) for _ in range(self.depth))
         self.norm = nn.LayerNorm(width)
         self.linear_out = zero_init(nn.Linear(width, size * self.outputs))
@@ -97,13 +101,15 @@ class MLP(nn.Module):
         """The label that means "no label", or None if the network has none."""
         return self.conditioning.null_label
 
-    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised state, shape ``(B, *event_shape)``.
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
             cond: Class labels, integers of shape ``(B,)``, or None.
+            observed: Whether each entry of ``x`` is observed, the shape of ``x``, bool or 0 and 1; None means that all
+                are. ``x`` should be 0 in the others.
 
         Returns:
             Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
@@ -113,10 +119,23 @@ class MLP(nn.Module):
         """
         check_input(x, log_snr, self.event_shape)
         embedding = self.conditioning(log_snr, cond)
-        h = x.reshape(len(x), math.prod(self.event_shape))
+        h = x.reshape(x.shape[0], math.prod(self.event_shape))
         h = h if self.fourier is None else self.fourier(h, log_snr.clamp(*self.log_snr_range))
-        h = self.linear_in(h.to(self.linear_in.weight.dtype))
+        h = h.to(self.linear_in.weight.dtype)
+        if self.observed or observed is not None:
+            h = torch.cat([h, self._missing(x, observed).to(h.dtype)], 1)
+        h = self.linear_in(h)
         for block in self.blocks:
             h = block(h, embedding)
         shape = x.shape if self.outputs == 1 else (*x.shape, self.outputs)
         return self.linear_out(F.silu(self.norm(h))).reshape(shape).to(x.dtype)
+
+    def _missing(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        """1 where an entry of ``x`` is missing, else 0, ``(B, size)``."""
+        if not self.observed:
+            raise ValueError("observed must be None for this network, got a mask; build it as MLP(..., observed=True).")
+        if observed is None:
+            return x.new_zeros(x.shape[0], math.prod(self.event_shape))
+        if observed.shape != x.shape:
+            raise ValueError(f"observed must have the shape of x, {tuple(x.shape)}, got {tuple(observed.shape)}.")
+        return 1 - observed.to(x.dtype).reshape(x.shape[0], math.prod(self.event_shape))

@@ -60,13 +60,25 @@ class Pointwise(NetworkWrapper):
         self.film = nn.Linear(self.embedding_width, 4 * self.width)
         self.linear_out = zero_init(nn.Linear(self.width, 1))
 
-    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    @property
+    def observed(self) -> bool:
+        """Whether the inner network reads which entries of x are observed."""
+        return bool(getattr(self.net, "observed", False))
+
+    def forward(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        cond: Tensor | None = None,
+        augment: Tensor | None = None,
+        observed: Tensor | None = None,
+    ) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised state, shape ``(B, *D)``.
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
-            cond, augment: Passed to the inner network if not None.
+            cond, augment, observed: Passed to the inner network if not None.
 
         Returns:
             Shape and dtype of ``x``; computed in the weights' dtype.
@@ -74,11 +86,11 @@ class Pointwise(NetworkWrapper):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        context = self._inner_output(x, log_snr, cond, augment)
+        context = self._inner_output(x, log_snr, cond, augment, observed)
         low, high = self.conditioning.log_snr_embedding.log_snr_range
         features = self.fourier(x.unsqueeze(-1), log_snr.clamp(low, high), dim=-1)
         h = self.linear_in(torch.cat([features.to(context.dtype), context], -1).to(self.linear_in.weight.dtype))
-        per_sample = (len(x), *(1 for _ in x.shape[1:]), self.width)
+        per_sample = (x.shape[0], *(1 for _ in x.shape[1:]), self.width)
         film = [part.reshape(per_sample) for part in self.film(self.conditioning(log_snr)).chunk(4, 1)]
         h = F.silu(torch.addcmul(film[1], h, film[0] + 1))
         h = h + F.silu(torch.addcmul(film[3], self.linear_hidden(h), film[2] + 1))

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.arrays import ArrayLike, as_tensor
 from scoresde._core.checks import check_integer
 from scoresde.nn._argument_checks import check_interval
-from scoresde.nn._execution import full_precision, is_transformed
+from scoresde.nn._execution import full_precision, is_exporting, is_transformed
 from scoresde.nn._network_wrapper import NetworkWrapper
 
 __all__ = ["QuantizedSkip"]
@@ -59,13 +60,15 @@ class QuantizedSkip(NetworkWrapper):
         super().__init__()  # before a submodule can be assigned, so the dataclass cannot write this
         check_integer("bins", bins)
         check_interval("(low, high)", (low, high))
+        if max(abs(low), abs(high)) > 1e6:
+            raise ValueError(f"low and high are in model units, of order 1, got {low!r} and {high!r}; scale the data.")
         self.net, self.bins, self.low, self.high = net, bins, float(low), float(high)
         if (outputs := getattr(net, "outputs", 1)) not in (1, 3):
             raise ValueError(f"net must have 1 output or 3, got outputs={outputs}; build it with outputs=3.")
         self.register_buffer("log_histogram", torch.zeros(bins))
         self.log_histogram: Tensor
 
-    def fit(self, values: Tensor) -> QuantizedSkip:
+    def fit(self, values: ArrayLike) -> QuantizedSkip:
         """Sets the histogram to the counts of the values plus one (Laplace smoothing), so that no bin has mass 0.
 
         Args:
@@ -77,7 +80,8 @@ class QuantizedSkip(NetworkWrapper):
         Raises:
             TypeError, ValueError: If the values are not integers, or one is out of range.
         """
-        if values.is_floating_point():
+        values = as_tensor(values, "values")
+        if values.is_floating_point() or values.is_complex():
             raise TypeError(f"values must be integers, got {values.dtype}; pass the data before any scaling.")
         counts = torch.zeros(self.bins, dtype=torch.float64)
         for chunk in values.flatten().split(1 << 24):  # a memory-mapped file need not fit into memory
@@ -147,7 +151,12 @@ class QuantizedSkip(NetworkWrapper):
 
 
 def _chunks(middle: Tensor, slope: Tensor, bins: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both split along the batch: the table of a chunk has at most `_MAX_TABLE_SIZE` entries, or is one sample's."""
+    """Both split along the batch: the table of a chunk has at most `_MAX_TABLE_SIZE` entries, or is one sample's.
+
+    torch.export gets one chunk: the number of chunks would depend on the size of the batch, which is a symbol there.
+    """
+    if is_exporting():
+        return iter([(middle, slope)])
     rows = max(1, _MAX_TABLE_SIZE * len(middle) // max(middle.numel() * bins, 1))
     return zip(middle.split(rows), slope.split(rows), strict=True)
 

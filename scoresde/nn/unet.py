@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde.nn._argument_checks import check_input, check_probability, check_sizes
 from scoresde.nn._execution import checkpointed, group_norm_input
@@ -26,7 +27,7 @@ __all__ = ["UNet"]
 
 
 @dataclass(eq=False, repr=False)
-class UNet(nn.Module):
+class UNet(CheckedArguments, nn.Module):
     """U-Net for series (C, L), images (C, H, W) and volumes (C, D, H, W); returns 0 before training.
 
     Weights use torch's channels-last memory format, which the fast kernels need. On a CPU with bfloat16 instructions,
@@ -157,6 +158,8 @@ class UNet(nn.Module):
         resolutions = range(len(self.multipliers))
         attention = tuple(resolutions[-1:] if self.attention is None else self.attention)
         for i in attention:
+            check_integer("each entry of attention", i, least=None)
+        for i in attention:
             if i not in resolutions:
                 raise ValueError(
                     f"attention must name resolutions 0 ... {resolutions[-1]}, got {i!r}; 0 is the finest."
@@ -198,7 +201,7 @@ class UNet(nn.Module):
         out = self.conv_out(F.silu(self.norm_out(group_norm_input(h)))).to(x.dtype).contiguous()
         if self.outputs == 1:
             return out.reshape(x.shape)
-        return out.reshape(len(x), self.event_shape[0], self.outputs, *self.event_shape[1:]).movedim(2, -1)
+        return out.reshape(x.shape[0], self.event_shape[0], self.outputs, *self.event_shape[1:]).movedim(2, -1)
 
     def _encode_decode(self, h: Tensor, embedding: Tensor) -> Tensor:
         """Encoder, middle blocks and decoder, from the first convolution to the input of the last."""

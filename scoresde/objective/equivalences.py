@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from scoresde._core import elementwise as ew
+from scoresde._core.annotations import check_arguments
 from scoresde._core.elementwise import Scalar
 from scoresde.objective.weighting import (
     EDM,
@@ -50,6 +51,7 @@ def canonical(
     Returns:
         w, a function of log-SNR in nats (a number or a tensor within the clock's range).
     """
+    check_arguments(canonical, locals())
 
     def weight(log_snr: Scalar) -> Scalar:
         tau = ou.tau_from_log_snr(log_snr)
@@ -121,6 +123,7 @@ def equivalence_table(log_snrs: tuple[float, ...] = (-6.0, -3.0, 0.0, 3.0, 6.0))
     Args:
         log_snrs: Where w is printed, nats.
     """
+    check_arguments(equivalence_table, locals())
     groups: list[tuple[list[float], list[str]]] = []
     for loss in equivalences():
         weight = loss.canonical()

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input, check_entries, cond_inputs
 from scoresde._core.checks import check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import expand, has_values, widest_dtype
 from scoresde.model import Model, check_model
+from scoresde.objective.observed import checked_mask
 from scoresde.objective.timesteps import TimestepDraw, Timesteps, UniformTimesteps
 from scoresde.objective.weighting import DiscreteVLB, Simple, Weighting
 from scoresde.process import ou
@@ -30,10 +32,11 @@ __all__ = ["Loss"]
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(CheckedArguments):
     r"""Denoising score matching: per sample $c\,\lambda\,\|\hat\varepsilon - \varepsilon\|^2$ at one random timestep.
 
-    The squares are summed over the event.
+    The squares are summed over the event, or over its observed entries if some are missing: the network's input is 0
+    at the others, and it reads which entries are observed.
 
     A learned reverse variance adds a second term: ``hybrid`` times the chain's variational bound from its second step
     on, in nats. Its gradient reaches the variance alone, the mean is detached. With $m$ the prediction's ``mix`` and
@@ -74,35 +77,60 @@ class Loss:
                 "DiscreteTimesteps(steps) or DiscreteLossMomentTimesteps(DiscreteTimesteps(steps))."
             )
 
-    def __call__(self, model: Model, x0: ArrayLike, generator: torch.Generator | None = None, **cond: object) -> Tensor:
+    def __call__(
+        self,
+        model: Model,
+        x0: ArrayLike,
+        generator: torch.Generator | None = None,
+        *,
+        observed: ArrayLike | None = None,
+        **cond: object,
+    ) -> Tensor:
         """The loss of each sample.
 
         Args:
             model: A network's or an exact model.
             x0: Data in the model's units, ``(B, *D)``.
             generator: Source of timesteps and noise; default torch's global one.
+            observed: Whether each entry of ``x0`` is observed, bool, ``(B, *D)``; for data with missing values
+                ``~x0.isnan()``. Missing values are not read, and the network gets ``observed``.
             **cond: Passed to the network.
 
         Returns:
-            ``(B,)``, at least float32, differentiable in the model's parameters. Not divided by the event's size.
+            ``(B,)``, at least float32, differentiable in the model's parameters. Not divided by the event's size; 0 for
+            an event of which nothing is observed.
 
         Raises:
-            TypeError: If ``model`` is not a `Model`, or ``x0`` is not floating.
-            ValueError: If λ is negative, NaN, infinite or of a wrong shape.
+            TypeError: If ``model`` is not a `Model`, or its network does not read ``observed``; if ``x0`` is not
+                floating, or ``observed`` not bool.
+            ValueError: If λ is negative, NaN, infinite or of a wrong shape, or ``observed`` has not the shape of x0.
         """
         check_model(model)
         x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
+        mask = None if observed is None else checked_mask(model, x0, as_input(model, observed, "observed"))
         if not x0.is_floating_point():
             raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
+        for name, value in cond.items():
+            if isinstance(value, Tensor) and value.ndim and len(value) not in (1, len(x0)):
+                check_entries(name, value, len(x0), "event")
         noise = Noise(generator)
         draw = self.timesteps.draw(self.timesteps.uniforms(x0, noise), model.sde)
-        return self.at(model, x0, draw, noise.normal(x0), **cond)
+        return self.at(model, x0, draw, noise.normal(x0), observed=mask, **cond)
 
-    def at(self, model: Model, x0: Tensor, draw: TimestepDraw, eps: Tensor, **cond: object) -> Tensor:
+    def at(
+        self,
+        model: Model,
+        x0: Tensor,
+        draw: TimestepDraw,
+        eps: Tensor,
+        *,
+        observed: Tensor | None = None,
+        **cond: object,
+    ) -> Tensor:
         """The loss at given timesteps and noise.
 
         Args:
-            model, x0: See the call.
+            model, x0, observed: See the call.
             draw: Timesteps.
             eps: Unit normal noise, ``(B, *D)``.
             **cond: Passed to the network.
@@ -113,15 +141,22 @@ class Loss:
         if has_values(x0):
             check_weighting(self.weighting, self.timesteps, model.sde)
         m = Marginal(model.sde.schedule._tau(draw.u), model.sde.schedule._rate(draw.u), draw.s)
-        prediction = model(model.sde.perturb(x0, m.tau, eps), m.tau, **cond)
+        if observed is None:
+            x = model.sde.perturb(x0, m.tau, eps)
+        else:
+            x0 = x0.where(observed, 0.0)
+            x, cond = model.sde.perturb(x0, m.tau, eps).where(observed, 0.0), {**cond, "observed": observed}
+        prediction = model(x, m.tau, **cond)
         target = prediction.parameterization.target(x0, eps, m.tau)
         weight = _weight(self.weighting, m, draw.u)
         factor = prediction.parameterization.eps_factor(m.limit.tau)
-        error = (prediction.out - target).flatten(1) if x0.ndim > 1 else (prediction.out - target).unsqueeze(1)
+        error = prediction.out - target if observed is None else (prediction.out - target).where(observed, 0.0)
+        error = error.flatten(1) if x0.ndim > 1 else error.unsqueeze(1)
         wide = widest_dtype(x0.device)
         each = weight * (factor * factor) * error.square().sum(1, dtype=wide)
         if self.hybrid and self.timesteps.chain is not None:
             bound = _variance_bound(prediction, m, factor, error.detach().reshape(x0.shape))
+            bound = bound if observed is None else bound.where(observed, 0.0)
             each = each + self.hybrid * self.timesteps.chain.count * bound.flatten(1).sum(1, dtype=wide)
         return draw.correction * each
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_kind, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.suggest import unknown_name
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 
-class Weighting(ABC):
+class Weighting(CheckedArguments, ABC):
     """λ: one number per time, computed from the forward kernel and the clock's rate at that time."""
 
     @abstractmethod
@@ -79,7 +80,7 @@ class DiscreteVLB(Weighting):
 
     def __post_init__(self) -> None:
         names = ("beta", "beta_tilde")
-        if self.rev_var not in names:
+        if not isinstance(self.rev_var, str) or self.rev_var not in names:
             raise ValueError(unknown_name("rev_var", str(self.rev_var), names))
 
     def __call__(self, m: Marginal) -> Scalar:
@@ -217,10 +218,17 @@ class EDM(Weighting):
 class SigmoidWeighting(Weighting):
     r"""$w = \mathrm{sigmoid}(bias - \ell)$, so $\lambda = w\,\lambda_{ELBO}$: the same loss on every clock.
 
+    Raises:
+        ValueError: If ``bias`` is so large that its exponential overflows.
+
     Source: Kingma & Gao 2023, section 5; Hoogeboom et al. 2024 (Simpler diffusion).
     """
 
     bias: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not -700 < self.bias < 700:
+            raise ValueError(f"bias must lie in (-700, 700) nats of log-SNR, got {self.bias!r}; 2.0 is usual.")
 
     def __call__(self, m: Marginal) -> Scalar:
         value = ew.sigmoid(self.bias - m.log_snr) * ELBO()(m)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scoresde._core.annotations import check_arguments
 from scoresde.plots import style
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def draw_histogram(values: np.ndarray, label: str, marks: Mapping[str, float]) -
         label: What the values are, with their unit.
         marks: Name to mean, drawn as a vertical line. Values that are not finite are left out.
     """
+    check_arguments(draw_histogram, locals())
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 3.4), layout="constrained")
@@ -46,5 +48,6 @@ def draw_histogram(values: np.ndarray, label: str, marks: Mapping[str, float]) -
 
 def save_histogram(path: Path, values: np.ndarray, label: str, marks: Mapping[str, float]) -> None:
     """Writes the figure of `draw_histogram` as PNG."""
+    check_arguments(save_histogram, locals())
     with style.figure_style("draw_histogram"):
         style.save_png(draw_histogram(values, label, marks), path)

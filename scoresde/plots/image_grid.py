@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import as_tensor
 from scoresde._core.atomic import atomic_file
+from scoresde._core.checks import check_integer
 
 if TYPE_CHECKING:
     from scoresde.data import Description
@@ -20,6 +23,7 @@ _LEAST_SIDE = 600  # pixels of the longer side of a grid that is written as a fi
 
 def is_image(shape: tuple[int, ...]) -> bool:
     """Whether events of this shape are images: ``(H, W)`` or ``(C, H, W)``, at least 4 pixels in each direction."""
+    check_arguments(is_image, locals())
     return len(shape) in (2, 3) and min(shape[-2:]) >= 4
 
 
@@ -30,6 +34,7 @@ def to_bytes(x: np.ndarray, low: float, high: float) -> np.ndarray:
         x: ``(n, H, W)`` or ``(n, C, H, W)``. Three channels are colors; otherwise the first channel is shown in gray.
         low, high: The values shown as black and white.
     """
+    check_arguments(to_bytes, locals())
     x = np.asarray(x, dtype=np.float64)
     x = x[:, None] if x.ndim == 3 else x
     x = x if x.shape[1] == 3 else x[:, :1]
@@ -40,6 +45,7 @@ def to_bytes(x: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def enlarged(images: np.ndarray, target: int = 40) -> np.ndarray:
     """Images ``(n, H, W, 3)`` with each pixel repeated so that the longer side comes near ``target`` pixels."""
+    check_arguments(enlarged, locals())
     scale = max(1, round(target / max(images.shape[1:3])))
     return images.repeat(scale, 1).repeat(scale, 2)
 
@@ -59,6 +65,7 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 3, rows: int
     Raises:
         ValueError: If there are more images than ``rows * columns``.
     """
+    check_arguments(grid, locals())
     n, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else columns
     rows = math.ceil(n / columns) if rows is None else rows
@@ -91,6 +98,16 @@ def tile_images(
     Raises:
         ValueError: If the samples are not images, or more than the grid holds.
     """
+    check_arguments(tile_images, locals())
+    tensor = as_tensor(x, "x")
+    if tensor.is_meta:
+        raise ValueError("images must have values, got a tensor on the meta device.")
+    x = tensor.detach().cpu().numpy()
+    for name, count in (("rows", rows), ("columns", columns)):
+        if count is not None:
+            check_integer(name, count)
+    if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
+        raise ValueError(f"images must hold finite numbers, got an array of {x.dtype}; draw the samples again.")
     if not is_image(x.shape[1:]) or not len(x):
         raise ValueError(
             f"a PNG shows images (n, H, W) or (n, C, H, W), got shape {x.shape}; write these as .npz or .npy."
@@ -105,6 +122,8 @@ def tile_images(
 
 def gray_range(x: np.ndarray, description: Description | None) -> tuple[float, float]:
     """The values shown as black and white: those of the bins, of the declared range, or of the samples."""
+    if description is not None and not hasattr(description, "bins"):
+        raise TypeError(f"description must be a Description, got {type(description).__name__}; pass data.description.")
     if description is not None and description.bins is not None:
         return 0.0, description.bins - 1.0
     if description is not None and description.low is not None and description.high is not None:
@@ -116,6 +135,7 @@ def save_image_grid(
     path: Path, x: np.ndarray, description: Description | None, rows: int | None = None, columns: int | None = None
 ) -> None:
     """Writes the grid of `tile_images` as PNG."""
+    check_arguments(save_image_grid, locals())
     from PIL import Image
 
     image = Image.fromarray(tile_images(x, description, rows, columns))

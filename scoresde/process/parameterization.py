@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer, check_kind, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import as_time, combine
@@ -25,7 +26,7 @@ from scoresde.process.sde import posterior_coefficients
 __all__ = ["X0", "Eps", "PosteriorMean", "Parameterization", "Prediction", "Score", "V", "Velocity"]
 
 
-class Parameterization(ABC):
+class Parameterization(CheckedArguments, ABC):
     """A linear target of the network. Subclasses define its two coefficients, `coefficients`."""
 
     @abstractmethod

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_kind
+from scoresde._core.annotations import CheckedArguments
+from scoresde._core.checks import check_event_shape, check_kind, check_tensor
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import as_time, combine, sum_event
@@ -70,7 +71,7 @@ class Marginal:
 
 
 @dataclass(frozen=True)
-class SDE(ABC):
+class SDE(CheckedArguments, ABC):
     """The OU process on a clock. Subclasses are views: they set the default clock, the scale and the prior.
 
     Args:
@@ -136,15 +137,20 @@ class SDE(ABC):
             TypeError: If ``x0`` is not floating.
             ValueError: If the shapes differ or ``tau`` is negative, NaN or past the end of the clock.
         """
+        check_tensor("x0", x0)
+        check_tensor("eps", eps)
         if not x0.is_floating_point():
             raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
         if x0.shape != eps.shape:
             raise ValueError(f"eps must have the shape of x0, {tuple(x0.shape)}, got {tuple(eps.shape)}.")
+        if x0.device != eps.device:
+            raise ValueError(f"eps must be on the device of x0, {x0.device}, got {eps.device}; move one.")
         tau = as_time(tau, high=self.tau_max * (1 + 1e-6))
         return combine(ou.alpha(tau), x0, ou.sigma(tau), eps)
 
     def drift(self, x: Tensor) -> Tensor:
         r"""Forward drift $-x$ per unit of $\tau$."""
+        check_tensor("x", x)
         return -x
 
     def posterior(self, x: Tensor, x0: Tensor, tau: Scalar, s: Scalar) -> tuple[Tensor, Scalar]:
@@ -166,6 +172,10 @@ class SDE(ABC):
 
         Source: Ho, Jain & Abbeel 2020, eq. 7, with $\sqrt{\alpha_t} = e^{-\Delta}$.
         """
+        check_tensor("x", x)
+        check_tensor("x0", x0)
+        if x.device != x0.device:
+            raise ValueError(f"x0 must be on the device of x, {x.device}, got {x0.device}; move one.")
         if x.shape != x0.shape:
             raise ValueError(f"x0 must have the shape of x, {tuple(x.shape)}, got {tuple(x0.shape)}.")
         tau, s = check_step(as_time(tau, high=self.tau_max * (1 + 1e-6)), s)
@@ -188,6 +198,7 @@ class SDE(ABC):
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
         """Log-density in x of the prior at the end of the clock, nats. ``(B, *D)`` -> ``(B,)`` float64."""
+        check_event_shape(z, None, "z")
         std = self.prior_std
         size = z[0].numel() if len(z) else 1
         return -0.5 * sum_event(z * z) / std**2 - size * (math.log(std) + 0.5 * math.log(2 * math.pi))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.noise import Noise
 from scoresde.process import ou
@@ -52,7 +53,7 @@ class SamplingContext:
     brownian: VirtualBrownianTree | None = None
 
 
-class Sampler(ABC):
+class Sampler(CheckedArguments, ABC):
     """A numerical method for the reverse process. Settings are dataclass fields; no state is stored between calls."""
 
     @abstractmethod

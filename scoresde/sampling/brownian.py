@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_seed, check_seeds
 from scoresde._core.tensors import combine, has_values, widest_dtype
 
@@ -31,7 +32,7 @@ _TREE_DEPTH = 12
 _INCREMENT, _MULTIPLIER_1, _MULTIPLIER_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
-class VirtualBrownianTree:
+class VirtualBrownianTree(CheckedArguments):
     r"""A Brownian path on $[0, \infty)$ for every element of a batch.
 
     The tree stores 14 tensors of the size of ``like``, those around the last time queried. A sampler that moves along
@@ -46,6 +47,8 @@ class VirtualBrownianTree:
     """
 
     def __init__(self, like: Tensor, seeds: int | Sequence[int]) -> None:
+        if not like.is_floating_point() or like.ndim == 0:
+            raise TypeError(f"like must be floating, (B, *D), got {like.dtype} of shape {tuple(like.shape)}.")
         per_sample = not isinstance(seeds, numbers.Integral)
         checked = check_seeds(seeds, len(like)) if per_sample else [check_seed(seeds)]
         keys = [_hash(seed) for seed in checked]

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.elementwise import Scalar
 from scoresde._core.suggest import nearest
 from scoresde._core.tensors import combine
@@ -51,7 +52,7 @@ _NODES, _CACHE_SIZE = 8, 8192
 
 
 @dataclass(frozen=True)
-class Interpolation:
+class Interpolation(CheckedArguments):
     """A polynomial interpolation of network predictions, and the noise that a step adds.
 
     Args:

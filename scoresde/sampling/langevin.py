@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer, check_kind, check_positive
 from scoresde._core.tensors import combine
 from scoresde.process import ou
@@ -28,7 +29,7 @@ from scoresde.sampling.multistep import Multistep
 __all__ = ["AnnealedLangevin", "Corrector", "Langevin", "PartialRefresh", "PredictorCorrector"]
 
 
-class Corrector(ABC):
+class Corrector(CheckedArguments, ABC):
     """A Langevin step at one time. Its size for a sample depends on the state of that sample only."""
 
     @abstractmethod

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_finite
+from scoresde._core.annotations import CheckedArguments
+from scoresde._core.arrays import as_tensor
+from scoresde._core.checks import check_event_shape, check_finite
 from scoresde._core.tensors import combine
 from scoresde.process import ou
 from scoresde.sampling.base import Predict
@@ -16,7 +18,7 @@ from scoresde.sampling.base import Predict
 __all__ = ["Moments"]
 
 
-class Moments:
+class Moments(CheckedArguments):
     """Mean and covariance of data in model units, the covariance by its principal axes.
 
     Args:
@@ -30,6 +32,7 @@ class Moments:
     """
 
     def __init__(self, mean: Tensor, axes: Tensor, variances: Tensor, rest: float = 0.0) -> None:
+        check_event_shape(variances, (), "variances")
         size, rank = mean.numel(), len(variances)
         if axes.shape != (size, rank) or variances.shape != (rank,):
             raise ValueError(
@@ -61,14 +64,17 @@ class Moments:
             x0: Data in model units, ``(n, *D)`` with n >= 2.
 
         Raises:
-            ValueError: If there are fewer than two events.
+            ValueError: If there are fewer than two events, or a value is not finite.
 
         Source: Ledoit & Wolf 2004.
         """
         from sklearn.covariance import ledoit_wolf_shrinkage
 
+        x0 = as_tensor(x0, "x0")
+        check_event_shape(x0, None, "x0")
         if len(x0) < 2:
             raise ValueError(f"a covariance needs two events or more, got {len(x0)}.")
+        check_finite(x0, "x0")
         flat = x0.detach().flatten(1).cpu().double() if x0.ndim > 1 else x0.detach()[:, None].cpu().double()
         mean = flat.mean(0)
         centered = flat - mean

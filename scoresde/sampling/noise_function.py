@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_positive
 from scoresde.process import ou
 
@@ -23,7 +24,10 @@ def rho(tau: float) -> float:
     return math.exp(-0.5 * ou.log_snr(tau))
 
 
-class NoiseFunction(ABC):
+_MOST = 10.0  # of eta and power: beyond it the noise of a step overflows
+
+
+class NoiseFunction(CheckedArguments, ABC):
     """A function m of ρ, given by log m and its slope."""
 
     @abstractmethod
@@ -60,6 +64,8 @@ class Eta(NoiseFunction):
     def __post_init__(self) -> None:
         if not (0 < self.eta < math.inf and 0 <= self.low < self.high):
             raise ValueError(f"Eta needs eta > 0 and 0 <= low < high, got {self}; for the ODE pass noise=None.")
+        if self.eta > _MOST:
+            raise ValueError(f"eta must be at most {_MOST}, got {self.eta!r}; 1.0 is the default.")
 
     def log_m(self, rho: float) -> float:
         return self.eta**2 * math.log(min(max(rho, self.low), self.high))
@@ -87,6 +93,8 @@ class ExtendedNoise(NoiseFunction):
 
     def __post_init__(self) -> None:
         check_positive(power=self.power, offset=self.offset)
+        if self.power > _MOST:
+            raise ValueError(f"power must be at most {_MOST}, got {self.power!r}; 0.3 is the default.")
 
     def log_m(self, rho: float) -> float:
         return float(rho**self.power + math.log1p(self.offset * math.exp(-(rho**self.power))))

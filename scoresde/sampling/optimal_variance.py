@@ -16,8 +16,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.call_inputs import check_per_sample
-from scoresde._core.checks import check_finite, check_integer
+from scoresde._core.checks import check_event_shape, check_finite, check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event
 from scoresde.model import Model, check_model, evaluating, refuse_unknown
@@ -30,7 +31,7 @@ _MIN_LOG_SNR = -14.0  # below it only the variance of all data matters, so nothi
 
 
 @dataclass(frozen=True)
-class OptimalVariance:
+class OptimalVariance(CheckedArguments):
     r"""The fraction r of the noise variance that a model leaves unexplained; `optimal_variance` estimates it.
 
     Between the points, r is that of Gaussian data whose variance $c^2 = r/((1 - r)\,SNR)$ is interpolated: log c² is
@@ -52,6 +53,8 @@ class OptimalVariance:
     unexplained: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for name in ("log_snr", "unexplained"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         log_snr, unexplained = self.log_snr, self.unexplained
         if not log_snr or len(log_snr) != len(unexplained):
             raise ValueError(
@@ -119,6 +122,8 @@ def optimal_variance(
     """
     check_model(model)
     refuse_unknown(optimal_variance, model, cond)
+    check_arguments(optimal_variance, locals())
+    check_event_shape(x0, model.event_shape, "x0")
     if not x0.is_floating_point():
         raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first (Description.to_model).")
     check_per_sample(cond, len(x0))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
+from scoresde._core.checks import short_repr
 from scoresde._core.elementwise import Scalar
 from scoresde._core.suggest import nearest
 from scoresde.process import ou
@@ -28,8 +29,9 @@ def check_rev_var(rev_var: object) -> None:
     Raises:
         ValueError: Names the nearest valid one.
     """
-    if not isinstance(rev_var, OptimalVariance) and rev_var not in _NAMES:
-        raise ValueError(f"no rev_var is named {rev_var!r}; {nearest(str(rev_var), _NAMES)}")
+    named = isinstance(rev_var, str) and rev_var in _NAMES
+    if not named and not isinstance(rev_var, OptimalVariance):
+        raise ValueError(f"no rev_var is named {short_repr(rev_var)}; {nearest(str(rev_var), _NAMES)}")
 
 
 def reverse_variance(rev_var: str | OptimalVariance, tau: float, s: float) -> float:

@@ -10,9 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, check_per_sample, cond_inputs
-from scoresde._core.checks import check_finite, check_integer, check_seeds
+from scoresde._core.checks import check_device, check_finite, check_integer, check_seeds
 from scoresde._core.progress import ProgressBar
 from scoresde._core.tensors import has_values
 from scoresde.model import Model, check_model, evaluating, refuse_unknown
@@ -92,6 +93,7 @@ def sample(
     check_model(model)
     if not isinstance(sampler, Sampler):
         raise TypeError(f"sampler must be a Sampler, got {sampler!r}; pass an object such as DDPM(steps=250).")
+    check_arguments(sample, locals())
     if coupled and not isinstance(sampler, StepSampler):
         raise TypeError(
             f"coupled needs a sampler whose steps state the clock of their noise, got {sampler}; take a StepSampler."
@@ -99,7 +101,7 @@ def sample(
     refuse_unknown(sample, model, cond)
     init, cond = None if init is None else as_input(model, init, "init"), cond_inputs(model, cond)
     size = _size(model, shape)
-    like = _empty_state(model, device, dtype, init)
+    like = _empty_state(model, check_device(device), dtype, init)
     seeds = None if seeds is None else check_seeds(seeds, size[0])
     if generator is not None and seeds is not None:
         raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
@@ -148,6 +150,10 @@ def _size(model: Model, shape: int | Sequence[int]) -> tuple[int, ...]:
                 "one; pass the whole shape (n, *D), or event_shape to ScoreModel."
             )
         shape = (int(shape), *model.event_shape)
+    if isinstance(shape, numbers.Real):
+        check_integer("shape", shape, 0)
+    if not all(float(n).is_integer() for n in shape):
+        raise ValueError(f"shape must be (n, *D), integers, got {tuple(shape)}.")
     size = tuple(int(n) for n in shape)
     if not size or any(n < 0 for n in size):
         raise ValueError(f"shape must be (n, *D) with n >= 0, got {size}.")

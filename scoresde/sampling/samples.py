@@ -55,9 +55,10 @@ class Samples:
         return self.description.to_data(self.x)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The samples as named columns, ``(n,)`` each: texts of categories, integers and floats, in data units.
+        """The samples as named columns, ``(n,)`` each: texts, integers, floats, bools and dates, in data units.
 
-        A model of a table gives its columns' names; another one x0, x1, ... Without a description values are in model
+        A model of a table gives its columns' names and order, with the columns of one value, and without those that
+        identify rows; another one x0, x1, ... Without a description values are in model
         units. `labels` make the column of classes.
 
         Raises:

@@ -16,7 +16,7 @@ from torch import Tensor
 from scoresde.data import Data, Description
 from scoresde.data.prefetch import Prefetcher
 from scoresde.model import ScoreModel
-from scoresde.training.data_checks import check_augment, check_quantized, checked_events
+from scoresde.training.data_checks import check_augment, check_quantized, checked_events, observed_share
 from scoresde.training.settings import Training
 
 __all__ = ["Batches", "derive", "fingerprint", "to_model_units"]
@@ -49,8 +49,12 @@ class Batches:
         device: Device of the batches.
         shards: Number of shards of each batch.
 
+    Attributes:
+        observed_share: Share of the data's values that are not missing.
+
     Raises:
-        TypeError: If a tensor of data is not floating and the model has no description.
+        TypeError: If a tensor of data is not floating and the model has no description; if values may be missing and
+            the network does not read which are observed.
         ValueError: If there are no events, or the data do not fit their description, the model or the settings; if
             the batch cannot be cut into equal shards.
     """
@@ -63,16 +67,21 @@ class Batches:
             )
         if description is not None and getattr(model.net, "trained_on_bin_centers", False):
             check_quantized(model, description, settings.dequantize and not events.is_floating_point())
+        self._missing = description is not None and description.missing
+        self.observed_share = 1.0
+        if description is not None and description.missing:
+            self.observed_share = observed_share(model, events, description)
         if settings.augment is not None:
-            check_augment(model, events)
-        model.data, model.event_shape = description, tuple(events.shape[1:])
+            check_augment(model, events, self._missing)
+        model.data = description
+        model.event_shape = tuple(events.shape[1:]) if description is None else description.model_shape
         self.dtype = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
         self.description: Description | None = description
         self.device, self.settings, self.shards = device, settings, shards
         self.null_label: int | None = getattr(model.net, "null_label", None)
         resident = events.nbytes <= _RESIDENT
         self.events = events.to(device) if resident else events
-        if resident and (self.description is None or self.description.bins is None):
+        if resident and (self.description is None or not self.description.quantized):
             self.events, self.description = self._to_model_units(self.events), None  # scaled once
         self._prefetcher = None if resident or events.device.type != "cpu" else Prefetcher(events)
         self.labels = None if labels is None else labels.to(self.events.device)
@@ -99,12 +108,13 @@ class Batches:
         """Seeds the global random state for this shard; dequantization and augmentation draw from it.
 
         Returns:
-            Events in model units, ``(batch_size / shards, *D)``, and the network's other inputs.
+            Events in model units, ``(batch_size / shards, *D)``, NaN at missing values; and the network's other inputs,
+            with ``observed`` if values may be missing.
         """
         _seed(derive(self.settings.seed, _STEP, step, shard), self.device)
         index = self.indices(step, shard)
         x0 = self._to_model_units(self._rows(index, step, shard).to(self.device, non_blocking=True))
-        cond: dict[str, Any] = {}
+        cond: dict[str, Any] = {"observed": ~x0.isnan()} if self._missing else {}
         if self.settings.augment is not None:
             x0, cond["augment"] = self.settings.augment(x0)
         if self.labels is None:
@@ -156,9 +166,10 @@ def to_model_units(events: Tensor, description: Description, dequantize: bool) -
     Args:
         events: In data units, ``(B, *D)``.
         description: Of the data.
-        dequantize: Whether integer values are dequantized (from the global random state) or moved to bin centers.
+        dequantize: Whether integer values, and the columns of a table that lie on a grid, are dequantized (from the
+            global random state) or moved to bin centers.
     """
-    if description.bins is not None and not events.is_floating_point():
+    if description.is_quantized(events):
         events = description.dequantize(events) if dequantize else description.center(events)
     return description.to_model(events)
 

@@ -9,12 +9,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from scoresde._core.arrays import as_tensor
-from scoresde._core.checks import check_finite
+from scoresde._core.tensors import has_values
 from scoresde.data import Augment, Data, Description
+from scoresde.data.missing_cells import MissingCells
+from scoresde.data.value_checks import check_values
 from scoresde.model import ScoreModel
+from scoresde.objective.observed import check_reads_observed
 from scoresde.process.parameterization import V
 
-__all__ = ["check_augment", "check_quantized", "check_weight_types", "checked_events", "converted_data"]
+__all__ = [
+    "check_augment",
+    "check_quantized",
+    "check_weight_types",
+    "checked_events",
+    "converted_data",
+    "observed_share",
+]
 
 
 def converted_data(data: object) -> Data | Tensor:
@@ -32,7 +42,10 @@ def converted_data(data: object) -> Data | Tensor:
         name, dataset = "loader.dataset", data.dataset
         settings = f", sd.Training(batch_size={data.batch_size})" if data.batch_size else ""
     elif not isinstance(data, Dataset):
-        return as_tensor(data, "data")
+        events = as_tensor(data, "data")
+        if not has_values(events):
+            raise ValueError("data must have values, got a tensor on the meta device; move them to the CPU.")
+        return events
     events = f"{name}.tensors[0]" if isinstance(dataset, TensorDataset) else f"torch.stack([x for x, *_ in {name}])"
     raise TypeError(
         f"data must be a Data or a tensor of events (N, *D), got a {type(data).__name__}, but training orders batches "
@@ -83,12 +96,13 @@ def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tens
         )
     if events.ndim == 0 or not len(events):
         raise ValueError(f"data must hold at least one event, (N, *D), got shape {tuple(events.shape)}.")
-    if model.event_shape is not None and tuple(events.shape[1:]) != model.event_shape:
-        raise ValueError(f"events must have the model's shape {model.event_shape}, got {tuple(events.shape[1:])}.")
+    expected = model.event_shape if description is None else description.shape
+    if expected is not None and tuple(events.shape[1:]) != expected:
+        raise ValueError(f"events must have the model's shape {expected}, got {tuple(events.shape[1:])}.")
     if description is None:
         if not events.is_floating_point():
             raise TypeError(f"a tensor of data must be floating, in model units, got {events.dtype}; pass a Data.")
-        check_finite(events, "data")
+        check_values(events, 0, bins=None, low=None, high=None)
     elif not isinstance(data, Data):  # a Data has checked its values
         description.validate(events)
     classes = getattr(model.net, "num_classes", None)
@@ -146,12 +160,40 @@ def check_quantized(model: ScoreModel, description: Description, dequantize: boo
         raise ValueError(f"{name} must have the data's bins, {need}, got {got}; build it with {need}.")
 
 
-def check_augment(model: ScoreModel, events: Tensor) -> None:
-    """Checks that the data are images and that the network takes the parameters of the augmentation.
+def observed_share(model: ScoreModel, events: Tensor, description: Description) -> float:
+    """The share of values that are observed, for data of which some may be missing.
+
+    Args:
+        model: To train.
+        events: Of the train part, ``(N, *D)``, NaN at missing values.
+        description: Of the data.
 
     Raises:
-        ValueError: If not.
+        TypeError: If the network does not read which values are observed.
+        ValueError: If a column, an entry of the event, is missing in every event.
     """
+    check_reads_observed(model, "data with missing values")
+    columns = description.columns
+    cells = MissingCells.of_events(events, names=None if columns is None else columns.names)
+    cells.check_columns()
+    return 1.0 - sum(cells.counts.values()) / events.numel()
+
+
+def check_augment(model: ScoreModel, events: Tensor, missing: bool = False) -> None:
+    """Checks that the data are images and that the network takes the parameters of the augmentation.
+
+    Args:
+        model: To train.
+        events: Of the train part, ``(N, *D)``.
+        missing: Whether values may be missing.
+
+    Raises:
+        ValueError: If not, or if values may be missing: interpolation would spread them.
+    """
+    if missing:
+        raise ValueError(
+            "augment needs complete images, got data with missing values; leave augment= out, or fill them."
+        )
     net, count = model.net, getattr(model.net, "augment", 0)
     if events.ndim != 4:
         raise ValueError(f"augment changes images (C, H, W), got events {tuple(events.shape[1:])}; leave it out.")

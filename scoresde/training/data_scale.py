@@ -26,7 +26,8 @@ def warn_if_unscaled(data: Data | Tensor, description: Description | None) -> No
     """Warns once if the training data are far from mean 0 and variance 1 in model units.
 
     Far means a mean beyond ±3, a standard deviation above 3, or one below 0.05. A table ``(N, D)`` is also judged
-    column by column for what is too large. Mean and deviation are those of up to 4096 evenly spaced events.
+    column by column for what is too large. Mean and deviation are those of up to 4096 evenly spaced events, without
+    missing values (NaN).
 
     Args:
         data: As for `scoresde.training.train`, after its checks.
@@ -58,10 +59,17 @@ def warn_if_unscaled(data: Data | Tensor, description: Description | None) -> No
 
 def _farthest(x: Tensor) -> tuple[str, float, float]:
     """Which part of the data is farthest from its scale, as text (empty for all of them), its mean and deviation."""
-    std, mean = torch.std_mean(x, correction=0)
+    std, mean = _std_mean(x.reshape(-1, 1))
     far = mean.abs() > _LARGEST or not _LEAST <= std <= _LARGEST
     if x.ndim == 2 and not far:
-        stds, means = torch.std_mean(x, dim=0, correction=0)
+        stds, means = _std_mean(x)
         column = int(torch.maximum(means.abs(), stds).argmax())
         return f" in column {column}", float(means[column]), max(float(stds[column]), _LEAST)
     return "", float(mean), float(std)
+
+
+def _std_mean(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Deviation and mean of each column of ``x`` ``(N, D)``, without missing values; 1 and 0 where there are none."""
+    mean = x.nanmean(0)
+    std = (x - mean).square().nanmean(0).sqrt()
+    return std.nan_to_num(1.0), mean.nan_to_num(0.0)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from scoresde._core.annotations import CheckedArguments, check_arguments
+from scoresde._core.checks import check_integer
 from scoresde.data import Data, Description
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP, FourierInput, Pointwise, QuantizedSkip, UNet
@@ -28,6 +30,7 @@ from scoresde.process.parameterization import Parameterization, V
 from scoresde.process.schedule import Cosine
 from scoresde.process.sde import SDE, VPSDE
 from scoresde.training import Training
+from scoresde.training.table_defaults import table_network, table_training
 
 __all__ = ["Recipe", "default_recipe"]
 
@@ -36,7 +39,7 @@ _ATTENDED = 512  # most positions of the resolution that attends: attention take
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class Recipe(CheckedArguments):
     """Settings of a model and of its training, before the model is built.
 
     Attributes:
@@ -68,25 +71,32 @@ class Recipe:
             net = _rebuilt(self.network)
         if isinstance(net, QuantizedSkip):
             net.fit(data.train)
-        return ScoreModel(net, self.sde, self.parameterization, data.description.shape, data.description)
+        return ScoreModel(net, self.sde, self.parameterization, data.description.model_shape, data.description)
 
 
-def default_recipe(description: Description) -> Recipe:
+def default_recipe(description: Description, rows: int | None = None) -> Recipe:
     """The default recipe for data of a shape; its ``reason`` says which of these they are.
 
     Small integer data (at most 256 values of at most 64 bins); images ``(C, H, W)`` from 8 x 8 on, series ``(C, L)``
     from length 16 on and volumes ``(C, D, H, W)`` from 4 x 4 x 4 on, which get a `UNet`; points of up to 3 values;
-    other events. Volumes and long series have smaller batches, so that a training step fits the machine.
+    tables; other events. Volumes and long series have smaller batches, so that a training step fits the machine. Data
+    with missing values get an `MLP` that reads which values are observed.
 
     Args:
-        description: Of the data; the recipe depends on its shape, bins and scale.
+        description: Of the data; the recipe depends on its shape, bins and scale, and on whether values may be missing.
+        rows: Training events, for tables: they are trained for at most 200 epochs, and those of fewer than 2000 rows
+            get a smaller network with dropout. None: not known, which counts as many.
     """
+    check_arguments(default_recipe, locals())
+    if rows is not None:
+        check_integer("rows", rows, 0)
     with torch.random.fork_rng(devices=[]):  # templates draw weights that are never used
-        return _recipe_for(description)
+        recipe = _recipe_for(description, rows)
+        return _with_missing_values(recipe, description) if description.missing else recipe
 
 
-def _recipe_for(description: Description) -> Recipe:
-    shape, bins = description.shape, description.bins
+def _recipe_for(description: Description, rows: int | None) -> Recipe:
+    shape, bins = description.model_shape, description.bins
     loss = Loss(ELBO(), ImportanceTimesteps(ELBO()))
     if bins is not None and bins <= 64 and description.dims <= 256:
         return _small_integer_data(shape, bins)
@@ -96,7 +106,23 @@ def _recipe_for(description: Description) -> Recipe:
         training = Training(steps=4000, batch_size=512, loss=loss, lr=2e-3, lr_end=0.0, ema=0.99)
         network = MLP(shape, width=128, depth=3)
         return Recipe(network, VPSDE(Cosine(), tau_min=1e-4), V(), training, f"points of {description.dims} values")
-    return Recipe(MLP(shape), VPSDE(Cosine()), V(), Training(loss=loss), _other_events(shape, description.dims))
+    reason = _other_events(shape, description.dims)
+    if len(shape) == 1:
+        return Recipe(table_network(shape, rows), VPSDE(Cosine()), V(), table_training(rows), reason)
+    return Recipe(MLP(shape), VPSDE(Cosine()), V(), Training(loss=loss), reason)
+
+
+def _with_missing_values(recipe: Recipe, description: Description) -> Recipe:
+    """The recipe with a network that reads which values are observed; an `MLP` does, also inside a `Pointwise`."""
+    inner = recipe.network.net if isinstance(recipe.network, Pointwise) else recipe.network
+    if isinstance(inner, MLP):
+        network, reason = dataclasses.replace(inner, observed=True), "with missing values"
+        if isinstance(recipe.network, Pointwise):
+            network = _rebuilt(recipe.network, net=network)
+    else:
+        network = MLP(description.model_shape, observed=True)
+        reason = f"with missing values, which {type(recipe.network).__name__} does not read, so an MLP"
+    return dataclasses.replace(recipe, network=network, reason=f"{recipe.reason}, {reason}")
 
 
 def _grid_kind(shape: tuple[int, ...]) -> str | None:
@@ -177,13 +203,14 @@ def _quantized_grids(
     return Recipe(net, VPSDE(Cosine(), tau_min=1e-6), V(), training)
 
 
-def _rebuilt(network: nn.Module) -> nn.Module:
-    """A module of the same settings with new weights; modules among the settings are rebuilt too."""
+def _rebuilt(network: nn.Module, **changes: Any) -> nn.Module:
+    """A module of the same settings but ``changes``, with new weights; modules among the settings are rebuilt too."""
     if not dataclasses.is_dataclass(network):
         raise TypeError(
             f"a network must be a dataclass to be rebuilt for each run, {type(network).__name__} is not; make its "
             "settings fields of a dataclass."
         )
     settings: dict[str, Any] = {f.name: getattr(network, f.name) for f in dataclasses.fields(network) if f.init}
+    settings |= changes
     rebuilt = {name: _rebuilt(value) if isinstance(value, nn.Module) else value for name, value in settings.items()}
     return type(network)(**rebuilt)

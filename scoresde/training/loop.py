@@ -10,24 +10,24 @@ from typing import Any
 
 import torch
 
+from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.checks import check_integer
+from scoresde._core.checks import check_device, check_integer
 from scoresde._core.progress import ProgressBar, interactive
 from scoresde.data import Data
 from scoresde.model import ScoreModel, evaluating
 from scoresde.training.data_checks import converted_data
 from scoresde.training.data_scale import warn_if_unscaled
 from scoresde.training.multi_process import StopSignal, accelerated, fail_together, preserved_random_state
+from scoresde.training.pace import PaceReport
 from scoresde.training.run_directory import RunDirectory
+from scoresde.training.run_length import settled
 from scoresde.training.run_log import RunLog, check_trackers
 from scoresde.training.settings import Training
 from scoresde.training.state import TrainingState
+from scoresde.training.timetable import Timetable
 
 __all__ = ["Callback", "CallbackState", "TrainingResult", "train"]
-
-_CHECK_EVERY = 20  # updates between two readings of the sums on the device
-_MAX_HISTORY = 500  # entries
-_SNAPSHOTS = 16  # of the EMAs
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CallbackState:
 
 
 @dataclass(frozen=True)
-class Callback:
+class Callback(CheckedArguments):
     """A callback: ``call(state)`` after every ``steps`` updates and after the last one, in the main process only.
 
     It may draw from the global random state: each update seeds it, and `train` restores it.
@@ -99,6 +99,7 @@ def train(
     trackers: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
     progress: bool | None = None,
+    status: Callable[[str], None] | None = None,
     device: str | torch.device | None = None,
 ) -> TrainingResult:
     """Trains ``model`` in place, and returns it together with the model of the averaged weights.
@@ -127,6 +128,8 @@ def train(
             what is stored there.
         progress: Whether to show a bar with the step count, loss, speed and remaining time; default: on a terminal and
             in a notebook.
+        status: Receives sentences, in the main process only: how many updates fit ``settings.minutes``; and, without a
+            bar, the pace and the remaining time after each tenth of the run, at most every 5 seconds.
         device: Where to train in one process; None leaves device and processes to accelerate and its launcher.
 
     Returns:
@@ -143,29 +146,35 @@ def train(
     """
     if not isinstance(model, ScoreModel):
         raise TypeError(f"model must be a ScoreModel, got a {type(model).__name__}; train the ScoreModel inside it.")
+    check_arguments(train, locals())
+    if (chosen := check_device(device)) is not None and chosen.type == "meta":
+        raise ValueError("device must hold values to train, got the meta device; pass 'cpu' or 'cuda'.")
     data = converted_data(data)
     if resume and run_dir is None:
         raise ValueError("resume=True needs the run to resume, got run_dir=None; pass its directory.")
     settings = Training() if settings is None else settings
     progress = interactive() if progress is None else progress
-    snapshot_every = max(1, settings.steps // _SNAPSHOTS) if snapshot_every is None else snapshot_every
-    check_integer("save_every", save_every)
-    check_integer("snapshot_every", snapshot_every)
+    Timetable(settings.steps, save_every, snapshot_every)  # checks both
     check_trackers(tuple(trackers))
     with (
         accelerated(settings.precision, device, trackers, run_dir) as accelerator,
         preserved_random_state(accelerator.device),
     ):
+        called = [(callback.steps, getattr(callback.call, "evaluations", 0)) for callback in callbacks]
+        settings = settled(model, data, settings, accelerator, run_dir, resume, status, called)
         run = TrainingState(model, data, settings, accelerator)
         if accelerator.is_main_process:
             warn_if_unscaled(data, model.data)
         directory = RunDirectory(run_dir, run, keep, about or {})
-        timetable = _Timetable(settings.steps, save_every, snapshot_every)
+        timetable = Timetable(settings.steps, save_every, snapshot_every)
+        progress = progress and accelerator.is_main_process
         with directory.opened(resume), StopSignal(accelerator, enabled=run_dir is not None) as stop:
             log = RunLog(directory.path, accelerator, settings, run.step)
             try:
                 run.start()
-                _loop(run, directory, log, timetable, callbacks, stop, progress and accelerator.is_main_process)
+                reported = status if accelerator.is_main_process and not progress else None
+                report = PaceReport(run.step, settings.steps, reported)
+                _loop(run, directory, log, timetable, callbacks, stop, progress, report)
                 run.gather()
             finally:
                 log.close()
@@ -174,39 +183,15 @@ def train(
         return TrainingResult(run.ema_model, model, run.step, run.history, directory.latest)
 
 
-@dataclass(frozen=True)
-class _Timetable:
-    """After which updates what is done; everything is done after the last one."""
-
-    last: int
-    save_every: int
-    snapshot_every: int
-
-    def is_last(self, step: int) -> bool:
-        return step == self.last
-
-    def check(self, step: int) -> bool:
-        return step % _CHECK_EVERY == 0 or self.is_last(step)
-
-    def history(self, step: int) -> bool:
-        spacing = _CHECK_EVERY * -(-self.last // (_MAX_HISTORY * _CHECK_EVERY)) if self.last else 1
-        return step % spacing == 0 or self.is_last(step)
-
-    def save(self, step: int) -> bool:
-        return step % self.save_every == 0 or self.is_last(step)
-
-    def snapshot(self, step: int) -> bool:
-        return step % self.snapshot_every == 0 or self.is_last(step)
-
-
 def _loop(
     run: TrainingState,
     directory: RunDirectory,
     log: RunLog,
-    timetable: _Timetable,
+    timetable: Timetable,
     callbacks: Sequence[Callback],
     stop: StopSignal,
     progress: bool,
+    report: PaceReport,
 ) -> None:
     last, text = timetable.last, "loss {task.fields[loss]:.4f}  {task.fields[speed]:.1f} steps/s"
     with ProgressBar("training", last, run.step, enabled=progress, text=text, loss=float("nan"), speed=0.0) as bar:
@@ -222,6 +207,7 @@ def _loop(
                 refreshed = time.monotonic()
             if step == before:  # an overflow in fp16: the step is repeated
                 continue
+            report.update(step, lambda: run.read_means().loss)
             _after_update(run, directory, log, timetable, callbacks)
             if stop.agreed(synchronize=timetable.check(step)):
                 if not timetable.is_last(step):
@@ -231,7 +217,7 @@ def _loop(
 
 
 def _after_update(
-    run: TrainingState, directory: RunDirectory, log: RunLog, timetable: _Timetable, callbacks: Sequence[Callback]
+    run: TrainingState, directory: RunDirectory, log: RunLog, timetable: Timetable, callbacks: Sequence[Callback]
 ) -> None:
     step, last = run.step, timetable.is_last(run.step)
     _call(run, [callback for callback in callbacks if step % callback.steps == 0 or last])

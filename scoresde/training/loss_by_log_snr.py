@@ -2,16 +2,20 @@ r"""The loss by noise level: the mean of $\lambda\,\|\hat\varepsilon - \varepsil
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_integer
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import ArrayLike
+from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.checks import check_event_shape, check_finite, check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size, widest_dtype
-from scoresde.model import Model, evaluating
+from scoresde.model import Model, check_model, evaluating
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import TimestepDraw
 from scoresde.process import ou
@@ -38,7 +42,7 @@ class LossByLogSNR:
 @torch.no_grad()
 def loss_by_log_snr(
     model: Model,
-    x0: Tensor,
+    x0: ArrayLike,
     levels: int | Sequence[float] = 24,
     *,
     loss: Loss | None = None,
@@ -58,20 +62,30 @@ def loss_by_log_snr(
         repeats: Draws of noise per event and level.
         batch_size: Events per network call.
         generator: Source of the noise alone; the same state gives several models the same noise.
-        **cond: Further inputs of the network, one entry per event.
+        **cond: Further inputs of the network, one entry per event; ``observed``, ``(N, *D)``, for events with missing
+            values: losses are then per observed entry.
 
     Returns:
         Losses per dimension. For the default ``loss`` they tend to 0 at small log-SNR, where x is noise. At large
         log-SNR, where the noise cannot be inferred from x, they tend to 1.
 
     Raises:
-        ValueError: If there are no events or repeats, or a level is outside the process.
+        ValueError: If there are no events or repeats, a value is not finite, or a level is outside the process.
     """
+    check_arguments(loss_by_log_snr, locals())
+    check_model(model)
+    x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
+    check_event_shape(x0, model.event_shape, "x0")
+    if not x0.is_floating_point():
+        raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first (Description.to_model).")
+    if "observed" not in cond:
+        check_finite(x0, "x0")
     check_integer("the number of events", len(x0))
     check_integer("repeats", repeats)
     check_integer("batch_size", batch_size)
     loss = Loss() if loss is None else loss
     noise, log_snrs = Noise(generator), _log_snrs(levels, model.sde)
+    size = cond["observed"].sum().item() / len(x0) if "observed" in cond else event_size(x0)
     means, errors = [], []
     with evaluating(model):
         for log_snr in log_snrs:
@@ -83,14 +97,18 @@ def loss_by_log_snr(
                 draw = TimestepDraw(torch.full((len(x),), u, dtype=widest_dtype(x.device), device=x.device))
                 for _ in range(repeats):
                     losses[rows] += loss.at(model, x, draw, noise.normal(x), **inputs).cpu().double()
-            losses /= repeats * event_size(x0)
+            losses /= repeats * size
             means.append(losses.mean())
             errors.append(losses.std() / len(losses) ** 0.5 if len(losses) > 1 else torch.tensor(float("nan")))
     return LossByLogSNR(torch.tensor(log_snrs, dtype=torch.float64), torch.stack(means), torch.stack(errors))
 
 
 def _log_snrs(levels: int | Sequence[float], sde: SDE) -> list[float]:
+    if isinstance(levels, numbers.Real):
+        check_integer("levels", levels)
     if not isinstance(levels, int):
+        if not len(levels):
+            raise ValueError("levels must have at least one log-SNR, got none; pass their number, e.g. 24.")
         low, high = (float(ou.log_snr(tau)) for tau in (sde.tau_max, sde.tau_min))
         for level in levels:
             if not low - 1e-6 <= level <= high + 1e-6:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde.data import Data, Description
 from scoresde.model import Model
 from scoresde.sampling import DDIM, Sampler, sample
@@ -23,10 +24,11 @@ from scoresde.training.run_log import lines_until
 __all__ = ["Monitor"]
 
 LOSSES, SAMPLES = "loss_by_log_snr.jsonl", "samples"
+_LEVELS = 16  # log-SNRs
 
 
 @dataclass(frozen=True, eq=False)
-class Monitor:
+class Monitor(CheckedArguments):
     """A function for `Callback`: writes samples to ``samples/`` and a line to ``loss_by_log_snr.jsonl``.
 
     Noise and timesteps are the same in each call, so that differences are the model's.
@@ -50,6 +52,12 @@ class Monitor:
     save_samples: Callable[[Path, np.ndarray, Description], object] | None = None
     dequantize: bool = True
 
+    @property
+    def evaluations(self) -> int:
+        """Events that the network sees in one call, a step of an unknown sampler counted 50 times."""
+        events = min(self.events, len(self.data.test) or len(self.data.train))
+        return _LEVELS * events + self.samples * int(getattr(self.sampler, "steps", 50))
+
     def __call__(self, state: CallbackState) -> None:
         """Evaluates ``state.model``."""
         device = next(state.model.parameters()).device
@@ -68,7 +76,9 @@ class Monitor:
         if labels is not None and _classes(state.model) is not None:
             cond["cond"] = labels[: self.events].to(device)
         x0 = x0.to(device, next(state.model.parameters()).dtype)
-        losses = loss_by_log_snr(state.model, x0, 16, generator=torch.Generator(device).manual_seed(0), **cond)
+        if data.description.missing:
+            cond["observed"] = ~x0.isnan()
+        losses = loss_by_log_snr(state.model, x0, _LEVELS, generator=torch.Generator(device).manual_seed(0), **cond)
         row = {"step": state.step} | {name: getattr(losses, name).tolist() for name in ("log_snr", "loss", "stderr")}
         _append(self.folder / LOSSES, state.step, row)
 

@@ -17,7 +17,7 @@ from scoresde.training.run_log import CONFIG, write_config
 from scoresde.training.running_mean import RunningMeans
 from scoresde.training.state import TrainingState
 
-__all__ = ["RunDirectory", "differences"]
+__all__ = ["RunDirectory", "call_fields", "differences", "refuse_checkpoints"]
 
 
 class RunDirectory:
@@ -102,11 +102,8 @@ class RunDirectory:
             return
         if resume:
             checkpoint.latest_checkpoint(self.path)  # before anything is created
-        elif any(next(self.path.glob(name), None) is not None for name in ("checkpoint-*", "averages/step-*")):
-            raise FileExistsError(
-                f"a new run needs a directory without checkpoints and averages, {self.path} holds some; pass "
-                "resume=True to continue that run, or another run_dir."
-            )
+        else:
+            refuse_checkpoints(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / ".lock").touch()
@@ -171,20 +168,35 @@ class RunDirectory:
         self.latest = stored.path
 
 
+def refuse_checkpoints(path: Path) -> None:
+    """Refuses the directory of an earlier run for a new one.
+
+    Raises:
+        FileExistsError: If it holds checkpoints or averages.
+    """
+    if any(next(path.glob(name), None) is not None for name in ("checkpoint-*", "averages/step-*")):
+        raise FileExistsError(
+            f"a new run needs a directory without checkpoints and averages, {path} holds some; pass resume=True to "
+            "continue that run, or another run_dir."
+        )
+
+
 def differences(stored: dict[str, Any], requested: dict[str, Any]) -> list[str]:
     """Settings that differ between a checkpoint and a run, with both values.
 
-    Not counted: more steps at a constant learning rate, and another division of the shards between processes and
-    accumulated parts.
+    Not counted: more steps at a constant learning rate, in place of minutes too, and another division of the shards
+    between processes and accumulated parts.
 
     Args:
         stored: Metadata of the checkpoint.
         requested: Metadata that a checkpoint of the run would have.
     """
-    was, now = _fields(stored["training"]), _fields(requested["training"])
+    was, now = call_fields(stored["training"]), call_fields(requested["training"])
     was["accumulate"] = now["accumulate"]  # `shards` is its product with the number of processes
     if _number(was.get("lr_end")) == _number(now.get("lr_end")) == 1:
         was["steps"] = now["steps"]
+        if "minutes" not in now:
+            was.pop("minutes", None)
     same = {n for n in (*was, *now) if _number(was.get(n)) == _number(now.get(n))}
     was |= {name: str(stored.get(name)) for name in requested if name != "training"}
     now |= {name: str(value) for name, value in requested.items() if name != "training"}
@@ -215,7 +227,7 @@ def _stored_about(config: Path) -> dict[str, Any]:
         return {}
 
 
-def _fields(text: str) -> dict[str, str]:
+def call_fields(text: str) -> dict[str, str]:
     """Field -> text of a call such as `Training(steps=10, ...)`, parsed and not evaluated."""
     call = ast.parse(text, mode="eval").body
     return {str(k.arg): ast.unparse(k.value) for k in call.keywords} if isinstance(call, ast.Call) else {}

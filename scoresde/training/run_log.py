@@ -10,7 +10,6 @@ import dataclasses
 import json
 import math
 import platform
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from accelerate.tracking import get_available_trackers
 
 from scoresde._core.suggest import nearest
 from scoresde.storage import checkpoint
+from scoresde.training.pace import PaceMeter
 from scoresde.training.settings import Training
 
 __all__ = ["CONFIG", "METRICS", "RunLog", "check_trackers", "lines_until", "write_config"]
@@ -71,7 +71,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path | None, accelerator: Accelerator, settings: Training, step: int) -> None:
-        self._accelerator, self._start = accelerator, time.monotonic()
+        self._accelerator, self._meter = accelerator, PaceMeter(step, settings.steps)
         self._path = folder / METRICS if folder is not None and accelerator.is_main_process else None
         if self._path is not None and self._path.exists():
             checkpoint.write_text(self._path, "".join(lines_until(self._path, step)))
@@ -81,14 +81,27 @@ class RunLog:
             accelerator.init_trackers("scoresde", plain)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds a line; every process may call it, the main one writes."""
+        """Adds a line, with the pace; every process may call it, the main one writes.
+
+        Raises:
+            OSError: If the line cannot be written.
+        """
+        rate, left = self._meter.read(step)
         if self._path is not None:
             row = {k: v if math.isfinite(v) else None for k, v in values.items()}
-            row["seconds"] = round(time.monotonic() - self._start, 3)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **row}) + "\n")
+            row |= {"seconds": round(self._meter.seconds, 3), "steps_per_second": round(rate, 3)}
+            row["seconds_left"] = round(left, 1) if math.isfinite(left) else None
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"step": step, **row}) + "\n")
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"the metrics of a run must be writable, {self._path} is not ({error.strerror}); make room and "
+                    "resume the run. Its checkpoints are unchanged.",
+                ) from error
         if self._accelerator.trackers:
-            self._accelerator.log(dict(values), step=step)
+            self._accelerator.log({**values, "steps_per_second": rate}, step=step)
 
     def close(self) -> None:
         """Closes the trackers."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.suggest import unknown_name
 from scoresde.data import Augment
@@ -14,6 +15,7 @@ from scoresde.storage.checkpoint import power_of
 __all__ = ["Training"]
 
 _LEAST = {"steps": 0, "batch_size": 1, "warmup": 0, "accumulate": 1, "patience": 1, "seed": 0}
+_MOST_MINUTES = 60 * 24 * 366.0
 _CHOICES = {"precision": ("no", "bf16", "fp16"), "optimizer": ("adamw", "muon")}
 
 
@@ -48,6 +50,9 @@ class Training:
         patience: Training stops after so many updates in a row with a gradient that is not finite. Each is skipped;
             they are counted every 20 updates.
         seed: Determines the order of the data and all random numbers, but not the model's initial weights.
+        minutes: Wall-clock time of the run, or None. The pace is measured on updates that are undone; then the run has
+            as many updates as fit, in place of ``steps``, with the warmup and EMA of `fitted`. The number is stored,
+            so a resumed run keeps it.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -80,19 +85,21 @@ class Training:
     label_dropout: float = 0.1
     patience: int = 20
     seed: int = 0
+    minutes: float | None = field(default=None, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             check_integer(name, getattr(self, name), least)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
-            if value not in choices:
+            if not isinstance(value, str) or value not in choices:
                 raise ValueError(unknown_name(name, str(value), choices))
         check_kind("loss", self.loss, Loss)
         if not isinstance(self.dequantize, bool):
             raise TypeError(f"dequantize must be True or False, got {self.dequantize!r}.")
         if not isinstance(self.augment, Augment | None):
             raise TypeError(f"augment must be an Augment or None, got {self.augment!r}; write e.g. Augment(p=0.12).")
+        check_arguments(Training, vars(self))
         for name in ("betas", "lengths"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for length in self.lengths:
@@ -104,11 +111,27 @@ class Training:
         self._check("max_norm must be positive or None", "max_norm", self.max_norm is None or self.max_norm > 0)
         self._check("ema must lie in [0, 1) or be None", "ema", self.ema is None or 0 <= self.ema < 1)
         self._check("label_dropout must lie in [0, 1)", "label_dropout", 0 <= self.label_dropout < 1)
+        if self.minutes is not None:
+            object.__setattr__(self, "minutes", _checked_minutes(self.minutes))
 
     def _check(self, rule: str, name: str, valid: bool) -> None:
         if not valid:
             default = next(f.default for f in fields(self) if f.name == name)
             raise ValueError(f"{rule}, got {getattr(self, name)!r}; {default!r} is the default.")
+
+    def fitted(self, steps: int) -> Training:
+        """These settings for a run of another length.
+
+        The learning rate falls over the new number of updates. The warmup takes at most a tenth of them. In a shorter
+        run the EMA keeps its share: its length 1/(1 - ema) shrinks in proportion to ``steps``.
+
+        Args:
+            steps: Updates of the new run.
+        """
+        ema = self.ema
+        if ema is not None and 0 < steps < self.steps:
+            ema = max(0.0, 1.0 - (1.0 - ema) * self.steps / steps)
+        return replace(self, steps=steps, warmup=min(self.warmup, steps // 10), ema=ema)
 
     def lr_at(self, step: int) -> float:
         """Learning rate of update ``step`` (1 is the first): linear warmup times half a cosine from 1 to ``lr_end``."""
@@ -120,6 +143,15 @@ class Training:
         """Decay of the EMA after ``updates`` = n earlier ones, min(ema, (1 + n)/(10 + n)); it starts as a copy."""
         assert self.ema is not None
         return min(self.ema, (1.0 + updates) / (10.0 + updates))
+
+
+def _checked_minutes(minutes: float) -> float:
+    if not 0 < minutes <= _MOST_MINUTES:
+        raise ValueError(
+            f"minutes must lie between 0 and {_MOST_MINUTES:.0f}, a year, got {minutes!r}; write e.g. minutes=10, or "
+            "give steps."
+        )
+    return float(minutes)
 
 
 def _are_decays(betas: tuple[float, ...]) -> bool:

@@ -174,7 +174,8 @@ class TrainingState:
             with self._synchronized_if(last):
                 with contextlib.nullcontext() if settings.precision == "no" else accelerator.autocast():
                     sample_losses = self.timesteps.losses(self._wrapped_model, x0, **cond)
-                loss = sample_losses.mean() / (event_size(x0) * settings.accumulate)
+                observed_size = event_size(x0) * self.batches.observed_share
+                loss = sample_losses.mean() / (observed_size * settings.accumulate)
                 (loss if accelerator.scaler is None else accelerator.scaler.scale(loss)).backward()
             losses.append(loss.detach().to(widest_dtype(x0.device)))
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -13,6 +13,7 @@ from command_line import NET, SMALL, csv_rows, one_line, run
 from PIL import Image
 
 import scoresde
+from scoresde.evaluation.likelihood_labels import BITS, LOG_DENSITY
 
 
 def test_likelihood_prints_its_error_budget_and_writes_one_line_per_event(digits: Path, tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_likelihood_prints_its_error_budget_and_writes_one_line_per_event(digits
     rows = csv_rows(values)
     assert [row["index"] for row in rows] == ["0", "1", "2"]
     assert {row["status"] for row in rows} == {"ARRIVED"}
-    mean = sum(float(row["bits/dim"]) for row in rows) / 3
+    mean = sum(float(row[BITS.label]) for row in rows) / 3
     shown = one_line(result)
     assert abs(float(shown.partition("probability-flow ODE ")[2].split()[0]) - mean) < 1e-4
     nat = 64 * math.log(2)
@@ -32,7 +33,7 @@ def test_likelihood_prints_its_error_budget_and_writes_one_line_per_event(digits
         half = 0.5 * (float(row["high"]) - float(row["low"]))
         rest = (float(row["solver_nats"]) + float(row["quadrature_nats"])) / nat
         assert 1.9 * float(row["stderr"]) + rest < half + 1e-7 < 3 * float(row["stderr"]) + rest + 1e-6
-        assert abs(float(row["low"]) + half - float(row["bits/dim"])) < 1e-7
+        assert abs(float(row["low"]) + half - float(row[BITS.label])) < 1e-7
     for name in ("trace", "solver", "quadrature", "prior", "truncation"):
         printed = re.search(rf" {name}: [^0-9]*([0-9.]+) ", shown)
         assert printed is not None
@@ -43,7 +44,7 @@ def test_likelihood_prints_its_error_budget_and_writes_one_line_per_event(digits
     assert run(*common, "--out", values).exit_code == 0
     assert rows == csv_rows(values)
     assert run(*common, "--out", values, "--seed", 1).exit_code == 0
-    assert rows[0]["bits/dim"] != csv_rows(values)[0]["bits/dim"]
+    assert rows[0][BITS.label] != csv_rows(values)[0][BITS.label]
 
 
 def test_likelihood_adds_bounds_and_draws_a_histogram(digits: Path, tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_events_on_which_the_solver_fails_are_counted_or_refused(digits: Path, t
     result = run(*common, "--out", values, "--plot", tmp_path / "h.png")
     assert result.exit_code == 0, result.output
     assert "solver failed 2 MAX_NFE" in one_line(result)
-    assert [(row["status"], row["bits/dim"]) for row in csv_rows(values)] == [("MAX_NFE", "nan")] * 2
+    assert [(row["status"], row[BITS.label]) for row in csv_rows(values)] == [("MAX_NFE", "nan")] * 2
     strict = run(*common, "--strict")
     assert strict.exit_code == 1
     assert "raise --max-nfe, or leave --strict out" in one_line(strict)
@@ -105,7 +106,7 @@ def test_likelihood_scores_the_held_out_events_of_the_run_unless_options_replace
         values = tmp_path / "values.csv"
         result = run("likelihood", at, *arguments, "--out", values, "-q")
         assert result.exit_code == 0, result.output
-        return [row["nats"] for row in csv_rows(values)]
+        return [row[LOG_DENSITY.label] for row in csv_rows(values)]
 
     held_out = scored()
     assert len(held_out) == 6
@@ -161,7 +162,7 @@ def test_new_data_are_scored_completely_and_parts_give_the_same_values(tmp_path:
     ):
         result = run("likelihood", out, "--data", tmp_path / "x.npz", *arguments, "--nodes", 8, "--out", values, "-q")
         assert result.exit_code == 0, result.output
-        scores[name] = [float(row["nats"]) for row in csv_rows(values)]
+        scores[name] = [float(row[LOG_DENSITY.label]) for row in csv_rows(values)]
     assert scores["own"] == scores["all"]
     np.testing.assert_allclose(scores["all"], scores["train"] + scores["test"], atol=1e-6)
     assert len(scores["test"]) == 5
@@ -222,7 +223,8 @@ def test_a_file_of_the_user_is_data(tmp_path: Path) -> None:
     assert run("train", *common, "--out", out, "--network", NET, "--steps", 1, "--batch-size", 4).exit_code == 0
     scored = run("likelihood", out, *common, "--limit", 2)
     assert scored.exit_code == 0, scored.output
-    assert "held out nats" in one_line(scored)
+    assert "held out log p, nats" in one_line(scored)
+    assert "number log p (nats in data units; higher is better)" in one_line(scored)
     assert "bits/dim" not in scored.output
     assert "Jacobian products 160 per event" in one_line(scored)  # 40 nodes, four values, an exact trace
     for option in (("--draws", 2), ("--dequantization", "UniformDequantization()")):
@@ -246,12 +248,15 @@ def test_a_table_is_scored_with_the_columns_and_categories_of_training(tmp_path:
     assert about["columns"] == ["x", "y", "c"]
     assert about["categories"] == {"c": ["b", "g", "r"]}
     assert run("likelihood", out, "--limit", 2, "-q").exit_code == 0
+    for other in (table("b.csv", "y,x,c", "rgb"), table("c.csv", "x,y,c", "rb")):  # columns are found by name
+        scored = run("likelihood", out, "--data", other, "--limit", 2, "-q")
+        assert scored.exit_code == 0, scored.output
     for other, wrong in (
         (
-            table("b.csv", "y,x,c", "rgb"),
-            "columns that the model was trained on, ['x', 'y', 'c'], got ['y', 'x', 'c']",
+            table("f.csv", "x,y,c", "rxx"),
+            "each category of 'c' must be one that the model was trained on, b, g, r; got",
         ),
-        (table("c.csv", "x,y,c", "rb"), "the categories that the model was trained on"),
+        (table("g.csv", "x,z,c", "rgb"), "unknown column 'y'"),
     ):
         refused = run("likelihood", out, "--data", other, "--limit", 2, "-q")
         assert refused.exit_code == 2

@@ -27,6 +27,8 @@ from scoresde.data.toys import TOYS
         ("columns", "'a,b'", "a,b"),
         ("columns", "None", None),
         ("categories", "city,sick", ("city", "sick")),
+        ("kinds", "zip=category, year = numeric", {"zip": "category", "year": "numeric"}),
+        ("kinds", "{'a,b': 'date'}", {"a,b": "date"}),
         ("missing_texts", "-,none", ("-", "none")),
         ("label", "2019", "2019"),
         ("label", "True", "True"),
@@ -68,6 +70,12 @@ def test_a_remedy_names_the_option_of_the_command(tmp_path: Path) -> None:
     refused = run("train", "--data", table, "--out", tmp_path / "run", *SMALL)
     assert refused.exit_code == 2
     assert '--read missing="drop"' in one_line(refused)
+    table.write_text("age,town\n" + "".join(f"{i % 9},t{i % 120}\n" for i in range(300)))
+    refused = run("train", "--data", table, "--out", tmp_path / "run", *SMALL)
+    assert 'leave it out with --read "kinds=town=identifier", merge' in one_line(refused)
+    table.write_text("age,town\n" + "".join(f"{i % 9},{'a' if i < 18 else 'b'}\n" for i in range(20)))
+    refused = run("train", "--data", table, "--read", "shuffle=False", "--out", tmp_path / "run", *SMALL)
+    assert "take another split (--split-seed, --test-fraction), or leave it out with --read" in one_line(refused)
 
 
 @pytest.mark.parametrize("source", ["x.npy", "people.CSV", "people.csv.gz", "hf:x", *SOURCES, *TOYS])

@@ -62,6 +62,49 @@ def test_a_table_is_written_as_the_table_that_it_was(table: Path, tmp_path: Path
         assert file["x"].shape == (12, 3)
 
 
+@pytest.mark.filterwarnings("ignore:columns (of one value|that identify rows):UserWarning")
+def test_dates_bools_constants_and_bounds_come_back_and_identifiers_are_left_out(tmp_path: Path) -> None:
+    rows = [
+        f"{100 + i},2024-02-{1 + i % 29:02d},kg,{i % 2},{i % 3 > 0},{max(0, i % 11 - 5)},0{i % 3}1" for i in range(80)
+    ]
+    (tmp_path / "t.csv").write_text("id,day,unit,flag,member,visits,zip\n" + "\n".join(rows) + "\n")
+    few = ("--steps", 2, "--batch-size", 8, "--monitor-every", 0, "-q", "--network", "MLP(width=16, depth=1)")
+    trained = run(
+        "train", "--data", tmp_path / "t.csv", *few, "--read", "kinds=flag=integer", "--out", tmp_path / "run"
+    )
+    assert trained.exit_code == 0, trained.output
+    shown = one_line(trained)
+    for line in (
+        "id identifier left out",
+        "day date 2024-02-01 … 2024-02-29",
+        "unit constant kg not modeled, comes back",
+        "flag integer 0 … 1",
+        "visits integer 0 … 5 normal scores",
+        "zip category 3: 001, 011, 021 one-hot, 3 entries",
+        'to change a kind: --read kinds="day=category"; kinds are numeric, integer',
+    ):
+        assert line in shown
+    for name in ("x.csv", "x.parquet", "x.npz"):
+        drawn = run("sample", tmp_path / "run", *DRAW, "--out", tmp_path / name)
+        assert drawn.exit_code == 0, drawn.output
+    samples = csv_rows(tmp_path / "x.csv")
+    assert list(samples[0]) == ["day", "unit", "flag", "member", "visits", "zip"]
+    for row in samples:
+        assert "2024-02-01" <= row["day"] <= "2024-02-29"
+        assert row["unit"] == "kg"
+        assert row["flag"] in ("0", "1")
+        assert row["member"] in ("True", "False")
+        assert row["visits"] in "012345"
+        assert row["zip"] in ("001", "011", "021")
+    table = pyarrow.parquet.read_table(tmp_path / "x.parquet")
+    assert list(map(str, table.schema.types)) == ["date32[day]", "string", "int64", "string", "int64", "string"]
+    assert [{name: str(v) for name, v in row.items()} for row in table.to_pylist()] == samples
+    with np.load(tmp_path / "x.npz") as file:
+        assert file["table"].dtype.names == tuple(samples[0])
+        assert file["table"]["day"].astype(str).tolist() == [row["day"] for row in samples]
+        assert file["columns"].tolist() == ["day", "flag", "member", "visits", "zip"]
+
+
 def test_what_was_written_can_be_read_as_data_again(table: Path, tmp_path: Path) -> None:
     for name in ("x.csv", "x.parquet"):
         assert run("sample", table, *DRAW, "--labels", "a,b", "--out", tmp_path / name).exit_code == 0
@@ -69,7 +112,8 @@ def test_what_was_written_can_be_read_as_data_again(table: Path, tmp_path: Path)
         assert rows.description.labels == ("a", "b")
         assert rows.description.columns is not None
         assert "age" in rows.description.columns.integers
-    assert run("sample", table, *DRAW, "--labels", "a,b", "--out", tmp_path / "x.npz").exit_code == 0
+    many = ("-n", 60, *DRAW[2:])  # so that every column varies
+    assert run("sample", table, *many, "--labels", "a,b", "--out", tmp_path / "x.npz").exit_code == 0
     assert load_data(tmp_path / "x.npz", per_feature=True).train.shape[1:] == (3,)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from scoresde.data import Description, load_data
 from scoresde.data.axes import arrange_axes
-from scoresde.nn import MLP, QuantizedSkip, UNet
+from scoresde.nn import MLP, Pointwise, QuantizedSkip, UNet
 from scoresde.training.defaults import default_recipe
 
 CLEAR = [(50,), (50, 3), (50, 1000), (50, 2, 5), (50, 1, 4, 4), (50, 3, 32, 32), (50, 2, 3, 4, 4), (50, 1, 8, 8, 8)]
@@ -112,7 +112,7 @@ def test_channels_that_do_not_exist_or_do_not_fit_are_refused(tmp_path):
         ((1, 8, 8, 8), None, UNet, "volumes (C, D, H, W)"),
         ((2, 15), None, MLP, "too small for a UNet"),
         ((16, 16, 3), 256, MLP, "if the last axis is one of channels, move it to the front"),
-        ((7,), None, MLP, "tables of 7 columns"),
+        ((7,), None, Pointwise, "tables of 7 columns"),
         ((2,), None, MLP, "points of 2 values"),
     ],
 )

@@ -18,7 +18,7 @@ from scoresde.data.table_columns import Columns, table_arrays
 from scoresde.sampling import Samples
 from scoresde.storage import spec
 
-COLUMNS = Columns(("age", "job", "pay"), {"job": ("clerk", "nurse", "cook")}, ("age",), "y", 1)
+COLUMNS = Columns(("age", "job", "pay"), {"job": ("clerk", "nurse", "cook")}, ("age",), "y", ("age", "y", "job", "pay"))
 
 
 def described(columns: Columns = COLUMNS, labels: tuple[str, ...] | None = ("no", "yes")) -> Description:
@@ -73,7 +73,8 @@ def test_a_table_that_is_read_knows_its_kinds(tmp_path: Path):
     text = "age,kind,job,pay\n30,a,cook,1.5\n40,b,clerk,2.0\n50,a,cook,3.25\n60,b,clerk,4.0\n"
     (tmp_path / "t.csv").write_text(text)
     data = load_data(tmp_path / "t.csv", label="kind", categories=("job",), shuffle=False)
-    expected = Columns(("age", "job", "pay"), {"job": ("clerk", "cook")}, ("age",), "kind", 1)
+    order = ("age", "kind", "job", "pay")
+    expected = Columns(("age", "job", "pay"), {"job": ("clerk", "cook")}, ("age",), "kind", order)
     assert data.description.columns == expected
     assert data.train_labels is not None
     arrays = table_arrays(data.train.numpy(), data.description, data.train_labels.numpy())
@@ -97,6 +98,9 @@ def test_a_description_is_stored_with_its_columns_and_one_without_keeps_its_text
         (lambda: Columns(("a", "b", "a")), "columns must have different names, got 'a' twice"),
         (lambda: Columns(("a",), label="a"), "columns must have different names, got 'a' twice"),
         (lambda: Columns(("a",), integers=("b",)), r"must name columns of \['a'\], got 'b'"),
+        (lambda: Columns(("a",), dates={"b": "D"}), r"must name columns of \['a'\], got 'b'"),
+        (lambda: Columns(("a",), constants={"a": 1}), "columns must have different names, got 'a' twice"),
+        (lambda: Columns(("a", "b"), order=("b",)), r"order must name each of \['a', 'b'\] once, got \['b'\]"),
         (lambda: Columns(("a",), {"a": ("x" * 9,) * 30_000}), "got 270000 in 30000 categories of 'a'; leave"),
         (lambda: Description("t", (2,), columns=Columns(("a",))), r"columns must name each entry of \(2,\), got 1"),
     ],

@@ -14,12 +14,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from scoresde._core.durations import duration
 from scoresde.cli.compare import print_tables
 from scoresde.data import Description
 from scoresde.experiments.report import charts
 from scoresde.experiments.report.bound_table import BoundRow, bound_clause, bound_rows
 from scoresde.experiments.report.html import write_report
-from scoresde.experiments.report.number_format import Number, duration, mean
+from scoresde.experiments.report.number_format import Number, mean
 from scoresde.experiments.report.summary import Summary
 from scoresde.experiments.results import atomic_file, write_results
 from scoresde.plots import style

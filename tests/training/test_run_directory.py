@@ -231,16 +231,23 @@ def test_a_directory_that_is_not_writable_is_an_error_before_the_first_update(tm
     assert not calls
 
 
-def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (1000, "a checkpoint must be writable below .*Earlier checkpoints are unchanged"),
+        (50, "the metrics of a run must be writable, .*Its checkpoints are unchanged"),
+    ],
+)
+def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, size, message):
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(state) -> None:
         if state.step == 12:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
 
     try:
-        with pytest.raises(OSError, match="a checkpoint must be writable below .*Earlier checkpoints are unchanged"):
+        with pytest.raises(OSError, match=message):
             train(small(), integer_data(), SETTINGS, run_dir=tmp_path, save_every=10, callbacks=[Callback(1, fill)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
 from scoresde.experiments.report.summary import Summary
 from scoresde.plots.style import FAINT, GRAY, INK, MARKERS, PAPER, SERIES
@@ -58,7 +58,7 @@ def likelihoods(summary: Summary) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     better = "← better" if summary.lower_is_better else "better →"
-    axes.set_xlabel(f"held-out likelihood, {summary.unit}\u2003{better}")
+    axes.set_xlabel(f"held out, {summary.quantity.label}\u2003{better}")
     return figure
 
 
@@ -86,7 +86,7 @@ def bounds(summary: Summary) -> Figure | None:
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"{summary.unit}\u2003{'← better' if summary.lower_is_better else 'better →'}")
+    axes.set_xlabel(f"{summary.quantity.label}\u2003{'← better' if summary.lower_is_better else 'better →'}")
     figure.legend(loc="outside right upper")
     return figure
 
@@ -158,7 +158,9 @@ def cost(summary: Summary) -> Figure:
     for j, sampler in enumerate(summary.content["samplers"]):
         axes.plot([], [], MARKERS[j % len(MARKERS)], color=GRAY, label=sampler)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    calls = sorted({row.nfe.value or 1.0 for row in summary.sampler_rows})
+    wide = calls[-1] > 3 * calls[0]
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else FixedLocator(calls))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.1)

@@ -10,8 +10,8 @@ import jinja2
 from matplotlib.figure import Figure
 
 from scoresde._core.atomic import atomic_file
-from scoresde.experiments.report import charts, images
-from scoresde.experiments.report.number_format import duration
+from scoresde._core.durations import duration
+from scoresde.experiments.report import charts, images, tables
 from scoresde.experiments.report.summary import Summary
 from scoresde.experiments.results import Results, read_results
 from scoresde.plots import style
@@ -23,6 +23,11 @@ Draw = Callable[[Results, Summary], "Figure | None"]
 _FIGURES: dict[str, tuple[Draw, str]] = {
     "forward": (images.forward_process, "The forward process: from left to right, noise replaces the data."),
     "samples": (images.samples, "Real data next to samples of every sampler."),
+    "marginals": (tables.marginals, "Every column: held-out rows beside samples."),
+    "dependence": (
+        tables.dependence,
+        "Pairwise dependence of the columns: held-out rows, samples, and the difference.",
+    ),
     "plane": (images.plane, "Density of the model and trajectories of every sampler."),
     "cost": (lambda _, summary: charts.cost(summary), "Distance to held-out data against network calls."),
     "likelihoods": (lambda _, summary: charts.likelihoods(summary), "Held-out likelihood of each weighting."),
@@ -63,6 +68,9 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     for template, target in (("report.md.j2", "report.md"), ("report.html.j2", "index.html")):
         text = environment.get_template(template).render(
             summary=summary,
+            table_rows=tables.table_rows(summary),
+            column_rows=tables.column_rows(summary),
+            best_samples=tables.best_samples(summary) if "table" in results.content else {},
             content=results.content,
             figures=inline,
             labels=labels,

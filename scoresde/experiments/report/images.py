@@ -66,8 +66,10 @@ def _frame(axes: Axes, summary: Summary, states: np.ndarray, i: int, labels: dic
         axes.hist(states[i].reshape(-1), bins=30, range=(-half, half), color=SERIES[0], alpha=0.8)
 
 
-def samples(results: Results, summary: Summary) -> Figure:
-    """One row per weighting: real data, then the samples of each sampler, for the first seed."""
+def samples(results: Results, summary: Summary) -> Figure | None:
+    """One row per weighting: real data, then the samples of each sampler, for the first seed; None for a table."""
+    if summary.kind == "row":
+        return None
     weightings, samplers = summary.content["weightings"], summary.content["samplers"]
     columns = 1 + len(samplers)
     size = WIDTH / columns

@@ -1,4 +1,4 @@
-"""Numbers of the report: a value and its error as rounded text, means over seeds, and durations."""
+"""Numbers of the report: a value and its error as rounded text, and means over seeds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-__all__ = ["Number", "duration", "mean"]
+__all__ = ["Number", "mean"]
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,6 @@ class Number:
     def error_text(self, digits: int = 3, factor: float = 1.0) -> str:
         """± and the rounded error, times ``factor``; empty if it is unknown."""
         return "" if self.error is None else f"± {factor * self.error:.{digits}f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as text: ``8.2 s``, ``4 min 05 s``."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
 
 
 def mean(entries: list[dict[str, Any] | float | None]) -> Number:

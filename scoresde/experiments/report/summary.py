@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from scoresde._core.durations import duration
+from scoresde.evaluation import Quantity, quantity_of
 from scoresde.experiments.report.bound_table import BoundRow, bound_clause, bound_rows
-from scoresde.experiments.report.number_format import Number, duration, mean
+from scoresde.experiments.report.number_format import Number, mean
 from scoresde.plots.image_grid import is_image
 
 __all__ = ["BaselineRow", "LikelihoodRow", "SamplerRow", "Summary"]
@@ -104,9 +106,14 @@ class Summary:
 
     @property
     def kind(self) -> str:
-        """How an event is drawn: "image", "point" (in the plane) or "event" (any other shape)."""
-        shape = tuple(self.content["data"]["shape"])
-        return "image" if is_image(shape) else "point" if shape == (2,) else "event"
+        """How an event is drawn: "image", "point" (in the plane), "row" (of a table) or "event" (any other shape)."""
+        data = self.content["data"]
+        shape = tuple(data["shape"])
+        if is_image(shape):
+            return "image"
+        if shape == (2,) == tuple(data.get("model_shape", shape)):
+            return "point"
+        return "row" if self.content.get("table") else "event"
 
     @property
     def unit(self) -> str:
@@ -114,9 +121,14 @@ class Summary:
         return self.content["runs"][0]["likelihood"]["unit"]
 
     @property
+    def quantity(self) -> Quantity:
+        """What the likelihoods are: log p or bits, and which direction is better."""
+        return quantity_of(self.unit)
+
+    @property
     def lower_is_better(self) -> bool:
-        """Whether a smaller likelihood number is better: true for bits, false for nats."""
-        return self.unit == "bits/dim"
+        """Whether a smaller likelihood number is better: true for bits, false for log p."""
+        return not self.quantity.higher_is_better
 
     def runs(self, weighting: str) -> list[dict[str, Any]]:
         """The runs of a weighting, one per seed."""

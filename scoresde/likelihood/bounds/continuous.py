@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
@@ -34,7 +35,7 @@ from scoresde._core.tensors import event_size, sum_event
 from scoresde.likelihood.batching import Density, ProgressHook
 from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
-from scoresde.likelihood.bounds.estimation import estimate_terms, replicate_dof, variance_of_mean
+from scoresde.likelihood.bounds.estimation import error_kurtosis, estimate_terms, replicate_dof, variance_of_mean
 from scoresde.likelihood.bounds.initial_state import InitialState
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
@@ -117,6 +118,7 @@ def continuous_vlb(
     refuse_unknown(continuous_vlb, model, cond)
     data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     timesteps = _checked_timesteps(timesteps, profile, evaluations, replicates)
+    check_arguments(continuous_vlb, locals())
     quantized = not data.is_floating_point()
     if quantized and decoder is None and dequantization is None:
         decoder = KernelDecoder()
@@ -130,7 +132,8 @@ def continuous_vlb(
     totals = torch.stack(list(terms.values())).sum(0)
     nfe = model.cost * (evaluations + (0 if decoder is None else replicates * decoder.calls))
     means = {name: value.mean(0) for name, value in terms.items()}
-    dof = torch.full_like(totals[0], replicate_dof(replicates, pairs * replicates))
+    kurtosis = error_kurtosis(event_size(data), controlled=profile is not None)
+    dof = torch.full_like(totals[0], replicate_dof(replicates, pairs * replicates, kurtosis))
     return Bound(totals.mean(0), means, variance_of_mean(totals).sqrt(), dof, nfe, event_size(data), quantized)
 
 
@@ -144,7 +147,12 @@ def _checked_timesteps(
         raise ValueError(
             f"evaluations must be a multiple of twice the replicates, {2 * replicates}, got {evaluations}."
         )
-    timesteps = timesteps or (ImportanceTimesteps(ELBO()) if profile is None else profile.timesteps)
+    if not isinstance(profile, ErrorProfile | None):
+        raise TypeError(
+            f"profile must be an ErrorProfile or None, got {type(profile).__name__}; see measure_error_profile."
+        )
+    if timesteps is None:
+        timesteps = ImportanceTimesteps(ELBO()) if profile is None else profile.timesteps
     if not isinstance(timesteps, Timesteps) or isinstance(timesteps, DiscreteTimesteps):
         raise TypeError(
             f"timesteps must be Timesteps in continuous time, got {timesteps!r}; e.g. ImportanceTimesteps(ELBO())."

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import event_size, sum_event
 from scoresde.data import Description
@@ -28,7 +29,7 @@ __all__ = ["Decoder", "KernelDecoder", "RoundedDecoder", "log_normal_mass", "nor
 _TABLE_SIZE = 1 << 22  # entries of the table (element, bin) in memory at once
 
 
-class Decoder(ABC):
+class Decoder(CheckedArguments, ABC):
     """A distribution of the data given the noised state at one time.
 
     Attributes:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
@@ -85,6 +86,7 @@ def discrete_vlb(
     Source: Ho, Jain & Abbeel 2020, eqs. 5, 8 and 13; Nichol & Dhariwal 2021 (learned variances).
     """
     refuse_unknown(discrete_vlb, model, cond)
+    check_arguments(discrete_vlb, locals())
     data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     check_integer("draws", draws)
     chain = ReverseChain.of(model, data, steps, grid or Chain(), rev_var, decoder, prior_log_prob)

@@ -1,9 +1,9 @@
 r"""Profile of a model's noise-prediction error along log-SNR: its mean, its spread, and a control-variate coefficient.
 
 Let $f = \tfrac12(\|\hat\varepsilon_+ - \varepsilon\|^2 + \|\hat\varepsilon_- + \varepsilon\|^2)$ for a pair of noises
-±ε. The spread of $f - c\,(\|\varepsilon\|^2 - d)$ over ε gives the density of timesteps. The regression coefficient c
-removes the part of f that depends only on the length of ε. The mean of f is integrated in closed form beforehand, so
-that only the difference is drawn. None of the three changes the expectation of a bound.
+±ε. The spread of $f - c\,(\|\varepsilon\|^2 - d)$ over ε and data gives the density of timesteps. The regression
+coefficient c removes the part of f that depends only on the length of ε. The mean of f is integrated in closed form
+beforehand, so that only the difference is drawn. None of the three changes the expectation of a bound.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, cond_inputs
-from scoresde._core.checks import check_finite, check_integer
+from scoresde._core.checks import check_event_shape, check_finite, check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size, sum_event, widest_dtype
 from scoresde.model import Model, check_model, evaluating
@@ -38,7 +40,8 @@ class ErrorProfile:
         log_snr: The points, nats, strictly rising.
         unexplained: $E f/d$: the share of the noise that the model cannot explain.
         control: c, the regression coefficient of f on $\|\varepsilon\|^2$.
-        spread: Root mean square over ε, at fixed data, of the residual of f.
+        spread: Root mean square over ε and data of the residual of f. (The part that differs between data has no noise,
+            but few timesteps would miss it where the rest is small.)
     """
 
     log_snr: tuple[float, ...]
@@ -92,7 +95,7 @@ class ErrorProfile:
 
 def measure_error_profile(
     model: Model,
-    x0: Tensor,
+    x0: ArrayLike,
     *,
     points: int = 24,
     generator: torch.Generator | None = None,
@@ -117,8 +120,12 @@ def measure_error_profile(
             returns NaN or infinity.
     """
     check_model(model)
+    check_arguments(measure_error_profile, locals())
     x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
     check_integer("points", points, 2)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size)
+    check_event_shape(x0, model.event_shape, "x0")
     if len(x0) < 2:
         raise ValueError(f"a profile needs at least two samples, got {len(x0)}; pass a few dozen.")
     check_finite(x0, "x0")
@@ -155,5 +162,6 @@ def _regress(pairs: Tensor, size: int) -> tuple[float, float, float]:
     centered = length - length.mean()
     control = (centered * error).sum() / centered.square().sum().clamp(min=1e-300)
     residual = error - control * length
-    spread = (0.5 * (residual[0] - residual[1]).square().mean()).sqrt()
-    return float(error.mean()) / max(size, 1), float(control), float(spread)
+    mean = residual.mean()
+    spread = (residual - mean).square().mean().sqrt()
+    return float(mean) / max(size, 1), float(control), float(spread)

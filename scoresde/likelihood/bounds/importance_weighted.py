@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
@@ -73,6 +74,7 @@ def importance_weighted_vlb(
     Source: Burda, Grosse & Salakhutdinov 2016.
     """
     refuse_unknown(importance_weighted_vlb, model, cond)
+    check_arguments(importance_weighted_vlb, locals())
     data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     check_integer("trajectories", trajectories)
     quantized = not data.is_floating_point()

@@ -77,7 +77,8 @@ class InitialState:
         else:
             assert description is not None
             y, log_q = self.dequantization.draw(data, noise)
-            x, terms = description.to_model(y), {"dequantization": log_q - description.log_det}
+            x = description.to_model(y)
+            terms = {"dequantization": log_q - description.log_det(x)}
         if self.tau_start > 0:
             scale = float(sde.scale(self.tau_start))
             x, log_volume = x / scale, event_size(x) * math.log(scale)

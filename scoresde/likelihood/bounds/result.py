@@ -23,8 +23,8 @@ class Bound:
             ``(B,)`` float64. For an importance-weighted bound they sum to the mean of $-\log w_j$ over the
             trajectories, which is larger than ``nats``.
         stderr: Standard error of ``nats`` over the draws of noise and timesteps, ``(B,)`` float64; NaN if unknown.
-        dof: Degrees of freedom of ``stderr``, ``(B,)`` float64; NaN if unknown. Four replicates of
-            eight pairs have 2, one less than if their errors were normal; see `replicate_dof`.
+        dof: Degrees of freedom of ``stderr``, ``(B,)`` float64; NaN if unknown. Four replicates have up to 3, less for
+            few dimensions, where errors are far from normal; see `replicate_dof`.
         nfe: Network evaluations per sample.
         dims: Number of values in one sample.
         quantized: Whether the data are integer values, so that bits per dimension are defined.

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from scoresde._core.noise import Noise
+from scoresde._core.tensors import event_size
 from scoresde.likelihood.batching import ProgressHook
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
-from scoresde.likelihood.bounds.estimation import replicate_dof, variance_of_mean
+from scoresde.likelihood.bounds.estimation import error_kurtosis, replicate_dof, variance_of_mean
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.process import ou
 
@@ -78,7 +79,7 @@ class SampledSteps:
         ]
         stacked = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
         totals = torch.stack([value for name, value in stacked.items() if name != "per_step"]).sum(0)
-        dof = torch.full_like(totals[0], replicate_dof(n, n * self.points))
+        dof = torch.full_like(totals[0], replicate_dof(n, n * self.points, error_kurtosis(event_size(data))))
         means = {name: value.mean(0) for name, value in stacked.items()}
         return means | {"variance": variance_of_mean(totals), "dof": dof}
 

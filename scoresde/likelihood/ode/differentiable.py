@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_integer
@@ -64,12 +65,15 @@ def differentiable_log_prob(
     Source: Chen et al. 2018; Grathwohl et al. 2019.
     """
     refuse_unknown(differentiable_log_prob, model, cond)
+    check_arguments(differentiable_log_prob, locals())
     x, cond = as_input(model, x, "x"), cond_inputs(model, cond)
     if probes is not None:
         check_integer("probes", probes)
     solver = TorchDiffEq() if solver is None else solver
     scorer = LikelihoodScorer(model, None, solver, 40, prior_log_prob, cond)
     scorer.check(x.detach(), seeds)
+    if not len(x):
+        return x.new_zeros(0, dtype=widest_dtype(x.device))
     state = x.to(widest_dtype(x.device)) / float(model.sde.scale(model.sde.tau_min))
     flow = AngleVelocity(model, cond, slice(0, len(x)), tuple(x.shape[1:]))
     flow.quadratic_forms("reverse", state.detach().reshape(len(x), flow.size))  # refuses what is not differentiable

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike, as_tensor
 from scoresde.likelihood.ode.error_budget import LogProb
 
@@ -56,6 +57,7 @@ def importance_weights(log_target: ArrayLike, scored: LogProb) -> ImportanceWeig
     Raises:
         ValueError: If the shapes differ, an entry of the target is NaN or +inf, or no sample has a weight.
     """
+    check_arguments(importance_weights, locals())
     log_target = as_tensor(log_target, "log_target", scored.log_prob.device)
     if log_target.shape != scored.log_prob.shape:
         raise ValueError(

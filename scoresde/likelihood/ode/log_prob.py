@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import torch
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.noise import Noise
@@ -89,6 +90,7 @@ def log_prob(
     Source: Chen et al. 2018; Song et al. 2021, appendix D.2; here in the angle, corrected for the trajectory's defect.
     """
     refuse_unknown(log_prob, model, cond)
+    check_arguments(log_prob, locals())
     x, cond = as_input(model, x, "x"), cond_inputs(model, cond)
     scorer = LikelihoodScorer(model, trace, solver or AdaptiveSolver(), nodes, prior_log_prob, cond, batch_size, strict)
     scorer.check(x, seeds)

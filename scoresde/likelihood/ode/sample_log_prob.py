@@ -2,13 +2,16 @@ r"""Log-densities of a model's own samples: the trajectory that draws a sample a
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.call_inputs import cond_inputs
+from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import widest_dtype
 from scoresde.likelihood.batching import evaluation_mode
@@ -77,10 +80,15 @@ def sample_log_prob(
         RuntimeError: As `log_prob`.
     """
     refuse_unknown(sample_log_prob, model, cond)
+    check_arguments(sample_log_prob, locals())
     cond = cond_inputs(model, cond)
     sampler = AdaptiveSolver() if sampler is None else sampler
     _check_sampler(sampler)
+    if isinstance(shape, numbers.Real):
+        check_integer("shape", shape, 0)
     size = (shape, *(model.event_shape or ())) if isinstance(shape, int) else tuple(shape)
+    if not size or not all(isinstance(n, int) and n >= 0 for n in size):
+        raise ValueError(f"shape must be (n, *D), integers >= 0, got {size!r}; pass a number of samples, or (n, *D).")
     if generator is None and seeds is None:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     solver = sampler if isinstance(sampler, Solver) else AdaptiveSolver()

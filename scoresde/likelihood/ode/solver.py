@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde.likelihood.batching import ProgressHook
 from scoresde.likelihood.ode.dense_output import DenseOutput
 from scoresde.process import ou
@@ -48,7 +49,7 @@ class Solution(NamedTuple):
     status: Tensor
 
 
-class Solver(ABC):
+class Solver(CheckedArguments, ABC):
     """A solver of the probability-flow ODE with dense output."""
 
     @abstractmethod

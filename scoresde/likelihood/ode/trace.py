@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer, check_positive
 from scoresde._core.noise import Noise
 from scoresde._core.suggest import unknown_name
@@ -28,7 +29,7 @@ EXACT_DIMS = 16  # largest event whose trace is exact by default
 _ROUNDS = 12  # rounds of further probes, each at most fourfold
 
 
-class Trace(ABC):
+class Trace(CheckedArguments, ABC):
     """An estimator of the divergence at the nodes.
 
     Attributes:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
@@ -42,7 +43,7 @@ class TimestepDraw(NamedTuple):
     correction: Scalar = 1.0
 
 
-class Timesteps(ABC):
+class Timesteps(CheckedArguments, ABC):
     """How u is drawn. Whatever the density, the loss's expectation is the one under uniform u on [u_min, 1]."""
 
     @abstractmethod

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 
 from scoresde._core import elementwise as ew
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import as_time
@@ -14,7 +15,7 @@ from scoresde.process import ou
 __all__ = ["Schedule"]
 
 
-class Schedule(ABC):
+class Schedule(CheckedArguments, ABC):
     """A clock. Subclasses define ``_tau``, ``_u`` and ``_rate`` for floats and tensors, with ``_core.elementwise``."""
 
     @abstractmethod

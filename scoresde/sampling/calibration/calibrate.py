@@ -21,6 +21,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.call_inputs import check_per_sample
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
@@ -128,6 +129,7 @@ def calibrate(
     check_model(model)
     counts = {"noises": noises, "iterations": iterations, "starts": starts, "pool": pool}
     original = _check_arguments(sampler, steps, search, batch_size, counts)
+    check_arguments(calibrate, locals())
     refuse_unknown(calibrate, model, cond)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
         x, generator = _draw_noises(model, shape, 2 * pool * noises, generator, dtype)
@@ -168,6 +170,8 @@ def _draw_noises(
 ) -> tuple[Tensor, torch.Generator]:
     """``n`` draws from the prior, and the generator that drew them."""
     event_shape = model.event_shape if shape is None else tuple(shape)
+    for size in event_shape or ():
+        check_integer("each entry of shape", size)
     if event_shape is None:
         raise ValueError("calibrate needs the shape of an event, and the model states none; pass shape=(…).")
     tensors = (value for value in [*model.parameters(), *model.buffers()] if value.is_floating_point())
@@ -175,6 +179,8 @@ def _draw_noises(
     dtype = torch.promote_types(reference.dtype, torch.float32) if dtype is None else dtype
     if generator is None:
         generator = torch.Generator(reference.device).manual_seed(int(torch.randint(2**62, ())))
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype must be a floating type, got {dtype}; float32 or float64 are usual.")
     like = torch.empty(n, *event_shape, dtype=dtype, device=reference.device)
     x = model.sde.prior(like, Noise(generator), model.sde.tau_max)
     model._check_event(x)

@@ -6,13 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde.process.sde import SDE
 
 __all__ = ["ExplicitGrid", "Grid"]
 
 
-class Grid(ABC):
+class Grid(CheckedArguments, ABC):
     """A rule for the times between the start and the end of sampling: subclasses define `knots`, users call `times`."""
 
     @abstractmethod

@@ -15,6 +15,7 @@ from typing import Any
 
 import scoresde.process
 import scoresde.sampling
+from scoresde._core.annotations import check_arguments
 from scoresde._core.atomic import atomic_file
 from scoresde.sampling import Calibration, Moments, StepSampler, Whitened
 from scoresde.storage import spec
@@ -44,6 +45,7 @@ def save_calibration(path: str | os.PathLike[str] | Checkpoint, calibration: Cal
         ValueError: If the existing file does not hold calibrations.
         OSError: If it cannot be written; the existing file does not change.
     """
+    check_arguments(save_calibration, locals())
     checkpoint = path if isinstance(path, Checkpoint) else read_checkpoint(path)
     file, weights = _file(checkpoint), _weights(checkpoint, raw)
     entry = {
@@ -93,6 +95,7 @@ def load_calibration(
         FileNotFoundError, RuntimeError: If there is no such checkpoint, it is damaged, or nothing was calibrated.
         ValueError: If there is none for this sampler (lists the samplers) or for these weights.
     """
+    check_arguments(load_calibration, locals())
     checkpoint = path if isinstance(path, Checkpoint) else read_checkpoint(path)
     file, weights, text = _file(checkpoint), _weights(checkpoint, raw), spec.to_text(sampler)
     remedy = f"calibrate it, e.g. by: scoresde calibrate {checkpoint.path.parent} --sampler …"

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.tensors import is_narrow
 from scoresde.storage.checkpoint.reading import Checkpoint, damage, read_checkpoint
 from scoresde.storage.checkpoint.state_dicts import load_into
@@ -51,6 +52,7 @@ _FOLDER = "averages"
 
 def length_of(power: float) -> float:
     r"""Relative length of the EMA of power γ: $\sqrt{(\gamma + 1)/((\gamma + 2)^2(\gamma + 3))}$."""
+    check_arguments(length_of, locals())
     return math.sqrt((power + 1) / ((power + 2) ** 2 * (power + 3)))
 
 
@@ -72,6 +74,7 @@ def power_of(length: float) -> float:
 
 def power_decay(power: float, updates: int) -> float:
     r"""Decay of the EMA after ``updates`` = n earlier ones, $(n/(n + 1))^{\gamma + 1}$: it starts as a copy."""
+    check_arguments(power_decay, locals())
     return (updates / (updates + 1.0)) ** (power + 1.0)
 
 
@@ -130,6 +133,7 @@ def save_snapshot(run: str | os.PathLike[str], step: int, lengths: Sequence[floa
     Raises:
         OSError: If it cannot be written.
     """
+    check_arguments(save_snapshot, locals())
     folder = Path(run) / _FOLDER / f"step-{step:09d}"
     if folder.exists() and not damage(folder):
         return folder  # of a resumed run, with the same weights
@@ -139,6 +143,7 @@ def save_snapshot(run: str | os.PathLike[str], step: int, lengths: Sequence[floa
 
 def discard_after(run: str | os.PathLike[str], step: int) -> None:
     """Removes snapshots of later steps: a run that is resumed at ``step`` writes them again."""
+    check_arguments(discard_after, locals())
     for folder in (Path(run) / _FOLDER).glob("step-*"):
         if int(folder.name.partition("-")[2]) > step:
             shutil.rmtree(folder, ignore_errors=True)
@@ -160,6 +165,7 @@ def reconstruct(checkpoint: Checkpoint, length: float) -> dict[str, Tensor]:
         ValueError: If the checkpoint holds no such EMAs, or the length is out of range.
         RuntimeError: If a snapshot is damaged.
     """
+    check_arguments(reconstruct, locals())
     power, lengths = power_of(length), checkpoint.meta.get("lengths")
     if not lengths:
         raise ValueError(
@@ -197,6 +203,7 @@ def widened(x: Tensor) -> Tensor:
 
 def weights_of(net: nn.Module) -> dict[str, Tensor]:
     """The floating parameters of a network, tied ones under each of their names, without buffers."""
+    check_arguments(weights_of, locals())
     return {name: p.detach() for name, p in net.named_parameters(remove_duplicate=False) if p.is_floating_point()}
 
 
@@ -206,4 +213,5 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: If names, shapes or types differ, see `load_into`.
     """
+    check_arguments(load_weights, locals())
     load_into(net, {**net.state_dict(), **weights})

@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
+
 __all__ = [
     "FORMAT",
     "Checkpoint",
@@ -71,6 +73,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         RuntimeError: If the checkpoint is damaged, or of a newer format; names the file, and the newest undamaged
             checkpoint.
     """
+    check_arguments(read_checkpoint, locals())
     folder = _find(Path(path))
     try:
         return _read(folder)
@@ -90,6 +93,7 @@ def latest_checkpoint(run: str | os.PathLike[str]) -> Path:
         FileNotFoundError: If there is no run directory, or no checkpoint in it.
         RuntimeError: If every checkpoint is damaged.
     """
+    check_arguments(latest_checkpoint, locals())
     newest = _find(Path(run))
     damaged = []
     for folder in numbered(Path(run)) or [newest]:
@@ -121,6 +125,7 @@ def numbered(run: Path) -> list[Path]:
     Args:
         run: The run directory.
     """
+    check_arguments(numbered, locals())
     folders = [(int(m[1]), p) for p in run.iterdir() if (m := _NAME.fullmatch(p.name)) and p.is_dir()]
     return [p for _, p in sorted(folders, reverse=True)]
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import scoresde.data
 import scoresde.nn
 import scoresde.process
+from scoresde._core.annotations import check_arguments
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import Parameterization
@@ -62,6 +63,7 @@ def save(
     """
     if not isinstance(model, ScoreModel):
         raise TypeError(f"model must be a ScoreModel, got a {type(model).__name__}; save the ScoreModel inside it.")
+    check_arguments(save, locals())
     groups: dict[str, Mapping[str, Tensor]] = {"model": model.net.state_dict()}
     if ema is not None:
         groups["ema"] = (ema.net if isinstance(ema, ScoreModel) else ema).state_dict()
@@ -115,6 +117,7 @@ def load(
         ValueError: If it holds no model or one of another `parameterization`, `sde` or `data`, names an unknown class,
             or does not fit `net`.
     """
+    check_arguments(load, locals())
     checkpoint = path if isinstance(path, Checkpoint) else read_checkpoint(path)
     expected = {"parameterization": parameterization, "sde": sde, "data": data}
     settings = _stored_settings(checkpoint)
@@ -152,6 +155,7 @@ def require_same(checkpoint: Checkpoint, model: ScoreModel) -> None:
     Raises:
         ValueError: If a setting differs; names it with both values.
     """
+    check_arguments(require_same, locals())
     _check_settings(checkpoint, {k: v for k, v in model_settings(model).items() if v is not None})
 
 
@@ -164,6 +168,7 @@ def model_settings(model: ScoreModel) -> dict[str, str | None]:
     Raises:
         TypeError: If they have none.
     """
+    check_arguments(model_settings, locals())
     try:
         net = spec.to_text(model.net)
     except TypeError:  # a user's network that is not a dataclass: `load` needs the object

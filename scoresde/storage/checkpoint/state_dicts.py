@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.annotations import check_arguments
 from scoresde.storage import spec
 
 __all__ = ["load_into", "load_optimizer", "optimizer_state"]
@@ -24,6 +25,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         ValueError: If names are missing or extra, or shapes or types differ (all are listed), or if tensors that the
             module ties together differ. The module does not change.
     """
+    check_arguments(load_into, locals())
     current = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
     faults = {
         "missing": [k for k in current if k not in tensors],
@@ -58,6 +60,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
     Raises:
         TypeError: If the state holds something else, such as LBFGS's lists of tensors.
     """
+    check_arguments(optimizer_state, locals())
     stored = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {"class": type(optimizer).__name__, "shapes": _shapes(optimizer)}
@@ -78,6 +81,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         ValueError: If class, groups or shapes differ, or the text or the tensors are not such a state. The optimizer
             does not change.
     """
+    check_arguments(load_optimizer, locals())
     rest = spec.parse(text, {}, kind=dict)
     current = {"class": type(optimizer).__name__, "shapes": _shapes(optimizer)}
     for name, value in current.items():

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.atomic import atomic_file, sync
 from scoresde._core.checks import check_integer
 from scoresde.storage.checkpoint.reading import FORMAT, damage, digest, digest_file, numbered
@@ -57,6 +58,7 @@ def write_checkpoint(
         OSError: If it cannot be written (disk full, read-only, not a directory); existing files do not change.
         RuntimeError: If another process is saving into the same directory.
     """
+    check_arguments(write_checkpoint, locals())
     check_integer("keep", keep)
     for group in tensors:
         if not re.fullmatch(r"[A-Za-z0-9_]+", group):
@@ -118,6 +120,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     Raises:
         OSError: If it cannot be written.
     """
+    check_arguments(write_text, locals())
     path = Path(path)
     try:
         with atomic_file(path) as temporary:
@@ -146,6 +149,7 @@ def only_writer(run: str | os.PathLike[str], name: str = ".lock") -> Iterator[No
     Raises:
         RuntimeError: If another process or thread has the lock.
     """
+    check_arguments(only_writer, locals())
     handle = os.open(Path(run) / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if fcntl is not None:
@@ -189,6 +193,8 @@ def _without_ties(named: Mapping[str, Tensor], group: str) -> tuple[dict[str, Te
     unique: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
     names: dict[tuple, str] = {}
+    if not isinstance(named, Mapping):
+        raise TypeError(f"{group} must map names to tensors, got {named!r}; write {{name: tensor}}.")
     for name, tensor in named.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{group} holds tensors, got a {type(tensor).__name__} at {name!r}; put it in meta.")

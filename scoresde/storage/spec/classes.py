@@ -13,6 +13,8 @@ from abc import ABC
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from scoresde._core.annotations import check_arguments
+
 __all__ = ["Known", "classes_of", "describe_hint", "field_hints", "fits", "known_classes"]
 
 Known = Mapping[str, "type | tuple[type, ...]"]
@@ -31,6 +33,7 @@ def known_classes(*modules: types.ModuleType, kind: type | None = None) -> dict[
         Classes by name; a tuple of classes if different ones share a name. Abstract classes are left out: those with
         abstract methods, and those with `ABC` itself as a base.
     """
+    check_arguments(known_classes, locals())
     classes: dict[str, tuple[type, ...]] = {}
     for module in itertools.chain.from_iterable(map(_with_submodules, modules)):
         for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):

@@ -11,6 +11,7 @@ import types
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.suggest import nearest
 from scoresde.storage.spec.classes import Known, classes_of, describe_hint, field_hints, fits
 from scoresde.storage.spec.writer import MAX_DEPTH, MAX_LENGTH, shortened
@@ -52,6 +53,10 @@ def parse(text: str, known: Known, *, kind: type | None = None, missing: Mapping
     """
     if not isinstance(text, str):
         raise TypeError(f"a setting must be given as text, got a {type(text).__name__}; write e.g. 'MinSNR(gamma=5)'.")
+    check_arguments(parse, {"known": known, "missing": missing})
+    for name, cls in known.items():
+        if not isinstance(cls, (type, tuple)):
+            raise TypeError(f"known must map names to classes, got {cls!r} for {name!r}; see known_classes(module).")
     text = text.strip()
     _check_tokens(text)
     try:

@@ -6,6 +6,8 @@ import dataclasses
 import numbers
 from typing import Any
 
+from scoresde._core.annotations import check_arguments
+
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "shortened", "to_text"]
 
 MAX_LENGTH = 400_000
@@ -30,6 +32,7 @@ def to_text(obj: object) -> str:
         TypeError: If a part of `obj` has no text form (a function, a tensor, a class that is not a dataclass).
         ValueError: If the text would be longer than `MAX_LENGTH` or nested deeper than `MAX_DEPTH`.
     """
+    check_arguments(to_text, locals())
     text = _write(obj, type(obj).__name__, MAX_DEPTH)
     if len(text) > MAX_LENGTH:
         raise ValueError(

@@ -1,0 +1,81 @@
+"""The recipe of a training run, from the options of ``scoresde train``, and the model that it builds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scoresde.cli.overrides import Overrides
+    from scoresde.cli.parsing import Modules
+    from scoresde.data import Data
+    from scoresde.model import ScoreModel
+    from scoresde.training.defaults import Recipe
+
+__all__ = ["build_model", "check_length", "training_recipe"]
+
+
+def check_length(steps: int | None, minutes: float | None) -> None:
+    """Refuses two lengths of one run.
+
+    Raises:
+        ValueError: If both are given.
+    """
+    if steps is not None and minutes is not None:
+        raise ValueError(
+            f"--steps or --minutes says how long to train, got {steps} and {minutes:g}; leave one of them out."
+        )
+
+
+def training_recipe(
+    data: Data,
+    old: dict[str, Any] | None,
+    overrides: Overrides,
+    training: dict[str, Any],
+    hybrid: float | None,
+    modules: Modules,
+    resume: bool,
+) -> Recipe:
+    """The default recipe for the data, or that of an earlier run, with the options in it.
+
+    Args:
+        data: What is trained on.
+        old: The ``config.json`` of an earlier run, or None.
+        overrides: Parts of the model.
+        training: Fields of `Training`; None keeps the default, or what the earlier run had.
+        hybrid: Weight of the loss of the reverse variance, or None.
+        modules: The user's own modules.
+        resume: Whether the earlier run is continued. Otherwise it is repeated with the number of steps that it had,
+            also if this number came from a time.
+
+    Raises:
+        ValueError: If an earlier run is named and parts of the model too.
+    """
+    from scoresde.cli.recorded_config import recorded_recipe
+
+    if old is None:
+        recipe = overrides.recipe(data.description, len(data.train), **training)
+    elif overrides.options:
+        raise ValueError(
+            f"--config, or --resume without --data, takes the model of the earlier run, got "
+            f"{', '.join(overrides.options)} too; leave one of them out."
+        )
+    else:
+        recipe = recorded_recipe(old, modules)
+        changes = {name: value for name, value in training.items() if value is not None}
+        if not resume or "steps" in changes:
+            changes.setdefault("minutes", None)
+        recipe = replace(recipe, training=replace(recipe.training, **changes))
+    if hybrid is None:
+        return recipe
+    loss = replace(recipe.training.loss, hybrid=hybrid)
+    return replace(recipe, training=replace(recipe.training, loss=loss))
+
+
+def build_model(recipe: Recipe, data: Data) -> ScoreModel:
+    """The recipe's model with new weights; it has a learned variance if the loss asks for one."""
+    from scoresde.model import ScoreModel
+
+    model = recipe.build(data, recipe.training.seed)
+    learned = recipe.training.loss.hybrid > 0
+    return ScoreModel(model.net, model.sde, model.parameterization, model.event_shape, model.data, learned)

@@ -1,0 +1,64 @@
+"""Data from tables in memory: pandas and polars frames, and all others that give their columns as Apache Arrow does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from scoresde.data.arrow import ArrowTable
+from scoresde.data.column_names import several_names
+from scoresde.data.dataset import Data
+from scoresde.data.description import Description
+from scoresde.data.missing_cells import MISSING_TEXTS
+from scoresde.data.table_data import table_to_data
+from scoresde.data.table_files import split_table
+
+__all__ = ["is_frame", "load_frame"]
+
+
+def is_frame(source: object) -> bool:
+    """Whether ``source`` is a table in memory: it has the method of Arrow's C stream interface and names of columns."""
+    has_names = hasattr(source, "columns") or hasattr(source, "column_names")
+    return hasattr(source, "__arrow_c_stream__") and has_names and not isinstance(source, type)
+
+
+def load_frame(
+    source: Any,
+    seed: int = 0,
+    test_fraction: float = 0.2,
+    *,
+    columns: str | Sequence[str] | None = None,
+    label: str | None = None,
+    categories: str | Sequence[str] = (),
+    kinds: Mapping[str, str] | None = None,
+    missing: str = "refuse",
+    missing_texts: str | Sequence[str] = MISSING_TEXTS,
+    shuffle: bool = True,
+    like: Description | None = None,
+) -> Data:
+    """Reads a table in memory, such as a pandas or polars frame or a ``pyarrow.Table``; the index is no column.
+
+    Args:
+        source: The table.
+        seed, test_fraction: The split.
+        columns, label, categories, kinds, missing, missing_texts, shuffle, like: As in `load_table`.
+
+    Returns:
+        Data as of `load_table`.
+
+    Raises:
+        ModuleNotFoundError: If pyarrow is missing.
+        TypeError, ValueError: As `load_table`.
+    """
+    try:
+        import pyarrow
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"reading a {type(source).__name__} needs pyarrow, which is missing; pip install 'scoresde[parquet]'."
+        ) from None
+    is_pandas = type(source).__module__.partition(".")[0] == "pandas"
+    arrow = pyarrow.Table.from_pandas(source, preserve_index=False) if is_pandas else pyarrow.table(source)
+    table = ArrowTable(arrow, missing_texts=several_names("missing_texts", missing_texts) or ())
+    split_rows = partial(split_table, test_fraction=test_fraction, seed=seed if shuffle else None)
+    return table_to_data(table, "table", split_rows, columns, label, categories, missing, kinds, like)

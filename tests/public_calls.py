@@ -1,0 +1,859 @@
+"""Calls of the whole public API, each with valid arguments that are cheap, made afresh for every call."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import functools
+import inspect
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from subclasses import concrete
+from torch import Tensor
+
+import scoresde as sd
+from scoresde import data, evaluation, likelihood, metrics, objective, plots, process, sampling, training
+from scoresde._core.noise import Noise
+from scoresde.model import ScoreModel
+from scoresde.process import sde
+from scoresde.storage import checkpoint, spec
+
+__all__ = ["CALLS"]
+
+Arguments = Callable[[], dict[str, Any]]
+CALLS: dict[str, tuple[Callable[..., Any], Arguments]] = {}
+"""By name: the function and what makes its keyword arguments."""
+
+
+def x(rows: int = 6, kind: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(rows, 2, generator=generator(), dtype=kind)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def integers(rows: int = 6) -> Tensor:
+    return torch.arange(2 * rows).reshape(rows, 2) % 8
+
+
+BINNED = data.Description("bins", (2,), bins=8)
+
+
+def new_model(description: data.Description | None = None, classes: int | None = None) -> ScoreModel:
+    net = sd.MLP((2,), 4, 1, 4, num_classes=classes, null_class=classes is not None)
+    return ScoreModel(net, sd.VPSDE(), sd.V(), (2,), description)
+
+
+model = functools.cache(new_model)
+
+
+def sampled(sampler: Any) -> Tensor:
+    return sd.sample(sd.Gaussian(torch.zeros(2), 0.5), 2, sampler, generator=generator()).x
+
+
+def weighed(weighting: Any) -> Tensor:
+    if isinstance(weighting, objective.DiscreteVLB):
+        return sd.Loss(weighting, sd.DiscreteTimesteps(8))(model(), x(), generator=generator()).detach()
+    return sd.Loss(weighting)(model(), x(), generator=generator()).detach()
+
+
+def timed(timesteps: Any) -> Tensor:
+    return sd.Loss(sd.ELBO(), timesteps)(model(), x(), generator=generator()).detach()
+
+
+def scheduled(schedule: Any) -> list[Any]:
+    return [schedule.tau(0.3), schedule.u(schedule.tau(0.7)), schedule.rate(0.4)]
+
+
+def processed(process: Any) -> Any:
+    return process.perturb(x(), torch.full((6,), 0.3), x())
+
+
+def parameterized(parameterization: Any) -> Any:
+    return process.Prediction(x(), 0.3, x(), parameterization).eps
+
+
+def scored(**options: Any) -> Any:
+    return sd.log_prob(
+        sd.Gaussian(torch.zeros(2), 0.5), x(2), nodes=8, generator=generator(), strict=True, **options
+    ).log_prob
+
+
+def decoded(decoder: Any) -> Any:
+    return sd.discrete_vlb(model(BINNED), integers(2), 2, decoder=decoder, generator=generator()).nats
+
+
+def dequantized(dequantization: Any) -> Any:
+    options = {"dequantization": dequantization, "nodes": 8, "generator": generator()}
+    return sd.bits_per_dim(model(BINNED), integers(2), solver=sd.AdaptiveSolver(1.0), **options).bits
+
+
+def noisy(noise: Any) -> Tensor:
+    return sampled(sampling.SASolver(2, noise=noise))
+
+
+def corrected(corrector: Any) -> Tensor:
+    return sampled(sampling.PredictorCorrector(2, corrector=corrector))
+
+
+def evaluated(net: Any) -> Tensor:
+    shape = net.event_shape
+    cond = {"cond": torch.zeros(2, dtype=torch.int64)} if net.num_classes else {}
+    return net(torch.zeros(2, *shape), torch.zeros(2), **cond).detach()
+
+
+def built(cls: type, use: Callable[[Any], Any]) -> Callable[..., Any]:
+    def call(**fields: Any) -> Any:
+        return use(cls(**fields))
+
+    return call
+
+
+REQUIRED: dict[str, Arguments] = {
+    "CustomWeighting": lambda: {"function": lambda m: 1.0 + 0 * m.snr},
+    "FromBetas": lambda: {"betas": (0.1, 0.2, 0.3)},
+    "ExplicitGrid": lambda: {"taus": (sd.VPSDE().tau_max, 0.5, 0.1)},
+    "TruncatedNormalDequantization": lambda: {"std": 0.3},
+    "VariationalDequantization": lambda: {"description": BINNED, "width": 4, "generator": generator()},
+    "Whitened": lambda: {"sampler": sd.DDIM(2), "moments": sd.Moments(torch.zeros(2), torch.eye(2), torch.ones(2))},
+}
+FAMILIES: dict[type, Callable[[Any], Any]] = {
+    objective.Weighting: weighed,
+    objective.Timesteps: timed,
+    process.Schedule: scheduled,
+    sde.SDE: processed,
+    process.Parameterization: parameterized,
+    sampling.Sampler: sampled,
+    sampling.Grid: lambda grid: sampled(sd.DDIM(2, grid)),
+    sampling.NoiseFunction: noisy,
+    sampling.Corrector: corrected,
+    likelihood.Trace: lambda trace: scored(trace=trace),
+    likelihood.Solver: lambda solver: scored(solver=solver),
+    likelihood.Decoder: decoded,
+    likelihood.Dequantization: dequantized,
+}
+
+
+def default_fields(cls: type) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if field.init and field.default is not dataclasses.MISSING:
+            fields[field.name] = field.default
+        elif field.init and field.default_factory is not dataclasses.MISSING:
+            fields[field.name] = field.default_factory()
+    if "steps" in fields and issubclass(cls, sampling.Sampler):
+        fields["steps"] = 2
+    return fields
+
+
+def _families() -> Iterator[tuple[str, Callable[..., Any], Arguments]]:
+    for base, use in FAMILIES.items():
+        for cls in concrete(base):
+            if cls.__name__ in REQUIRED:
+                arguments = REQUIRED[cls.__name__]
+            else:
+                arguments = functools.partial(default_fields, cls)
+            yield cls.__name__, built(cls, use), arguments
+
+
+for name, function, arguments in _families():
+    CALLS[name] = function, arguments
+
+
+def call(call_name: str, function: Callable[..., Any], /, **arguments: Callable[[], Any]) -> None:
+    CALLS[call_name] = function, lambda: {key: make() for key, make in arguments.items()}
+
+
+def v(value: Any) -> Callable[[], Any]:
+    """A function that returns a value which no call changes."""
+    return lambda: value
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+EVENTS = {"model": model, "x": x}
+GENERATOR = {"generator": generator}
+SEEDS = {"seeds": lambda: range(6)}
+TINY_SOLVER = {"solver": v(sd.AdaptiveSolver(1.0)), "nodes": v(8)}
+
+call("Gaussian", lambda **a: sd.Gaussian(**a)(x(), 0.3).eps, mean=lambda: torch.zeros(2), cov=v(1.0), sde=sd.VPSDE)
+call(
+    "GaussianMixture",
+    lambda **a: sd.GaussianMixture(**a)(x(), 0.3).eps,
+    weights=lambda: torch.ones(3),
+    means=lambda: x(3),
+    covs=lambda: torch.ones(3),
+    sde=sd.VPSDE,
+)
+call(
+    "GaussianMixture.ring",
+    lambda **a: sd.GaussianMixture.ring(**a)(x(), 0.3).eps,
+    modes=v(3),
+    radius=v(1.0),
+    std=v(0.1),
+    unit=v(True),
+    sde=sd.VPSDE,
+)
+call("KernelDensity", lambda **a: sd.KernelDensity(**a)(x(), 0.3).eps, data=x, bandwidth=v(0.3), sde=sd.VPSDE)
+call("Gaussian.log_prob", lambda **a: sd.Gaussian(torch.zeros(2), 1.0).log_prob(**a), x=x, tau=v(0.3))
+call(
+    "Gaussian.sample", lambda **a: sd.Gaussian(torch.zeros(2), 1.0).sample(**a), n=v(3), tau=v(0.3), generator=generator
+)
+call(
+    "ScoreModel",
+    lambda **a: sd.ScoreModel(**a)(x(), 0.3).eps.detach(),
+    net=lambda: sd.MLP((2,), 4, 1, 4),
+    sde=sd.VPSDE,
+    parameterization=sd.V,
+    event_shape=v((2,)),
+    data=v(None),
+    learned_variance=v(False),
+)
+call(
+    "Model call",
+    lambda model, **a: model(**a).score.detach() if isinstance(model, sd.Model) else None,
+    model=model,
+    x=x,
+    tau=v(0.3),
+)
+call(
+    "Model call with labels",
+    lambda **a: model(None, 3)(**a).score.detach(),
+    x=x,
+    tau=lambda: torch.full((6,), 0.3),
+    cond=lambda: torch.arange(6) % 3,
+)
+call("Clipping", lambda **a: sd.Clipping(**a)(x(), 0.3).x0.detach(), model=model, low=v(-1.0), high=v(1.0))
+call(
+    "DynamicThresholding",
+    lambda **a: sd.DynamicThresholding(**a)(x(), 0.3).x0.detach(),
+    model=model,
+    quantile=v(0.9),
+    bound=v(1.0),
+)
+
+# --- networks ------------------------------------------------------------------------------------------------------
+
+call(
+    "MLP",
+    built(sd.MLP, evaluated),
+    event_shape=v((2,)),
+    width=v(4),
+    depth=v(1),
+    embedding_width=v(4),
+    dropout=v(0.0),
+    fourier=v(None),
+    log_snr_range=v((-20.0, 20.0)),
+    num_classes=v(None),
+    null_class=v(False),
+    outputs=v(1),
+)
+call(
+    "UNet",
+    built(sd.UNet, evaluated),
+    event_shape=v((1, 4, 4)),
+    channels=v(4),
+    multipliers=v((1, 2)),
+    blocks=v(1),
+    attention=v((1,)),
+    heads=v(1),
+    head_width=v(None),
+    resample_in_blocks=v(False),
+    dropout=v(0.0),
+    groups=v(None),
+    fourier=v(None),
+    log_snr_range=v((-20.0, 20.0)),
+    num_classes=v(2),
+    null_class=v(True),
+    outputs=v(1),
+    checkpoint=v(False),
+    augment=v(0),
+)
+call(
+    "DiT",
+    built(sd.DiT, evaluated),
+    event_shape=v((1, 4, 4)),
+    patch=v(2),
+    width=v(8),
+    depth=v(1),
+    heads=v(1),
+    dropout=v(0.0),
+    fourier=v(None),
+    log_snr_range=v((-20.0, 20.0)),
+    num_classes=v(2),
+    null_class=v(True),
+    outputs=v(1),
+    checkpoint=v(False),
+    augment=v(0),
+)
+call(
+    "FourierInput",
+    lambda **a: sd.nn.FourierInput(**a)(x(), torch.zeros(6)),
+    base=v(1.0),
+    octaves=v((0, 1)),
+    damped=v(True),
+)
+call(
+    "Pointwise",
+    lambda **a: sd.Pointwise(**a)(x(), torch.zeros(6)).detach(),
+    net=lambda: sd.MLP((2,), 4, 1, 4, outputs=4),
+    fourier=lambda: sd.nn.FourierInput(1.0),
+    width=v(4),
+    embedding_width=v(4),
+)
+call(
+    "QuantizedSkip",
+    lambda **a: sd.QuantizedSkip(**a)(x(), torch.zeros(6)).detach(),
+    net=lambda: sd.MLP((2,), 4, 1, 4),
+    bins=v(8),
+    low=v(-1.0),
+    high=v(1.0),
+)
+call(
+    "QuantizedSkip.fit", lambda **a: sd.QuantizedSkip(sd.MLP((2,), 4, 1, 4), 8).fit(**a).log_histogram, values=integers
+)
+for each, kind in {"MLP": sd.MLP, "UNet": sd.UNet, "DiT": sd.DiT}.items():
+    small: dict[str, Any] = {
+        "MLP": {"width": 4, "depth": 1},
+        "UNet": {"channels": 4, "multipliers": (1,), "blocks": 1, "heads": 1},
+        "DiT": {"width": 8, "depth": 1, "heads": 1},
+    }[each]
+    net = functools.cache(lambda kind=kind, small=small: kind((1, 4, 4), num_classes=3, **small))
+    call(
+        f"{each} call",
+        lambda net=net, **a: net()(**a).detach(),
+        x=lambda: torch.zeros(2, 1, 4, 4),
+        log_snr=lambda: torch.zeros(2),
+        cond=lambda: torch.tensor([0, 2]),
+    )
+call(
+    "LogSNREmbedding",
+    lambda **a: sd.nn.LogSNREmbedding(**a)(torch.zeros(2)).detach(),
+    width=v(4),
+    log_snr_range=v((-9.0, 9.0)),
+    periods=v(4),
+    shortest_period=v(2.0),
+)
+call(
+    "LabelEmbedding",
+    lambda **a: sd.nn.LabelEmbedding(**a)(torch.zeros(2, dtype=torch.int64)).detach(),
+    width=v(4),
+    num_classes=v(3),
+    null_class=v(True),
+)
+call(
+    "Conditioning",
+    lambda **a: sd.nn.Conditioning(**a)(torch.zeros(2)).detach(),
+    width=v(4),
+    log_snr_range=v((-9.0, 9.0)),
+    num_classes=v(3),
+    null_class=v(True),
+    augment=v(2),
+)
+
+# --- process -------------------------------------------------------------------------------------------------------
+
+for each in ("tau", "u", "rate"):
+    call(
+        f"Schedule.{each}",
+        lambda each=each, **a: getattr(sd.LinearVP(), each)(**a),
+        **{"tau" if each == "u" else "u": v(0.3)},
+    )
+call("SDE.perturb", sd.VPSDE().perturb, x0=x, tau=v(0.3), eps=x)
+call("SDE.posterior", lambda **a: sd.VPSDE().posterior(**a)[0], x=x, x0=x, tau=v(0.3), s=v(0.1))
+call("SDE.prior_log_prob", sd.VPSDE().prior_log_prob, z=x)
+
+# --- objective -----------------------------------------------------------------------------------------------------
+
+call(
+    "Loss",
+    lambda **a: sd.Loss(**a)(model(), x(), generator=generator()).detach(),
+    weighting=sd.ELBO,
+    timesteps=sd.StratifiedTimesteps,
+    hybrid=v(0.0),
+)
+call("Loss call", lambda **a: sd.Loss()(**a).detach(), model=model, x0=x, **GENERATOR)
+call(
+    "canonical",
+    lambda **a: objective.canonical(**a)(0.5),
+    weighting=sd.ELBO,
+    schedule=sd.LinearVP,
+    parameterization=sd.V,
+)
+call("equivalence_table", objective.equivalence_table, log_snrs=v((-6.0, 0.0)))
+
+# --- sampling ------------------------------------------------------------------------------------------------------
+
+call(
+    "sample",
+    sd.sample,
+    model=model,
+    shape=v(6),
+    sampler=lambda: sd.DDIM(2),
+    generator=generator,
+    seeds=v(None),
+    start=v(0.5),
+    init=x,
+    denoise=v(True),
+    batch_size=v(4),
+    device=v("cpu"),
+    dtype=v(torch.float32),
+    trajectory=v(True),
+    previews=v(True),
+    coupled=v(False),
+    progress=v(False),
+    observe=v(None),
+)
+call(
+    "sample by seeds",
+    sd.sample,
+    model=lambda: model(None, 3),
+    shape=v((6, 2)),
+    sampler=lambda: sd.DDPM(2),
+    seeds=lambda: range(6),
+    coupled=v(True),
+    cond=lambda: torch.arange(6) % 3,
+)
+call(
+    "calibrate",
+    sd.calibrate,
+    model=model,
+    sampler=lambda: sd.Adams(2),
+    steps=v(2),
+    shape=v((2,)),
+    noises=v(4),
+    iterations=v(1),
+    starts=v(1),
+    search=v(0),
+    pool=v(1),
+    whiten=v(False),
+    batch_size=v(4),
+    generator=generator,
+    dtype=v(torch.float32),
+)
+call(
+    "optimal_variance", sampling.optimal_variance, model=model, x0=x, points=v(3), generator=generator, batch_size=v(4)
+)
+call(
+    "Moments",
+    lambda **a: sd.Moments(**a),
+    mean=lambda: torch.zeros(2),
+    axes=lambda: torch.eye(2),
+    variances=lambda: torch.ones(2),
+    rest=v(0.0),
+)
+call("VirtualBrownianTree", lambda **a: sampling.VirtualBrownianTree(**a).increment(0.1, 0.4), like=x, seeds=v(3))
+call(
+    "OptimalVariance",
+    lambda **a: sampled(sd.DDPM(2, rev_var=sampling.OptimalVariance(**a))),
+    log_snr=v((-5.0, 5.0)),
+    unexplained=v((0.9, 0.1)),
+)
+
+# --- likelihood ----------------------------------------------------------------------------------------------------
+
+call(
+    "log_prob",
+    lambda **a: sd.log_prob(**a).log_prob,
+    **EVENTS,
+    trace=sd.ExactTrace,
+    **TINY_SOLVER,
+    prior_log_prob=v(None),
+    **GENERATOR,
+    batch_size=v(4),
+    strict=v(False),
+    progress=v(False),
+)
+call(
+    "log_prob by seeds",
+    lambda **a: sd.log_prob(**a).log_prob,
+    model=lambda: model(None, 3),
+    x=x,
+    trace=lambda: sd.Hutchinson(1),
+    **TINY_SOLVER,
+    **SEEDS,
+    cond=lambda: torch.arange(6) % 3,
+)
+call(
+    "differentiable_log_prob",
+    lambda **a: sd.differentiable_log_prob(**a).detach(),
+    **EVENTS,
+    adjoint=v(True),
+    probes=v(None),
+    solver=lambda: sd.TorchDiffEq(rtol=0.1, atol=0.1),
+    prior_log_prob=v(None),
+    **GENERATOR,
+)
+call(
+    "sample_log_prob",
+    lambda **a: sd.sample_log_prob(**a).scored.log_prob,
+    model=model,
+    shape=v(3),
+    sampler=lambda: sd.AdaptiveSolver(1.0),
+    trace=sd.ExactTrace,
+    nodes=v(8),
+    **GENERATOR,
+    batch_size=v(2),
+    strict=v(False),
+)
+call(
+    "bits_per_dim",
+    lambda **a: sd.bits_per_dim(**a).bits,
+    model=lambda: model(BINNED),
+    values=integers,
+    draws=v(1),
+    dequantization=v(None),
+    trace=sd.ExactTrace,
+    **TINY_SOLVER,
+    prior_log_prob=v(None),
+    **GENERATOR,
+    batch_size=v(4),
+    strict=v(False),
+    progress=v(False),
+)
+call(
+    "continuous_vlb",
+    sd.continuous_vlb,
+    model=lambda: model(BINNED),
+    data=integers,
+    decoder=v(None),
+    decode_at=v(None),
+    dequantization=v(None),
+    evaluations=v(8),
+    replicates=v(2),
+    timesteps=v(None),
+    profile=v(None),
+    prior_log_prob=v(None),
+    **GENERATOR,
+    batch_size=v(4),
+    progress=v(False),
+)
+call(
+    "discrete_vlb",
+    sd.discrete_vlb,
+    model=lambda: model(BINNED),
+    data=integers,
+    steps=v(4),
+    grid=v(None),
+    rev_var=v("beta"),
+    decoder=v(None),
+    draws=v(1),
+    terms=v(None),
+    replicates=v(2),
+    profile=v(None),
+    prior_log_prob=v(None),
+    **GENERATOR,
+    batch_size=v(4),
+    progress=v(False),
+)
+call(
+    "importance_weighted_vlb",
+    sd.importance_weighted_vlb,
+    model=model,
+    data=x,
+    steps=v(3),
+    trajectories=v(2),
+    grid=v(None),
+    rev_var=v("beta"),
+    decoder=v(None),
+    prior_log_prob=v(None),
+    **GENERATOR,
+    batch_size=v(4),
+    progress=v(False),
+)
+call(
+    "measure_error_profile",
+    likelihood.measure_error_profile,
+    model=model,
+    x0=x,
+    points=v(3),
+    **GENERATOR,
+    batch_size=v(4),
+)
+call(
+    "fit_variational",
+    lambda **a: likelihood.fit_variational(**a).draw(integers(), Noise(generator()))[0].detach(),
+    model=lambda: model(BINNED),
+    values=integers,
+    steps=v(1),
+    batch_size=v(4),
+    width=v(4),
+    rate=v(0.01),
+    profile=v(None),
+    **GENERATOR,
+)
+SCORED = functools.cache(lambda: sd.log_prob(sd.Gaussian(torch.zeros(2), 1.0), x(), nodes=8))
+call("importance_weights", sd.importance_weights, log_target=lambda: torch.zeros(6), scored=SCORED)
+call("LogProb.interval", lambda **a: SCORED().interval(**a), level=v(0.9))
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+call(
+    "Description",
+    lambda **a: (lambda d: d.to_data(d.to_model(x())))(data.Description(**a)),
+    name=v("a"),
+    shape=v((2,)),
+    bins=v(None),
+    low=v(-9.0),
+    high=v(9.0),
+    offset=v(0.0),
+    scale=v(1.0),
+    labels=v(("a", "b")),
+)
+for each, values in {"to_model": x, "to_data": x, "validate": x}.items():
+    call(
+        f"Description.{each}",
+        lambda each=each, **a: getattr(data.Description("a", (2,)), each)(**a),
+        **{"x" if each == "to_data" else "y": values},
+    )
+call("Description.dequantize", BINNED.dequantize, values=integers, generator=generator)
+call("Description.center", BINNED.center, values=integers)
+call("Description.bits_per_dim", BINNED.bits_per_dim, log_prob=lambda: torch.zeros(3))
+call(
+    "Data",
+    lambda **a: data.Data(**a),
+    train=x,
+    test=x,
+    description=lambda: data.Description("a", (2,)),
+    train_labels=lambda: torch.zeros(6, dtype=torch.int64),
+    test_labels=lambda: torch.ones(6, dtype=torch.int64),
+    columns=v(None),
+    categories=dict,
+)
+call("load_data", lambda **a: sd.load_data(**a).train, source=v("moons"), seed=v(0), test_fraction=v(0.2), n=v(10))
+call(
+    "Augment",
+    lambda **a: data.Augment(**a).transform(torch.zeros(2, 1, 4, 4), torch.zeros(2, 9)) if False else data.Augment(**a),
+    p=v(0.1),
+    mirror=v(True),
+    flip=v(True),
+    scale=v(0.2),
+    rotate=v(1.0),
+    stretch=v(0.2),
+    translate=v(0.1),
+)
+
+
+@functools.cache
+def folder() -> Path:
+    """A folder for the files that calls read, removed at the end of the process."""
+    path = Path(tempfile.mkdtemp(prefix="scoresde-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def array_file() -> str:
+    path = folder() / "events.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32))
+    return str(path)
+
+
+def table_file() -> str:
+    rows = [f"{0.1 + 0.37 * i},{i % 4},{'xyz'[i % 3]}" for i in range(24)]
+    path = folder() / "table.csv"
+    path.write_text("\n".join(["a,b,c", *rows]))
+    return str(path)
+
+
+def image_folder() -> str:
+    for i in range(6):
+        label = folder() / "images" / "ab"[i % 2]
+        label.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(label / f"{i}.png")
+    return str(folder() / "images")
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: v(p.default) for p in parameters if p.default is not p.empty}
+
+
+for reader, source in ((data.load_file, array_file), (data.load_table, table_file), (data.load_images, image_folder)):
+    call(
+        reader.__name__,
+        lambda reader=reader, **a: reader(**a).train,
+        path=source,
+        **options_of(reader),
+    )
+
+# --- metrics -------------------------------------------------------------------------------------------------------
+
+TWO = {"x": lambda: x(12), "y": lambda: x(12) + 0.1}
+call("sliced_wasserstein", metrics.sliced_wasserstein, **TWO, projections=v(4), order=v(2), **GENERATOR)
+call("mmd", metrics.mmd, **TWO, bandwidths=v((0.5, 1.0)))
+call("energy_distance", metrics.energy_distance, **TWO)
+call("kernel_distance", metrics.kernel_distance, **TWO, size=v(6), subsets=v(2), **GENERATOR)
+call("frechet_distance", lambda **a: metrics.frechet_distance(**a).value, **TWO)
+call(
+    "frechet_infinity",
+    lambda **a: metrics.frechet_infinity(**a).value,
+    x=lambda: x(40),
+    y=lambda: x(40),
+    halvings=v(2),
+    **GENERATOR,
+)
+call("precision_recall", metrics.precision_recall, **TWO, k=v(2))
+call("density_coverage", metrics.density_coverage, **TWO, k=v(2))
+call("nearest_neighbors", metrics.nearest_neighbors, x=x, reference=lambda: x(7))
+call("copies", metrics.copies, samples=x, train=lambda: x(7), held_out=lambda: x(60) + 0.1)
+CATEGORICAL = {"categorical": v((False, True))}
+call("column_distances", metrics.column_distances, **TWO, **CATEGORICAL)
+call("association_matrix", metrics.association_matrix, x=x, **CATEGORICAL)
+call("classifier_auc", metrics.classifier_auc, **TWO, **CATEGORICAL, classifier=v(None), folds=v(2), seed=v(0))
+call(
+    "copied_rows",
+    lambda **a: metrics.copied_rows(**a).nearer_train.value,
+    samples=x,
+    train=lambda: x(7),
+    held_out=lambda: x(8) + 0.1,
+    **CATEGORICAL,
+    seed=v(0),
+)
+call("classifier_two_sample", metrics.classifier_two_sample, **TWO, classifier=v(None), folds=v(2), seed=v(0))
+call(
+    "floor",
+    lambda **a: metrics.floor(**a).value,
+    metric=v(metrics.energy_distance),
+    real=lambda: x(12),
+    held_out=lambda: x(12),
+    draws=v(2),
+    **GENERATOR,
+)
+call(
+    "features_of",
+    metrics.features_of,
+    images=lambda: torch.zeros(4, 3, 4, 4),
+    network=v(lambda images: images.reshape(len(images), -1)),
+    batch=v(2),
+)
+call(
+    "image_distances",
+    metrics.image_distances,
+    samples=lambda: metrics.Features(x(40), x(40)),
+    real=lambda: metrics.Features(x(40), x(40)),
+    metrics=v(("frechet",)),
+    splits=v(2),
+    **GENERATOR,
+)
+
+# --- training and storage ------------------------------------------------------------------------------------------
+
+
+def few(**fields: Any) -> Any:
+    settings = sd.Training(**fields)
+    settings = dataclasses.replace(settings, steps=min(settings.steps, 2), minutes=None)
+    return sd.train(new_model(), x(), settings, progress=False).history
+
+
+call(
+    "Training",
+    few,
+    **{field.name: v(getattr(sd.Training(), field.name)) for field in dataclasses.fields(sd.Training)}
+    | {"batch_size": v(4)},
+)
+call(
+    "train",
+    lambda **a: sd.train(**a).history,
+    model=new_model,
+    data=x,
+    settings=lambda: sd.Training(steps=1, batch_size=4),
+    run_dir=v(None),
+    resume=v(False),
+    save_every=v(1000),
+    snapshot_every=v(None),
+    keep=v(2),
+    callbacks=v(()),
+    trackers=v(()),
+    about=v(None),
+    progress=v(False),
+    device=v("cpu"),
+)
+call(
+    "Callback",
+    lambda **a: (
+        sd.train(
+            new_model(), x(), sd.Training(steps=1, batch_size=4), callbacks=[sd.Callback(**a)], progress=False
+        ).history
+    ),
+    steps=v(1),
+    call=v(lambda state: None),
+)
+call(
+    "loss_by_log_snr",
+    training.loss_by_log_snr,
+    model=model,
+    x0=x,
+    levels=v(3),
+    loss=sd.Loss,
+    repeats=v(1),
+    batch_size=v(4),
+    **GENERATOR,
+)
+call("save", sd.save, model=model, path=v("saved"), ema=v(None), tensors=v(None), meta=v(None), keep=v(2))
+
+
+def saved() -> str:
+    sd.save(model(), folder() / "loaded")
+    return str(folder() / "loaded")
+
+
+call(
+    "load",
+    sd.load,
+    path=saved,
+    net=v(None),
+    known=v(None),
+    raw=v(False),
+    average=v(None),
+    parameterization=v(None),
+    sde=v(None),
+    data=v(None),
+)
+call("read_checkpoint", checkpoint.read_checkpoint, path=saved)
+call("latest_checkpoint", checkpoint.latest_checkpoint, run=saved)
+call(
+    "spec.parse",
+    spec.parse,
+    text=v("MinSNR(gamma=5.0)"),
+    known=lambda: spec.known_classes(objective),
+    kind=v(objective.Weighting),
+)
+call("spec.to_text", spec.to_text, obj=sd.MinSNR)
+
+# --- evaluation and plots ------------------------------------------------------------------------------------------
+
+call(
+    "LikelihoodSettings",
+    lambda **a: evaluation.LikelihoodSettings(**a),
+    **{
+        field.name: v(getattr(evaluation.LikelihoodSettings(), field.name))
+        for field in dataclasses.fields(evaluation.LikelihoodSettings)
+    },
+)
+call(
+    "evaluate",
+    lambda **a: evaluation.evaluate(**a).ode.value,
+    model=lambda: model(data.Description("a", (2,))),
+    events=x,
+    settings=lambda: evaluation.LikelihoodSettings(tol=1.0, nodes=8),
+    progress=v(False),
+    announce=v(None),
+)
+call("gaussian_fit", lambda **a: evaluation.gaussian_fit(**a).means, x=x)
+call("error_by_noise", evaluation.error_by_noise, model=model, held_out=x, levels=v(3), seed=v(0))
+call(
+    "tile_images",
+    plots.tile_images,
+    x=lambda: torch.zeros(4, 1, 4, 4).numpy(),
+    description=v(None),
+    rows=v(2),
+    columns=v(2),
+)
