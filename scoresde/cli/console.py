@@ -53,8 +53,8 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 
 def print_columns(description: Description) -> None:
     """Prints the columns of a table that was read by name: kind, values, model units; nothing for other data."""
-    from scoresde.data.table_kinds import KINDS
-    from scoresde.data.table_summary import column_lines
+    from scoresde.data.tables.kinds import KINDS
+    from scoresde.data.tables.kinds_table import column_lines
 
     lines = column_lines(description)
     if not lines:

@@ -42,7 +42,7 @@ def parse_labels(text: str, model: ScoreModel) -> list[int]:
         ValueError: If the network has no classes, or not one of these.
     """
     from scoresde._core.suggest import nearest
-    from scoresde.data.parse_columns import is_number
+    from scoresde.data.tables.parse_columns import is_number
 
     count = getattr(model.net, "num_classes", None)
     if count is None:

@@ -75,10 +75,10 @@ def print_reader(source: str) -> None:
 
 def print_all_readers() -> None:
     """Prints the options of every reader."""
-    from scoresde.data.frames import load_frame
     from scoresde.data.huggingface import load_huggingface
     from scoresde.data.image_folder import load_images
     from scoresde.data.sources import FILES, SOURCES, functions_of
+    from scoresde.data.tables.frames import load_frame
     from scoresde.data.toys import TOYS
 
     readers: dict[Callable[..., Any], list[str]] = {}
@@ -130,7 +130,7 @@ def _option_texts(function: Callable[..., Any]) -> dict[str, str]:
     """What each option means; "As in `load_table`" becomes the text there."""
     from scoresde.data.decode_image import ImageDecoder
     from scoresde.data.image_folder import load_images
-    from scoresde.data.table_files import load_table
+    from scoresde.data.tables.table_files import load_table
 
     others = {other.__name__: _argument_texts(_doc(other)) for other in (load_table, load_images, ImageDecoder)}
     texts = _argument_texts(_doc(function))

@@ -85,7 +85,7 @@ def check_output(kind: str | None, model: ScoreModel) -> None:
     if kind in _TABLES and len(shape) > 1:
         raise ValueError(f"a .{kind} holds a table, got events of shape {model.event_shape}; write them as .npz.")
     if kind == "parquet":
-        from scoresde.data.table_columns import arrow_table
+        from scoresde.data.tables.columns import arrow_table
 
         arrow_table({})
 
@@ -111,7 +111,7 @@ def write_samples(out: Path, samples: Samples, kind: str | None = None, grid: tu
         elif kind == "parquet":
             import pyarrow.parquet
 
-            from scoresde.data.table_columns import arrow_table
+            from scoresde.data.tables.columns import arrow_table
 
             pyarrow.parquet.write_table(arrow_table(samples.columns()), path)
         elif kind in _TABLES:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from scoresde.data.augment import Augment
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
-from scoresde.data.frames import load_frame
 from scoresde.data.huggingface import load_huggingface
 from scoresde.data.idx_files import read_idx
 from scoresde.data.image_folder import load_images
 from scoresde.data.numpy_files import load_file
 from scoresde.data.sources import load_data
-from scoresde.data.table_files import load_table
+from scoresde.data.tables.frames import load_frame
+from scoresde.data.tables.table_files import load_table
 
 __all__ = [
     "Augment",

@@ -12,7 +12,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import as_tensor
 from scoresde._core.checks import check_kind
 from scoresde.data.description import Description
-from scoresde.data.missing_cells import MissingCells
+from scoresde.data.tables.missing_cells import MissingCells
 
 __all__ = ["Data"]
 

@@ -5,7 +5,7 @@ r"""Description of a data set (shape, range, quantization) and its scaling, $x =
 ``offset = scale = bins / 2``, so that ``x = 2 y / bins - 1`` fills ``[-1, 1)``. Continuous data default to
 ``offset = 0, scale = 1``.
 
-A table that was read by name has an ``encoding`` instead (`scoresde.data.table_encoding`): its model units are not an
+A table that was read by name has an ``encoding`` instead (`scoresde.data.tables.encoding`): its model units are not an
 affine function of its data units, and their shape `Description.model_shape` differs from ``shape``.
 """
 
@@ -23,9 +23,9 @@ from scoresde._core.checks import check_event_shape
 from scoresde._core.tensors import has_values, widest_dtype
 from scoresde.data.description_checks import checked_range, checked_scaling, checked_shape
 from scoresde.data.scaling import from_model_units, in_model_units
-from scoresde.data.table_columns import Columns
-from scoresde.data.table_encoding import TableEncoding
-from scoresde.data.table_summary import density_note
+from scoresde.data.tables.columns import Columns
+from scoresde.data.tables.encoding import TableEncoding
+from scoresde.data.tables.kinds_table import density_note
 from scoresde.data.value_checks import check_values, raise_if_any
 
 __all__ = ["Description"]
@@ -222,7 +222,7 @@ class Description(CheckedArguments):
         Returns:
             ``(B, *D)`` in the default float type, in float64 for more than 4096 bins. A sum that would round up to
             ``k + 1`` is the float just below it, so that ``y`` stays in the bin of k. With an encoding ``(B, E)``
-            float64: the unfolded values of `scoresde.data.table_encoding`; continuous columns do not change.
+            float64: the unfolded values of `scoresde.data.tables.encoding`; continuous columns do not change.
 
         Raises:
             ValueError: If the data are continuous, the values are not integers, or the event shape is wrong.

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.suggest import unknown_name
-from scoresde.data.arrow import ArrowTable
 from scoresde.data.cache import cache_file, store
-from scoresde.data.column_names import one_name, several_names
 from scoresde.data.dataset import Data
 from scoresde.data.decode_image import ImageDecoder
 from scoresde.data.description import Description
 from scoresde.data.image_folder import check_equal_shapes
-from scoresde.data.missing_cells import MISSING_TEXTS, MissingCells
 from scoresde.data.parallel_decoding import decode_in_parallel
 from scoresde.data.split import split
-from scoresde.data.table_data import table_to_data
+from scoresde.data.tables.arrow import ArrowTable
+from scoresde.data.tables.column_names import one_name, several_names
+from scoresde.data.tables.missing_cells import MISSING_TEXTS, MissingCells
+from scoresde.data.tables.table_to_data import table_to_data
 
 __all__ = ["is_huggingface", "load_huggingface"]
 

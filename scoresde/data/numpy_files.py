@@ -14,9 +14,9 @@ from scoresde._core.annotations import check_arguments
 from scoresde.data.axes import arrange_axes
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
-from scoresde.data.missing_cells import MissingCells, check_choice
 from scoresde.data.split import split
 from scoresde.data.standardize import feature_deviations, standardization
+from scoresde.data.tables.missing_cells import MissingCells, check_choice
 
 __all__ = ["load_file"]
 

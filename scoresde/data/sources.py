@@ -18,13 +18,13 @@ from scoresde._core.checks import check_integer, check_seed
 from scoresde._core.suggest import unknown_name
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
-from scoresde.data.frames import is_frame, load_frame
 from scoresde.data.huggingface import is_huggingface, load_huggingface
 from scoresde.data.idx_files import read_idx
 from scoresde.data.image_folder import load_images
 from scoresde.data.numpy_files import load_file
 from scoresde.data.split import split
-from scoresde.data.table_files import load_table
+from scoresde.data.tables.frames import is_frame, load_frame
+from scoresde.data.tables.table_files import load_table
 from scoresde.data.toys import TOYS
 
 __all__ = ["FILES", "SOURCES", "functions_of", "load_data", "reader_of"]

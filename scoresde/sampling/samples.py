@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from scoresde.data import Description
-from scoresde.data.table_columns import arrow_table, table_arrays
+from scoresde.data.tables.columns import arrow_table, table_arrays
 
 __all__ = ["Samples", "class_labels"]
 

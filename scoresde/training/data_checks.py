@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from scoresde._core.arrays import as_tensor
 from scoresde._core.tensors import has_values
 from scoresde.data import Augment, Data, Description
-from scoresde.data.missing_cells import MissingCells
+from scoresde.data.tables.missing_cells import MissingCells
 from scoresde.data.value_checks import check_values
 from scoresde.model import ScoreModel
 from scoresde.objective.observed import check_reads_observed

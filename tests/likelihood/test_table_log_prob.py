@@ -12,7 +12,7 @@ from torch import Tensor
 
 import scoresde as sd
 from scoresde.data import Data, load_data
-from scoresde.data.column_maps import CategoryColumn
+from scoresde.data.tables.column_maps import CategoryColumn
 from scoresde.evaluation import LikelihoodSettings, SampleDistances, baselines, comparable
 from scoresde.evaluation.ode_likelihood import score_events
 from scoresde.evaluation.vlb import BoundSettings, bound_events

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from scoresde.data.table_dates import dates_of
+from scoresde.data.tables.dates import dates_of
 from scoresde.experiments.report.charts import WIDTH
 from scoresde.experiments.report.number_format import Number, mean
 from scoresde.experiments.report.summary import Summary

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import scoresde.data
 from scoresde.data import Description
-from scoresde.data.column_maps import CategoryColumn, NumberColumn, fit_category_column, fit_number_column
-from scoresde.data.table_encoding import TableEncoding
+from scoresde.data.tables.column_maps import CategoryColumn, NumberColumn, fit_category_column, fit_number_column
+from scoresde.data.tables.encoding import TableEncoding
 from scoresde.storage import spec
 
 RNG = np.random.default_rng(0)

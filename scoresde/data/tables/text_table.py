@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from scoresde.data.column_names import check_unique, name_blanks
-from scoresde.data.missing_cells import MISSING_TEXTS, is_missing
-from scoresde.data.parse_columns import encode_classes, parse_numbers
-from scoresde.data.table_dates import parse_dates
-from scoresde.data.text_layout import find_delimiter, has_header
+from scoresde.data.tables.column_names import check_unique, name_blanks
+from scoresde.data.tables.dates import parse_dates
+from scoresde.data.tables.missing_cells import MISSING_TEXTS, is_missing
+from scoresde.data.tables.parse_columns import encode_classes, parse_numbers
+from scoresde.data.tables.text_layout import find_delimiter, has_header
 
 __all__ = ["TextTable"]
 

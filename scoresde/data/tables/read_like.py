@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from scoresde.data.column_names import check_names
 from scoresde.data.description import Description
-from scoresde.data.parse_columns import is_number
-from scoresde.data.table_columns import Columns
-from scoresde.data.table_kinds import FoundColumn, category_texts, read_column
+from scoresde.data.tables.column_names import check_names
+from scoresde.data.tables.columns import Columns
+from scoresde.data.tables.kinds import FoundColumn, category_texts, read_column
+from scoresde.data.tables.parse_columns import is_number
 
 __all__ = ["class_codes", "columns_of", "read_like"]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from scoresde.data import load_data
-from scoresde.data.missing_cells import MISSING_TEXTS
+from scoresde.data.tables.missing_cells import MISSING_TEXTS
 
 both_formats = pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 

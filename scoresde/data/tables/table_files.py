@@ -11,14 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
-from scoresde.data.arrow import ArrowTable, read_parquet
-from scoresde.data.column_names import several_names
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
-from scoresde.data.missing_cells import MISSING_TEXTS
 from scoresde.data.split import split
-from scoresde.data.table_data import Table, table_to_data
-from scoresde.data.text_table import TextTable
+from scoresde.data.tables.arrow import ArrowTable, read_parquet
+from scoresde.data.tables.column_names import several_names
+from scoresde.data.tables.missing_cells import MISSING_TEXTS
+from scoresde.data.tables.table_to_data import Table, table_to_data
+from scoresde.data.tables.text_table import TextTable
 
 __all__ = ["load_table", "split_table"]
 

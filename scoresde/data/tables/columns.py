@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoresde.data.parse_columns import is_number
-from scoresde.data.table_dates import dates_of
+from scoresde.data.tables.dates import dates_of
+from scoresde.data.tables.parse_columns import is_number
 
 if TYPE_CHECKING:
     from scoresde.data.description import Description

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.data.column_names import check_names, feature_names, one_name, several_names
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
-from scoresde.data.missing_cells import MissingCells, check_choice
-from scoresde.data.table_fit import describe_table
-from scoresde.data.table_kinds import checked_kinds, find_kind, read_column
-from scoresde.data.table_like import class_codes, columns_of, read_like
-from scoresde.data.text_table import TextTable
+from scoresde.data.tables.column_names import check_names, feature_names, one_name, several_names
+from scoresde.data.tables.describe_table import describe_table
+from scoresde.data.tables.kinds import checked_kinds, find_kind, read_column
+from scoresde.data.tables.missing_cells import MissingCells, check_choice
+from scoresde.data.tables.read_like import class_codes, columns_of, read_like
+from scoresde.data.tables.text_table import TextTable
 
 __all__ = ["Table", "table_to_data"]
 

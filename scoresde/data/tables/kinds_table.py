@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scoresde.data.column_maps import CategoryColumn, NumberColumn
-from scoresde.data.table_dates import dates_of
+from scoresde.data.tables.column_maps import CategoryColumn, NumberColumn
+from scoresde.data.tables.dates import dates_of
 
 if TYPE_CHECKING:
     from scoresde.data.description import Description
-    from scoresde.data.table_columns import Columns
+    from scoresde.data.tables.columns import Columns
 
 __all__ = ["column_lines", "density_note"]
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from scoresde._core.suggest import unknown_name
-from scoresde.data.parse_columns import encode_classes, is_number
-from scoresde.data.table_dates import are_dates, date_step
+from scoresde.data.tables.dates import are_dates, date_step
+from scoresde.data.tables.parse_columns import encode_classes, is_number
 
 __all__ = ["KINDS", "FoundColumn", "category_texts", "checked_kinds", "find_kind", "read_column"]
 
@@ -54,7 +54,7 @@ class FoundColumn:
             are not modeled.
         texts: Of a category, in the order of its codes.
         step: Spacing of the grid of values, or 0.
-        unit: Of dates, see `scoresde.data.table_dates.parse_dates`; else empty.
+        unit: Of dates, see `scoresde.data.tables.dates.parse_dates`; else empty.
         is_bool: Whether the categories are False and True of a file that has such a type.
         value: Of a constant.
     """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.tensors import has_float64
-from scoresde.data.column_maps import CategoryColumn, NumberColumn
+from scoresde.data.tables.column_maps import CategoryColumn, NumberColumn
 
 __all__ = [
     "ColumnArrays",

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from scoresde.data import Data, load_data
-from scoresde.data.arrow import ArrowTable
-from scoresde.data.column_maps import NumberColumn
-from scoresde.data.table_columns import arrow_table, table_arrays
-from scoresde.data.table_kinds import find_kind, read_column
+from scoresde.data.tables.arrow import ArrowTable
+from scoresde.data.tables.column_maps import NumberColumn
+from scoresde.data.tables.columns import arrow_table, table_arrays
+from scoresde.data.tables.kinds import find_kind, read_column
 from scoresde.storage import spec
 
 N = 60

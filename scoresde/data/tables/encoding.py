@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from scoresde._core.tensors import has_float64
-from scoresde.data.column_maps import CategoryColumn, NumberColumn
-from scoresde.data.encoding_arrays import (
+from scoresde.data.tables.column_maps import CategoryColumn, NumberColumn
+from scoresde.data.tables.encoding_arrays import (
     ColumnArrays,
     in_bins,
     is_on_grid,

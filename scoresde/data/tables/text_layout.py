@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from scoresde.data.missing_cells import is_missing
-from scoresde.data.parse_columns import is_number
+from scoresde.data.tables.missing_cells import is_missing
+from scoresde.data.tables.parse_columns import is_number
 
 __all__ = ["find_delimiter", "has_header"]
 

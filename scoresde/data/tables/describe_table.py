@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from scoresde.data.column_maps import CategoryColumn, NumberColumn, fit_category_column, fit_number_column
 from scoresde.data.description import Description
-from scoresde.data.table_columns import Columns
-from scoresde.data.table_encoding import TableEncoding
-from scoresde.data.table_kinds import FoundColumn
+from scoresde.data.tables.column_maps import CategoryColumn, NumberColumn, fit_category_column, fit_number_column
+from scoresde.data.tables.columns import Columns
+from scoresde.data.tables.encoding import TableEncoding
+from scoresde.data.tables.kinds import FoundColumn
 
 __all__ = ["describe_table"]
 

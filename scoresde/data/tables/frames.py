@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from scoresde.data.arrow import ArrowTable
-from scoresde.data.column_names import several_names
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
-from scoresde.data.missing_cells import MISSING_TEXTS
-from scoresde.data.table_data import table_to_data
-from scoresde.data.table_files import split_table
+from scoresde.data.tables.arrow import ArrowTable
+from scoresde.data.tables.column_names import several_names
+from scoresde.data.tables.missing_cells import MISSING_TEXTS
+from scoresde.data.tables.table_files import split_table
+from scoresde.data.tables.table_to_data import table_to_data
 
 __all__ = ["is_frame", "load_frame"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from scoresde.data.column_names import check_unique, name_blanks
-from scoresde.data.missing_cells import MISSING_TEXTS, is_missing
-from scoresde.data.parse_columns import check_exact_integers, check_finite_cells, encode_classes
-from scoresde.data.table_dates import parse_dates, warn_of_zone
+from scoresde.data.tables.column_names import check_unique, name_blanks
+from scoresde.data.tables.dates import parse_dates, warn_of_zone
+from scoresde.data.tables.missing_cells import MISSING_TEXTS, is_missing
+from scoresde.data.tables.parse_columns import check_exact_integers, check_finite_cells, encode_classes
 
 __all__ = ["ArrowTable", "read_parquet"]
 

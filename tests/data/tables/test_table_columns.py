@@ -14,7 +14,7 @@ import torch
 import scoresde.data
 from scoresde import load_data
 from scoresde.data import Description
-from scoresde.data.table_columns import Columns, table_arrays
+from scoresde.data.tables.columns import Columns, table_arrays
 from scoresde.sampling import Samples
 from scoresde.storage import spec
 
