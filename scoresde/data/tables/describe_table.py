@@ -140,7 +140,7 @@ def _warn_of_others(found: Sequence[FoundColumn]) -> None:
         )
     if identifiers:
         warnings.warn(
-            f"columns that identify rows are left out: {', '.join(identifiers)}; to model one, state its kind, such as "
-            f"kinds={{{identifiers[0]!r}: 'integer'}}.",
+            f"columns that identify rows are left out: {', '.join(identifiers)}; to model one, state its kind, integer "
+            "or category, with kinds=.",
             stacklevel=4,
         )
