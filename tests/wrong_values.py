@@ -37,7 +37,7 @@ class Rows(Dataset):
 def _frames() -> dict[str, Callable[[], Any]]:
     frames: dict[str, Callable[[], Any]] = {}
     try:
-        import pandas as pd  # pyright: ignore[reportMissingImports]
+        import pandas as pd
 
         frames["frame"] = lambda: pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
         frames["frame of texts"] = lambda: pd.DataFrame({"a": ["x", "y"], "b": [3, 4]})

@@ -77,7 +77,7 @@ class Samples:
         """
         columns = self.columns()
         try:
-            import pandas  # pyright: ignore[reportMissingImports]
+            import pandas
         except ImportError:
             return arrow_table(columns)
         return pandas.DataFrame(columns)

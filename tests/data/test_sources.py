@@ -28,7 +28,7 @@ def test_the_split_of_digits_never_changes():
 def test_labels_of_digits_belong_to_their_images():
     from sklearn.datasets import load_digits
 
-    images, target = load_digits(return_X_y=True)
+    images, target = map(np.asarray, load_digits(return_X_y=True))
     label_of = {images[i].astype(np.uint8).tobytes(): int(target[i]) for i in range(len(images))}
     data = load_data("digits")
     assert data.train_labels is not None
