@@ -50,7 +50,7 @@ def test_an_exported_network_gives_its_values_at_any_batch_size(name: str, label
     net = built(name)
     batch = {0: Dim("batch")}
     names = ("x", "log_snr", "cond")[: 3 if labels else 2]
-    exported = export(net, inputs(net, 3, labels), dynamic_shapes=dict.fromkeys(names, batch)).module()
+    exported = export(net, inputs(net, 3, labels), dynamic_shapes=dict.fromkeys(names, batch), strict=False).module()
     for size in (1, 2, 5, 40):  # the table of QuantizedSkip takes more than one chunk at 40
         arguments = inputs(net, size, labels)
         with torch.no_grad():
@@ -75,7 +75,8 @@ def test_an_exported_model_gives_its_score_at_any_batch_size(parameterization: A
     model = sd.ScoreModel(built("MLP"), sd.VPSDE(), parameterization)
     score = Score(model).eval()
     batch = {0: Dim("batch")}
-    exported = export(score, (torch.randn(3, 3), torch.rand(3)), dynamic_shapes={"x": batch, "tau": batch}).module()
+    shapes = {"x": batch, "tau": batch}
+    exported = export(score, (torch.randn(3, 3), torch.rand(3)), dynamic_shapes=shapes, strict=False).module()
     for size in (1, 2, 5):
         x, tau = torch.randn(size, 3), torch.linspace(0.01, 1.5, size)
         with torch.no_grad():
