@@ -24,7 +24,7 @@ from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import LossMomentTimesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process.sde import VPSDE
-from scoresde.training import Callback, CallbackState, Training, train
+from scoresde.training import Callback, CallbackState, Training, run_length, train
 
 DIGITS = load_data("digits")  # once, also for processes that a server forks
 
@@ -72,6 +72,7 @@ def run(*arguments: str, ready: Event | None = None) -> None:
     parser.add_argument("--missing", action="store_true", help="Train on digits of which a third is missing.")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=None)
+    parser.add_argument("--pace", type=float, help="Seconds that each update is measured to take, in a child process.")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--save-every", type=int, default=3)
@@ -87,6 +88,8 @@ def run(*arguments: str, ready: Event | None = None) -> None:
 
 
 def _run(options: argparse.Namespace, ready: Event | None) -> None:
+    if options.pace is not None:  # a count of updates that does not depend on the load
+        run_length._time = lambda run, count: run.advance() or options.pace
 
     def pause(state: CallbackState) -> None:
         if state.step == options.die:

@@ -149,9 +149,10 @@ def test_metrics_have_the_pace_and_the_remaining_time(tmp_path):
     train(model(), DIGITS, settings(60, 1), run_dir=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
-        per_step = row["seconds"] / row["step"]
-        assert row["steps_per_second"] == pytest.approx(1 / per_step, rel=0.1)
-        assert row["seconds_left"] == pytest.approx(per_step * (60 - row["step"]), abs=0.1)
+        per_step = row["seconds"] / row["step"]  # of another reading of the clock
+        rate = row["steps_per_second"]
+        assert rate == pytest.approx(1 / per_step, rel=0.5)
+        assert rate * row["seconds_left"] == pytest.approx(60 - row["step"], rel=1e-2, abs=0.06 * rate)  # 0.1 s steps
 
 
 def test_the_pace_is_reported_after_each_tenth_of_a_long_run(monkeypatch):
@@ -169,16 +170,17 @@ def test_the_pace_is_reported_after_each_tenth_of_a_long_run(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a forkserver")
 def test_a_killed_run_of_minutes_ends_as_the_run_of_its_steps(tmp_path, started):
-    arguments = (str(tmp_path / "run"), "--minutes", "0.05", "--save-every", "5")
+    arguments = (str(tmp_path / "run"), "--minutes", "0.3", "--pace", "0.1", "--save-every", "5")
     process = started(*arguments)
     for _ in range(3000):
         if newest(tmp_path / "run") >= 3 or not process.is_alive():
             break
         time.sleep(0.01)
+    assert process.is_alive()
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join(60)
     count = int(fields(tmp_path / "run")["steps"])
-    train(model(), DIGITS, settings(60, 1, minutes=0.05), run_dir=tmp_path / "run", resume=True, snapshot_every=7)
+    train(model(), DIGITS, settings(60, 1, minutes=0.3), run_dir=tmp_path / "run", resume=True, snapshot_every=7)
     whole = settings(60, 1).fitted(count)
     train(model(), DIGITS, whole, run_dir=tmp_path / "whole", snapshot_every=7)
     assert_same_run(tmp_path / "whole", tmp_path / "run")

@@ -28,6 +28,9 @@ STEPS = 50
 
 
 FSDP = ("--use_fsdp", "--fsdp_version", "2")
+shards = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="this torch shards no network on the CPU"
+)
 
 
 def command(processes: int, *arguments: str, launcher: tuple[str, ...]) -> list[str]:
@@ -117,9 +120,10 @@ def test_two_processes_give_the_weights_of_one_on_data_with_missing_values(tmp_p
     assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-9
 
 
-@pytest.mark.parametrize("launcher", [("--multi_gpu",), FSDP], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize("launcher", [("--multi_gpu",), pytest.param(FSDP, marks=shards)], ids=["ddp", "fsdp"])
 def test_two_processes_agree_on_the_updates_that_fit_a_time(tmp_path, launcher):
-    run_to_the_end(2, str(tmp_path / "two"), "--double", "--minutes", "0.1", "--save-every", "1000", launcher=launcher)
+    minutes = ("--minutes", "0.3", "--pace", "0.1", "--save-every", "1000")
+    run_to_the_end(2, str(tmp_path / "two"), "--double", *minutes, launcher=launcher)
     count = checkpoint.read_checkpoint(tmp_path / "two").meta["step"]
     assert count >= 20
     settings = digits_run.settings(60, 2).fitted(count)
@@ -152,7 +156,7 @@ def test_muon_refuses_a_sharded_network(tmp_path):
     assert "Muon needs whole matrices, got a sharded network (FSDP)" in error
 
 
-@pytest.mark.skipif(not hasattr(torch.cpu.Stream, "record_event"), reason="this torch shards no network on the CPU")
+@shards
 def test_a_network_in_three_uneven_shards_is_trained_saved_and_resumed_as_a_whole_one(tmp_path):
     arguments = (
         str(tmp_path / "sharded"),
