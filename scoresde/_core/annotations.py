@@ -116,7 +116,7 @@ def _resolved(source: Any, names: dict[str, Any] | None = None) -> dict[str, Any
 
 
 def _members(hint: Any) -> list[Any]:
-    """The members of a union, at any depth; a hint that is none is its own only member."""
+    """The members of a union, at any depth; any other hint is its own only member."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [member for part in typing.get_args(hint) for member in _members(part)]
     return [hint]

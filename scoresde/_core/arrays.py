@@ -155,7 +155,7 @@ def _received(value: object) -> str:
 
 
 def array_remedy(value: object) -> str:
-    """The call that works, or what to pass, where a tensor is needed and ``value`` is none."""
+    """The call that works, or what to pass, where a tensor is needed and ``value`` is not a tensor."""
     if is_array(value):
         return "pass torch.as_tensor(x)"
     if isinstance(value, (str, os.PathLike)):

@@ -186,7 +186,7 @@ def check_device(device: object) -> torch.device | None:
     """Checks that a device exists here; None stays None.
 
     Raises:
-        ValueError: If its name is none of torch's, or the machine has no such device.
+        ValueError: If torch does not know its name, or the machine has no such device.
     """
     if device is None:
         return None

@@ -85,7 +85,7 @@ def find_parts(root: Path) -> list[list[ImageFile]]:
 def _parts(
     root: Path, folders: list[Path], train: list[Path], held_out: list[Path], skipped: _Skipped
 ) -> list[list[ImageFile]]:
-    """Train images and the images of the first held-out folder that has any; only the former if there is none."""
+    """Train images, and the images of the first held-out folder that has any."""
     names = ", ".join(folder.name for folder in (*train, *held_out))
     if not train:
         if not any(_find_images(folder, _Skipped()) for folder in held_out):

@@ -31,7 +31,7 @@ def standardization(
         ``offset, scale`` for a ``Description``.
 
     Raises:
-        ValueError: If values are constant, there are none (also in one feature), or there is no feature axis.
+        ValueError: If values are constant, if a feature has no values, or if there is no feature axis.
     """
     if per_feature and y.ndim < 2:
         raise ValueError(f"per_feature needs a feature axis, got shape {tuple(y.shape)}; leave per_feature out.")

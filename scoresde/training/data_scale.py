@@ -69,7 +69,7 @@ def _farthest(x: Tensor) -> tuple[str, float, float]:
 
 
 def _std_mean(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Deviation and mean of each column of ``x`` ``(N, D)``, without missing values; 1 and 0 where there are none."""
+    """Deviation and mean of each column of ``x`` ``(N, D)``, of its present values; 1 and 0 without any."""
     mean = x.nanmean(0)
     std = (x - mean).square().nanmean(0).sqrt()
     return std.nan_to_num(1.0), mean.nan_to_num(0.0)

@@ -1,4 +1,4 @@
-"""Tables that are read as an earlier one was: the same columns, kinds and codes; nothing is found or fitted anew."""
+"""Tables that are read as an earlier one was: with its columns, kinds and codes."""
 
 from __future__ import annotations
 
