@@ -93,7 +93,11 @@ class TableEncoding:
         result = wide.new_empty(len(y), self.size)
         result[:, a.number_entries] = in_bins(wide[:, a.numbers], a, offset(len(a.numbers)), precision_of(y))
         codes = wide[:, a.coded]
-        if bool(((codes < 0) | (codes > a.count - 1)).any()):
+        out_of_range = ((codes < 0) | (codes > a.count - 1)).any()
+        if not out_of_range.is_cpu:
+            # Training unfolds each batch, and does not wait for the device.
+            torch._assert_async(~out_of_range)  # pyright: ignore[reportPrivateImportUsage]
+        elif out_of_range:
             raise ValueError("codes of categories must lie in 0 ... their number - 1; check them by validate.")
         hot = wide.new_zeros(len(y), len(a.owner))
         hot.scatter_(1, codes.nan_to_num(0.0).round().long() + a.first, 1.0)
