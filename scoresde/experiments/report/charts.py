@@ -171,7 +171,8 @@ def cost(summary: Summary) -> Figure:
     note: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8.5}
     axes.annotate("real\nagainst real", (right, 1.0), (5, 0), color=INK, **note)
     if gaussian is not None:
-        axes.annotate("Gaussian", (right, gaussian), (5, 0), color=GRAY, **note)
+        apart = 0.0 if abs(gaussian - 1.0) > 0.15 * axes.get_ylim()[1] else 18.0 if gaussian >= 1.0 else -18.0
+        axes.annotate("Gaussian", (right, gaussian), (5, apart), color=GRAY, **note)
     figure.legend(loc="outside right upper")
     axes.grid(axis="x", color=FAINT)
     return figure
