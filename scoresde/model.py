@@ -68,6 +68,14 @@ class Model(nn.Module, ABC):
         known = [value for value in values if value is not None]
         return max(known) if known and len(known) == len(values) else None
 
+    def amplifies_at_noise(self) -> bool:
+        r"""Whether an error of the network's output is far larger in v near pure noise.
+
+        With a noise or score estimate it is $1/\alpha$ times as large. Default: whether one of the models that this
+        one wraps does so.
+        """
+        return any(model.amplifies_at_noise() for model in wrapped_models(self))
+
     def cond_reader(self) -> Callable[..., object]:
         """The function whose signature names the conditioning: `predict`, or that of the wrapped ``model``."""
         inner = getattr(self, "model", None)
@@ -186,6 +194,9 @@ class ScoreModel(Model):
                 f"the network supports log-SNR up to {log_snr_range[1]}, but tau_min = {self.sde.tau_min} has "
                 f"{ou.log_snr(self.sde.tau_min):.4g}; raise tau_min or widen the network's log_snr_range."
             )
+
+    def amplifies_at_noise(self) -> bool:
+        return abs(float(self.parameterization.determinant(self.sde.tau_max))) < 0.1
 
     def cond_reader(self) -> Callable[..., object]:
         return self.net.forward

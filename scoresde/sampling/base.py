@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from scoresde._core import elementwise as ew
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.noise import Noise
+from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
 from scoresde.process.sde import SDE
@@ -20,6 +21,9 @@ from scoresde.sampling.brownian import VirtualBrownianTree
 from scoresde.sampling.coupling import coupled_step
 from scoresde.sampling.grid import Chain, Grid
 from scoresde.sampling.observer import StepHook
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Predict", "Sampler", "SamplingContext", "SolverError", "StepSampler", "check_deterministic"]
 
@@ -55,6 +59,10 @@ class SamplingContext:
 
 class Sampler(CheckedArguments, ABC):
     """A numerical method for the reverse process. Settings are dataclass fields; no state is stored between calls."""
+
+    def for_model(self, model: Model) -> Self:
+        """The sampler with the settings that it leaves to the model; default: this sampler. `sample` calls it."""
+        return self
 
     @abstractmethod
     def run(self, x: Tensor, context: SamplingContext) -> tuple[Tensor, float]:
@@ -148,6 +156,10 @@ class StepSampler(Sampler):
         Returns:
             State at ``s`` and the memory for the next step.
         """
+
+    def for_model(self, model: Model) -> Self:
+        grid = self.grid.for_model(model)
+        return self if grid is self.grid else replace(self, grid=grid)
 
     def run(self, x: Tensor, context: SamplingContext) -> tuple[Tensor, float]:
         """Applies `step` along the grid; see `Sampler.run`."""

@@ -8,6 +8,11 @@ $d(c\,x) = f\,dw$. Here λ is half the log-SNR and $\rho = \sigma/\alpha = e^{-\
 | ``"eps"`` | $1/\alpha$ | $\rho$ |
 | ``"x0"`` | $1/\sigma$; with a noise function $1/(\sigma m)$ | $\alpha/\sigma$; with one $\alpha/(\sigma m)$ |
 | ``"v"`` | 1 | the angle φ |
+| ``"alpha_v"`` | 1 | $\mathrm{artanh}\,\sigma = \tau + \log(1 + \sigma)$ |
+
+The last one is $\alpha v = \varepsilon - \sigma x = \sigma\,dx/d\tau$, what the noise estimate adds to that of
+standard normal data. An error of a noise estimate is an error of the same size in αv, but an error $1/\alpha$ times as
+large in v, which no polynomial in the angle follows to where α is small.
 
 So the linear part is solved exactly, $A = c_\tau/c_s$, and $f$ is replaced by the polynomial through the $f_j$:
 $b_j = \int L_j\,dw/c_s$, with $L_j$ the Lagrange polynomials of their times in a variable of choice. All multistep and
@@ -21,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -40,15 +45,17 @@ from scoresde.sampling.noise_function import NoiseFunction
 
 __all__ = ["PREDICTIONS", "VARIABLES", "Interpolation", "advance"]
 
-PREDICTIONS = ("eps", "x0", "v")
+PREDICTIONS = ("eps", "x0", "v", "alpha_v")
 VARIABLES = {
     "log_snr": ou.log_snr,
     "angle": ou.angle,
     "sigma": ou.sigma,
     "rho": lambda tau: ew.exp(-0.5 * ou.log_snr(tau)),
     "tau": lambda tau: tau,
+    "artanh_sigma": lambda tau: tau + ew.log1p(ou.sigma(tau)),
 }
-_NODES, _CACHE_SIZE = 8, 8192
+_NODES, _ARTANH_NODES, _CACHE_SIZE = 8, 12, 8192
+_LATEST_ALPHA_V = -math.log(1e-6)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Interpolation(CheckedArguments):
     """A polynomial interpolation of network predictions, and the noise that a step adds.
 
     Args:
-        prediction: ``"eps"``, ``"x0"`` or ``"v"``.
+        prediction: ``"eps"``, ``"x0"``, ``"v"`` or ``"alpha_v"``.
         variable: The polynomial's variable: ``"log_snr"``, ``"angle"``, ``"sigma"``, ``"rho"``, ``"tau"``, or a clock,
             for its u.
         noise: Noise function; None for the ODE. Only with ``"x0"``.
@@ -87,6 +94,16 @@ class Interpolation(CheckedArguments):
         if self.noise is not None and self.prediction != "x0":
             raise ValueError(f"a noise function goes with prediction='x0', got {self.prediction!r}; take 'x0'.")
 
+    @property
+    def member(self) -> str:
+        """The member of `Prediction` that steps read: α of ``"alpha_v"`` is part of the weights."""
+        return "v" if self.prediction == "alpha_v" else self.prediction
+
+    @property
+    def regular_at_data(self) -> bool:
+        """Whether a step to τ = 0 may use several predictions: the measure and its variable are finite there."""
+        return self.member == "v"
+
     def coordinate(self, tau: Scalar) -> Scalar:
         """The polynomial's variable at ``tau``.
 
@@ -104,7 +121,9 @@ class Interpolation(CheckedArguments):
         return clock.u(tau)
 
     def weights(self, tau: Scalar, s: Scalar, times: tuple[Scalar, ...]) -> tuple[Scalar, list[Scalar]]:
-        """A and b_j of the step from ``tau`` to ``s``, with predictions made at ``times``.
+        """A and b_j of the step from ``tau`` to ``s``, with values of `member` at ``times``.
+
+        Where α < 1e-6, αv has lost v to rounding, at τ = ∞ entirely: a polynomial through such a time interpolates v.
 
         Floats give floats, cached. If one is a tensor, all results are 0-d tensors with gradients.
         """
@@ -144,6 +163,8 @@ def _weights(
     interpolation: Interpolation, tau: Scalar, s: Scalar, times: tuple[Scalar, ...]
 ) -> tuple[Scalar, list[Scalar]]:
     prediction = interpolation.prediction
+    if prediction == "alpha_v":
+        return _weights_of_alpha_v(interpolation, tau, s, times)
     if tau == math.inf and (prediction == "eps" or (prediction == "x0" and len(times) > 1)):
         raise ValueError(
             f"{interpolation} needs a start with some signal left, got tau = inf; use a clipped clock, start=, or "
@@ -163,6 +184,31 @@ def _weights(
         total * (_sum([mass * _lagrange(coordinates, j, point) for mass, point in nodes]) / norm)
         for j in range(len(times))
     ]
+
+
+def _weights_of_alpha_v(
+    interpolation: Interpolation, tau: Scalar, s: Scalar, times: tuple[Scalar, ...]
+) -> tuple[Scalar, list[Scalar]]:
+    """The weights of the values of v: those of αv times α of each time."""
+    if any(time > _LATEST_ALPHA_V for time in (tau, *times)):
+        return _weights(replace(interpolation, prediction="v"), tau, s, times)
+    a, b = map(VARIABLES["artanh_sigma"], (tau, s))
+    if len(times) == 1:
+        return 1.0, [(b - a) * ou.alpha(times[0])]
+    coordinates = [interpolation.coordinate(time) for time in times]
+    nodes = [
+        (weight, interpolation.coordinate(_tau_from_artanh_sigma(a + (b - a) * point)))
+        for point, weight in _nodes(_ARTANH_NODES, isinstance(a, Tensor) or isinstance(b, Tensor))
+    ]
+    return 1.0, [
+        (b - a) * ou.alpha(time) * _sum([mass * _lagrange(coordinates, j, point) for mass, point in nodes])
+        for j, time in enumerate(times)
+    ]
+
+
+def _tau_from_artanh_sigma(w: Scalar) -> Scalar:
+    """log cosh w."""
+    return w + ew.log1p(0.5 * ew.expm1(-2.0 * w))
 
 
 def _sum(values: list[Scalar]) -> Scalar:
@@ -191,15 +237,9 @@ def _quadrature(interpolation: Interpolation, tau: Scalar, s: Scalar) -> list[tu
     in_angle = interpolation.prediction == "v"
     size = 4 if interpolation.variable == "angle" and in_angle else 1 if interpolation.midpoint else _NODES
     to, back = (ou.angle, ou.tau_from_angle) if in_angle else (ou.log_snr, ou.tau_from_log_snr)
-    points: list[tuple[Scalar, Scalar]] = list(zip(*_gauss(size)))
-    if isinstance(tau, Tensor) or isinstance(s, Tensor):
-        points = [
-            (torch.tensor(each[0], dtype=torch.float64), torch.tensor(each[1], dtype=torch.float64))
-            for each in [_gauss(size)]
-        ]
     a, b = to(tau), to(s)
     pairs = []
-    for point, weight in points:
+    for point, weight in _nodes(size, isinstance(tau, Tensor) or isinstance(s, Tensor)):
         node = a + (b - a) * point
         mass = weight if in_angle else weight * _density(interpolation, node, a, b)
         pairs.append((mass, interpolation.coordinate(back(node))))
@@ -223,6 +263,14 @@ def _lagrange(coordinates: list[Scalar], j: int, point: Scalar) -> Scalar:
         if i != j:
             value = value * ((point - coordinate) / (coordinates[j] - coordinate))
     return value
+
+
+def _nodes(size: int, as_vectors: bool) -> list[tuple[Scalar, Scalar]]:
+    """Nodes and weights on [0, 1]: pairs of floats, or a single pair of vectors."""
+    if not as_vectors:
+        return list(zip(*_gauss(size)))
+    points, weights = _gauss(size)
+    return [(torch.tensor(points, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64))]
 
 
 @lru_cache(maxsize=8)

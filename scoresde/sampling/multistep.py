@@ -29,8 +29,6 @@ from scoresde.sampling.noise_function import NoiseFunction, rho
 
 __all__ = ["Adams", "Multistep"]
 
-_FOURTH_ORDER_STEPS = 12
-
 
 class History(NamedTuple):
     """The memory that a step passes to the next.
@@ -111,8 +109,8 @@ class Multistep(StepSampler):
     ) -> tuple[Any, Any]:
         interpolation, past = self.interpolation, memory
         # The coordinate is infinite at s = 0: there one prediction, from x, is held constant.
-        constant = s == 0 and interpolation.prediction != "v"
-        values, times = [getattr(predict(x, tau), interpolation.prediction)], (tau,)
+        constant = s == 0 and not interpolation.regular_at_data
+        values, times = [getattr(predict(x, tau), interpolation.member)], (tau,)
         origin, begin = x, tau
         if past is not None:
             reused = max(self.predictor, self.corrector) - 1
@@ -147,26 +145,58 @@ class Multistep(StepSampler):
         for i in range(count - 2, -1, -1):
             on_x, weights = self.interpolation.weights(past.tau, times[i], times)
             state = advance(past.x, on_x, weights, values)
-            values[i] = getattr(predict(state, times[i]), self.interpolation.prediction)
+            values[i] = getattr(predict(state, times[i]), self.interpolation.member)
         return values
+
+
+class AdamsSettings(NamedTuple):
+    """Default settings of `Adams`; see its arguments."""
+
+    predictor_order: int
+    corrector_order: int
+    prediction: str
+    variable: str
+
+
+# from this number of steps on
+_SETTINGS = {
+    1: AdamsSettings(3, 0, "v", "angle"),
+    6: AdamsSettings(2, 3, "v", "angle"),
+    12: AdamsSettings(4, 3, "alpha_v", "angle"),
+    40: AdamsSettings(5, 4, "alpha_v", "angle"),
+}
+_SETTINGS_FOR_NOISE_ESTIMATES = {
+    1: AdamsSettings(3, 0, "alpha_v", "angle"),
+    6: AdamsSettings(2, 3, "alpha_v", "sigma"),
+    12: AdamsSettings(4, 3, "alpha_v", "artanh_sigma"),
+    18: AdamsSettings(4, 4, "alpha_v", "artanh_sigma"),
+}
 
 
 @dataclass(frozen=True)
 class Adams(Multistep):
     r"""Any exponential Adams method; with its defaults, the sampler that the library recommends.
 
-    For ``"v"`` in the angle it is the plain Adams method, as $dx/d\phi = v$ has no linear part. No clock, view or end
-    of the process is then special, τ = ∞ included.
+    Interpolated is v in the angle φ, $dx = v\,d\phi$, or αv, $dx = \alpha v\,d(\mathrm{artanh}\,\sigma)$: neither has a
+    linear part, so no clock, view or end of the process is special, τ = ∞ included. Settings that are None depend on
+    the number of steps and on whether the network estimates noise, as the numbers of `DenseEnds` do:
+
+    | steps | predictor, corrector | interpolated | for a noise estimate |
+    |---|---|---|---|
+    | 1 to 5 | 3, none | v in the angle | αv |
+    | 6 to 11 | 2, 3 | v in the angle | αv in σ |
+    | 12 to 17 | 4, 3 | αv in the angle | αv in artanh σ |
+    | 18 to 39 | 4, 3 | αv in the angle | αv in artanh σ; 4, 4 |
+    | 40 and more | 5, 4 | αv in the angle | αv in artanh σ; 4, 4 |
 
     Args:
         steps: Number of steps; `start_calls` network calls come on top from order 4 on.
         grid: Default `DenseEnds`.
-        predictor_order: Predictions that the predictor uses, 1 to 6; None: 3 below 12 steps, 4 from 12 steps on.
-        corrector_order: Predictions that the corrector uses, the new one among them; 0 for no corrector. None: no
-            corrector below 12 steps, where it amplifies the errors of long steps; from 12 on the predictor's order.
-        prediction: The interpolated prediction: ``"v"``, ``"x0"`` or ``"eps"``.
-        variable: The polynomial's variable: ``"angle"``, ``"sigma"``, ``"log_snr"``, ``"rho"``, ``"tau"``, or a clock,
-            for its u.
+        predictor_order: Predictions that the predictor uses, 1 to 6.
+        corrector_order: Predictions that the corrector uses, the new one among them; 0 for no corrector.
+        prediction: The interpolated prediction: ``"alpha_v"``, ``"v"``, ``"x0"`` or ``"eps"``.
+        variable: The polynomial's variable: ``"angle"``, ``"sigma"``, ``"artanh_sigma"``, ``"log_snr"``, ``"rho"``,
+            ``"tau"``, or a clock, for its u.
         noise: Noise function, with ``"x0"``; None for the ODE.
 
     Raises:
@@ -181,23 +211,27 @@ class Adams(Multistep):
 
     predictor_order: int | None = None
     corrector_order: int | None = None
-    prediction: str = "v"
-    variable: str | Schedule = "angle"
+    prediction: str | None = None
+    variable: str | Schedule | None = None
     noise: NoiseFunction | None = None
 
     @cached_property
     def interpolation(self) -> Interpolation:
-        return Interpolation(self.prediction, self.variable, self.noise)
+        settings = self._settings
+        prediction = settings.prediction if self.prediction is None else self.prediction
+        return Interpolation(prediction, settings.variable if self.variable is None else self.variable, self.noise)
 
     @property
     def predictor(self) -> int:
-        if self.predictor_order is not None:
-            return self.predictor_order
-        return 3 if self.steps < _FOURTH_ORDER_STEPS else 4
+        return self._settings.predictor_order if self.predictor_order is None else self.predictor_order
 
     @property
     def corrector(self) -> int:
         """``corrector_order``, or its default for this number of steps."""
-        if self.corrector_order is not None:
-            return self.corrector_order
-        return self.predictor if self.steps >= _FOURTH_ORDER_STEPS else 0
+        return self._settings.corrector_order if self.corrector_order is None else self.corrector_order
+
+    @property
+    def _settings(self) -> AdamsSettings:
+        noise_estimate = isinstance(self.grid, DenseEnds) and self.grid.noise_estimate
+        table = _SETTINGS_FOR_NOISE_ESTIMATES if noise_estimate else _SETTINGS
+        return table[max(least for least in table if least <= self.steps)]

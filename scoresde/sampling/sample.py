@@ -110,6 +110,7 @@ def sample(
     _check_per_sample(size, init, cond)
     if batch_size is not None:
         check_integer("batch_size", batch_size)
+    sampler = sampler.for_model(model)
     first, rows_per_batch = _checked_start(model, start, init), max(size[0], 1) if batch_size is None else batch_size
     results: list[BatchResult] = []
     with ProgressBar("sampling", enabled=progress) as bar, torch.no_grad(), evaluating(model):

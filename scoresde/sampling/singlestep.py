@@ -99,7 +99,7 @@ class Singlestep(StepSampler):
     ) -> Any:
         """A x + Σ b_j f_j; each f_j enters as a combination of output and state, without a tensor of its own."""
         on_x, weights = self.interpolation.weights(tau, s, tuple([times[i] for i in uses]))
-        member, terms = self.interpolation.prediction, []
+        member, terms = self.interpolation.member, []
         for weight, i in zip(weights, uses):
             on_out, on_state = predictions[i].coefficients(member)
             terms.append((weight * on_out, predictions[i].out))

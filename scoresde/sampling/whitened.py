@@ -21,6 +21,7 @@ from torch import Tensor
 
 from scoresde._core.checks import check_kind
 from scoresde._core.tensors import combine
+from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction, V
 from scoresde.sampling.base import Predict, Sampler, SamplingContext, StepSampler, check_deterministic
@@ -127,6 +128,9 @@ class Whitened(Sampler):
 
     def __repr__(self) -> str:
         return f"Whitened({self.sampler!r}, {self.moments!r})"
+
+    def for_model(self, model: Model) -> Whitened:
+        return Whitened(self.sampler.for_model(model), self.moments)
 
     def run(self, x: Tensor, context: SamplingContext) -> tuple[Tensor, float]:
         if ou.alpha(context.start) > MAX_START_ALPHA:

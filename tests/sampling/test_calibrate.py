@@ -226,7 +226,9 @@ def test_the_evolution_strategy_never_raises_the_loss_and_depends_on_its_generat
 
 
 def test_orders_are_chosen_only_where_they_are_left_open() -> None:
-    calibration = _calibrate(RING, Adams(8, predictor_order=3, corrector_order=3), noises=32, iterations=3)
+    calibration = _calibrate(
+        RING, Adams(8, predictor_order=3, corrector_order=3, variable="angle"), noises=32, iterations=3
+    )
     assert isinstance(calibration.sampler, Whitened)
     sampler = calibration.sampler.sampler
     assert isinstance(sampler, Adams)

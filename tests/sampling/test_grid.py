@@ -213,7 +213,7 @@ def test_dense_ends_is_even_in_its_coordinate_however_sharp_the_end_of_pure_nois
     offset: float, sde: SDE, weight: float
 ) -> None:
     for steps in (2, 10, 1000):
-        grid = DenseEnds(noise_weight=weight, noise_offset=offset)
+        grid = DenseEnds(3.0, weight, offset)
         phi = np.asarray([ou.angle(tau) for tau in grid.times(sde, steps)])
         coordinate = phi ** (1 / 3) - weight * np.log(0.5 * math.pi + offset - phi)
         np.testing.assert_allclose(np.diff(coordinate), (coordinate[-1] - coordinate[0]) / steps, rtol=1e-6)

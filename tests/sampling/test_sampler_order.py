@@ -51,6 +51,11 @@ SETTINGS = [
         for p in ("angle", "log_snr", "rho")
     ),
     *(Adams(predictor_order=p, corrector_order=0) for p in (1, 2, 3, 4, 5)),
+    *(
+        Adams(predictor_order=p, corrector_order=c, prediction="alpha_v", variable=v)
+        for p, c in ((3, 0), (2, 3))
+        for v in ("angle", "sigma", "artanh_sigma")
+    ),
     *(Adams(predictor_order=p, corrector_order=p + 1) for p in (1, 2, 3)),
     *(
         Adams(predictor_order=p, corrector_order=c, prediction="x0", noise=Eta(0.7))
@@ -95,6 +100,7 @@ def _slope(sampler: StepSampler, data: GaussianData, declared: int, exact: int =
 def test_a_deterministic_sampler_has_its_declared_order_from_an_exact_start(
     sampler: StepSampler, data: GaussianData
 ) -> None:
+    sampler = replace(sampler, steps=200)  # the default orders of Adams depend on it
     assert sampler.order is not None
     assert _slope(sampler, data, sampler.order, exact=sampler.order - 1) == pytest.approx(sampler.order, abs=0.15)
 
@@ -102,6 +108,7 @@ def test_a_deterministic_sampler_has_its_declared_order_from_an_exact_start(
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_step_sampler_has_its_declared_order_from_its_own_start(sampler: StepSampler, data: GaussianData) -> None:
+    sampler = replace(sampler, steps=200)  # as above
     assert sampler.start_order is not None
     assert _slope(sampler, data, sampler.start_order) == pytest.approx(sampler.start_order, abs=0.15)
 

@@ -128,7 +128,7 @@ def calibrate(
     """
     check_model(model)
     counts = {"noises": noises, "iterations": iterations, "starts": starts, "pool": pool}
-    original = _check_arguments(sampler, steps, search, batch_size, counts)
+    original = _check_arguments(sampler, steps, search, batch_size, counts).for_model(model)
     check_arguments(calibrate, locals())
     refuse_unknown(calibrate, model, cond)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
@@ -266,7 +266,7 @@ def _reference(model: Model, original: StepSampler, noises: NoiseBatch) -> Tenso
     """
     taus = original.grid.times(model.sde, original.steps)
     steps, fractions = max(8 * original.steps, 128), StepFractions.from_grid(taus, model.sde.tau_min)
-    solver = Adams(steps, predictor_order=4, corrector_order=4)
+    solver = Adams(steps, predictor_order=4, corrector_order=4, prediction="alpha_v", variable="angle")
     fine_taus = fractions.times(fractions.power_positions(2.0, steps))
     ends = rollout(solver, noises.predict(model), fine_taus, noises.x)
     if not bool(torch.isfinite(ends).all()):

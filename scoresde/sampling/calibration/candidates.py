@@ -76,13 +76,20 @@ def candidate_methods(original: StepSampler) -> list[StepSampler]:
     """The sampler itself, or, if it is an `Adams` with both orders left open, versions with fixed orders."""
     if not isinstance(original, Adams) or (original.predictor_order, original.corrector_order) != (None, None):
         return [original]
-    default_orders = (original.predictor, original.corrector, original.variable)
-    if (original.prediction, original.variable) != ("v", "angle"):
+    interpolation = original.interpolation
+    default_orders = (original.predictor, original.corrector, interpolation.variable)
+    if (original.prediction, original.variable) not in ((None, None), ("v", "angle")):
         choices = [default_orders]
     else:
         choices = [*_ADAMS_CANDIDATES, *[default_orders] * (original.corrector > 0)]
     return [
-        replace(original, predictor_order=predictor, corrector_order=corrector, variable=variable)
+        replace(
+            original,
+            predictor_order=predictor,
+            corrector_order=corrector,
+            prediction=interpolation.prediction,
+            variable=variable,
+        )
         for predictor, corrector, variable in choices
     ]
 

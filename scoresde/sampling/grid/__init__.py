@@ -7,8 +7,8 @@ integer timesteps, for networks that were trained on integers.
 
 from scoresde.sampling.grid.base import ExplicitGrid, Grid
 from scoresde.sampling.grid.chain import Chain, Spaced
+from scoresde.sampling.grid.dense_ends import DenseEnds
 from scoresde.sampling.grid.uniform import (
-    DenseEnds,
     Karras,
     PowerU,
     UniformAngle,

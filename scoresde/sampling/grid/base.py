@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
+from scoresde.model import Model
 from scoresde.process.sde import SDE
 
 __all__ = ["ExplicitGrid", "Grid"]
@@ -19,6 +20,10 @@ class Grid(CheckedArguments, ABC):
     @abstractmethod
     def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
         """``steps + 1`` OU times, falling from ``start`` to the grid's end; unchecked."""
+
+    def for_model(self, model: Model) -> Grid:
+        """The grid with the settings that it leaves to the model; default: this grid."""
+        return self
 
     def times(self, sde: SDE, steps: int, start: float | None = None) -> list[float]:
         """The knots, checked.

@@ -6,17 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_positive
 from scoresde.process import ou
 from scoresde.process.sde import SDE
 from scoresde.sampling.grid.base import Grid
 
-__all__ = ["DenseEnds", "Karras", "PowerU", "UniformAngle", "UniformLogSNR", "UniformTau", "UniformU"]
-
-_TABLE_SIZE, _NEWTON_STEPS = 33, 4
+__all__ = ["Karras", "PowerU", "UniformAngle", "UniformLogSNR", "UniformTau", "UniformU"]
 
 
 def _evenly_spaced(
@@ -71,53 +67,6 @@ class UniformAngle(Grid):
         return _evenly_spaced(
             lambda v: float(ou.angle(v)), lambda v: float(ou.tau_from_angle(v)), start, sde.tau_min, steps
         )
-
-
-@dataclass(frozen=True)
-class DenseEnds(Grid):
-    r"""Even in $\phi^{1/power} - noise\_weight\,\log(\pi/2 + noise\_offset - \phi)$, φ = atan(σ/α).
-
-    The default of the multistep samplers. Steps are short near the data, as on `Karras`. They are short again near pure
-    noise, where the large-scale features of a sample are decided: an error there leads to another mode. The grid does
-    not use the clock, depends little on ``tau_min``, and allows a start at τ = ∞. The three numbers were chosen on two
-    exact models (``tests/benchmarks/samplers.py``).
-
-    Args:
-        power: Power of φ near the data; above 0.
-        noise_weight: Weight of the logarithm, which shortens the steps near pure noise; 0 or above.
-        noise_offset: Distance of the logarithm's pole beyond pure noise (φ = π/2), radians; above 0.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    power: float = 3.0
-    noise_weight: float = 0.115
-    noise_offset: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_positive(power=self.power, noise_offset=self.noise_offset)
-        if not 0 <= self.noise_weight < math.inf:
-            raise ValueError(f"noise_weight must be 0 or positive and finite, got {self.noise_weight!r}.")
-
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
-        """Evenly spaced values of the coordinate, inverted by Newton's method from a table."""
-        low, high, exponent = ou.angle(sde.tau_min), ou.angle(start), 1.0 / self.power
-        pole = 0.5 * math.pi + self.noise_offset
-        # even in both terms of the coordinate, so that every target has a table entry near it; the ends are exact
-        near_data = np.linspace(low**exponent, high**exponent, _TABLE_SIZE) ** self.power
-        near_noise = pole - np.exp(np.linspace(math.log(pole - low), math.log(pole - high), _TABLE_SIZE))
-        table = np.sort(np.concatenate([near_data, near_noise.clip(low, high)]))
-        values = self._coordinate(table)
-        targets = values[-1] + (values[0] - values[-1]) * np.arange(1, steps) / steps
-        phi = np.interp(targets, values, table)
-        for _ in range(_NEWTON_STEPS):
-            slope = exponent * phi ** (exponent - 1.0) + self.noise_weight / (pole - phi)
-            phi = phi - (self._coordinate(phi) - targets) / slope
-        return [start, *map(ou.tau_from_angle, phi.tolist()), sde.tau_min]
-
-    def _coordinate(self, phi: np.ndarray) -> np.ndarray:
-        return phi ** (1.0 / self.power) - self.noise_weight * np.log(0.5 * math.pi + self.noise_offset - phi)
 
 
 @dataclass(frozen=True)

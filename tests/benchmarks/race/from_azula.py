@@ -1,82 +1,102 @@
-"""Samplers of azula on the exact problems: each one that it ships, on each noise schedule that it ships.
+"""Samplers of azula: each one that it ships, on each noise schedule that it ships.
 
 azula takes uniform steps in the time of its schedule, and its schedules may be exchanged under a trained network. So a
-schedule is a spacing. Each runs between the exact noise-to-signal ratios of the benchmark, for which its start and stop
-times are solved, in its own scale. "song" is the network's own schedule.
+schedule is a spacing. Each runs between the exact noise-to-signal ratios of the problem, for which its start and stop
+times are solved, in its own scale. "own" is the network's own schedule. The others have their default ends; if these do
+not contain those of the problem, they take ends a factor of 2 beyond the problem's.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from race.noise_levels import FIRST, LAST
 from race.peer import Peer, released
-from race.problems import CLOCK, Oracle
+from race.problems import Oracle
+from race.span import Span
 from scoresde.process import ou
+from scoresde.process.schedule import Schedule
 
 __all__ = ["deterministic", "stochastic"]
 
+SPACINGS = ("own", "vp", "cosine", "rectified", "ve", "decay0.1", "decay0.01", "decay0.001")
+_FIRST_TIME = 1e-9
 
-class Song:
-    """The VP linear schedule, 0.1 ... 20, for azula, in float64."""
+
+class OwnSchedule:
+    """A clock as a schedule of azula, in float64."""
+
+    def __init__(self, clock: Schedule) -> None:
+        self.clock = clock
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at ``t``."""
-        tau = t * t * ((CLOCK.beta_max - CLOCK.beta_min) / 4) + t * (CLOCK.beta_min / 2)
+        tau = torch.as_tensor(self.clock.tau(t.double()))
         return ou.alpha(tau), ou.sigma(tau)
 
 
-def _schedules() -> dict[str, Any]:
-    noise = released("azula.noise")
-    return {
-        "song": Song(),
-        "vp": noise.VPSchedule(),
-        "cosine": noise.CosineSchedule(),
-        "rectified": noise.RectifiedSchedule(),
-        "ve": noise.VESchedule(),
-        **{f"decay{gamma:g}": noise.DecaySchedule(gamma=gamma) for gamma in (0.1, 0.01, 0.001)},
-    }
+@lru_cache(maxsize=256)
+def _schedule(spacing: str, span: Span) -> Any:
+    if spacing == "own":
+        return OwnSchedule(span.clock)
+    name, _, gamma = spacing.partition("decay")
+    names = {"vp": "VP", "cosine": "Cosine", "rectified": "Rectified", "ve": "VE", "": "Decay"}
+    make: Callable[..., Any] = getattr(released("azula.noise"), f"{names[name]}Schedule")
+    make = partial(make, gamma=float(gamma)) if gamma else make
+    schedule = make()
+    if _log_ratio(schedule, 1.0) >= math.log(span.first) and _log_ratio(schedule, _FIRST_TIME) <= math.log(span.last):
+        return schedule
+    if name == "ve":
+        return make(sigma_min=0.5 * span.last, sigma_max=2.0 * span.first)
+    return make(alpha_min=0.5 / span.first, sigma_min=0.5 * span.last)
 
 
-def _time(schedule: Any, ratio: float) -> float:
-    def gap(t: float) -> float:
-        alpha, sigma = schedule(torch.tensor(t, dtype=torch.float64))
-        return math.log(sigma / alpha) - math.log(ratio)
-
-    time: Any = 1.0 if abs(gap(1.0)) < 1e-12 else brentq(gap, 1e-9, 1.0, xtol=1e-15)
-    return time
+def _log_ratio(schedule: Any, t: float) -> float:
+    alpha, sigma = schedule(torch.tensor(t, dtype=torch.float64))
+    return math.log(sigma / alpha)
 
 
-def _peer(label: str, make: str, settings: dict[str, Any], spacing: str, schedule: Any, stages: int = 1) -> Peer:
+@lru_cache(maxsize=256)
+def _times(spacing: str, span: Span) -> tuple[float, float]:
+    """Times of the start and of the end on a schedule."""
+    schedule = _schedule(spacing, span)
+
+    def time(ratio: float) -> float:
+        def gap(t: float) -> float:
+            return _log_ratio(schedule, t) - math.log(ratio)
+
+        root: Any = 1.0 if abs(gap(1.0)) < 1e-12 else brentq(gap, _FIRST_TIME, 1.0, xtol=1e-15)
+        return root
+
+    return time(span.first), time(span.last)
+
+
+def _peer(label: str, make: str, settings: dict[str, Any], spacing: str, stages: int = 1) -> Peer:
     sampler_type = getattr(released("azula.sample"), make)
     denoise = released("azula.denoise")
-    start, stop = _time(schedule, FIRST), _time(schedule, LAST)
 
-    class ExactDenoiser(denoise.Denoiser):
+    class OracleDenoiser(denoise.Denoiser):
         def __init__(self, oracle: Oracle) -> None:
             super().__init__()
-            self.oracle, self.schedule = oracle, schedule
+            self.oracle, self.schedule = oracle, _schedule(spacing, oracle.span)
 
         def forward(self, x_t: Tensor, t: Tensor, **kwargs: object) -> Any:
-            alpha, sigma = (float(v) for v in schedule(t))
+            alpha, sigma = (float(v) for v in self.schedule(t))
             return denoise.DiracPosterior(self.oracle(x_t / math.hypot(alpha, sigma), sigma / alpha).x0)
 
     def run(oracle: Oracle, x: Tensor, calls: int, generator: torch.Generator | None) -> Tensor:
+        denoiser, (start, stop) = OracleDenoiser(oracle), _times(spacing, oracle.span)
+        steps = calls // stages
         sampler = sampler_type(
-            ExactDenoiser(oracle),
-            start=start,
-            stop=stop,
-            steps=calls // stages,
-            silent=True,
-            dtype=torch.float64,
-            **settings,
+            denoiser, start=start, stop=stop, steps=steps, silent=True, dtype=torch.float64, **settings
         )
-        scale = [math.hypot(*(float(v) for v in schedule(t))) for t in sampler.timesteps[[0, -1]]]
+        scale = [math.hypot(*(float(v) for v in denoiser.schedule(t))) for t in sampler.timesteps[[0, -1]]]
         with torch.random.fork_rng(enabled=generator is not None):
             if generator is not None:  # azula draws from the global generator
                 torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
@@ -94,21 +114,19 @@ def deterministic() -> list[Peer]:
         if not (order == 1 and kind != "REAB")  # order 1 equals Euler
     ]
     peers = []
-    for spacing, schedule in _schedules().items():
-        peers.append(_peer("Euler", "EulerSampler", {}, spacing, schedule))
-        peers.append(_peer("Heun", "HeunSampler", {}, spacing, schedule, 2))
-        peers += [_peer(label, make, settings, spacing, schedule) for label, make, settings in multistep]
+    for spacing in SPACINGS:
+        peers.append(_peer("Euler", "EulerSampler", {}, spacing))
+        peers.append(_peer("Heun", "HeunSampler", {}, spacing, 2))
+        peers += [_peer(label, make, settings, spacing) for label, make, settings in multistep]
     return peers
 
 
 def stochastic() -> list[Peer]:
     """Stochastic samplers. The predictor-corrector makes two calls per step."""
     peers = []
-    for spacing, schedule in _schedules().items():
-        peers.append(_peer("DDPM", "DDPMSampler", {}, spacing, schedule))
-        peers.append(_peer("DDIM eta .5", "DDIMSampler", {"eta": 0.5}, spacing, schedule))
-        peers += [_peer(f"Ito eta {eta:g}", "ItoSampler", {"eta": eta}, spacing, schedule) for eta in (0.5, 1.0)]
-        peers += [
-            _peer(f"PC delta {delta:g}", "PCSampler", {"delta": delta}, spacing, schedule, 2) for delta in (0.01, 0.1)
-        ]
+    for spacing in SPACINGS:
+        peers.append(_peer("DDPM", "DDPMSampler", {}, spacing))
+        peers.append(_peer("DDIM eta .5", "DDIMSampler", {"eta": 0.5}, spacing))
+        peers += [_peer(f"Ito eta {eta:g}", "ItoSampler", {"eta": eta}, spacing) for eta in (0.5, 1.0)]
+        peers += [_peer(f"PC delta {delta:g}", "PCSampler", {"delta": delta}, spacing, 2) for delta in (0.01, 0.1)]
     return peers

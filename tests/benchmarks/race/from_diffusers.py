@@ -1,9 +1,9 @@
-"""Schedulers of diffusers on the exact problems: each one in all useful settings, on all spacings.
+"""Schedulers of diffusers: each one in all useful settings, on all spacings.
 
 A scheduler is built and its number of steps is set by its own API. Then its noise levels are replaced by unrounded ones
-that end at u = 1e-3 (`race.noise_levels`), and it is stepped. Left out: EDMDPMSolver and EDMEuler (DPM-Solver++ and
-Euler on the same noise levels), CosineDPMSolver (SDE-DPM-Solver++ with a Brownian tree), and the flow-matching,
-consistency and distillation schedulers (other processes or other networks).
+that end where the problem ends (`race.noise_levels`), and it is stepped. Left out: EDMDPMSolver and EDMEuler
+(DPM-Solver++ and Euler on the same noise levels), CosineDPMSolver (SDE-DPM-Solver++ with a Brownian tree), and the
+flow-matching, consistency and distillation schedulers (other processes or other networks).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def vp_state(make: str, settings: Settings) -> Run:
     """Schedulers whose state is in VP coordinates: one call per step."""
 
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
-        scheduler, levels = _build(make, settings), noise_levels(spacing, calls)
+        scheduler, levels = _build(make, settings), noise_levels(oracle.span, spacing, calls)
         _set_levels(scheduler, calls, levels)
         for level, time in zip(levels, scheduler.timesteps):
             x = scheduler.step(oracle(x, level).eps, time, x, return_dict=False, **_seeded(scheduler, generator))[0]
@@ -61,7 +61,7 @@ def ve_state(make: str, settings: Settings, **options: Any) -> Run:
     """Schedulers whose state is x/alpha: one call per step (Euler, LMS)."""
 
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
-        scheduler, levels = _build(make, settings), noise_levels(spacing, calls)
+        scheduler, levels = _build(make, settings), noise_levels(oracle.span, spacing, calls)
         _set_levels(scheduler, calls, levels)
         scheduler.is_scale_input_called = True
         x = x * math.hypot(1.0, levels[0])
@@ -88,7 +88,7 @@ def heun(make: str, settings: Settings) -> Run:
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
         uses_midpoints = make == "DPMSolverSDEScheduler"
         calls = calls - calls % 2 if uses_midpoints else calls
-        scheduler, levels = _build(make, settings), noise_levels(spacing, (calls + 1) // 2)
+        scheduler, levels = _build(make, settings), noise_levels(oracle.span, spacing, (calls + 1) // 2)
         _set_levels(scheduler, (calls + 1) // 2, [levels[0], *_twice(levels[1:])])
         call_levels = [levels[0], *_twice(levels[1:])]
         if uses_midpoints:
@@ -110,7 +110,7 @@ def midpoint(make: str, settings: Settings) -> Run:
 
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
         steps = calls // 2
-        scheduler, levels = _build(make, settings), noise_levels(spacing, steps)
+        scheduler, levels = _build(make, settings), noise_levels(oracle.span, spacing, steps)
         _set_levels(scheduler, steps + 1, [levels[0], *_twice(levels[1:]), levels[-1]])
         ends, middles = levels[1:], _midpoints(levels)
         interpolated = [levels[0], *_twice(middles)]
@@ -139,7 +139,7 @@ def _float64(values: list[float]) -> Tensor:
 
 def ipndm(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
     """IPNDM; its betas and alphas are our sigma and alpha, and its model output is v."""
-    scheduler, levels = _build("IPNDMScheduler", {}), noise_levels(spacing, calls)
+    scheduler, levels = _build("IPNDMScheduler", {}), noise_levels(oracle.span, spacing, calls)
     scheduler.set_timesteps(calls)
     scheduler.betas = _float64([level / math.hypot(1.0, level) for level in levels])
     scheduler.alphas = _float64([1 / math.hypot(1.0, level) for level in levels])
@@ -159,7 +159,7 @@ def chain(make: str, settings: Settings, extra: int = 0, **options: Any) -> Run:
     def run(oracle: Oracle, x: Tensor, calls: int, spacing: str, generator: torch.Generator | None) -> Tensor:
         steps, shift = calls - extra, int(make == "DDPMScheduler")
         fine = 2 if extra == 9 else 1  # the Runge-Kutta start-up of PNDM needs midpoints, in the spacing's variable
-        levels = noise_levels(spacing, steps * fine)
+        levels = noise_levels(oracle.span, spacing, steps * fine)
         bars = _float64([1 / (1 + level * level) for level in levels[::-1]])
         scheduler = _build(
             make, {"num_train_timesteps": steps * fine + shift, "timestep_spacing": "leading", **settings}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from scoresde.analytic import GaussianMixture
+from scoresde.model import Model
 from scoresde.sampling import (
     DDIM,
     DDPM,
@@ -33,23 +34,26 @@ from scoresde.sampling import (
     optimal_variance,
 )
 
-__all__ = ["calibrated", "ours", "ours_stochastic"]
+__all__ = ["calibrated", "network_samplers", "ours", "ours_stochastic"]
 
 CALIBRATED = (5, 8, 10, 15, 20)
 NOISES, POOL, ROUNDS = 1024, 8, 60
+NETWORK_NOISES = 32
 
 
 def ours(calls: int, model: GaussianMixture) -> dict[str, Sampler]:
     """Deterministic samplers of at most ``calls`` network calls that end at ``tau_min``; one is calibrated."""
     entries: dict[str, Sampler] = {
-        "recommended: Adams": adams(calls),
-        "Adams order 2": adams(calls, predictor_order=2, corrector_order=2),
-        "Adams order 5": adams(calls, predictor_order=5, corrector_order=5),
-        "Adams order 3": adams(calls, predictor_order=3, corrector_order=3),
-        "Adams order 4": adams(calls, predictor_order=4, corrector_order=4),
-        "Adams, dense at the noise end": adams(calls, grid=DenseEnds(2.0, 0.25), predictor_order=3, corrector_order=0),
-        "Adams x0 in the angle": adams(calls, prediction="x0"),
-        "Adams-Bashforth 3, quadratic": adams(calls, grid=PowerU(), predictor_order=3, corrector_order=0),
+        "recommended: Adams": adams(calls, model),
+        "Adams order 2": adams(calls, model, predictor_order=2, corrector_order=2),
+        "Adams order 5": adams(calls, model, predictor_order=5, corrector_order=5),
+        "Adams order 3": adams(calls, model, predictor_order=3, corrector_order=3),
+        "Adams order 4": adams(calls, model, predictor_order=4, corrector_order=4),
+        "Adams, dense at the noise end": adams(
+            calls, model, grid=DenseEnds(2.0, 0.25), predictor_order=3, corrector_order=0
+        ),
+        "Adams x0 in the angle": adams(calls, model, prediction="x0"),
+        "Adams-Bashforth 3, quadratic": adams(calls, model, grid=PowerU(), predictor_order=3, corrector_order=0),
         "UniPC-2": UniPC(calls, solver_order=2),
         "DPM-Solver++(2M)": DPMSolverPP(calls),
         "DEIS": DEIS(calls),
@@ -61,14 +65,39 @@ def ours(calls: int, model: GaussianMixture) -> dict[str, Sampler]:
     if calls < 4:
         del entries["RK4 angle"]
     if calls in CALIBRATED:
-        entries["calibrated: Adams"] = calibrated(adams(calls), model).sampler
+        entries["calibrated: Adams"] = calibrated(adams(calls, model), model).sampler
     return entries
 
 
-def adams(calls: int, **settings: Any) -> Adams:
-    """`Adams` with at most ``calls`` network calls, those of its start included."""
+def network_samplers(calls: int, model: Model, group: str) -> dict[str, Sampler]:
+    """Deterministic samplers for a trained network: those of ``"ours"``, or the one of ``"calibrated"``."""
+    if group == "calibrated":
+        if calls not in CALIBRATED[:-1]:
+            return {}
+        generator = torch.Generator().manual_seed(1)
+        return {
+            "calibrated: Adams": calibrate(
+                model, adams(calls, model), noises=NETWORK_NOISES, generator=generator
+            ).sampler
+        }
+    return {
+        "recommended: Adams": adams(calls, model),
+        "Adams 2/2": adams(calls, model, predictor_order=2, corrector_order=2),
+        "Adams 2/3": adams(calls, model, predictor_order=2, corrector_order=3),
+        "Adams 3/3 x0 log-SNR": adams(
+            calls, model, predictor_order=3, corrector_order=3, prediction="x0", variable="log_snr"
+        ),
+        "UniPC-2": UniPC(calls, solver_order=2),
+        "DPM-Solver++(2M)": DPMSolverPP(calls),
+        "DDIM angle": DDIM(calls, UniformAngle()),
+    }
+
+
+def adams(calls: int, model: Model, **settings: Any) -> Adams:
+    """`Adams` for a model with at most ``calls`` network calls, those of its start included."""
     sampler = Adams(calls, **settings)
-    return Adams(max(calls - sampler.start_calls, 1), **settings) if sampler.start_calls else sampler
+    extra = sampler.for_model(model).start_calls
+    return Adams(max(calls - extra, 1), **settings) if extra else sampler
 
 
 def calibrated(sampler: Adams, model: GaussianMixture) -> Calibration:

@@ -20,17 +20,20 @@ from safetensors.torch import load_file, save_file
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from race.span import Span
 from scoresde.analytic import GaussianMixture
+from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
 from scoresde.process.schedule import LinearVP
 from scoresde.process.sde import VPSDE
 
-__all__ = ["CLOCK", "END", "PROBLEMS", "START", "U_END", "Oracle", "Problem", "mixture", "ring"]
+__all__ = ["END", "PROBLEMS", "SPAN", "START", "Oracle", "Problem", "mixture", "ring"]
 
 U_END = 1e-3
 CLOCK = LinearVP(beta_min=0.1, beta_max=20.0)
 START, END = float(CLOCK.tau(1.0)), float(CLOCK.tau(U_END))
+SPAN = Span(CLOCK, START, END, U_END)
 BATCH, NOISE_SEED, MIXTURE_SEED, TOLERANCE = 512, 0, 64, 1e-12
 CACHE = Path(__file__).parents[3] / "runs" / "benchmarks"
 
@@ -59,14 +62,16 @@ def mixture(dtype: torch.dtype = torch.float64) -> GaussianMixture:
 
 @dataclass
 class Oracle:
-    """The exact model in VP coordinates, with a count of its calls.
+    """A model in VP coordinates, with a count of its calls.
 
     Attributes:
-        model: Exact.
+        model: Exact, or a trained network; the latter converts the states to its own type and its outputs back.
+        span: Where the samplers start and end, on the model's clock.
         calls: Network calls so far.
     """
 
-    model: GaussianMixture
+    model: Model
+    span: Span
     calls: int = 0
 
     def __call__(self, x: Tensor, ratio: float | Tensor) -> Prediction:

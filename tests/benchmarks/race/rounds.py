@@ -14,7 +14,7 @@ from torch import Tensor
 from race import from_azula, from_diffusers
 from race.ours import ours, ours_stochastic
 from race.peer import Peer
-from race.problems import END, NOISE_SEED, PROBLEMS, Oracle, Problem
+from race.problems import END, NOISE_SEED, PROBLEMS, SPAN, Oracle, Problem
 from scoresde.analytic import GaussianMixture
 from scoresde.process import ou
 from scoresde.sampling import Sampler, sample
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def _run_peer(peer: Peer, model: GaussianMixture, x: Tensor, calls: int, generator: torch.Generator | None) -> Tensor:
-    oracle = Oracle(model)
+    oracle = Oracle(model, SPAN)
     with torch.no_grad():
         end = peer.run(oracle, x, calls, generator)
     if oracle.calls > calls:
