@@ -84,6 +84,7 @@ from scoresde.sampling import EulerMaruyama as EulerMaruyama
 from scoresde.sampling import ExponentialSDE as ExponentialSDE
 from scoresde.sampling import Heun as Heun
 from scoresde.sampling import Moments as Moments
+from scoresde.sampling import NonStationary as NonStationary
 from scoresde.sampling import PredictorCorrector as PredictorCorrector
 from scoresde.sampling import RungeKutta as RungeKutta
 from scoresde.sampling import SASolver as SASolver

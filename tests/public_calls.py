@@ -431,13 +431,13 @@ call(
     shape=v((2,)),
     noises=v(4),
     iterations=v(1),
-    starts=v(1),
     search=v(0),
     pool=v(1),
     whiten=v(False),
     batch_size=v(4),
     generator=generator,
     dtype=v(torch.float32),
+    progress=v(False),
 )
 call(
     "optimal_variance", sampling.optimal_variance, model=model, x0=x, points=v(3), generator=generator, batch_size=v(4)

@@ -22,14 +22,21 @@ def calibrate(
     sampler: str = typer.Option(
         "Adams()", "--sampler", help='A sampler that draws no noise, e.g. "Adams()", "UniPC()", "DDIM()".'
     ),
-    steps: int = typer.Option(
-        None, "--steps", min=1, help="Number of steps; default: the sampler's own.", show_default=False
+    steps: str = typer.Option(
+        None,
+        "--steps",
+        help='Number of steps, or several, e.g. "5,10,20": one fit each, with a common reference; default: the '
+        "sampler's own.",
+        show_default=False,
     ),
-    noises: int = typer.Option(
-        128, "--noises", min=1, help="Initial noises to fit to; as many more are held out and choose the best fit."
+    noises: int = typer.Option(75, "--noises", min=1, help="Initial noises to fit to; as many more are held out."),
+    iterations: int = typer.Option(
+        None,
+        "--iterations",
+        min=1,
+        help="Maximal number of iterations of a descent on the network; default: 15 divided by the steps.",
+        show_default=False,
     ),
-    iterations: int = typer.Option(20, "--iterations", min=1, help="Maximal number of iterations of a descent."),
-    starts: int = typer.Option(1, "--starts", min=1, max=4, help="Number of initial time grids for the descent."),
     search: int = typer.Option(
         0,
         "--search",
@@ -52,15 +59,16 @@ def calibrate(
     raw: bool = options.RAW,
     imports: list[str] = options.IMPORT,
     device: str = options.DEVICE,
+    quiet: bool = options.QUIET,
 ) -> None:
     """Fit a sampler to a trained model, at the same number of network calls.
 
-    The fit chooses the times of the steps and the orders that the sampler leaves open. It also chooses whether the
-    data's mean and covariance are handled in closed form. `scoresde sample --calibrated` uses it.
+    For Adams() the times and the weights of all steps are fitted, for other samplers the times. The fit also chooses
+    whether the data's mean and covariance are handled in closed form. `scoresde sample --calibrated` uses it.
 
     For example:
 
-        scoresde calibrate runs/digits --sampler "Adams()" --steps 10
+        scoresde calibrate runs/digits --sampler "Adams()" --steps 5,10,20
 
         scoresde sample runs/digits --sampler "Adams(steps=10)" --calibrated --out grid.png
     """
@@ -77,48 +85,52 @@ def calibrate(
 
     from scoresde.cli import console
     from scoresde.cli.loading import load_model
+    from scoresde.cli.parse_lists import parse_integers
     from scoresde.sampling import calibrate as fit
     from scoresde.storage.checkpoint import read_checkpoint, save_calibration
     from scoresde.storage.setting_labels import short_text
 
+    counts = None if steps is None else parse_integers(steps, "steps")
     stored = read_checkpoint(checkpoint)
     model = load_model(stored, device, raw, known=known(modules=modules))
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     begin = time.perf_counter()
-    settings = {"iterations": iterations, "starts": starts, "search": search, "pool": pool, "whiten": whiten}
-    calibration = fit(model, requested, steps, noises=noises, batch_size=batch_size, generator=generator, **settings)
-    seconds = time.perf_counter() - begin
-    original = short_text(calibration.original)
-    unchanged = calibration.sampler == calibration.original
+    settings = {"iterations": iterations, "search": search, "pool": pool, "whiten": whiten, "progress": not quiet}
+    fits = fit(model, requested, counts, noises=noises, batch_size=batch_size, generator=generator, **settings)
+    fits = fits if isinstance(fits, list) else [fits]
     console.print_settings(
         {
-            "sampler": original,
-            "calibrated": "unchanged" if unchanged else _without_times(calibration.sampler),
             "checkpoint": str(stored.path),
-            "seconds": f"{seconds:.1f}",
+            "seconds": f"{time.perf_counter() - begin:.1f}",
+            "network evaluations": f"{sum(each.evaluations for each in fits)}, fitted to {noises} noises",
         }
     )
-    console.print_table(["final error, rms", "original", "calibrated", "ratio"], _errors(calibration, noises))
-    file = save_calibration(stored, calibration, raw=raw)
-    outcome = "no fit was better than the original sampler" if unchanged else "the calibrated sampler is saved"
+    columns = ["final error, rms", "original", "calibrated", "ratio", "on fitted noises"]
+    console.print_table(columns, map(_errors, fits))
+    for each in fits:
+        file = save_calibration(stored, each, raw=raw)
+        if each.sampler != each.original:
+            console.print_status(f"{short_text(each.original)} is fitted as {_without_times(each.sampler)}")
+    changed = [each for each in fits if each.sampler != each.original]
+    outcome = f"{len(changed)} of {len(fits)} fits are better than the original sampler; saved in {file}"
+    original = short_text((changed or fits)[0].original)
     command = ["scoresde", "sample", str(checkpoint), "--sampler", original, "--calibrated", *["--raw"] * raw]
-    console.print_done(f"{outcome}, in {file}", shlex.join(command))
+    console.print_done(outcome, shlex.join(command))
 
 
-def _errors(calibration: Calibration, noises: int) -> list[list[str]]:
+def _errors(calibration: Calibration) -> list[str]:
+    from scoresde.storage.setting_labels import short_text
+
     error, before = calibration.error, calibration.original_error
     ratio = f"{error / before:.2f}" if before else "–"
-    return [
-        [f"{noises} noises held out", f"{before:.3g}", f"{error:.3g}", ratio],
-        [f"{noises} noises fitted to", "", f"{calibration.fit_error:.3g}", ""],
-    ]
+    return [short_text(calibration.original), f"{before:.3g}", f"{error:.3g}", ratio, f"{calibration.fit_error:.3g}"]
 
 
 def _without_times(sampler: StepSampler | Whitened) -> str:
-    """A calibrated sampler as text, without the times of its steps."""
-    from scoresde.sampling import DenseEnds, Whitened
+    """A calibrated sampler as text, without the times and the weights of its steps."""
+    from scoresde.sampling import DenseEnds, NonStationary, Whitened
     from scoresde.storage.setting_labels import short_text
 
     inner = sampler.sampler if isinstance(sampler, Whitened) else sampler
-    text = short_text(replace(inner, grid=DenseEnds()))
-    return f"{text}, {sampler.moments}" if isinstance(sampler, Whitened) else text
+    plain = NonStationary(inner.steps) if isinstance(inner, NonStationary) else replace(inner, grid=DenseEnds())
+    return f"{short_text(plain)}, {sampler.moments}" if isinstance(sampler, Whitened) else short_text(plain)

@@ -167,7 +167,7 @@ def print_tables(out: Path) -> None:
     if summary.bound_rows:
         columns = ("variational bounds", summary.quantity.name, "± events", "± draws", "bound − ODE")
         console.print_table(columns, map(_bound_row, summary.bound_rows))
-    fit = ("fit, s",) if summary.calibrated else ()
+    fit = ("fit, s", "fit, × error") if summary.calibrated else ()
     columns = ("samples", "calls", "s", *fit, "× floor", "classifier, %")
     samples = [*summary.sampler_rows, *summary.reference_rows]
     console.print_table(columns, [_sampler_row(row, summary.calibrated) for row in samples])
@@ -178,8 +178,9 @@ def print_tables(out: Path) -> None:
 
 def _sampler_row(row: SamplerRow, calibrated: bool) -> tuple[str, ...]:
     name = row.name if row.weighting is None else f"{row.weighting} {row.name}"
-    fit = "" if row.calibration_seconds.value is None else row.calibration_seconds.text(1)
-    seconds = (row.seconds.text(1), fit) if calibrated else (row.seconds.text(1),)
+    is_fitted = row.calibration_seconds.value is not None
+    fit = (row.calibration_seconds.text(1), row.calibration_ratio.text(2)) if is_fitted else ("", "")
+    seconds = (row.seconds.text(1), *(fit if calibrated else ()))
     return name, row.nfe.text(0), *seconds, row.ratio.text(2), row.classifier.text(1, 100)
 
 

@@ -97,6 +97,7 @@ def sample(
     import time
 
     from scoresde.cli import console
+    from scoresde.cli.calibration_hint import print_hint
     from scoresde.cli.loading import load_model
     from scoresde.cli.outputs import check_writable
     from scoresde.cli.parse_lists import parse_integers, parse_labels
@@ -121,6 +122,8 @@ def sample(
         seconds = time.perf_counter() - begin
     if samples is None:  # not the main process
         return
+    if not calibrated and average is None and not quiet:
+        print_hint(checkpoint, stored, used, raw)
     label = sampler.strip() + ", calibrated" if calibrated else short_text(used)
     console.print_settings({"sampler": label, "network calls": str(samples.nfe), "seconds": f"{seconds:.2f}"})
     if out is None:

@@ -144,9 +144,9 @@ class Examination:
         status(f"calibrating {short_text(entry.sampler)}")
         begin = time.perf_counter()
         with stages("calibration"):
-            fit = entry.fit(model, seed)
+            fit = entry.fit(model, seed, self.progress)
         record = {"seconds": time.perf_counter() - begin, "noises": fit.noises}
-        record |= {"error": fit.error, "original_error": fit.original_error}
+        record |= {"error": fit.error, "original_error": fit.original_error, "evaluations": fit.evaluations}
         return fit.sampler, {"calibration": record}
 
     def _sample(

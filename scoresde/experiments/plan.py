@@ -25,7 +25,6 @@ class Calibrated(CheckedArguments):
     Attributes:
         sampler: A deterministic step sampler.
         noises: Initial noises to fit to; as many more are held out. Fewer than 16 are too few to whiten.
-        iterations: Maximal number of iterations of a descent.
 
     Raises:
         TypeError: If ``sampler`` is not a step sampler.
@@ -33,22 +32,22 @@ class Calibrated(CheckedArguments):
     """
 
     sampler: StepSampler
-    noises: int = 32
-    iterations: int = 3
+    noises: int = 75
 
     def __post_init__(self) -> None:
         check_deterministic(self.sampler, "Calibrated")
 
-    def fit(self, model: Model, seed: int) -> Calibration:
+    def fit(self, model: Model, seed: int, progress: bool = False) -> Calibration:
         """The sampler fitted to a model.
 
         Args:
             model: The model.
             seed: Random seed of the noises.
+            progress: Shows a progress bar.
         """
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
-        return calibrate(model, self.sampler, noises=self.noises, iterations=self.iterations, generator=generator)
+        return calibrate(model, self.sampler, noises=self.noises, generator=generator, progress=progress)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from scoresde.sampling.moments import Moments
 from scoresde.sampling.multistep import Adams, Multistep
 from scoresde.sampling.named import DEIS, ERSDE, DPMSolverPP, SASolver, SDEDPMSolverPP, UniPC
 from scoresde.sampling.noise_function import Eta, ExtendedNoise, NoiseFunction
+from scoresde.sampling.non_stationary import NonStationary
 from scoresde.sampling.observer import Observer, Progress, StepHook
 from scoresde.sampling.optimal_variance import OptimalVariance, optimal_variance
 from scoresde.sampling.probability_flow import DDIM, ODE, RungeKutta
@@ -59,6 +60,7 @@ __all__ = [
     "Moments",
     "Multistep",
     "NoiseFunction",
+    "NonStationary",
     "Observer",
     "OptimalVariance",
     "PartialRefresh",

@@ -66,8 +66,15 @@ class WhitenedCoordinates:
 
     def unwhiten(self, y: Tensor, tau: float) -> Tensor:
         """x of y at ``tau``, ``(B, *D)``."""
-        centered = self._multiply(y.reshape(len(y), -1), *self._scales(tau))
-        return (centered + ou.alpha(tau) * self._mean).reshape(y.shape)
+        return (self.scaled(y, tau) + ou.alpha(tau) * self._mean).reshape(y.shape)
+
+    def scaled(self, y: Tensor, tau: float) -> Tensor:
+        r"""The deviation $S y = x - \alpha m$ of y at ``tau``, ``(B, d)``."""
+        return self._multiply(y.reshape(len(y), -1), *self._scales(tau))
+
+    def centered(self, x: Tensor, tau: float) -> Tensor:
+        r"""The deviation $x - \alpha m$ of flat states ``(B, d)`` from the mean at ``tau``."""
+        return x - ou.alpha(tau) * self._mean
 
     def predict(self, predict: Predict, start: float, y: Tensor, tau: float) -> Prediction:
         r"""A network call in these coordinates, $S^{-1}(v - v_G)$ as its v; 0 at ``start``, without a call."""

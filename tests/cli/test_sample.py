@@ -15,8 +15,8 @@ from PIL import Image
 import scoresde
 from scoresde.cli.parse_lists import parse_integers, parse_labels
 from scoresde.data import Description
-from scoresde.sampling import DDIM, ExplicitGrid, Whitened
-from scoresde.storage.checkpoint import load_calibration, save
+from scoresde.sampling import DDIM, Adams, Calibration, ExplicitGrid, UniformAngle, Whitened
+from scoresde.storage.checkpoint import load_calibration, save, save_calibration
 
 
 def test_a_model_is_trained_sampled_and_scored(digits: Path, tmp_path: Path) -> None:
@@ -122,7 +122,10 @@ def test_a_calibrated_sampler_is_used_with_the_weights_it_was_fitted_to(tmp_path
     )
     assert fitted.exit_code == 0, fitted.output
     [entry] = json.loads((out / "calibrated.json").read_text())["calibrations"]
-    assert f"16 noises held out {entry['original_error']:.3g} {entry['error']:.3g}" in one_line(fitted)
+    ratio = entry["error"] / entry["original_error"]
+    errors = f"{entry['original_error']:.3g} {entry['error']:.3g} {ratio:.2f} {entry['fit_error']:.3g}"
+    assert f"DDIM(steps=4) {errors}" in one_line(fitted)
+    assert f"network evaluations {entry['evaluations']}, fitted to 16 noises" in one_line(fitted)
     assert f"scoresde sample {out} --sampler 'DDIM(steps=4)' --calibrated" in one_line(fitted)
     assert run(*use, "--trajectory").exit_code == 0
     assert entry["moments"] is not None
@@ -141,6 +144,57 @@ def test_a_calibrated_sampler_is_used_with_the_weights_it_was_fitted_to(tmp_path
     assert stale.exit_code == 2
     assert "a calibration is used with the weights that it was fitted to" in one_line(stale)
     assert "--calibrated needs a sampler with a time grid, got ODE" in one_line(run(*use[:5], "ODE()", *use[6:]))
+
+
+def test_several_numbers_of_steps_are_calibrated_in_one_command(tmp_path: Path) -> None:
+    out = tmp_path / "ring"
+    common = ("--data", "ring", "--out", out, "--network", NET, "--batch-size", 64, "-q")
+    assert run("train", *common, "--steps", 60).exit_code == 0
+    fitted = run("calibrate", out, "--steps", "2-3", "--noises", 16, "--iterations", 1)
+    assert fitted.exit_code == 0, fitted.output
+    assert "calibrating" in fitted.output
+    for steps in (2, 3):
+        calibration = load_calibration(out, Adams(steps))
+        assert f"Adams(steps={steps}) {calibration.original_error:.3g} {calibration.error:.3g}" in one_line(fitted)
+    assert "2 of 2 fits are better than the original sampler" in one_line(fitted)
+    quiet = run("calibrate", out, "--steps", 2, "--noises", 16, "--iterations", 1, "-q")
+    assert "calibrating" not in quiet.output
+    refused = run("calibrate", out, "--steps", "5,x")
+    assert refused.exit_code == 2
+    assert "steps are integers and increasing ranges" in one_line(refused)
+
+
+def test_a_hint_names_the_calibration_or_how_to_make_one_on_a_terminal_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    run_dir = tmp_path / "run"
+    model = scoresde.ScoreModel(scoresde.MLP((2,), width=8, depth=1), scoresde.VPSDE(tau_min=1e-3), event_shape=(2,))
+    save(model, run_dir)
+
+    def drawn(sampler: str, *options: str) -> str:
+        result = run("sample", run_dir, "-n", 2, "--sampler", sampler, *options)
+        assert result.exit_code == 0, result.output
+        return one_line(result)
+
+    assert "scoresde calibrate" not in drawn("Adams(steps=3)")
+    monkeypatch.setattr("scoresde._core.progress.interactive", lambda: True)
+    make = f"scoresde calibrate {run_dir} --sampler 'Adams(steps=3)'"
+    assert f"for smaller errors at the same network calls: {make}" in drawn("Adams(steps=3)")
+    for sampler, *options in (
+        ("DDPM(steps=3)",),
+        ("ODE(rtol=1.0, atol=1.0)",),
+        ("Adams(steps=40)",),
+        ("Adams(steps=3)", "-q"),
+    ):
+        assert "scoresde calibrate" not in drawn(sampler, *options)
+    original, fitted = Adams(3), DDIM(3, UniformAngle())
+    save_calibration(run_dir, Calibration(fitted, original, 0.125, 0.5, 0.1, 16, 100))
+    use = f"scoresde sample {run_dir} --sampler 'Adams(steps=3)' --calibrated"
+    assert f"its calibration has 0.25 times the error: {use}" in drawn("Adams(steps=3)")
+    assert "times the error" not in drawn("Adams(steps=3)", "--calibrated")
+    save_calibration(run_dir, Calibration(original, original, 0.5, 0.5, 0.5, 16, 100))
+    assert "calibrat" not in drawn("Adams(steps=3)")  # nothing better was found
 
 
 def test_points_cannot_be_written_as_an_image_and_no_file_is_left(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from scoresde.training.defaults import Recipe, default_recipe
 
 PLAN = Comparison(
     weightings=(ELBO(), Simple()),
-    samplers=(Adams(steps=4), Calibrated(Adams(steps=4), noises=16, iterations=1)),
+    samplers=(Adams(steps=4), Calibrated(Adams(steps=4), noises=16)),
     n=40,
     scoring=LikelihoodSettings(tol=1.0, limit=4, nodes=8),
 )
@@ -73,6 +74,7 @@ def test_each_model_has_its_own_fit_and_its_cost_is_stored(folder: Path) -> None
         assert fit["seconds"] > 0
         assert fit["noises"] == 16
         assert fit["error"] <= fit["original_error"]
+        assert fit["evaluations"] > 2 * 16 * 40
         assert calibrated["nfe"] <= plain["nfe"]
         assert plain["array"] != calibrated["array"]
     errors = [run["samples"][1]["calibration"]["original_error"] for run in content["runs"]]
@@ -107,13 +109,15 @@ def test_table_and_report_name_the_calibrated_row_and_show_its_cost(
     monkeypatch.setenv("TERM", "dumb")
     print_tables(folder)
     printed = capsys.readouterr().out
-    seconds = read_results(folder).content["runs"][0]["samples"][1]["calibration"]["seconds"]
+    fit = read_results(folder).content["runs"][0]["samples"][1]["calibration"]
+    gain = f"{fit['error'] / fit['original_error']:.2f}"
     for text, label in ((printed, "fit, s"), ((folder / "report.md").read_text(), "calibration, s")):
         assert label in text
         rows = [line for line in text.splitlines() if "Adams(steps=4), calibrated" in line and "ELBO()" in line]
-        assert f"{seconds:.1f}" in rows[0]
+        assert re.search(rf"{fit['seconds']:.1f}[ |]+{gain} ", rows[0])
     page = (folder / "index.html").read_text()
-    assert "<th>calibration, s</th>" in page
+    assert "<th>calibration, s</th><th>its error, ×</th>" in page
+    assert f'<td class="n">{fit["seconds"]:.1f}</td><td class="n">{gain}</td>' in page
     assert "Adams(steps=4), calibrated" in page
 
 
@@ -158,6 +162,6 @@ def test_the_option_adds_and_removes_calibrated_rows() -> None:
 
 def test_a_calibrated_sampler_of_two_steps_or_more_may_be_whitened(ring: Data, recipe: Recipe) -> None:
     model = recipe.build(ring)
-    fit = Calibrated(DDIM(steps=3), noises=16, iterations=1).fit(model, seed=0)
+    fit = Calibrated(DDIM(steps=3), noises=16).fit(model, seed=0)
     assert isinstance(fit.sampler, (DDIM, Whitened))
     assert fit.error <= fit.original_error

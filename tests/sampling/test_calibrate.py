@@ -15,6 +15,7 @@ import torch
 from subclasses import concrete
 from torch import Tensor, nn
 
+from scoresde._core.progress import ProgressBar
 from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
@@ -34,7 +35,9 @@ from scoresde.sampling import (
     ExplicitGrid,
     Heun,
     Moments,
+    NonStationary,
     RungeKutta,
+    SamplingContext,
     StepSampler,
     UniformAngle,
     UniPC,
@@ -42,10 +45,15 @@ from scoresde.sampling import (
     calibrate,
     sample,
 )
-from scoresde.sampling.calibration.calibrate import _add_hardest
 from scoresde.sampling.calibration.candidates import Candidate
-from scoresde.sampling.calibration.rollouts import NoiseBatch, NoisePool, Rollouts
-from scoresde.sampling.calibration.search import StepFractions, evolve
+from scoresde.sampling.calibration.fractions import StepFractions
+from scoresde.sampling.calibration.noises import NoiseBatch, NoisePool
+from scoresde.sampling.calibration.preparation import hardest, reference_steps
+from scoresde.sampling.calibration.rollouts import Rollouts
+from scoresde.sampling.calibration.rows import FittedRollouts
+from scoresde.sampling.calibration.search import evolve
+from scoresde.sampling.calibration.surrogate import Sketch, Surrogate
+from scoresde.sampling.calibration.trajectories import solve_reference
 from scoresde.storage.checkpoint import load_calibration, save, save_calibration
 
 D = torch.float64
@@ -58,10 +66,21 @@ def _calibrate(model: Any, sampler: StepSampler, steps: int | None = None, **set
     return calibrate(model, sampler, steps, **{"generator": torch.Generator().manual_seed(0), **settings})
 
 
+def _fractions(sde: SDE = RING.sde) -> StepFractions:
+    return StepFractions.from_grid(UniformAngle().times(sde, 2), sde.tau_min)
+
+
 def _power_grid(steps: int, power: float = 2.0, sde: SDE = RING.sde) -> ExplicitGrid:
     """Uniform in a power of the angle."""
-    fractions = StepFractions.from_grid(UniformAngle().times(sde, 2), sde.tau_min)
+    fractions = _fractions(sde)
     return ExplicitGrid(tuple(fractions.times(fractions.power_positions(power, steps))))
+
+
+def _reference(steps: int) -> Adams:
+    """The calibration's own reference for a sampler of so many steps."""
+    fractions, fine = _fractions(), reference_steps(steps)
+    grid = ExplicitGrid(tuple(fractions.times(fractions.mixed_positions(0.5, fine))))
+    return Adams(fine, grid, predictor_order=3, corrector_order=3, prediction="v", variable="angle")
 
 
 def _error(model: Any, sampler: StepSampler | Whitened, seed: int = 77, n: int = 512) -> float:
@@ -83,9 +102,9 @@ def _times(calibration: Calibration) -> tuple[float, ...]:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("steps", "ratio"), [(5, 0.5), (8, 0.5), (12, 0.4)])
+@pytest.mark.parametrize(("steps", "ratio"), [(5, 0.4), (8, 0.4), (12, 0.4)])
 def test_on_new_noises_the_error_is_far_below_that_of_the_default_grid(steps: int, ratio: float) -> None:
-    calibration = _calibrate(RING, PLAIN, steps, noises=128, iterations=12)
+    calibration = _calibrate(RING, PLAIN, steps, noises=96, iterations=5)
     assert _error(RING, calibration.sampler) < ratio * _error(RING, calibration.original)
 
 
@@ -97,12 +116,11 @@ def test_calibration_lowers_the_error_of_every_deterministic_family(sampler: Ste
 
 
 def test_the_reported_errors_are_those_of_the_samplers() -> None:
-    calibration = _calibrate(RING, PLAIN, noises=32, iterations=3)
+    calibration = _calibrate(RING, PLAIN, noises=32)
     x = RING.sde.prior(torch.empty(64, 2, dtype=D), _noise(0), RING.sde.tau_max)
-    fine = Adams(128, _power_grid(128), predictor_order=4, corrector_order=4)
-    ends, own, fitted = (sample(RING, x.shape, each, init=x).x for each in (fine, PLAIN, calibration.sampler))
+    ends, own, fitted = (sample(RING, x.shape, each, init=x).x for each in (_reference(8), PLAIN, calibration.sampler))
     rms = [float((a - ends)[rows].square().mean().sqrt()) for a in (own, fitted) for rows in (slice(32), slice(32, 64))]
-    assert rms[1:] == pytest.approx([calibration.original_error, calibration.fit_error, calibration.error], rel=1e-9)
+    assert rms[1:] == pytest.approx([calibration.original_error, calibration.fit_error, calibration.error], rel=1e-7)
 
 
 def _noise(seed: int) -> Any:
@@ -113,7 +131,7 @@ def _noise(seed: int) -> Any:
 
 @pytest.mark.parametrize(("noises", "iterations"), [(1, 1), (1, 12), (2, 4)])
 def test_on_held_out_noises_the_error_never_grows_however_few_noises_are_fitted(noises: int, iterations: int) -> None:
-    for seed in range(4):
+    for seed in range(2):
         source = torch.Generator().manual_seed(seed)
         calibration = _calibrate(RING, PLAIN, noises=noises, iterations=iterations, generator=source)
         assert calibration.error <= calibration.original_error
@@ -134,10 +152,24 @@ def test_a_calibrated_grid_keeps_its_ends_and_decreases() -> None:
         assert taus[-2] > RING.sde.tau_min
 
 
-def test_a_single_step_is_returned_unchanged() -> None:
-    calibration = _calibrate(RING, PLAIN, 1, noises=4)
-    assert calibration.sampler == replace(PLAIN, steps=1)
-    assert calibration.error == calibration.original_error > 0
+@pytest.mark.parametrize(("steps", "ratio"), [(1, 0.6), (2, 0.3)])
+def test_one_and_two_calls_are_whitened_and_have_a_fraction_of_the_error(steps: int, ratio: float) -> None:
+    calibration = _calibrate(RING, PLAIN, steps, noises=64)
+    assert isinstance(calibration.sampler, Whitened)
+    assert sample(RING, 1, calibration.sampler).nfe == steps
+    assert _error(RING, calibration.sampler) < ratio * _error(RING, calibration.original)
+
+
+def test_one_call_is_exact_for_normal_data() -> None:
+    scales = torch.tensor([0.1, 0.5, 1.5, 2.0], dtype=D)
+    model = Gaussian(torch.linspace(-1.0, 1.0, 4, dtype=D), scales**2, VPSDE(tau_min=1e-4))
+    moments = Moments(model.means.reshape(4), torch.eye(4, dtype=D), scales**2)
+    calibration = _calibrate(model, PLAIN, 1, noises=8, whiten=moments)
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(7), dtype=D)
+    start, end = model.sde.tau_max, model.sde.tau_min
+    std = [(ou.alpha_bar(tau) * scales**2 + ou.sigma(tau) ** 2).sqrt() for tau in (start, end)]
+    exact = ou.alpha(end) * model.means.reshape(4) + std[1] / std[0] * (x - ou.alpha(start) * model.means.reshape(4))
+    torch.testing.assert_close(sample(model, x.shape, calibration.sampler, init=x).x, exact, rtol=0, atol=2e-4)
 
 
 def test_a_clock_without_signal_at_its_end_can_be_calibrated() -> None:
@@ -183,25 +215,21 @@ def test_the_hardest_noises_join_the_random_ones_and_the_weights_represent_the_p
     model.eval()
     x = torch.randn(72, 2, generator=torch.Generator().manual_seed(3), dtype=D)
     noises, coarse = NoiseBatch(x, {"label": torch.linspace(-1.0, 1.0, 72)}), Candidate(model, PLAIN, PLAIN, None)
-
-    def reference(some: NoiseBatch) -> Tensor:
-        return 3.0 * some.x
-
     fractions, label = coarse.fractions, noises.cond["label"]
     grids = [ExplicitGrid(tuple(fractions.times(fractions.power_positions(p, 8)))) for p in (4 / 3, 5 / 3)]
     ends = [sample(model, x.shape, replace(PLAIN, grid=grid), init=x, label=label).x for grid in grids]
     distance = (ends[0] - ends[1]).square().mean(1)
     with torch.no_grad():
-        random = NoisePool.equally_weighted(noises[:12], reference(noises[:12]))
-        pool = _add_hardest(random, noises, 18, coarse, reference)
-    rows = torch.tensor([int((x == one).all(1).nonzero()) for one in pool.noises.x])
-    assert torch.equal(pool.noises.cond["label"], label[rows])
-    assert torch.equal(pool.targets, 3.0 * pool.noises.x)
-    assert rows[:12].tolist() == list(range(12))
-    smallest = distance[rows[12:]].min()
-    assert set(rows[12:].tolist()) == {i for i in range(12, 72) if distance[i] >= smallest}
-    easy = distance[:12] < smallest
+        rows, easy = hardest(noises, 12, 18, coarse)
+    smallest = distance[rows].min()
+    assert set(rows.tolist()) == {i for i in range(12, 72) if distance[i] >= smallest}
+    assert easy.tolist() == (distance[:12] < smallest).tolist()
     assert 0 < easy.sum() < 12  # some of the random noises are as hard as the chosen ones: their weight is that of one
+    random = NoisePool.equally_weighted(noises[:12], 3.0 * x[:12])
+    pool = random.with_hardest(noises[rows], 3.0 * x[rows], easy, 72)
+    assert torch.equal(pool.noises.x, torch.cat([x[:12], x[rows]]))
+    assert torch.equal(pool.noises.cond["label"], torch.cat([label[:12], label[rows]]))
+    assert torch.equal(pool.targets, 3.0 * pool.noises.x)
     represented = torch.where(easy, (72 - 6 - (~easy).sum()) / easy.sum(), 1.0)
     assert pool.weights.tolist() == pytest.approx([*(represented * 18 / 72).tolist(), *[18 / 72] * 6])
 
@@ -219,10 +247,10 @@ def test_the_evolution_strategy_never_raises_the_loss_and_depends_on_its_generat
     rollouts = Rollouts(RING.predict, Adams(6, predictor_order=2), x, targets, lambda x: x, 1e-5, torch.ones(32))
     fractions = StepFractions.from_grid(UniformAngle().times(RING.sde, 6), RING.sde.tau_min)
     initial = fractions.times(fractions.power_positions(1.0, 6))
-    grids = [evolve(rollouts, fractions, initial, 15, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    grids = [evolve(rollouts.loss, fractions, initial, 15, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert grids[0] == grids[1] != grids[2]
     assert all(rollouts.loss(taus) < 0.5 * rollouts.loss(initial) for taus in grids)
-    assert evolve(rollouts, fractions, initial, 0, torch.Generator()) == pytest.approx(initial)
+    assert evolve(rollouts.loss, fractions, initial, 0, torch.Generator()) == pytest.approx(initial)
 
 
 def test_orders_are_chosen_only_where_they_are_left_open() -> None:
@@ -236,7 +264,7 @@ def test_orders_are_chosen_only_where_they_are_left_open() -> None:
     assert sampler.steps == 9
 
 
-@pytest.mark.parametrize("sampler", [Adams(13), Adams(6, predictor_order=5), Heun(4), UniPC(7)], ids=repr)
+@pytest.mark.parametrize("sampler", [Adams(13), Adams(1), Adams(6, predictor_order=5), Heun(4), UniPC(7)], ids=repr)
 def test_the_calibrated_sampler_makes_no_more_network_calls_than_the_original(sampler: StepSampler) -> None:
     calibration = _calibrate(RING, sampler, noises=32, iterations=2)
     calls = [sample(RING, 1, each).nfe for each in (calibration.original, calibration.sampler)]
@@ -255,6 +283,155 @@ def test_moments_can_be_passed_and_few_noises_give_none(clusters: GaussianMixtur
 def test_whitened_coordinates_are_used_only_where_they_are_better() -> None:
     moments = Moments(torch.zeros(2), torch.eye(2), torch.tensor([1e-3, 1e3]))  # unlike those of the ring
     assert not isinstance(_calibrate(RING, PLAIN, noises=16, iterations=3, whiten=moments).sampler, Whitened)
+
+
+# --- cost, progress, several numbers of steps -------------------------------------------------------------------------
+
+
+class CountedNetwork(nn.Module):
+    """A smooth network that counts the samples that pass through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.evaluations = nn.Parameter(torch.tensor(0.7)), 0
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        self.evaluations += len(x)
+        time = log_snr.reshape(-1, *[1] * (x.ndim - 1))
+        return self.weight * torch.tanh(x) * torch.tanh(time / 4)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28)])
+@pytest.mark.parametrize("sampler", [Adams(10), DDIM(10), UniPC(10)], ids=lambda sampler: type(sampler).__name__)
+def test_a_fit_at_ten_calls_costs_less_than_300_samples_at_50_calls(
+    sampler: StepSampler, shape: tuple[int, ...]
+) -> None:
+    net = CountedNetwork()
+    calibration = _calibrate(ScoreModel(net, VPSDE(tau_min=1e-4), V(), event_shape=shape), sampler)
+    assert calibration.evaluations == net.evaluations <= 300 * 50
+    assert calibration.error < 0.7 * calibration.original_error
+
+
+def test_several_numbers_of_steps_share_the_reference_and_come_in_the_order_given() -> None:
+    net = CountedNetwork()
+    model = ScoreModel(net, VPSDE(tau_min=1e-4), V(), event_shape=(1, 8, 8))
+    settings: dict[str, Any] = {"noises": 16, "iterations": 1}
+    fits = calibrate(model, PLAIN, [6, 3], generator=torch.Generator().manual_seed(0), **settings)
+    assert [fit.original for fit in fits] == [replace(PLAIN, steps=6), replace(PLAIN, steps=3)]
+    assert net.evaluations == sum(fit.evaluations for fit in fits)
+    reference = 2 * 16 * (reference_steps(6) + 1) + 16 * 21  # and coarse solutions for the moments
+    first, second = fits[0].evaluations - reference, fits[1].evaluations
+    assert 1.5 * second < first < 3.0 * second  # about the same number of rollouts, and no reference
+    assert all(fit.error < 0.5 * fit.original_error for fit in fits)
+    [single] = calibrate(model, PLAIN, [6], generator=torch.Generator().manual_seed(0), **settings)
+    assert _calibrate(model, PLAIN, 6, **settings) == single
+
+
+def test_progress_grows_with_the_evaluations_and_ends_at_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(ProgressBar, "update", lambda self, completed: shares.append(completed))
+    net = CountedNetwork()
+    model = ScoreModel(net, VPSDE(tau_min=1e-4), V(), event_shape=(1, 8, 8))
+    for sampler in (PLAIN, DDIM(8)):
+        shares.clear()
+        _calibrate(model, sampler, noises=16)
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+        assert shares[-2] > 0.7  # the plan is not far from what is made
+
+
+def test_the_progress_bar_is_drawn_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    for progress in (False, True):
+        _calibrate(RING, PLAIN, 2, noises=4, progress=progress)
+        assert ("calibrating" in capsys.readouterr().out) == progress
+
+
+# --- fitted weights ---------------------------------------------------------------------------------------------------
+
+
+def test_fitted_weights_of_the_last_step_are_the_least_squares_solution() -> None:
+    calibration = _calibrate(RING, PLAIN, 4, noises=64, iterations=1, whiten=False)
+    x = RING.sde.prior(torch.empty(128, 2, dtype=D), _noise(0), RING.sde.tau_max)[:64]
+    moments = _calibrate(RING, PLAIN, 4, noises=64, iterations=1)
+    assert moments.error <= 2.0 * calibration.error
+    fractions = _fractions()
+    taus = fractions.times(fractions.power_positions(2.0, 4))
+    targets = sample(RING, x.shape, _reference(4), init=x).x
+    fitted = FittedRollouts(
+        RING.predict, x, lambda y, _: y, lambda tau: targets if tau == taus[-1] else _state(x, tau), torch.ones(64), 1e6
+    )
+    rows = fitted.rows(taus)
+    sampler = NonStationary(4, ExplicitGrid(tuple(taus)), rows)
+    velocities, states = [], [x]
+    for i, tau in enumerate(taus[:-1]):
+        velocities.append(RING.predict(states[-1], tau).v)
+        states.append(rows[i][0] * x + sum(b * v for b, v in zip(rows[i][1:], velocities)))
+    torch.testing.assert_close(sample(RING, x.shape, sampler, init=x).x, states[-1])
+    design = torch.stack([x, *velocities], 2).flatten(0, 1)
+    exact = torch.linalg.lstsq(design, targets.flatten()).solution
+    assert float((states[-1] - targets).square().mean()) == pytest.approx(
+        float((design @ exact - targets.flatten()).square().mean()), rel=1e-3
+    )
+    assert fitted.error(taus) == pytest.approx(float((states[-1] - targets).square().mean().sqrt()), rel=1e-9)
+
+
+def _state(x: Tensor, tau: float) -> Tensor:
+    """The solution from x at a time between, by a fine grid that passes it."""
+    fractions = StepFractions(RING.sde.tau_max, tau, math.sqrt(ou.angle(tau)))
+    grid = ExplicitGrid(tuple(fractions.times(fractions.power_positions(1.0, 60))))
+    ends = Adams(60, grid, predictor_order=3, corrector_order=3)
+    return ends.run(x, SamplingContext(RING.predict, RING.sde, _noise(0), RING.sde.tau_max))[0]
+
+
+def test_without_weights_the_method_is_eulers_in_the_angle_and_wrong_weights_are_refused() -> None:
+    x = torch.randn(8, 2, generator=torch.Generator().manual_seed(1), dtype=D)
+    ends = [sample(RING, x.shape, each, init=x).x for each in (NonStationary(6), DDIM(6, UniformAngle()))]
+    euler = Adams(6, UniformAngle(), predictor_order=1, corrector_order=0)
+    torch.testing.assert_close(ends[0], sample(RING, x.shape, euler, init=x).x)
+    rows = tuple((1.0, *[-0.1] * (i + 1)) for i in range(3))
+    assert NonStationary(3, weights=rows).weights == rows
+    with pytest.raises(ValueError, match=r"weights must be 4 rows of 2, 3, … numbers, .*got rows of \[2, 3, 4\]"):
+        NonStationary(4, weights=rows)
+
+
+def test_the_surrogate_is_exact_for_normal_data() -> None:
+    """There v is affine with the derivative G, so rollouts of the surrogate are those of the model."""
+    scales = torch.tensor([0.2, 0.7, 1.5], dtype=D)
+    model = Gaussian(torch.linspace(-1.0, 1.0, 3, dtype=D), scales**2, VPSDE(tau_min=1e-4))
+    moments = Moments(model.means.reshape(3), torch.eye(3, dtype=D), scales**2)
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(2), dtype=D)
+    fractions = _fractions(model.sde)
+    with torch.no_grad():
+        solved = solve_reference(model, fractions, 200, NoiseBatch(x, {}))
+    surrogate = Surrogate(solved, Sketch.of_axes(moments, 0))
+    taus = fractions.times(fractions.power_positions(2.0, 5))
+    for method in (Adams(5, predictor_order=2, corrector_order=3), DDIM(5), UniPC(5)):
+        rollouts = surrogate.rollouts(method, (taus[0], taus[-1]), torch.ones(5), whiten=False)
+        exact = sample(model, x.shape, replace(method, grid=ExplicitGrid(tuple(taus))), init=x).x
+        torch.testing.assert_close(rollouts.end(taus), exact, rtol=0, atol=1e-4)
+
+
+def test_a_jacobian_is_that_of_whole_rollouts_and_replays_the_known_calls() -> None:
+    calls = [0]
+
+    def predict(y: Tensor, tau: float) -> Any:
+        calls[0] += 1
+        return RING.predict(y, tau)
+
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(3), dtype=D)
+    method = Adams(5, predictor_order=2, corrector_order=3)
+    rollouts = Rollouts(predict, method, x, torch.zeros(4, 2, dtype=D), lambda y: y, 1e-5, torch.ones(4))
+    taus = list(_power_grid(5).taus)
+    moves = [1e-6 * tau for tau in taus[1:-1]]
+    moved = [tau + move for tau, move in zip(taus[1:-1], moves)]
+    weight = rollouts.influence(taus)
+    assert calls[0] == 5
+    jacobian = rollouts.jacobian(taus, moved, moves, weight)
+    assert calls[0] == 5 + 4 + 3 + 2 + 1  # the step before a moved time begins with a known call
+    for i in range(4):
+        whole = [*taus[: i + 1], moved[i], *taus[i + 2 :]]
+        column = (rollouts.residual(whole, weight) - rollouts.residual(taus, weight)) / moves[i]
+        torch.testing.assert_close(jacobian[:, i], column, rtol=1e-6, atol=1e-9)
 
 
 # --- derivatives ------------------------------------------------------------------------------------------------------
@@ -367,8 +544,8 @@ def test_batch_size_bounds_every_network_call_and_does_not_change_the_result() -
     net.label_sizes.clear()
     parts = _calibrate(model, PLAIN, 4, batch_size=7, **settings)
     assert max(net.label_sizes) == 7
-    assert (parts.error, parts.original_error) == pytest.approx((whole.error, whole.original_error), rel=1e-3)
-    assert _times(parts) == pytest.approx(_times(whole), rel=1e-3)
+    assert (parts.error, parts.original_error) == pytest.approx((whole.error, whole.original_error), rel=1e-2)
+    assert _times(parts) == pytest.approx(_times(whole), rel=1e-2)
 
 
 def test_the_same_generator_state_gives_the_same_grid() -> None:
@@ -396,7 +573,8 @@ def test_without_a_generator_the_noises_follow_the_global_seed() -> None:
         (PLAIN, {"iterations": True}, ValueError, "iterations must be a positive integer, got True"),
         (PLAIN, {"batch_size": 0}, ValueError, "batch_size must be a positive integer, got 0"),
         (PLAIN, {"pool": 0}, ValueError, "pool must be a positive integer, got 0"),
-        (PLAIN, {"starts": 1.0}, ValueError, "starts must be a positive integer, got 1.0"),
+        (PLAIN, {"steps": []}, ValueError, "steps must be one number or several, each given once"),
+        (PLAIN, {"steps": [5, 5]}, ValueError, "steps must be one number or several, each given once"),
         (PLAIN, {"search": -1}, ValueError, "search must be an integer of at least 0, got -1"),
         (PLAIN, {"whiten": Moments(torch.zeros(3), torch.eye(3), torch.ones(3))}, ValueError, "the moments' shape"),
         (PLAIN, {"steps": 0}, ValueError, "steps must be a positive integer, got 0"),

@@ -30,6 +30,7 @@ class SamplerRow:
         nfe: Network calls per sample.
         seconds: Seconds of sampling.
         calibration_seconds: Seconds in which a calibrated sampler was fitted to the model, once.
+        calibration_ratio: Its error on held-out noises, over that of the sampler before calibration.
         distance: Sliced Wasserstein distance to held-out data.
         ratio: That distance over the distance of real data.
         kernel: Squared kernel distance (MMD).
@@ -43,6 +44,7 @@ class SamplerRow:
     nfe: Number
     seconds: Number
     calibration_seconds: Number
+    calibration_ratio: Number
     distance: Number
     ratio: Number
     kernel: Number
@@ -219,6 +221,7 @@ def _sampler_row(name: str, weighting: str | None, measurements: list[dict[str, 
         Number(over_seeds("nfe").value),
         Number(over_seeds("seconds").value),
         nested("calibration", "seconds"),
+        Number(mean([_calibration_ratio(m.get("calibration")) for m in measurements]).value),
         over_seeds("sliced_wasserstein"),
         over_seeds("ratio"),
         over_seeds("mmd"),
@@ -226,6 +229,11 @@ def _sampler_row(name: str, weighting: str | None, measurements: list[dict[str, 
         nested("copies", "median_ratio"),
         nested("copies", "too_close"),
     )
+
+
+def _calibration_ratio(record: dict[str, Any] | None) -> float | None:
+    """The calibrated sampler's error over the original's; None without a calibration or an error."""
+    return record["error"] / record["original_error"] if record and record["original_error"] else None
 
 
 def _likelihood_row(weighting: str, runs: list[dict[str, Any]]) -> LikelihoodRow:

@@ -1,172 +1,103 @@
-r"""Search for a sampler's times: their parameterization, Levenberg–Marquardt descent, and an evolution strategy.
-
-The times are parameterized by the fractions that the steps take of the range of $\sqrt\phi$, with φ the angle. The
-fractions are the softmax of unconstrained logits, so every vector of logits is a decreasing grid.
-"""
+"""Search for a sampler's times: Levenberg–Marquardt descent and an evolution strategy, on the logits of a grid."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from scoresde.process import ou
+from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.rollouts import Rollouts
+from scoresde.sampling.calibration.rows import FittedRollouts
 
-__all__ = ["StepFractions", "descend", "evolve"]
+__all__ = ["descend", "evolve"]
 
-_INITIAL_POWERS = (1.0, 1.5, 2.0, 3.0)
-_DAMPING_TRIALS = 8
 _POPULATION = 10
 _PARENT_WEIGHTS = (0.4, 0.3, 0.2, 0.1)
 
 
-@dataclass(frozen=True)
-class StepFractions:
-    r"""Grids with fixed ends, by positions $\sqrt\phi$ of their times, or by logits of the steps' fractions.
-
-    A grid of n steps has n + 1 decreasing positions and n logits, which are determined up to a constant. If the last
-    time is 0 it stays 0, but the position of the end, and so all interior times, stay above ``tau_min``: the network is
-    not called below it.
-
-    Attributes:
-        first, last: OU times of the start and the end.
-        last_position: Position that the fractions add up to.
-    """
-
-    first: float
-    last: float
-    last_position: float
-
-    @staticmethod
-    def from_grid(taus: Sequence[float], tau_min: float) -> StepFractions:
-        """The parameterization of grids with the ends of ``taus``.
-
-        Args:
-            taus: A decreasing grid of times.
-            tau_min: The smallest time of the process at which the network is called.
-        """
-        return StepFractions(taus[0], taus[-1], _position(taus[-1] or min(tau_min, 0.5 * taus[-2])))
-
-    def time(self, position: float) -> float:
-        """The OU time at a position."""
-        return ou.tau_from_angle(position * position)
-
-    def times(self, positions: Sequence[float]) -> list[float]:
-        """The OU times at positions; the first and the last time are exact."""
-        return [self.first, *(self.time(position) for position in positions[1:-1]), self.last]
-
-    def positions(self, logits: Tensor) -> list[float]:
-        """The ``steps + 1`` decreasing positions of logits ``(steps,)``."""
-        high = _position(self.first)
-        cumulative = torch.cumsum(torch.softmax(logits, 0), 0).tolist()
-        interior = (high + (self.last_position - high) * fraction for fraction in cumulative[:-1])
-        return [high, *interior, self.last_position]
-
-    def logits(self, positions: Sequence[float]) -> Tensor:
-        """The inverse of `positions`, float64."""
-        # times near infinity have the same position in float64; the bound keeps the logarithm finite
-        steps = [max(a - b, 1e-12) for a, b in zip(positions, positions[1:])]
-        return torch.tensor(steps, dtype=torch.float64).log()
-
-    def logits_of_times(self, taus: Sequence[float]) -> Tensor:
-        """The logits of a grid with these ends."""
-        return self.logits([*map(_position, taus[:-1]), self.last_position])
-
-    def jacobian(self, logits: Tensor) -> Tensor:
-        """Derivatives of the interior positions in the logits, ``(steps - 1, steps)``."""
-        fractions = torch.softmax(logits, 0)
-        cumulative = torch.cumsum(fractions, 0)[:-1, None]
-        included = torch.ones(len(logits), len(logits), dtype=torch.float64).tril()[:-1]
-        return (self.last_position - _position(self.first)) * fractions * (included - cumulative)
-
-    def power_positions(self, power: float, steps: int) -> list[float]:
-        r"""The ``steps + 1`` positions of a grid that is uniform in $\phi^{1/power}$."""
-        a, b = _position(self.first) ** (2 / power), self.last_position ** (2 / power)
-        return [(a + (b - a) * i / steps) ** (power / 2) for i in range(steps + 1)]
-
-
-def _position(tau: float) -> float:
-    return math.sqrt(ou.angle(tau))
-
-
 def descend(
-    rollouts: Rollouts, fractions: StepFractions, steps: int, iterations: int, starts: int
-) -> Iterator[list[float]]:
-    """Grids of Levenberg–Marquardt descents: the initial grids, and every improved grid of each descent.
+    rollouts: Rollouts | FittedRollouts,
+    fractions: StepFractions,
+    taus: list[float],
+    iterations: int,
+    *,
+    settled: float = 1e-3,
+    trials: int = 4,
+) -> tuple[list[float], float]:
+    r"""A grid improved by a Levenberg–Marquardt descent.
 
-    The initial grids are uniform in a power of the angle. The derivatives are finite differences of rollouts that begin
-    at the moved time, so all of them together cost half of ``steps`` rollouts.
+    The derivatives J of the errors r are finite differences of rollouts that begin at the moved time, so all of them
+    together cost less than half of the number of steps in rollouts. Each iteration makes them once and then several
+    trials, of one rollout each. A trial that moves the logits by δ corrects J by
+    $(r_{new} - r - J\delta)\,\delta^T/\delta^T\delta$, whether or not it lowers the loss.
 
     Args:
         rollouts: The rollouts whose loss is minimized.
         fractions: Parameterization of the grids.
-        steps: Number of steps.
-        iterations: Iterations of one descent, at most. It ends when one lowers the loss by less than a thousandth.
-        starts: Number of initial grids to descend from, those of smallest loss first.
+        taus: Initial grid.
+        iterations: Iterations, at most.
+        settled: The descent ends when an iteration lowers the loss by less than this share.
+        trials: Trials of one iteration, at most.
 
-    Yields:
-        ``steps + 1`` times.
+    Returns:
+        The last grid and its loss, which is not above that of ``taus``.
 
-    Source: Marquardt 1963.
+    Source: Marquardt 1963; Broyden 1965.
     """
-    initial = [fractions.power_positions(power, steps) for power in _INITIAL_POWERS]
-    initial.sort(key=lambda positions: rollouts.loss(fractions.times(positions)))
-    for positions in initial[:starts]:
-        yield fractions.times(positions)
-        if steps > 1:
-            yield from _levenberg_marquardt(rollouts, fractions, fractions.logits(positions), iterations)
-
-
-def _levenberg_marquardt(
-    rollouts: Rollouts, fractions: StepFractions, logits: Tensor, iterations: int
-) -> Iterator[list[float]]:
-    loss, damping = rollouts.loss(fractions.times(fractions.positions(logits))), 1e-2
-    for _ in range(iterations):
-        damped_step = _damped_step(rollouts, fractions, logits)
-        for _ in range(_DAMPING_TRIALS):
-            trial = logits + damped_step(damping)
-            taus = fractions.times(fractions.positions(trial))
-            trial_loss = rollouts.loss(taus)
-            if trial_loss < loss:
+    logits, loss, damping = fractions.logits_of_times(taus), rollouts.loss(taus), 1e-2
+    for _ in range(iterations if len(taus) > 2 and math.isfinite(loss) else 0):
+        before, weight = loss, rollouts.influence(taus)
+        residual, jacobian = rollouts.residual(taus, weight), _jacobian(rollouts, fractions, logits, weight)
+        for _ in range(trials):
+            change = _damped_step(residual, jacobian, damping)
+            trial = logits + change
+            trial_taus = fractions.times(fractions.positions(trial))
+            trial_loss = rollouts.loss(trial_taus)
+            if not math.isfinite(trial_loss):
+                damping *= 10.0
+                continue
+            new, move = rollouts.residual(trial_taus, weight), change.to(jacobian)
+            jacobian = jacobian + torch.outer(new - residual - jacobian @ move, move / move.square().sum())
+            if trial_loss >= loss:
+                damping *= 10.0
+                continue
+            gain = 1.0 - trial_loss / loss
+            taus, logits, loss, residual, damping = trial_taus, trial, trial_loss, new, damping / 10.0
+            if gain < settled:
                 break
-            damping *= 10.0
-        else:
-            return
-        yield taus
-        if trial_loss > 0.999 * loss:
-            return
-        logits, loss, damping = trial, trial_loss, damping / 10.0
+        if loss > (1.0 - settled) * before:
+            break
+    return taus, loss
 
 
-def _damped_step(rollouts: Rollouts, fractions: StepFractions, logits: Tensor) -> Callable[[float], Tensor]:
-    """The step of the logits as a function of the damping. It at most doubles or halves a fraction."""
-    residual, jacobian = _linearize(rollouts, fractions, fractions.positions(logits))
-    jacobian = jacobian @ fractions.jacobian(logits).to(jacobian)
+def _damped_step(residual: Tensor, jacobian: Tensor, damping: float) -> Tensor:
+    """The step of the logits. It at most doubles or halves a fraction."""
     hessian = torch.nan_to_num((jacobian.T @ jacobian).cpu().double())
-    gradient = (jacobian.T @ residual).cpu().double()
+    gradient = torch.nan_to_num((jacobian.T @ residual).cpu().double())
     scale = hessian.diagonal() + 1e-3 * hessian.diagonal().mean() + 1e-300
-
-    def step(damping: float) -> Tensor:
-        change = torch.linalg.solve(hessian + damping * torch.diag(scale), -gradient)
-        return (change - change.mean()).clamp(-math.log(2.0), math.log(2.0))
-
-    return step
+    change = torch.linalg.solve(hessian + damping * torch.diag(scale), -gradient)
+    return (change - change.mean()).clamp(-math.log(2.0), math.log(2.0))
 
 
-def _linearize(rollouts: Rollouts, fractions: StepFractions, positions: list[float]) -> tuple[Tensor, Tensor]:
-    """The errors and their derivatives in the interior positions."""
+def _jacobian(rollouts: Rollouts | FittedRollouts, fractions: StepFractions, logits: Tensor, weight: Tensor) -> Tensor:
+    """The derivatives of the weighted errors in the logits, ``(n, steps)``."""
+    positions = fractions.positions(logits)
     shorter = (min(high - at, at - low) for high, at, low in zip(positions, positions[1:], positions[2:]))
     moves = [rollouts.relative_step * length for length in shorter]
     moved = [fractions.time(position + move) for position, move in zip(positions[1:-1], moves, strict=True)]
-    return rollouts.linearize(fractions.times(positions), moved, moves)
+    jacobian = rollouts.jacobian(fractions.times(positions), moved, moves, weight)
+    return jacobian @ fractions.jacobian(logits).to(jacobian)
 
 
 def evolve(
-    rollouts: Rollouts, fractions: StepFractions, taus: list[float], rounds: int, generator: torch.Generator
+    grid_loss: Callable[[list[float]], float],
+    fractions: StepFractions,
+    taus: list[float],
+    rounds: int,
+    generator: torch.Generator,
 ) -> list[float]:
     """A grid improved by an evolution strategy, for a loss too rough for a descent; ten rollouts per round.
 
@@ -174,7 +105,7 @@ def evolve(
     the moves of these four, and their size to whether the best grid improved.
 
     Args:
-        rollouts: The rollouts whose loss is minimized.
+        grid_loss: The loss of a grid, one rollout each.
         fractions: Parameterization of the grids.
         taus: Initial grid.
         rounds: Number of rounds.
@@ -187,7 +118,7 @@ def evolve(
     """
 
     def loss(logits: Tensor) -> float:
-        return rollouts.loss(fractions.times(fractions.positions(logits)))
+        return grid_loss(fractions.times(fractions.positions(logits)))
 
     best = mean = fractions.logits_of_times(taus)
     best_loss, step_size, covariance = loss(best), 0.15, torch.eye(len(best), dtype=torch.float64)

@@ -24,8 +24,8 @@ from scoresde.storage.checkpoint.writing import only_writer, write_whole
 
 __all__ = ["load_calibration", "save_calibration"]
 
-_FORMAT = {"format": "scoresde calibrations", "version": 2}
-_NUMBERS = ("error", "original_error", "fit_error", "noises")
+_FORMAT = {"format": "scoresde calibrations", "version": 3}
+_NUMBERS = ("error", "original_error", "fit_error", "noises", "evaluations")
 
 
 def save_calibration(path: str | os.PathLike[str] | Checkpoint, calibration: Calibration, *, raw: bool = False) -> Path:

@@ -38,7 +38,6 @@ __all__ = ["calibrated", "network_samplers", "ours", "ours_stochastic"]
 
 CALIBRATED = (5, 8, 10, 15, 20)
 NOISES, POOL, ROUNDS = 1024, 8, 60
-NETWORK_NOISES = 32
 
 
 def ours(calls: int, model: GaussianMixture) -> dict[str, Sampler]:
@@ -75,11 +74,7 @@ def network_samplers(calls: int, model: Model, group: str) -> dict[str, Sampler]
         if calls not in CALIBRATED[:-1]:
             return {}
         generator = torch.Generator().manual_seed(1)
-        return {
-            "calibrated: Adams": calibrate(
-                model, adams(calls, model), noises=NETWORK_NOISES, generator=generator
-            ).sampler
-        }
+        return {"calibrated: Adams": calibrate(model, adams(calls, model), generator=generator).sampler}
     return {
         "recommended: Adams": adams(calls, model),
         "Adams 2/2": adams(calls, model, predictor_order=2, corrector_order=2),
