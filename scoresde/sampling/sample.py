@@ -88,7 +88,7 @@ def sample(
         >>> from scoresde import Adams, GaussianMixture, sample
         >>> samples = sample(GaussianMixture.ring(), 16, Adams(steps=20), seeds=range(16))
         >>> samples.x.shape, samples.nfe
-        (torch.Size([16, 2]), 21)
+        (torch.Size([16, 2]), 20)
     """
     check_model(model)
     if not isinstance(sampler, Sampler):
