@@ -1,6 +1,7 @@
 # The public names of scoresde, and the module that each one lives in; __init__.py reads this list and imports lazily.
 from scoresde import analytic as analytic
 from scoresde import data as data
+from scoresde import distillation as distillation
 from scoresde import distributed as distributed
 from scoresde import evaluation as evaluation
 from scoresde import experiments as experiments
@@ -21,6 +22,9 @@ from scoresde.analytic import KernelDensity as KernelDensity
 from scoresde.data import Data as Data
 from scoresde.data import Description as Description
 from scoresde.data import load_data as load_data
+from scoresde.distillation import FlowMap as FlowMap
+from scoresde.distillation import distill as distill
+from scoresde.distillation import load_student as load_student
 from scoresde.guidance import Clipping as Clipping
 from scoresde.guidance import DynamicThresholding as DynamicThresholding
 from scoresde.likelihood import AdaptiveSolver as AdaptiveSolver
@@ -83,6 +87,7 @@ from scoresde.sampling import DPMSolverPP as DPMSolverPP
 from scoresde.sampling import EulerMaruyama as EulerMaruyama
 from scoresde.sampling import ExponentialSDE as ExponentialSDE
 from scoresde.sampling import Heun as Heun
+from scoresde.sampling import Jumps as Jumps
 from scoresde.sampling import Moments as Moments
 from scoresde.sampling import NonStationary as NonStationary
 from scoresde.sampling import PredictorCorrector as PredictorCorrector

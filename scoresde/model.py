@@ -37,12 +37,15 @@ class Model(nn.Module, ABC):
         sde: The forward process.
         event_shape: Shape of one sample; None if any shape is valid.
         data: Description of the data; None if unknown.
+        jump_times: None, except for few-step students, whose calls also take the end of the step. Then the OU times of
+            the jumps that the student was trained for, or ``()`` if it was trained for jumps between any two times.
         cost: Network evaluations per call.
     """
 
     sde: SDE
     event_shape: tuple[int, ...] | None = None
     data: Description | None = None
+    jump_times: tuple[float, ...] | None = None
 
     @property
     def cost(self) -> int:
@@ -100,6 +103,13 @@ class Model(nn.Module, ABC):
                 positive, is NaN, is past the end of the clock, or has another length.
             TypeError: If ``x`` is not floating, or is something else than an array.
         """
+        x, tau, cond = self._checked_inputs(x, tau, cond)
+        return self.predict(x, tau, **cond)
+
+    def _checked_inputs(
+        self, x: ArrayLike, tau: Scalar | ArrayLike, cond: Mapping[str, object]
+    ) -> tuple[Tensor, Scalar, dict[str, object]]:
+        """The arguments of a call as `predict` takes them, after the checks of `forward`."""
         x, cond = as_input(self, x, "x"), cond_inputs(self, cond)
         if isinstance(tau, (list, tuple, np.ndarray)) and is_array(tau):
             tau = as_tensor(tau, "tau", x.device)
@@ -111,7 +121,7 @@ class Model(nn.Module, ABC):
             raise ValueError(
                 f"tau must have shape () or ({len(x)},), got {tuple(tau.shape)}; pass one time per sample."
             )
-        return self.predict(x, tau, **cond)
+        return x, tau, cond
 
     def _check_event(self, x: Tensor) -> None:
         check_event_shape(x, self.event_shape)
@@ -223,13 +233,13 @@ class ScoreModel(Model):
             )
         out, mix = out if out.dtype == x.dtype else out.to(x.dtype), None
         if self.learned_variance:
-            out, mix = _split_learned_variance(out, x)
+            out, mix = split_learned_variance(out, x)
         if out.shape != x.shape:
             raise ValueError(f"the network must return the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}.")
         return Prediction(x, tau, out, self.parameterization, mix)
 
 
-def _split_learned_variance(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def split_learned_variance(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """The output for the target and ``mix``, from a network with a learned variance."""
     if out.shape == (*x.shape, 2):
         out, variance_output = out.unbind(-1)

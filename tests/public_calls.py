@@ -19,7 +19,7 @@ from subclasses import concrete
 from torch import Tensor
 
 import scoresde as sd
-from scoresde import data, evaluation, likelihood, metrics, objective, plots, process, sampling, training
+from scoresde import data, distillation, evaluation, likelihood, metrics, objective, plots, process, sampling, training
 from scoresde._core.noise import Noise
 from scoresde.model import ScoreModel
 from scoresde.process import sde
@@ -56,7 +56,19 @@ model = functools.cache(new_model)
 
 
 def sampled(sampler: Any) -> Tensor:
-    return sd.sample(sd.Gaussian(torch.zeros(2), 0.5), 2, sampler, generator=generator()).x
+    gaussian: sd.Model = sd.Gaussian(torch.zeros(2), 0.5)
+    if isinstance(sampler, sampling.Jumps):
+        gaussian = new_student()
+    return sd.sample(gaussian, 2, sampler, generator=generator()).x
+
+
+def new_student() -> distillation.FlowMap:
+    return distillation.FlowMap.new(sd.Gaussian(torch.zeros(2), 0.5), net=sd.MLP((2,), 4, 1, 4, delta=True))
+
+
+def targeted(target: Any) -> Tensor:
+    loss = distillation.JumpLoss((2.0, 1.0, 0.5, 0.1), 3, target)
+    return loss(new_student().model, torch.stack([x()] * 4, 1)).detach()
 
 
 def weighed(weighting: Any) -> Tensor:
@@ -139,6 +151,7 @@ FAMILIES: dict[type, Callable[[Any], Any]] = {
     likelihood.Solver: lambda solver: scored(solver=solver),
     likelihood.Decoder: decoded,
     likelihood.Dequantization: dequantized,
+    distillation.Target: targeted,
 }
 
 
@@ -255,6 +268,8 @@ call(
     num_classes=v(None),
     null_class=v(False),
     outputs=v(1),
+    observed=v(False),
+    delta=v(False),
 )
 call(
     "UNet",
@@ -357,7 +372,9 @@ call(
     num_classes=v(3),
     null_class=v(True),
     augment=v(2),
+    delta=v(True),
 )
+call("JumpEmbedding", lambda **a: sd.nn.JumpEmbedding(**a)(torch.ones(2)).detach(), width=v(4), harmonics=v(3))
 
 # --- process -------------------------------------------------------------------------------------------------------
 
@@ -742,6 +759,102 @@ call(
     metrics=v(("frechet",)),
     splits=v(2),
     **GENERATOR,
+)
+
+# --- distillation ---------------------------------------------------------------------------------------------------
+
+call(
+    "FlowMap",
+    lambda **a: distillation.FlowMap(**a)(x(), 1.0, s=0.1).v.detach(),
+    model=lambda: new_student().model,
+)
+call(
+    "FlowMap.new",
+    lambda **a: distillation.FlowMap.new(**a)(x(), sd.VPSDE().tau_max, s=0.1).v.detach(),
+    model=model,
+    taus=v((sd.VPSDE().tau_max, 0.1)),
+    moments=lambda: sd.Moments(torch.zeros(2), torch.eye(2), torch.ones(2)),
+    net=v(None),
+    damping=v(0.3),
+)
+call("FlowMap call", lambda **a: new_student()(**a).v.detach(), x=x, tau=v(0.5), s=v(0.1))
+call(
+    "AverageVelocity",
+    lambda **a: distillation.AverageVelocity(**a)(x(), torch.zeros(6), torch.ones(6)).detach(),
+    net=lambda: sd.MLP((2,), 4, 1, 4, delta=True),
+    parameterization=sd.V,
+    taus=v((1.0, 0.1)),
+    axes=v(2),
+    learned_variance=v(False),
+    damping=v(0.3),
+)
+call(
+    "JumpLoss",
+    lambda **a: distillation.JumpLoss(**a)(new_student().model, torch.stack([x()] * 6, 1)).detach(),
+    taus=v((1.0, 0.5, 0.1)),
+    every=v(2),
+    target=distillation.Trajectory,
+    floor=v(0.05),
+    robust=v(0.03),
+)
+call(
+    "distill",
+    lambda **a: distillation.distill(**a).comparison.student[1],
+    model=lambda: sd.Gaussian(torch.zeros(2), 0.5),
+    calls=v(1),
+    target=distillation.Trajectory,
+    last_call=v(False),
+    taus=v((sd.VPSDE().tau_max, 0.1)),
+    base=v(True),
+    net=lambda: sd.MLP((2,), 4, 1, 4, delta=True),
+    trajectories=v(16),
+    solver=lambda: sd.DDIM(2),
+    training=lambda: sd.Training(steps=1, batch_size=4),
+    calibrated=v(False),
+    noises=v(8),
+    batch_size=v(8),
+    run_dir=v(None),
+    resume=v(False),
+    save_every=v(1000),
+    callbacks=v(()),
+    about=v(None),
+    progress=v(False),
+    status=v(None),
+    device=v("cpu"),
+)
+
+
+def early_student() -> distillation.FlowMap:
+    net = sd.MLP((2,), 4, 1, 4, delta=True)
+    return distillation.FlowMap.new(sd.Gaussian(torch.zeros(2), 0.5), net=net, taus=(sd.VPSDE().tau_max, 0.1))
+
+
+call(
+    "TeacherLast",
+    lambda **a: sd.sample(distillation.TeacherLast(**a), 3, sampling.Jumps(), generator=generator()).x,
+    student=early_student,
+    teacher=lambda: sd.Gaussian(torch.zeros(2), 0.5),
+)
+
+
+def saved_student() -> str:
+    distillation.save_student(new_student(), folder() / "student")
+    return str(folder() / "student")
+
+
+call(
+    "save_student",
+    distillation.save_student,
+    student=new_student,
+    path=v("saved"),
+    keep=v(2),
+)
+call(
+    "load_student",
+    lambda **a: distillation.load_student(**a)(x(), 1.0, s=0.1).v.detach(),
+    path=saved_student,
+    known=v(None),
+    raw=v(False),
 )
 
 # --- training and storage ------------------------------------------------------------------------------------------

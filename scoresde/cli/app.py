@@ -10,6 +10,7 @@ import typer
 
 from scoresde.cli.calibrate import calibrate
 from scoresde.cli.compare import compare
+from scoresde.cli.distill import distill
 from scoresde.cli.errors import report_errors
 from scoresde.cli.info import info
 from scoresde.cli.likelihood import likelihood
@@ -74,6 +75,6 @@ def _help(docstring: str) -> str:
     return "\n\n".join(parts)
 
 
-for command in (train, sample, calibrate, likelihood, compare, info):
+for command in (train, sample, calibrate, distill, likelihood, compare, info):
     app.command(name=command.__name__, help=_help(command.__doc__ or ""))(report_errors(command))
 app.callback(help=_help(_HELP))(main)

@@ -102,13 +102,13 @@ def likelihood(
 
     from scoresde.cli.likelihood_batches import evaluate_in_processes
     from scoresde.cli.likelihood_output import draw_histogram, print_report, write_events
-    from scoresde.cli.loading import load_model
+    from scoresde.cli.loading import as_score_model, load_model
     from scoresde.distributed import process_group
     from scoresde.evaluation import LikelihoodSettings
     from scoresde.storage.checkpoint import read_checkpoint
 
     stored = read_checkpoint(checkpoint)
-    model = load_model(stored, device or "cpu", raw, average, known(modules=modules))
+    model = as_score_model(load_model(stored, device or "cpu", raw, average, known(modules=modules)))
     if model.data is None:
         raise ValueError(f"{checkpoint} has no description of its data; score it in Python, by scoresde.log_prob.")
     check_integer_options(model.data, bins, draws, dequantization)

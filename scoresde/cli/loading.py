@@ -10,10 +10,11 @@ from scoresde.cli.reader_options import parse_option, reads_tables
 
 if TYPE_CHECKING:
     from scoresde.data import Data, Description
+    from scoresde.distillation import FlowMap
     from scoresde.model import ScoreModel
     from scoresde.storage.checkpoint import Checkpoint
 
-__all__ = ["check_device", "load_data", "load_model"]
+__all__ = ["as_score_model", "check_device", "holds_student", "load_data", "load_model"]
 
 
 def load_data(
@@ -56,8 +57,8 @@ def load_model(
     raw: bool = False,
     average: float | None = None,
     known: Mapping[str, Any] | None = None,
-) -> ScoreModel:
-    """A model on a device.
+) -> ScoreModel | FlowMap:
+    """A model on a device; a `FlowMap` from the run of a few-step student.
 
     Args:
         path: A run directory, a checkpoint, or one that was read.
@@ -65,13 +66,40 @@ def load_model(
         raw: The trained weights instead of their average.
         average: Relative length of another average.
         known: Classes of the user's own modules, by name.
+
+    Raises:
+        ValueError: If ``average`` is given for a student, whose run keeps none.
     """
     import torch
 
-    from scoresde.storage.checkpoint import load
+    from scoresde.storage.checkpoint import Checkpoint, load, read_checkpoint
 
     target = check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu")
-    return load(path, raw=raw, average=average, known=known).to(target)
+    stored = path if isinstance(path, Checkpoint) else read_checkpoint(path)
+    if not holds_student(stored):
+        return load(stored, raw=raw, average=average, known=known).to(target)
+    if average is not None:
+        raise ValueError(f"a student's run keeps one average, got --average {average}; leave it out.")
+    from scoresde.distillation import load_student
+
+    return load_student(stored, known=known, raw=raw).to(target)
+
+
+def as_score_model(model: ScoreModel | FlowMap) -> ScoreModel:
+    """The model itself; of a student the model of its velocity.
+
+    Raises:
+        ValueError: If it is a student of fixed jumps, which has none.
+    """
+    from scoresde.model import ScoreModel
+
+    return model if isinstance(model, ScoreModel) else model.diagonal()
+
+
+def holds_student(stored: Checkpoint) -> bool:
+    """Whether a checkpoint is that of a few-step student."""
+    model = stored.meta.get("model")
+    return isinstance(model, dict) and model.get("net_class") == "AverageVelocity"
 
 
 def check_device(name: str | None) -> str | None:

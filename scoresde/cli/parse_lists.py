@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from scoresde.distillation import FlowMap
     from scoresde.model import ScoreModel
 
 __all__ = ["parse_integers", "parse_labels"]
@@ -35,7 +36,7 @@ def parse_integers(text: str, name: str = "seeds") -> list[int]:
     return integers
 
 
-def parse_labels(text: str, model: ScoreModel) -> list[int]:
+def parse_labels(text: str, model: ScoreModel | FlowMap) -> list[int]:
     """Class indices, e.g. of ``"0-3,bag"``: by name, or by index where no class name is itself a number.
 
     Raises:

@@ -20,7 +20,10 @@ def sample(
     checkpoint: Path = options.CHECKPOINT,
     n: int = typer.Option(None, "-n", "--number", min=0, help="Number of samples; default 64.", show_default=False),
     sampler: str = typer.Option(
-        "DDPM(steps=1000)", "--sampler", help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()".'
+        None,
+        "--sampler",
+        help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()"; default DDPM(steps=1000), or Jumps() for a student.',
+        show_default=False,
     ),
     out: Path = typer.Option(
         None,
@@ -87,18 +90,18 @@ def sample(
     from scoresde.cli.parsing import known, parse
     from scoresde.cli.recorded_config import import_recorded
     from scoresde.cli.sample_output import check_output, default_output, output_format, parse_grid, write_samples
-    from scoresde.sampling import Sampler
+    from scoresde.sampling import DDPM, Jumps, Sampler
 
     kind, shape = output_format(out, file_format), parse_grid(grid)
     _check_options(n, kind, seed, seeds, trajectory, calibrated, average)
     modules = import_recorded(checkpoint, imports)
-    requested = parse(sampler, Sampler, modules)
+    requested = None if sampler is None else parse(sampler, Sampler, modules)
 
     import time
 
     from scoresde.cli import console
     from scoresde.cli.calibration_hint import print_hint
-    from scoresde.cli.loading import load_model
+    from scoresde.cli.loading import holds_student, load_model
     from scoresde.cli.outputs import check_writable
     from scoresde.cli.parse_lists import parse_integers, parse_labels
     from scoresde.cli.sample_in_processes import sample_in_processes
@@ -108,6 +111,8 @@ def sample(
 
     check_writable(out)
     stored = read_checkpoint(checkpoint)
+    if requested is None:
+        requested = Jumps() if holds_student(stored) else DDPM(steps=1000)
     used = calibrated_sampler(stored, requested, raw) if calibrated else requested
     sample_seeds = (seed or 0) if seeds is None else parse_integers(seeds)
     count = len(sample_seeds) if isinstance(sample_seeds, list) else n
@@ -124,7 +129,7 @@ def sample(
         return
     if not calibrated and average is None and not quiet:
         print_hint(checkpoint, stored, used, raw)
-    label = sampler.strip() + ", calibrated" if calibrated else short_text(used)
+    label = short_text(requested) + ", calibrated" if calibrated else short_text(used)
     console.print_settings({"sampler": label, "network calls": str(samples.nfe), "seconds": f"{seconds:.2f}"})
     if out is None:
         console.print_done(

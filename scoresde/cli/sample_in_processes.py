@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoresde.distributed import Rank
-    from scoresde.model import ScoreModel
+    from scoresde.model import Model
     from scoresde.sampling import Sampler, Samples
 
 __all__ = ["gather_samples", "sample_in_processes"]
@@ -14,7 +14,7 @@ __all__ = ["gather_samples", "sample_in_processes"]
 
 def sample_in_processes(
     rank: Rank,
-    model: ScoreModel,
+    model: Model,
     sampler: Sampler,
     n: int,
     seeds: int | list[int],
@@ -39,7 +39,7 @@ def sample_in_processes(
     import torch
 
     from scoresde.sampling import sample
-    from scoresde.training.batches import derive
+    from scoresde.training.source import derive
 
     rows = rank.rows(n, settings["batch_size"])
     source: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from scoresde.cli.outputs import atomic_output
 if TYPE_CHECKING:
     import numpy as np
 
-    from scoresde.model import ScoreModel
+    from scoresde.model import Model
     from scoresde.sampling import Samples
 
 __all__ = ["FORMATS", "check_output", "default_output", "output_format", "parse_grid", "write_samples"]
@@ -23,7 +23,7 @@ FORMATS = ("png", "csv", "tsv", "npz", "parquet")
 _TABLES = {"csv": ",", "tsv": "\t", "parquet": ""}  # with the separator of text
 
 
-def default_output(model: ScoreModel) -> str:
+def default_output(model: Model) -> str:
     """A file name that suits the model's samples."""
     from scoresde.plots.image_grid import is_image
 
@@ -70,7 +70,7 @@ def parse_grid(text: str | None) -> tuple[int, int] | None:
     return int(rows), int(columns)
 
 
-def check_output(kind: str | None, model: ScoreModel) -> None:
+def check_output(kind: str | None, model: Model) -> None:
     """Refuses a format that the model's samples do not have, before anything is sampled.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scoresde.nn.dit import DiT
-from scoresde.nn.embeddings import Conditioning, LabelEmbedding, LogSNREmbedding
+from scoresde.nn.embeddings import Conditioning, JumpEmbedding, LabelEmbedding, LogSNREmbedding
 from scoresde.nn.fourier_features import FourierInput
 from scoresde.nn.mlp import MLP
 from scoresde.nn.pointwise import Pointwise
@@ -15,6 +15,7 @@ __all__ = [
     "DiT",
     "Conditioning",
     "FourierInput",
+    "JumpEmbedding",
     "LabelEmbedding",
     "QuantizedSkip",
     "LogSNREmbedding",

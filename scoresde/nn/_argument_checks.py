@@ -61,3 +61,17 @@ def check_labels(cond: Tensor | None, num_classes: int | None, batch: int) -> No
         raise TypeError(f"cond must hold integers, got {cond.dtype}; pass labels as torch.long.")
     elif cond.shape != (batch,):
         raise ValueError(f"cond must have shape ({batch},), got {tuple(cond.shape)}; pass one label per sample.")
+
+
+def check_delta(delta: Tensor | None, read: bool, batch: int) -> None:
+    """Refuses angles of jumps of the wrong dtype or shape, or for a network that does not read them."""
+    if delta is None:
+        return
+    if not read:
+        raise ValueError("delta must be None for a network that reads no jump, got angles; build it with delta=True.")
+    check_tensor("delta", delta)
+    if not delta.is_floating_point() or delta.shape != (batch,):
+        raise ValueError(
+            f"delta must be floating of shape ({batch},), got {delta.dtype} and {tuple(delta.shape)}; pass one angle "
+            "per sample."
+        )

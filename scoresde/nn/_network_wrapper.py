@@ -39,6 +39,11 @@ class NetworkWrapper(CheckedArguments, nn.Module):
         """Number of augmentation parameters that the inner network reads; 0 if it declares none."""
         return getattr(self.net, "augment", 0)
 
+    @property
+    def delta(self) -> bool:
+        """Whether the inner network reads the angle of a jump."""
+        return bool(getattr(self.net, "delta", False))
+
     def _inner_output(
         self,
         x: Tensor,
@@ -46,9 +51,10 @@ class NetworkWrapper(CheckedArguments, nn.Module):
         cond: Tensor | None,
         augment: Tensor | None,
         observed: Tensor | None = None,
+        delta: Tensor | None = None,
     ) -> Tensor:
-        """Output of the inner network, which receives only those of the last three inputs that are not None."""
-        inputs = (("cond", cond), ("augment", augment), ("observed", observed))
+        """Output of the inner network, which receives only those of the last four inputs that are not None."""
+        inputs = (("cond", cond), ("augment", augment), ("observed", observed), ("delta", delta))
         conditions = {name: value for name, value in inputs if value is not None}
         try:
             return self.net(x, log_snr, **conditions)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,7 @@ class DiT(CheckedArguments, nn.Module):
             backward pass. Same gradients, less memory, about a third more time.
         augment: Number of augmentation parameters in the keyword ``augment``: 9 for `scoresde.data.Augment`, 0 for a
             network that reads none.
+        delta: Whether the network reads the angle of a jump, as few-step students do (`scoresde.distillation`).
 
     Raises:
         ValueError, TypeError: If a setting is out of its range or two do not fit together.
@@ -98,12 +99,13 @@ class DiT(CheckedArguments, nn.Module):
     outputs: int = 1
     checkpoint: bool = False
     augment: int = 0
+    delta: bool = field(default=False, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         super().__init__()
         self._check_settings()
         self.conditioning = Conditioning(
-            self.width, self.log_snr_range, self.num_classes, self.null_class, self.augment
+            self.width, self.log_snr_range, self.num_classes, self.null_class, self.augment, self.delta
         )
         self.log_snr_range = self.conditioning.log_snr_embedding.log_snr_range
         patch_size = self.event_shape[0] * self.patch ** (len(self.event_shape) - 1)
@@ -134,7 +136,14 @@ class DiT(CheckedArguments, nn.Module):
         """The label that means "no label", or None if the network has none."""
         return self.conditioning.null_label
 
-    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        cond: Tensor | None = None,
+        augment: Tensor | None = None,
+        delta: Tensor | None = None,
+    ) -> Tensor:
         """Evaluates the network.
 
         Args:
@@ -142,6 +151,7 @@ class DiT(CheckedArguments, nn.Module):
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
             cond: Class labels, integers of shape ``(B,)``, or None.
             augment: Augmentation parameters, ``(B, augment)``, or None for unchanged events.
+            delta: Angle of the jump, radians, ``(B,)``, or None for no jump.
 
         Returns:
             Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
@@ -150,7 +160,7 @@ class DiT(CheckedArguments, nn.Module):
             ValueError, TypeError: If a shape or dtype does not fit, or a label on the CPU is out of range.
         """
         check_input(x, log_snr, self.event_shape)
-        embedding = self.conditioning(log_snr, cond, augment)
+        embedding = self.conditioning(log_snr, cond, augment, delta)
         h = x if self.fourier is None else self.fourier(x, log_snr.clamp(*self.log_snr_range))
         patches = self._to_patches(h.to(self.patch_embedding.weight.dtype))
         grid = tuple(-(-n // self.patch) for n in self.event_shape[1:])

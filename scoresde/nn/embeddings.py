@@ -1,7 +1,8 @@
-r"""Embeddings of what a network is conditioned on: log-SNR, class label and augmentation parameters.
+r"""Embeddings of what a network is conditioned on: log-SNR, class label, augmentation parameters, angle of a jump.
 
 Log-SNR $\lambda$ is encoded by $\sin(\omega_j(\lambda - \lambda_{lo}))$ and $\cos(\omega_j(\lambda - \lambda_{lo}))$
-with geometric periods $2\pi/\omega_j$; a label by a table; augmentation parameters by a linear map.
+with geometric periods $2\pi/\omega_j$; a label by a table; augmentation parameters by a linear map; the angle $\Delta$
+of a jump by $\sin j\Delta$ and $1 - \cos j\Delta$, which are 0 without a jump.
 Frequencies are computed in each call, not stored as buffers: ``.to(torch.bfloat16)`` cannot round them.
 """
 
@@ -16,10 +17,11 @@ from torch.nn import functional as F
 
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer, check_positive
-from scoresde.nn._argument_checks import check_interval, check_labels
+from scoresde.nn._argument_checks import check_delta, check_interval, check_labels
 from scoresde.nn._execution import full_precision
+from scoresde.nn._initialization import zero_init
 
-__all__ = ["Conditioning", "LabelEmbedding", "LogSNREmbedding"]
+__all__ = ["Conditioning", "JumpEmbedding", "LabelEmbedding", "LogSNREmbedding"]
 
 
 @dataclass(eq=False, repr=False)
@@ -132,14 +134,49 @@ class LabelEmbedding(CheckedArguments, nn.Module):
 
 
 @dataclass(eq=False, repr=False)
+class JumpEmbedding(CheckedArguments, nn.Module):
+    r"""Embedding of the angle Δ of a jump: $\sin j\Delta$ and $1 - \cos j\Delta$, then two learned layers; starts at 0.
+
+    All features are 0 at Δ = 0, and the last layer starts at 0: a network that gets this embedding in addition to the
+    others is unchanged until it is trained.
+
+    Attributes:
+        width: Width of the embedding.
+        harmonics: Number of multiples j of Δ.
+
+    Raises:
+        ValueError: If a setting is not positive.
+    """
+
+    width: int
+    harmonics: int = 12
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        check_integer("width", self.width)
+        check_integer("harmonics", self.harmonics)
+        self.linear_in = nn.Linear(2 * self.harmonics, self.width)
+        self.linear_out = zero_init(nn.Linear(self.width, self.width))
+
+    def forward(self, delta: Tensor) -> Tensor:
+        """Embedding of shape ``(B, width)`` in the weights' dtype, for angles of shape ``(B,)``, radians."""
+        dtype = torch.promote_types(self.linear_in.weight.dtype, torch.float32)
+        multiples = torch.arange(1, self.harmonics + 1, dtype=dtype, device=delta.device)
+        phase = torch.outer(delta.to(dtype), multiples)
+        features = torch.cat([phase.sin(), 2.0 * (0.5 * phase).sin().square()], 1)
+        return self.linear_out(F.silu(self.linear_in(features.to(self.linear_in.weight.dtype))))
+
+
+@dataclass(eq=False, repr=False)
 class Conditioning(CheckedArguments, nn.Module):
-    """The conditioning vector of a network: SiLU(log-SNR embedding + label embedding + augmentation embedding).
+    """The conditioning vector of a network: SiLU of the sum of its embeddings, that of log-SNR first.
 
     Attributes:
         width: Width of the vector.
         log_snr_range: As in `LogSNREmbedding`.
         num_classes, null_class: As in `LabelEmbedding`; ``num_classes=None`` for a network without labels.
         augment: Number of augmentation parameters, all 0 for an unchanged event (Karras et al. 2022, app. F.2).
+        delta: Whether the angle of a jump is read, as the networks of few-step students do (`JumpEmbedding`).
 
     Raises:
         ValueError: If an embedding refuses its settings, or there is a null class but no classes.
@@ -150,6 +187,7 @@ class Conditioning(CheckedArguments, nn.Module):
     num_classes: int | None = None
     null_class: bool = False
     augment: int = 0
+    delta: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -161,26 +199,35 @@ class Conditioning(CheckedArguments, nn.Module):
         )
         check_integer("augment", self.augment, least=0)
         self.augment_embedding = nn.Linear(self.augment, self.width, bias=False) if self.augment else None
+        self.jump_embedding = JumpEmbedding(self.width) if self.delta else None
 
     @property
     def null_label(self) -> int | None:
         """The label that means "no label", or None if the network has none."""
         return None if self.label_embedding is None else self.label_embedding.null_label
 
-    def forward(self, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
-        """Embeds log-SNR, labels and augmentation parameters.
+    def forward(
+        self,
+        log_snr: Tensor,
+        cond: Tensor | None = None,
+        augment: Tensor | None = None,
+        delta: Tensor | None = None,
+    ) -> Tensor:
+        """Embeds log-SNR, labels, augmentation parameters and the angle of a jump.
 
         Args:
             log_snr: Nats, shape ``(B,)``.
             cond: Labels of shape ``(B,)``. None means the null label, if there is one.
             augment: Augmentation parameters, ``(B, augment)``. None means zeros: unchanged events.
+            delta: Angle of the jump, radians, ``(B,)``. None means zeros: no jump.
 
         Returns:
             Shape ``(B, width)`` in the weights' dtype, also under autocast: log-SNR is never rounded to bfloat16.
 
         Raises:
-            ValueError, TypeError: If ``cond`` or ``augment`` is given to a network that reads none, or of other shape;
-                if ``cond`` is missing without a null label, not an integer, or out of range (`LabelEmbedding`).
+            ValueError, TypeError: If ``cond``, ``augment`` or ``delta`` is given to a network that reads none, or of
+                other shape; if ``cond`` is missing without a null label, not an integer, or out of range (see
+                `LabelEmbedding`).
         """
         if cond is None and self.null_label is not None:
             cond = torch.full(log_snr.shape, self.null_label, dtype=torch.long, device=log_snr.device)
@@ -190,6 +237,7 @@ class Conditioning(CheckedArguments, nn.Module):
             raise ValueError(
                 f"augment must have shape {expected}, got {tuple(augment.shape)}; build the network with it."
             )
+        check_delta(delta, self.delta, log_snr.shape[0])
         with full_precision(log_snr):
             embedding = self.log_snr_embedding(log_snr)
             if self.label_embedding is not None:
@@ -197,4 +245,6 @@ class Conditioning(CheckedArguments, nn.Module):
             if self.augment_embedding is not None:  # applied to zeros too, so that its weight always has a gradient
                 parameters = log_snr.new_zeros(expected) if augment is None else augment
                 embedding = embedding + self.augment_embedding(parameters.to(embedding.dtype))
+            if self.jump_embedding is not None:
+                embedding = embedding + self.jump_embedding(torch.zeros_like(log_snr) if delta is None else delta)
             return F.silu(embedding)

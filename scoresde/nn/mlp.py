@@ -56,6 +56,7 @@ class MLP(CheckedArguments, nn.Module):
         null_class: Whether there is also a null label (see `LabelEmbedding`), as classifier-free guidance needs.
         outputs: Values per entry of the event; more than one add a last axis to the output (see `Pointwise`).
         observed: Whether the network reads which entries of x are observed, as data with missing values need.
+        delta: Whether the network reads the angle of a jump, as few-step students do (`scoresde.distillation`).
 
     Raises:
         ValueError, TypeError: If a setting is out of its range.
@@ -80,6 +81,7 @@ class MLP(CheckedArguments, nn.Module):
     null_class: bool = False
     outputs: int = 1
     observed: bool = field(default=False, metadata={"write": "if set"})
+    delta: bool = field(default=False, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -89,7 +91,9 @@ class MLP(CheckedArguments, nn.Module):
         check_probability("dropout", self.dropout)
         size, width = math.prod(self.event_shape), self.width
         inputs = size * ((1 if self.fourier is None else self.fourier.features_per_value) + bool(self.observed))
-        self.conditioning = Conditioning(self.embedding_width, self.log_snr_range, self.num_classes, self.null_class)
+        self.conditioning = Conditioning(
+            self.embedding_width, self.log_snr_range, self.num_classes, self.null_class, delta=self.delta
+        )
         self.log_snr_range = self.conditioning.log_snr_embedding.log_snr_range
         self.linear_in = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(_Block(width, self.embedding_width, self.dropout) for _ in range(self.depth))
@@ -101,7 +105,14 @@ class MLP(CheckedArguments, nn.Module):
         """The label that means "no label", or None if the network has none."""
         return self.conditioning.null_label
 
-    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        cond: Tensor | None = None,
+        observed: Tensor | None = None,
+        delta: Tensor | None = None,
+    ) -> Tensor:
         """Evaluates the network.
 
         Args:
@@ -110,6 +121,7 @@ class MLP(CheckedArguments, nn.Module):
             cond: Class labels, integers of shape ``(B,)``, or None.
             observed: Whether each entry of ``x`` is observed, the shape of ``x``, bool or 0 and 1; None means that all
                 are. ``x`` should be 0 in the others.
+            delta: Angle of the jump, radians, ``(B,)``, or None for no jump.
 
         Returns:
             Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
@@ -118,7 +130,7 @@ class MLP(CheckedArguments, nn.Module):
             ValueError, TypeError: If a shape or dtype does not fit, or a label on the CPU is out of range.
         """
         check_input(x, log_snr, self.event_shape)
-        embedding = self.conditioning(log_snr, cond)
+        embedding = self.conditioning(log_snr, cond, delta=delta)
         h = x.reshape(x.shape[0], math.prod(self.event_shape))
         h = h if self.fourier is None else self.fourier(h, log_snr.clamp(*self.log_snr_range))
         h = h.to(self.linear_in.weight.dtype)

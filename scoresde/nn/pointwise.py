@@ -54,7 +54,7 @@ class Pointwise(NetworkWrapper):
                 f"net must have several outputs per entry, its context, got outputs={context_width}; build it with "
                 "outputs=16, for example."
             )
-        self.conditioning = Conditioning(self.embedding_width, self.log_snr_range)
+        self.conditioning = Conditioning(self.embedding_width, self.log_snr_range, delta=self.delta)
         self.linear_in = nn.Linear(self.fourier.features_per_value + context_width, self.width)
         self.linear_hidden = nn.Linear(self.width, self.width)
         self.film = nn.Linear(self.embedding_width, 4 * self.width)
@@ -72,6 +72,7 @@ class Pointwise(NetworkWrapper):
         cond: Tensor | None = None,
         augment: Tensor | None = None,
         observed: Tensor | None = None,
+        delta: Tensor | None = None,
     ) -> Tensor:
         """Evaluates the network.
 
@@ -79,6 +80,7 @@ class Pointwise(NetworkWrapper):
             x: Noised state, shape ``(B, *D)``.
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
             cond, augment, observed: Passed to the inner network if not None.
+            delta: Angle of the jump, radians, ``(B,)``, for the inner network and the head; None for no jump.
 
         Returns:
             Shape and dtype of ``x``; computed in the weights' dtype.
@@ -86,12 +88,12 @@ class Pointwise(NetworkWrapper):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        context = self._inner_output(x, log_snr, cond, augment, observed)
+        context = self._inner_output(x, log_snr, cond, augment, observed, delta)
         low, high = self.conditioning.log_snr_embedding.log_snr_range
         features = self.fourier(x.unsqueeze(-1), log_snr.clamp(low, high), dim=-1)
         h = self.linear_in(torch.cat([features.to(context.dtype), context], -1).to(self.linear_in.weight.dtype))
         per_sample = (x.shape[0], *(1 for _ in x.shape[1:]), self.width)
-        film = [part.reshape(per_sample) for part in self.film(self.conditioning(log_snr)).chunk(4, 1)]
+        film = [part.reshape(per_sample) for part in self.film(self.conditioning(log_snr, delta=delta)).chunk(4, 1)]
         h = F.silu(torch.addcmul(film[1], h, film[0] + 1))
         h = h + F.silu(torch.addcmul(film[3], self.linear_hidden(h), film[2] + 1))
         return self.linear_out(h).squeeze(-1).to(x.dtype)

@@ -123,13 +123,20 @@ class QuantizedSkip(NetworkWrapper):
             return mean
         return _posterior_mean(middle, slope, *prior)
 
-    def forward(self, x: Tensor, log_snr: Tensor, cond: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        cond: Tensor | None = None,
+        augment: Tensor | None = None,
+        delta: Tensor | None = None,
+    ) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised state, shape ``(B, *D)``.
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
-            cond, augment: Passed to the inner network if not None.
+            cond, augment, delta: Passed to the inner network if not None.
 
         Returns:
             v, shape and dtype of ``x``.
@@ -137,7 +144,7 @@ class QuantizedSkip(NetworkWrapper):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        learned = self._inner_output(x, log_snr, cond, augment)
+        learned = self._inner_output(x, log_snr, cond, augment, delta=delta)
         with full_precision(x):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             clamped = log_snr.clamp(*self.log_snr_range).to(wide.dtype)

@@ -18,6 +18,7 @@ from scoresde.sampling.grid import (
     UniformTau,
     UniformU,
 )
+from scoresde.sampling.jumps import Jumps
 from scoresde.sampling.langevin import AnnealedLangevin, Corrector, Langevin, PartialRefresh, PredictorCorrector
 from scoresde.sampling.moments import Moments
 from scoresde.sampling.multistep import Adams, Multistep
@@ -55,6 +56,7 @@ __all__ = [
     "Grid",
     "Heun",
     "Interpolation",
+    "Jumps",
     "Karras",
     "Langevin",
     "Moments",

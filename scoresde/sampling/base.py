@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Predict", "Sampler", "SamplingContext", "SolverError", "StepSampler", "check_deterministic"]
 
-Predict = Callable[[Any, Any], Prediction]
-"""One network call: ``predict(x, tau)``."""
+Predict = Callable[..., Prediction]
+"""One network call: ``predict(x, tau)``; of a few-step student ``predict(x, tau, s)``, with the end of the step."""
 
 
 class SolverError(RuntimeError):
@@ -47,6 +47,8 @@ class SamplingContext:
         observe: Called after each step, or None.
         brownian: The Brownian path from which steps take their noise, on the sampler's clock; None for independent
             noise in every step.
+        jump_times: `Model.jump_times` of a few-step student; None for other models, whose calls do not take the end of
+            the step.
     """
 
     predict: Predict
@@ -55,6 +57,7 @@ class SamplingContext:
     start: float
     observe: StepHook | None = None
     brownian: VirtualBrownianTree | None = None
+    jump_times: tuple[float, ...] | None = None
 
 
 class Sampler(CheckedArguments, ABC):
@@ -146,7 +149,7 @@ class StepSampler(Sampler):
         """One reverse step from ``tau`` to ``s``.
 
         Args:
-            predict: ``predict(x, tau)``, one network call.
+            predict: ``predict(x, tau)``, one network call (`Jumps` also passes ``s``, which students take).
             x: State at ``tau``: a tensor, or an exact distribution. Only + and × with floats are allowed (``x * c`` is
                 faster than ``c * x`` in torch, and `_core.tensors.combine` faster than both).
             tau, s: OU times with ``0 <= s < tau``.

@@ -119,7 +119,7 @@ class SamplingBatch:
         if self.coupled:
             brownian = VirtualBrownianTree(self.like, _seed_from(generator) if seeds is None else seeds)
         observe: StepHook | None = None if record is None else record.observe
-        context = SamplingContext(predict, sde, noise, self.start, observe, brownian)
+        context = SamplingContext(predict, sde, noise, self.start, observe, brownian, self.model.jump_times)
         if record is not None:
             record.add(self.start, x)
         try:
@@ -148,17 +148,19 @@ class _Counted:
         self.nfe, self.cost = 0, model.cost
         self._call, self._next, self._cond = model, model.predict, cond
 
-    def __call__(self, x: Tensor, tau: Scalar) -> Prediction:
+    def __call__(self, x: Tensor, tau: Scalar, s: Scalar | None = None) -> Prediction:
         self.nfe += self.cost
         call, self._call = self._call, self._next
-        return call(x, tau, **self._cond)
+        if s is None:
+            return call(x, tau, **self._cond)
+        return call(x, tau, s=s, **self._cond)
 
 
 class _Checked(_Counted):
     """The network call, counted; an output that is not finite is an error."""
 
-    def __call__(self, x: Tensor, tau: Scalar) -> Prediction:
-        prediction = super().__call__(x, tau)
+    def __call__(self, x: Tensor, tau: Scalar, s: Scalar | None = None) -> Prediction:
+        prediction = super().__call__(x, tau, s)
         bad = ~torch.isfinite(prediction.out)
         if bool(bad.any()):
             rows = bad.flatten(1).any(1) if bad.ndim > 1 else bad
@@ -177,8 +179,8 @@ class _Remembered(_Counted):
 
     last: Prediction | None = None
 
-    def __call__(self, x: Tensor, tau: Scalar) -> Prediction:
-        prediction = self.last = super().__call__(x, tau)
+    def __call__(self, x: Tensor, tau: Scalar, s: Scalar | None = None) -> Prediction:
+        prediction = self.last = super().__call__(x, tau, s)
         return prediction
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ class AdaptiveTimestepState:
     """The loss of a run; its timesteps adapt to it if they are `AdaptiveTimesteps`.
 
     Args:
-        loss: The objective.
+        loss: The objective: a `Loss`, or the loss of a `TrainingSource`, which has no timesteps.
         sde: The process.
         accelerator: Of the run.
 
@@ -30,9 +31,10 @@ class AdaptiveTimestepState:
         state: Of the adaptive timesteps; empty for others.
     """
 
-    def __init__(self, loss: Loss, sde: SDE, accelerator: Accelerator) -> None:
+    def __init__(self, loss: Loss | Callable[..., Tensor], sde: SDE, accelerator: Accelerator) -> None:
         self._loss, self._sde, self._accelerator = loss, sde, accelerator
-        self._timesteps = loss.timesteps if isinstance(loss.timesteps, AdaptiveTimesteps) else None
+        timesteps = loss.timesteps if isinstance(loss, Loss) else None
+        self._timesteps = timesteps if isinstance(timesteps, AdaptiveTimesteps) else None
         self.state: dict[str, Tensor] = (
             {} if self._timesteps is None else self._timesteps.initial_state(sde, accelerator.device)
         )
@@ -40,7 +42,7 @@ class AdaptiveTimestepState:
 
     def losses(self, model: Model, x0: Tensor, **cond: Any) -> Tensor:
         """The loss of each sample, ``(B,)``; timesteps and noise come from the global random state."""
-        if self._timesteps is None:
+        if self._timesteps is None or not isinstance(self._loss, Loss):
             return self._loss(model, x0, **cond)
         noise = Noise()
         uniforms = stratify(self._timesteps.uniforms(x0, noise))

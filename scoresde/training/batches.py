@@ -18,25 +18,15 @@ from scoresde.data.prefetch import Prefetcher
 from scoresde.model import ScoreModel
 from scoresde.training.data_checks import check_augment, check_quantized, checked_events, observed_share
 from scoresde.training.settings import Training
+from scoresde.training.source import BatchSource, EventOrder, check_shards, derive
 
-__all__ = ["Batches", "derive", "fingerprint", "to_model_units"]
+__all__ = ["Batches", "fingerprint", "seed_device", "to_model_units"]
 
 _RESIDENT = 1 << 30  # largest data, bytes, that stay on the device; larger ones are sent batch by batch
-_ORDER, _STEP = 1, 2  # purposes of a derived seed
+_STEP = 2  # purpose of a derived seed
 
 
-def derive(*numbers: int) -> int:
-    """A seed of 63 bits that depends on all ``numbers``: SplitMix64 (Steele, Lea & Flood 2014) over each in turn."""
-    z = 0
-    for number in numbers:
-        z = (z + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        z ^= z >> 31
-    return z >> 1
-
-
-class Batches:
+class Batches(BatchSource):
     """The shards of every batch, in model units on the device; integer values are dequantized or at bin centers.
 
     Data that are too large for the device stay where they are, such as on a disk. This process's next shard is then
@@ -61,10 +51,7 @@ class Batches:
 
     def __init__(self, model: ScoreModel, data: Data | Tensor, settings: Training, device: torch.device, shards: int):
         events, labels, description = checked_events(model, data)
-        if settings.batch_size % shards:
-            raise ValueError(
-                f"batch_size must be a multiple of accumulate x processes = {shards}, got {settings.batch_size}."
-            )
+        check_shards(settings, shards)
         if description is not None and getattr(model.net, "trained_on_bin_centers", False):
             check_quantized(model, description, settings.dequantize and not events.is_floating_point())
         self._missing = description is not None and description.missing
@@ -85,22 +72,14 @@ class Batches:
             self.events, self.description = self._to_model_units(self.events), None  # scaled once
         self._prefetcher = None if resident or events.device.type != "cpu" else Prefetcher(events)
         self.labels = None if labels is None else labels.to(self.events.device)
-        self._orders: dict[int, Tensor] = {}
+        self._order = EventOrder(len(self.events), settings, shards, self.events.device)
         self.fingerprint = fingerprint(events)
 
     def indices(self, step: int, shard: int) -> Tensor:
         """Indices of the events in shard ``shard`` of batch ``step`` (0 is the first), ``(batch_size / shards,)``."""
-        count = self.settings.batch_size // self.shards
-        position, parts = step * self.settings.batch_size + shard * count, []
-        while count:
-            epoch, first = divmod(position, len(self.events))
-            part = self._order(epoch)[first : first + count]
-            parts.append(part)
-            position, count = position + len(part), count - len(part)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._order.indices(step, shard)
 
     def close(self) -> None:
-        """Ends prefetching; nothing can be drawn after this."""
         if self._prefetcher is not None:
             self._prefetcher.close()
 
@@ -111,7 +90,7 @@ class Batches:
             Events in model units, ``(batch_size / shards, *D)``, NaN at missing values; and the network's other inputs,
             with ``observed`` if values may be missing.
         """
-        _seed(derive(self.settings.seed, _STEP, step, shard), self.device)
+        seed_device(derive(self.settings.seed, _STEP, step, shard), self.device)
         index = self.indices(step, shard)
         x0 = self._to_model_units(self._rows(index, step, shard).to(self.device, non_blocking=True))
         cond: dict[str, Any] = {"observed": ~x0.isnan()} if self._missing else {}
@@ -136,13 +115,6 @@ class Batches:
         if self.description is not None:
             events = to_model_units(events, self.description, self.settings.dequantize)
         return events.to(self.dtype)
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            generator = torch.Generator().manual_seed(derive(self.settings.seed, _ORDER, epoch))
-            self._orders = {k: v for k, v in self._orders.items() if k == epoch - 1}
-            self._orders[epoch] = torch.randperm(len(self.events), generator=generator).to(self.events.device)
-        return self._orders[epoch]
 
 
 def fingerprint(events: Tensor) -> str:
@@ -174,7 +146,7 @@ def to_model_units(events: Tensor, description: Description, dequantize: bool) -
     return description.to_model(events)
 
 
-def _seed(seed: int, device: torch.device) -> None:
+def seed_device(seed: int, device: torch.device) -> None:
     """Seeds the CPU and ``device``; torch.manual_seed would seed every device, which takes 1 ms."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -16,6 +16,7 @@ from scoresde.data.value_checks import check_values
 from scoresde.model import ScoreModel
 from scoresde.objective.observed import check_reads_observed
 from scoresde.process.parameterization import V
+from scoresde.training.source import TrainingSource
 
 __all__ = [
     "check_augment",
@@ -27,15 +28,15 @@ __all__ = [
 ]
 
 
-def converted_data(data: object) -> Data | Tensor:
-    """A `Data` as it is; an array, frame or list of numbers as a tensor.
+def converted_data(data: object) -> Data | Tensor | TrainingSource:
+    """A `Data` or `TrainingSource` as it is; an array, frame or list of numbers as a tensor.
 
     Raises:
         TypeError: If ``data`` is something else; names the call that trains on it, also for a torch Dataset or
             DataLoader.
         ValueError: See `scoresde._core.arrays.as_tensor`.
     """
-    if isinstance(data, Data):
+    if isinstance(data, (Data, TrainingSource)):
         return data
     name, dataset, settings = "dataset", data, ""
     if isinstance(data, DataLoader):

@@ -14,6 +14,7 @@ from torch import Tensor
 from scoresde._core.tensors import has_values
 from scoresde.data import Data, Description
 from scoresde.training.batches import to_model_units
+from scoresde.training.source import TrainingSource
 
 __all__ = ["warn_if_unscaled"]
 
@@ -22,7 +23,7 @@ _LARGEST = 3.0  # mean and standard deviation; both are at most 1 for data in [-
 _LEAST = 0.05  # standard deviation
 
 
-def warn_if_unscaled(data: Data | Tensor, description: Description | None) -> None:
+def warn_if_unscaled(data: Data | Tensor | TrainingSource, description: Description | None) -> None:
     """Warns once if the training data are far from mean 0 and variance 1 in model units.
 
     Far means a mean beyond ±3, a standard deviation above 3, or one below 0.05. A table ``(N, D)`` is also judged
@@ -33,6 +34,8 @@ def warn_if_unscaled(data: Data | Tensor, description: Description | None) -> No
         data: As for `scoresde.training.train`, after its checks.
         description: Of the data, or None for data in model units.
     """
+    if isinstance(data, TrainingSource):
+        return
     events = data.train if isinstance(data, Data) else data
     some = events[:: max(1, -(-len(events) // _EVENTS))].detach()
     if not some.numel() or not has_values(some):

@@ -24,6 +24,7 @@ from scoresde.training.run_directory import RunDirectory
 from scoresde.training.run_length import settled
 from scoresde.training.run_log import RunLog, check_trackers
 from scoresde.training.settings import Training
+from scoresde.training.source import TrainingSource
 from scoresde.training.state import TrainingState
 from scoresde.training.timetable import Timetable
 
@@ -87,7 +88,7 @@ class TrainingResult:
 
 def train(
     model: ScoreModel,
-    data: Data | ArrayLike,
+    data: Data | ArrayLike | TrainingSource,
     settings: Training | None = None,
     *,
     run_dir: str | Path | None = None,
@@ -113,7 +114,8 @@ def train(
         model: Moved to the device; it gets the data's description if it has none.
         data: A data set (its train part; a network with ``num_classes`` gets its labels), or events ``(N, *D)`` in the
             units of ``model.data`` if it has one, else in model units. A NumPy array, a pandas frame or a list of
-            numbers is converted. Events far from mean 0 and variance 1 in model units give a warning.
+            numbers is converted. Events far from mean 0 and variance 1 in model units give a warning. A
+            `TrainingSource` brings batches and a loss of its own.
         settings: Of the run; default `Training()`.
         run_dir: Directory of checkpoints (at the start, every ``save_every`` updates and at the end), ``config.json``
             and ``metrics.jsonl``. None saves nothing. Several nodes must share it.

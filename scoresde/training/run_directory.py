@@ -216,7 +216,9 @@ def _number(text: str | None) -> float | str | None:
 
 
 def _identity(run: TrainingState) -> dict[str, Any]:
-    return {"training": spec.to_text(run.settings), "events": run.batches.fingerprint, "shards": run.shards}
+    identity = {"training": spec.to_text(run.settings), "events": run.batches.fingerprint, "shards": run.shards}
+    own = run.loss is not run.settings.loss
+    return {**identity, "objective": spec.to_text(run.loss)} if own else identity
 
 
 def _stored_about(config: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from scoresde.storage import checkpoint
 from scoresde.training.multi_process import accelerated, gather_numbers, preserved_random_state
 from scoresde.training.run_directory import call_fields, refuse_checkpoints
 from scoresde.training.settings import Training
+from scoresde.training.source import TrainingSource
 from scoresde.training.state import TrainingState
 
 __all__ = ["estimate_seconds_per_update", "settled"]
@@ -34,7 +35,7 @@ Status = Callable[[str], None]
 
 def settled(
     model: ScoreModel,
-    data: Data | Tensor,
+    data: Data | Tensor | TrainingSource,
     settings: Training,
     accelerator: Accelerator,
     run_dir: str | Path | None,
@@ -133,7 +134,11 @@ def _first_events(data: Data | Tensor, count: int) -> Data | Tensor:
 
 
 def _seconds_per_update(
-    model: ScoreModel, data: Data | Tensor, settings: Training, accelerator: Accelerator, seconds: float
+    model: ScoreModel,
+    data: Data | Tensor | TrainingSource,
+    settings: Training,
+    accelerator: Accelerator,
+    seconds: float,
 ) -> float:
     """Seconds of one update, over about so many seconds and at least one update after the first; all are undone."""
     with _undone(model, accelerator):

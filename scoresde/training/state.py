@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from scoresde.training.multi_process import gather_numbers, uses_fsdp
 from scoresde.training.optimizers import adamw, build_optimizer
 from scoresde.training.running_mean import RunningMeans
 from scoresde.training.settings import Training
+from scoresde.training.source import BatchSource, TrainingSource
 
 if TYPE_CHECKING:
     from scoresde.training.sharding import ShardedParameters
@@ -50,6 +52,7 @@ class TrainingState:
         ema: The EMA of ``settings.ema``, or None.
         ema_model: The model with the averaged weights, or the model if there is no EMA.
         power_emas: The EMAs of ``settings.lengths``.
+        loss: The objective: that of the settings, or of a `TrainingSource`.
         timesteps: The loss with the state of its adaptive timesteps.
 
     Raises:
@@ -57,21 +60,23 @@ class TrainingState:
         ValueError: If the data do not fit, or no weight requires a gradient.
     """
 
-    def __init__(self, model: ScoreModel, data: Data | Tensor, settings: Training, accelerator: Accelerator) -> None:
+    def __init__(
+        self, model: ScoreModel, data: Data | Tensor | TrainingSource, settings: Training, accelerator: Accelerator
+    ) -> None:
         self.weights = [p for p in model.parameters() if p.requires_grad]
         if not self.weights:
             raise ValueError("a model to train must have weights that require a gradient, got none; unfreeze some.")
         check_weight_types(model, scaled=accelerator.scaler is not None)
         self.model, self.settings, self.accelerator = model, settings, accelerator
         self.shards = settings.accumulate * accelerator.num_processes
-        self.batches = Batches(model, data, settings, accelerator.device, self.shards)
+        self.batches, self.loss = _batches_and_loss(model, data, settings, accelerator.device, self.shards)
         self._fsdp = uses_fsdp(accelerator)
         model.to("cpu" if self._fsdp else accelerator.device)
         self.ema = None if settings.ema is None else EMA(model.net)
         self.ema_model = model if self.ema is None else _with_net(model, self.ema.net)
         self.power_emas = [EMA(model.net) for _ in settings.lengths]
         self._powers = [power_of(length) for length in settings.lengths]
-        self.timesteps = AdaptiveTimestepState(settings.loss, model.sde, accelerator)
+        self.timesteps = AdaptiveTimestepState(self.loss, model.sde, accelerator)
         self.optimizer = build_optimizer(self.weights, model.net, settings, self._fsdp)
         self.step = 0
         self.means = RunningMeans()
@@ -225,6 +230,14 @@ class TrainingState:
         self.history.append((self.step, means.loss))
         self.means = RunningMeans(skipped=self.means.skipped)
         return means
+
+
+def _batches_and_loss(
+    model: ScoreModel, data: Data | Tensor | TrainingSource, settings: Training, device: torch.device, shards: int
+) -> tuple[BatchSource, Callable[..., Tensor]]:
+    if isinstance(data, TrainingSource):
+        return data.batches(settings, device, shards), data.loss
+    return Batches(model, data, settings, device, shards), settings.loss
 
 
 def _with_net(model: ScoreModel, net: nn.Module) -> ScoreModel:

@@ -49,11 +49,11 @@ from scoresde.sampling.calibration.candidates import Candidate
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoiseBatch, NoisePool
 from scoresde.sampling.calibration.preparation import hardest, reference_steps
+from scoresde.sampling.calibration.reference import solve_reference
 from scoresde.sampling.calibration.rollouts import Rollouts
 from scoresde.sampling.calibration.rows import FittedRollouts
 from scoresde.sampling.calibration.search import evolve
 from scoresde.sampling.calibration.surrogate import Sketch, Surrogate
-from scoresde.sampling.calibration.trajectories import solve_reference
 from scoresde.storage.checkpoint import load_calibration, save, save_calibration
 
 D = torch.float64

@@ -15,10 +15,10 @@ from scoresde.process.parameterization import Prediction, V
 from scoresde.sampling.base import StepSampler
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoisePool
+from scoresde.sampling.calibration.reference import ReferenceSolutions
 from scoresde.sampling.calibration.rollouts import Rollouts, finite_difference_step
 from scoresde.sampling.calibration.rows import FittedRollouts
 from scoresde.sampling.calibration.surrogate import Surrogate
-from scoresde.sampling.calibration.trajectories import Trajectories
 from scoresde.sampling.grid import ExplicitGrid
 from scoresde.sampling.moments import Moments
 from scoresde.sampling.multistep import Adams
@@ -90,7 +90,7 @@ class Candidate:
         ends = self.original_taus[0], self.original_taus[-1]
         return surrogate.fitted(ends, weights, feedback, whiten=self._moments is not None)
 
-    def network_fit(self, pool: NoisePool, solved: Trajectories, elements: Tensor | None) -> FittedRollouts:
+    def network_fit(self, pool: NoisePool, solved: ReferenceSolutions, elements: Tensor | None) -> FittedRollouts:
         """Rollouts of the network whose weights are fitted.
 
         Args:

@@ -16,8 +16,8 @@ from scoresde.sampling.base import StepSampler
 from scoresde.sampling.calibration.candidates import Candidate, candidate_methods
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoiseBatch, NoisePool
+from scoresde.sampling.calibration.reference import ReferenceSolutions, join, solve_reference
 from scoresde.sampling.calibration.surrogate import Sketch, Surrogate
-from scoresde.sampling.calibration.trajectories import Trajectories, join, solve_reference
 from scoresde.sampling.moments import Moments
 from scoresde.sampling.whitened import MAX_START_ALPHA, WhitenedCoordinates
 
@@ -46,7 +46,7 @@ class Preparation:
     fit: NoisePool
     held_out: NoisePool
     coordinates: tuple[Moments | None, ...]
-    solved: Trajectories
+    solved: ReferenceSolutions
     elements: Tensor | None
     surrogate: Surrogate
 
@@ -112,7 +112,7 @@ def prepare(
     fractions = StepFractions.from_grid(original.grid.times(model.sde, original.steps), model.sde.tau_min)
     steps, elements = reference_steps(original.steps), _recorded_elements(batch.x)
 
-    def solve(part: NoiseBatch, kept: Tensor | None = elements) -> Trajectories:
+    def solve(part: NoiseBatch, kept: Tensor | None = elements) -> ReferenceSolutions:
         return solve_reference(model, fractions, steps, part, kept)
 
     none = torch.empty(0, dtype=torch.long, device=batch.x.device)

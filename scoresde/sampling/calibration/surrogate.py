@@ -18,9 +18,9 @@ from torch import Tensor
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction, V
 from scoresde.sampling.base import Predict, StepSampler
+from scoresde.sampling.calibration.reference import ReferenceSolutions
 from scoresde.sampling.calibration.rollouts import Rollouts
 from scoresde.sampling.calibration.rows import FittedRollouts
-from scoresde.sampling.calibration.trajectories import Trajectories
 from scoresde.sampling.moments import Moments
 
 __all__ = ["Sketch", "Surrogate"]
@@ -90,7 +90,7 @@ class Surrogate:
         elements: The recorded elements; None for all.
     """
 
-    def __init__(self, trajectories: Trajectories, sketch: Sketch, elements: Tensor | None = None) -> None:
+    def __init__(self, trajectories: ReferenceSolutions, sketch: Sketch, elements: Tensor | None = None) -> None:
         flat = trajectories.ends.reshape(len(trajectories.ends), -1)
         self._trajectories, self.sketch = trajectories, sketch
         self._x, self._v = sketch.project(trajectories.x), sketch.project(trajectories.v)

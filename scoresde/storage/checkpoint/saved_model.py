@@ -30,6 +30,8 @@ from scoresde.storage.checkpoint.writing import write_checkpoint
 
 __all__ = ["load", "model_settings", "require_same", "save"]
 
+_STUDENT = "AverageVelocity"  # the network of students, which `scoresde.distillation` defines and loads
+
 
 def save(
     model: ScoreModel,
@@ -129,6 +131,10 @@ def load(
         buffers = {name: widened(value) for name, value in checkpoint.tensors["model"].items()}
         weights = {**buffers, **reconstruct(checkpoint, average)}
     classes = {**_known_classes(), **(known or {})}
+    if settings["net_class"] == _STUDENT and _STUDENT not in classes:
+        raise ValueError(
+            f"{checkpoint.path} holds a few-step student; load it by scoresde.distillation.load_student(path)."
+        )
     if net is None:
         net = _build(settings, classes)
         types = {v.dtype for v in weights.values() if v.is_floating_point()}

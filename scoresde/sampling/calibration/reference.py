@@ -24,13 +24,13 @@ from scoresde.sampling.calibration.noises import NoiseBatch
 from scoresde.sampling.calibration.rollouts import rollout
 from scoresde.sampling.multistep import Adams
 
-__all__ = ["Trajectories", "join", "solve_reference"]
+__all__ = ["ReferenceSolutions", "join", "solve_reference"]
 
 _LOG_SNR_SHARE = 0.5  # of the coordinate in which the times are uniform
 
 
 @dataclass(frozen=True, eq=False)
-class Trajectories:
+class ReferenceSolutions:
     """Reference solutions of a batch of noises.
 
     Attributes:
@@ -46,8 +46,8 @@ class Trajectories:
     x: Tensor
     v: Tensor
 
-    def __getitem__(self, rows: slice) -> Trajectories:
-        return Trajectories(self.ends[rows], self.x0[rows], self.taus, self.x[:, rows], self.v[:, rows])
+    def __getitem__(self, rows: slice) -> ReferenceSolutions:
+        return ReferenceSolutions(self.ends[rows], self.x0[rows], self.taus, self.x[:, rows], self.v[:, rows])
 
     def interpolated(self, values: Tensor, tau: float) -> Tensor:
         """Values ``(K, …)`` at ``taus``, at another time: the polynomial in the angle through the nearest four."""
@@ -84,7 +84,7 @@ class _Recorder:
 
 def solve_reference(
     model: Model, fractions: StepFractions, steps: int, noises: NoiseBatch, elements: Tensor | None = None
-) -> Trajectories:
+) -> ReferenceSolutions:
     """Solves the probability-flow ODE by the third-order Adams method, predictor and corrector.
 
     The network is not called below ``tau_min``, even if the last time is 0.
@@ -111,11 +111,11 @@ def solve_reference(
     x0 = ends if taus[-1] == 0 else predict(ends, taus[-1]).x0
     times = sorted(predict.records, reverse=True)
     x, v = (torch.stack([predict.records[tau][i] for tau in times]) for i in (0, 1))
-    return Trajectories(ends, x0, tuple(times), x, v)
+    return ReferenceSolutions(ends, x0, tuple(times), x, v)
 
 
-def join(parts: list[Trajectories]) -> Trajectories:
-    """Trajectories over the same times, one after the other."""
+def join(parts: list[ReferenceSolutions]) -> ReferenceSolutions:
+    """ReferenceSolutions over the same times, one after the other."""
     ends, x0 = (torch.cat([getattr(part, name) for part in parts]) for name in ("ends", "x0"))
     x, v = (torch.cat([getattr(part, name) for part in parts], 1) for name in ("x", "v"))
-    return Trajectories(ends, x0, parts[0].taus, x, v)
+    return ReferenceSolutions(ends, x0, parts[0].taus, x, v)

@@ -1,0 +1,87 @@
+"""Students in run directories: checkpoints of their network, and the trajectories that they are trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from scoresde._core.annotations import check_arguments
+from scoresde.distillation.average_velocity import AverageVelocity
+from scoresde.distillation.flow_map import FlowMap
+from scoresde.distillation.loss import JumpLoss
+from scoresde.distillation.trajectories import Trajectories
+from scoresde.model import Model
+from scoresde.storage.checkpoint import Checkpoint, load, read_checkpoint, save
+from scoresde.storage.checkpoint.writing import write_whole
+
+__all__ = ["load_student", "read_trajectories", "save_student", "weights_hash", "write_trajectories"]
+
+_FOLDER = "trajectories"
+
+
+def load_student(
+    path: str | os.PathLike[str] | Checkpoint, *, known: Mapping[str, type] | None = None, raw: bool = False
+) -> FlowMap:
+    """The student of a run directory, with its averaged weights if it has any, in evaluation mode, on the CPU.
+
+    Args:
+        path: A run directory (its newest checkpoint), a checkpoint, or one that was read.
+        known: The user's own classes that the settings may name.
+        raw: Load the raw weights instead of the averaged ones.
+
+    Raises:
+        FileNotFoundError, RuntimeError, ValueError: As `scoresde.load`.
+        TypeError: If it holds another model than a student.
+    """
+    check_arguments(load_student, locals())
+    return FlowMap(load(path, known={**(known or {}), AverageVelocity.__name__: AverageVelocity}, raw=raw)).eval()
+
+
+def save_student(student: FlowMap, path: str | os.PathLike[str], *, keep: int = 2) -> Path:
+    """Saves a student as the next checkpoint of a run directory, for `load_student`.
+
+    Args:
+        student: The student.
+        path: The run directory; created if it does not exist.
+        keep: Number of undamaged checkpoints that are kept.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    check_arguments(save_student, locals())
+    return save(student.model, path, keep=keep)
+
+
+def write_trajectories(run: Path, source: Trajectories, cost: int) -> None:
+    """Stores trajectories in a run directory, by the main process, so that a resumed run trains on the same."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    groups = {"states": {"states": source.states.contiguous()}, "cond": dict(source.cond)}
+    write_whole(run / _FOLDER, {name: group for name, group in groups.items() if group}, {"cost": cost})
+
+
+def read_trajectories(run: Path, loss: JumpLoss) -> tuple[Trajectories, int]:
+    """The stored trajectories of a run that is resumed, and the network calls of each.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        RuntimeError: If they are damaged.
+    """
+    stored = read_checkpoint(run / _FOLDER)
+    return Trajectories(stored.tensors["states"]["states"], loss, stored.tensors.get("cond", {})), stored.meta["cost"]
+
+
+def weights_hash(model: Model) -> str:
+    """SHA-256, as hex, of a model's parameters and buffers with their names."""
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
