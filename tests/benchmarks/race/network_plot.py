@@ -18,13 +18,19 @@ STYLES = {"released": PEER, "ours": DEFAULT, "calibrated": CALIBRATED}
 COLUMNS = 3
 
 
-def best_rows(result: Result, group: str) -> dict[int, Result]:
-    """The row of the smallest error at each number of calls: released samplers, `Adams()`, or the calibrated one."""
+def best_rows(result: Result, group: str, by: str = "error") -> dict[int, Result]:
+    """The row of the smallest error at each number of calls: released samplers, `Adams()`, or the calibrated one.
+
+    Args:
+        result: Of a network.
+        group: ``"released"``, ``"ours"`` or ``"calibrated"``.
+        by: ``"error"`` or ``"median"``.
+    """
     best: dict[int, Result] = {}
     for row in result["rows"]:
         if row["group"] != group or (group == "ours" and not row["sampler"].startswith("recommended")):
             continue
-        if row["calls"] not in best or row["error"] < best[row["calls"]]["error"]:
+        if row["calls"] not in best or row[by] < best[row["calls"]][by]:
             best[row["calls"]] = row
     return dict(sorted(best.items()))
 
@@ -90,7 +96,7 @@ def _draw_panel(ax: Axes, result: Result) -> None:
 
 
 def tables(results: dict[str, Result]) -> str:
-    """Two Markdown tables, networks that the default was judged on and chosen on: errors over the best released one."""
+    """Two Markdown tables, networks judged on and chosen on: error and median over the smallest released ones."""
     parts = []
     for title, names in (("judged on", JUDGED_ON), ("chosen on", CHOSEN_ON)):
         section = [results[name] for name in names if name in results]
@@ -113,9 +119,9 @@ def _table(title: str, section: list[Result]) -> list[str]:
 
 
 def _line(result: Result, group: str, calls: list[int]) -> str:
-    reference, best = best_rows(result, "released"), best_rows(result, group)
+    ratios, best = [(by, best_rows(result, "released", by)) for by in ("error", "median")], best_rows(result, group)
     cells = [
-        f"{best[count]['error'] / reference[count]['error']:.2f}" if count in best and count in reference else ""
+        " / ".join(f"{best[count][by] / least[count][by]:.2f}" for by, least in ratios) if count in best else ""
         for count in calls
     ]
     ends = [_measured(*result[key]) for key in ("fine", "floor")] if group == "ours" else ["", ""]

@@ -26,7 +26,7 @@ __all__ = ["SAMPLES", "NetworkProblem", "end_state"]
 REFERENCE = Adams(400, UniformLogSNR(), predictor_order=4, corrector_order=4, prediction="v")
 CHECK = Adams(300, Karras(), predictor_order=3, corrector_order=3, prediction="v")
 _METHOD = "Adams 4/4, 400 steps even in log-SNR; 3/3, 300 steps of Karras"
-SAMPLES = {"moons-eps": 512, "cancer-v": 512, "fashion-v": 16}
+SAMPLES = {"moons-eps": 512, "circles-x0": 512, "cancer-v": 512, "wine-v": 512, "fashion-v": 16}
 _DEFAULT_SAMPLES = 64
 
 

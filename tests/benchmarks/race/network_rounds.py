@@ -28,7 +28,7 @@ from scoresde.sampling import Sampler
 __all__ = ["GROUPS", "Result", "run"]
 
 GROUPS = ("released", "ours", "calibrated")
-PRELIMINARY_SAMPLES = {"moons-eps": 64, "cancer-v": 32, "fashion-v": 2}
+PRELIMINARY_SAMPLES = {"moons-eps": 64, "circles-x0": 64, "cancer-v": 32, "wine-v": 32, "fashion-v": 2}
 _DEFAULT_PRELIMINARY = 8
 ALL_UP_TO = 20
 MAX_HELD_OUT = 1000
