@@ -163,7 +163,7 @@ _SETTINGS = {
     1: AdamsSettings(3, 0, "v", "angle"),
     6: AdamsSettings(2, 3, "v", "angle"),
     12: AdamsSettings(4, 3, "alpha_v", "angle"),
-    40: AdamsSettings(5, 4, "alpha_v", "angle"),
+    75: AdamsSettings(5, 4, "alpha_v", "angle"),
 }
 _SETTINGS_FOR_NOISE_ESTIMATES = {
     1: AdamsSettings(3, 0, "alpha_v", "angle"),
@@ -186,8 +186,8 @@ class Adams(Multistep):
     | 1 to 5 | 3, none | v in the angle | αv |
     | 6 to 11 | 2, 3 | v in the angle | αv in σ |
     | 12 to 17 | 4, 3 | αv in the angle | αv in artanh σ |
-    | 18 to 39 | 4, 3 | αv in the angle | αv in artanh σ; 4, 4 |
-    | 40 and more | 5, 4 | αv in the angle | αv in artanh σ; 4, 4 |
+    | 18 to 74 | 4, 3 | αv in the angle | αv in artanh σ; 4, 4 |
+    | 75 and more | 5, 4 | αv in the angle | αv in artanh σ; 4, 4 |
 
     Args:
         steps: Number of steps; `start_calls` network calls come on top from order 4 on.
