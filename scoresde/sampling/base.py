@@ -162,7 +162,12 @@ class StepSampler(Sampler):
 
     def for_model(self, model: Model) -> Self:
         grid = self.grid.for_model(model)
-        return self if grid is self.grid else replace(self, grid=grid)
+        if grid is self.grid:
+            return self
+        adapted = vars(self).setdefault("_adapted", {})  # kept, because a sampler caches its weights
+        if grid not in adapted:
+            adapted[grid] = replace(self, grid=grid)
+        return adapted[grid]
 
     def run(self, x: Tensor, context: SamplingContext) -> tuple[Tensor, float]:
         """Applies `step` along the grid; see `Sampler.run`."""

@@ -51,8 +51,11 @@ def test_an_exact_model_and_a_velocity_do_not_amplify() -> None:
 def test_sampling_sets_the_defaults_for_a_noise_estimate_and_leaves_given_settings() -> None:
     model = _model(Eps())
     assert Adams(20).for_model(_model(V())) == Adams(20)
-    adapted = Adams(20).for_model(model)
+    sampler = Adams(20)
+    adapted = sampler.for_model(model)
     assert adapted == Adams(20, DenseEnds(noise_estimate=True))
+    assert sampler.for_model(model) is adapted  # with its weights
+    assert sampler == Adams(20)
     assert (adapted.predictor, adapted.corrector, adapted.interpolation.variable) == (4, 4, "artanh_sigma")
     given = Adams(20, DenseEnds(3.0, 0.1, 0.05, noise_estimate=False), 2, 3, "x0", "log_snr")
     assert given.for_model(model) == given
