@@ -165,11 +165,12 @@ def main() -> None:
     )
     above += ["Jumps"] if ratio > limit else []
     for parameterization in (V(), Eps()):
-        model = ScoreModel(Linear(), VPSDE(LinearBetas()), parameterization, event_shape=(2,))
+        net = Linear()
+        model = ScoreModel(net, VPSDE(LinearBetas()), parameterization, event_shape=(2,))
         for parameter in model.net.parameters():  # small weights, so that the state stays finite
             torch.nn.init.normal_(parameter, std=0.01)
         if isinstance(parameterization, Eps):  # nearly that of normal data; else Langevin steps diverge
-            torch.nn.init.eye_(model.net.linear.weight)
+            torch.nn.init.eye_(net.linear.weight)
         hand_written = hand_written_ddim(model.net, DDIM(STEPS).grid.times(model.sde, STEPS), parameterization)
         for limit, group in samplers().items():
             for sampler in group:
