@@ -115,7 +115,7 @@ def solve_reference(
 
 
 def join(parts: list[ReferenceSolutions]) -> ReferenceSolutions:
-    """ReferenceSolutions over the same times, one after the other."""
+    """Reference solutions over the same times, one after the other."""
     ends, x0 = (torch.cat([getattr(part, name) for part in parts]) for name in ("ends", "x0"))
     x, v = (torch.cat([getattr(part, name) for part in parts], 1) for name in ("x", "v"))
     return ReferenceSolutions(ends, x0, parts[0].taus, x, v)
