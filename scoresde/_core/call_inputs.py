@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scoresde._core.arrays import ArrayLike, as_tensor, as_tensors
 
-__all__ = ["as_input", "check_entries", "check_per_sample", "cond_inputs", "device_of"]
+__all__ = ["as_input", "check_entries", "check_per_sample", "cond_inputs", "device_of", "empty_state"]
 
 
 def as_input(model: nn.Module, value: ArrayLike, name: str) -> Tensor:
@@ -51,6 +51,25 @@ def device_of(model: nn.Module) -> torch.device | None:
     weight = next(model.parameters(), None)
     weight = next(model.buffers(), None) if weight is None else weight
     return None if weight is None else weight.device
+
+
+def empty_state(model: nn.Module, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:
+    """An empty tensor ``(0,)`` of the type and on the device of a model's states.
+
+    Args:
+        model: Whose states; its first floating parameter or buffer states type and device.
+        dtype: Default that of the model, at least float32.
+        device: Default that of the model.
+
+    Raises:
+        TypeError: If ``dtype`` is not floating.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    reference = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+    kind = torch.promote_types(reference.dtype, torch.float32) if dtype is None else dtype
+    if not kind.is_floating_point:
+        raise TypeError(f"dtype must be a floating type, got {kind}; float32 or float64 are usual.")
+    return torch.empty(0, dtype=kind, device=reference.device if device is None else device)
 
 
 def check_per_sample(cond: Mapping[str, object], n: int, unit: str = "sample") -> None:

@@ -74,7 +74,9 @@ class AverageVelocity(NetworkWrapper):
         if len(taus) == 1 or any(tau <= s or s < 0 for tau, s in zip(taus, taus[1:])):
             raise ValueError(f"taus must fall, from the start to the end of sampling, got {taus!r}; or leave them out.")
         if not 0 <= damping < math.inf:
-            raise ValueError(f"damping must be finite and not negative, got {damping!r}; 0.3 is usual, 0 is none.")
+            raise ValueError(
+                f"damping must be finite and not negative, got {damping!r}; 0.3 is usual, 0 leaves it out."
+            )
         self.net, self.parameterization, self.damping = net, parameterization, float(damping)
         self.taus, self.axes, self.learned_variance = tuple(float(tau) for tau in taus), axes, learned_variance
         self._is_output = axes is None and parameterization in (None, V()) and not learned_variance

@@ -29,7 +29,7 @@ def with_jumps(net: nn.Module) -> nn.Module:
     """A copy of a network that also reads the angle of a jump, by weights of zero; without dropout.
 
     Raises:
-        TypeError: If it is none of this package's networks and does not read ``delta``.
+        TypeError: If it is not a network of this package and does not read ``delta``.
     """
     if reads_jumps(net):
         return copy.deepcopy(net)

@@ -71,7 +71,7 @@ def read_trajectories(run: Path, loss: JumpLoss) -> tuple[Trajectories, int]:
     """The stored trajectories of a run that is resumed, and the network calls of each.
 
     Raises:
-        FileNotFoundError: If there are none.
+        FileNotFoundError: If the run has no trajectories.
         RuntimeError: If they are damaged.
     """
     stored = read_checkpoint(run / _FOLDER)

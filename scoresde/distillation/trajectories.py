@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde._core.call_inputs import check_per_sample, cond_inputs
+from scoresde._core.call_inputs import check_per_sample, cond_inputs, empty_state
 from scoresde._core.noise import Noise
 from scoresde.distillation.loss import JumpLoss
 from scoresde.model import Model, evaluating
@@ -83,12 +83,9 @@ def draw_noises(model: Model, count: int, seed: int, purpose: int = 0) -> Tensor
     """
     if model.event_shape is None:
         raise ValueError("distill needs the shape of an event, and the model states none; pass event_shape to it.")
-    tensors = (value for value in [*model.parameters(), *model.buffers()] if value.is_floating_point())
-    like = next(tensors, torch.empty(0))
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    empty = torch.empty(count, *model.event_shape, dtype=dtype, device=like.device)
+    like = empty_state(model)
     generator = torch.Generator(like.device).manual_seed(derive(seed, _NOISE, purpose))
-    return model.sde.prior(empty, Noise(generator), model.sde.tau_max)
+    return model.sde.prior(like.new_empty(count, *model.event_shape), Noise(generator), model.sde.tau_max)
 
 
 def draw_conditions(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, check_per_sample, cond_inputs
+from scoresde._core.call_inputs import as_input, check_per_sample, cond_inputs, empty_state
 from scoresde._core.checks import check_device, check_finite, check_integer, check_seeds
 from scoresde._core.progress import ProgressBar
 from scoresde._core.tensors import has_values
@@ -101,7 +101,9 @@ def sample(
     refuse_unknown(sample, model, cond)
     init, cond = None if init is None else as_input(model, init, "init"), cond_inputs(model, cond)
     size = _size(model, shape)
-    like = _empty_state(model, check_device(device), dtype, init)
+    like = empty_state(model, dtype, check_device(device))
+    if dtype is None and init is not None:
+        like = like.to(torch.promote_types(like.dtype, init.dtype))
     seeds = None if seeds is None else check_seeds(seeds, size[0])
     if generator is not None and seeds is not None:
         raise ValueError("randomness must come from a generator or from seeds, got both; pass one of them.")
@@ -159,20 +161,6 @@ def _size(model: Model, shape: int | Sequence[int]) -> tuple[int, ...]:
     if not size or any(n < 0 for n in size):
         raise ValueError(f"shape must be (n, *D) with n >= 0, got {size}.")
     return size
-
-
-def _empty_state(
-    model: Model, device: torch.device | str | None, dtype: torch.dtype | None, init: Tensor | None
-) -> Tensor:
-    """An empty tensor of the state's type and device."""
-    tensors = [*model.parameters(), *model.buffers()]
-    reference = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
-    kind = torch.promote_types(reference.dtype, torch.float32) if dtype is None else dtype
-    if dtype is None and init is not None:
-        kind = torch.promote_types(kind, init.dtype)
-    if not kind.is_floating_point:
-        raise TypeError(f"dtype must be a floating type, got {kind}; float32 or float64 are usual.")
-    return torch.empty(0, dtype=kind, device=reference.device if device is None else device)
 
 
 def _check_per_sample(size: tuple[int, ...], init: Tensor | None, cond: dict[str, Tensor]) -> None:

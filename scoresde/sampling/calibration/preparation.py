@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from scoresde._core.call_inputs import empty_state
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde.model import Model
@@ -65,15 +66,10 @@ def draw_noises(
         check_integer("each entry of shape", size)
     if event_shape is None:
         raise ValueError("calibrate needs the shape of an event, and the model states none; pass shape=(…).")
-    tensors = (value for value in [*model.parameters(), *model.buffers()] if value.is_floating_point())
-    reference = next(tensors, torch.empty(0))
-    dtype = torch.promote_types(reference.dtype, torch.float32) if dtype is None else dtype
+    like = empty_state(model, dtype)
     if generator is None:
-        generator = torch.Generator(reference.device).manual_seed(int(torch.randint(2**62, ())))
-    if not dtype.is_floating_point:
-        raise TypeError(f"dtype must be a floating type, got {dtype}; float32 or float64 are usual.")
-    like = torch.empty(n, *event_shape, dtype=dtype, device=reference.device)
-    x = model.sde.prior(like, Noise(generator), model.sde.tau_max)
+        generator = torch.Generator(like.device).manual_seed(int(torch.randint(2**62, ())))
+    x = model.sde.prior(like.new_empty(n, *event_shape), Noise(generator), model.sde.tau_max)
     model._check_event(x)
     return x, generator
 
