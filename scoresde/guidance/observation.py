@@ -1,0 +1,100 @@
+r"""`Observation`: y = A x_0 + n with Gaussian noise n ~ N(0, Γ), in model units."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from scoresde._core.checks import check_finite, check_kind, check_tensor
+from scoresde.guidance.operators.base import Operator
+
+__all__ = ["Observation"]
+
+
+class Observation(nn.Module):
+    r"""One observation, or several, of unknown events: $y = A x_0 + n$ with $n \sim N(0, \Gamma)$, in model units.
+
+    Args:
+        operator: A.
+        y: Measurements, ``(*Y)`` for one observation, ``(m, *Y)`` for m of them. Entries that the operator does not
+            measure are not read and may be NaN.
+        noise_std: Standard deviation of independent noise: a number, or a tensor of the shape of one measurement.
+        noise_cov: Covariance Γ of the flattened noise, ``(M, M)``, instead.
+
+    Raises:
+        TypeError: If ``operator`` is not an Operator or ``y`` not floating.
+        ValueError: If shapes do not fit, a measured entry is not finite, or not exactly one noise is given.
+    """
+
+    y: Tensor
+    noise_std: Tensor | None
+    noise_cov: Tensor | None
+
+    def __init__(
+        self,
+        operator: Operator,
+        y: Tensor,
+        noise_std: float | Tensor | None = None,
+        noise_cov: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        check_kind("operator", operator, Operator)
+        check_tensor("y", y)
+        if not y.is_floating_point():
+            raise TypeError(f"y must be a floating tensor, got {y.dtype}; scale it first (Description.to_model).")
+        single = tuple(y.shape) == operator.output_shape
+        if not single and tuple(y.shape[1:]) != operator.output_shape:
+            raise ValueError(
+                f"y must have shape {operator.output_shape} or (m, *{operator.output_shape}), got {tuple(y.shape)}."
+            )
+        if (noise_std is None) == (noise_cov is None):
+            raise ValueError("the noise must be stated once, by noise_std or by noise_cov; noise_std=0.0 for none.")
+        self.operator, self.count = operator, None if single else len(y)
+        if operator.count is not None and operator.count != self.count:
+            raise ValueError(f"y must have one row per parameter set, {operator.count}, got {tuple(y.shape)}.")
+        support = operator.support()
+        y = y if support is None else y.where(support, 0.0)
+        check_finite(y, "y")
+        self.register_buffer("y", y)
+        std = None if noise_std is None else torch.as_tensor(noise_std, dtype=y.dtype, device=y.device)
+        self.register_buffer("noise_std", std)
+        self.register_buffer("noise_cov", None if noise_cov is None else noise_cov.to(y))
+        self._check_noise(math.prod(operator.output_shape))
+
+    def _check_noise(self, size: int) -> None:
+        if self.noise_cov is not None and self.noise_cov.shape != (size, size):
+            raise ValueError(f"noise_cov must have shape ({size}, {size}), got {tuple(self.noise_cov.shape)}.")
+        if self.noise_std is not None:
+            if self.noise_std.ndim and tuple(self.noise_std.shape) != self.operator.output_shape:
+                raise ValueError(
+                    f"noise_std must be a number or have shape {self.operator.output_shape}, got "
+                    f"{tuple(self.noise_std.shape)}."
+                )
+            check_finite(self.noise_std, "noise_std")
+
+    def of_batch(self, x: Tensor, index: Tensor | None = None) -> tuple[Operator, Tensor]:
+        """Operator and measurements ``(B, *Y)`` of the samples of a batch.
+
+        Args:
+            x: The batch, ``(B, *D)``.
+            index: Which observation each sample belongs to, integers ``(B,)``; not needed for one observation.
+
+        Raises:
+            ValueError: If there are several observations and no index.
+        """
+        if self.count is None:
+            return self.operator, self.y.expand(len(x), *self.y.shape)
+        if index is None:
+            raise ValueError(
+                f"{self.count} observations need an index per sample; pass observation=torch.arange({self.count})."
+            )
+        return self.operator.select(index), self.y[index]
+
+    def apply_noise_cov(self, r: Tensor) -> Tensor:
+        """Γ r for ``r`` of shape ``(B, *Y)``."""
+        if self.noise_cov is not None:
+            return (r.reshape(len(r), -1) @ self.noise_cov.to(r.dtype)).reshape(r.shape)
+        assert self.noise_std is not None
+        return r * self.noise_std.to(r.dtype).square()
