@@ -20,9 +20,11 @@ from scoresde._core.arrays import ArrayLike, as_tensor, is_array
 from scoresde._core.call_inputs import as_input, cond_inputs, device_of
 from scoresde._core.checks import check_event_shape, check_integer, check_kind
 from scoresde._core.elementwise import Scalar
-from scoresde._core.peer_keywords import check_keywords
+from scoresde._core.peer_keywords import check_keywords, network_reader
+from scoresde._core.suggest import nearest
 from scoresde._core.tensors import as_time
 from scoresde.data import Description
+from scoresde.nn.conditions import Condition
 from scoresde.process import ou
 from scoresde.process.parameterization import Parameterization, PosteriorMean, Prediction, V
 from scoresde.process.sde import SDE
@@ -62,6 +64,23 @@ class Model(nn.Module, ABC):
         check_integer("cost", value)
         vars(self)["_cost"] = value
 
+    def cost_at(self, tau: Scalar) -> int:
+        """Network evaluations of one call at ``tau``, at most `cost`; default `cost`, or the sum over wrapped models.
+
+        A wrapper that evaluates a model only at some times overrides it. Sampling counts in it. A wrapper that states
+        its own `cost` has that cost at every time. With a tensor for ``tau`` all of `cost` is evaluated.
+        """
+        if self.__dict__.get("_cost") or type(self).cost is not Model.cost:
+            return self.cost
+        return sum(model.cost_at(tau) for model in wrapped_models(self)) or 1
+
+    def why_no_score(self) -> str | None:
+        """Why the field is not the score of the marginals of one process; None if it is, or estimates it.
+
+        Log-densities and bounds refuse a model that has a reason. Default: the first reason of the wrapped models.
+        """
+        return next((reason for model in wrapped_models(self) if (reason := model.why_no_score())), None)
+
     def largest_value(self) -> float | None:
         """Magnitude in model units that hardly any sample of an exact model exceeds; None if unknown.
 
@@ -83,6 +102,24 @@ class Model(nn.Module, ABC):
         """The function whose signature names the conditioning: `predict`, or that of the wrapped ``model``."""
         inner = getattr(self, "model", None)
         return inner.cond_reader() if isinstance(inner, Model) else self.predict
+
+    def null_cond(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Conditioning of the same shapes in which every entry is null: the call without conditions.
+
+        Args:
+            cond: Conditions by name, and what else the network reads.
+
+        Returns:
+            The conditions as null entries (see `scoresde.nn.conditions`). The inputs ``augment``, ``observed`` and
+            ``delta`` are not conditions and stay as they are. Default: what the wrapped ``model`` returns.
+
+        Raises:
+            ValueError: If the network does not declare a condition, or has no null for it.
+        """
+        inner = getattr(self, "model", None)
+        if isinstance(inner, Model):
+            return inner.null_cond(cond)
+        return _null_cond(type(self).__name__, {}, cond)
 
     @abstractmethod
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
@@ -209,7 +246,10 @@ class ScoreModel(Model):
         return abs(float(self.parameterization.determinant(self.sde.tau_max))) < 0.1
 
     def cond_reader(self) -> Callable[..., object]:
-        return self.net.forward
+        return network_reader(self.net)
+
+    def null_cond(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return _null_cond(type(self.net).__name__, getattr(self.net, "conditions", {}), cond)
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         net, net_input = self.net, x
@@ -237,6 +277,23 @@ class ScoreModel(Model):
         if out.shape != x.shape:
             raise ValueError(f"the network must return the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}.")
         return Prediction(x, tau, out, self.parameterization, mix)
+
+
+def _null_cond(name: str, conditions: Mapping[str, Condition], cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`Model.null_cond` of a network or model called ``name``, which declares ``conditions``."""
+    nulls: dict[str, Tensor] = {}
+    for key, value in cond.items():
+        if key in conditions:
+            nulls[key] = conditions[key].null_like(value, key)
+        elif key in ("augment", "observed", "delta"):
+            nulls[key] = value
+        else:
+            hint = f"{nearest(key, conditions)} Or " if conditions else ""
+            raise ValueError(
+                f"guidance needs a null for {key}, and {name} declares no such condition; {hint}pass its null entry, "
+                f"CFG(model, null={{{key!r}: …}}), or train a network with conditions={{{key!r}: …}}."
+            )
+    return nulls
 
 
 def split_learned_variance(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

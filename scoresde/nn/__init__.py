@@ -1,9 +1,11 @@
-"""Neural networks that read a noised state and its log-SNR, ``net(x, log_snr, cond=None)``; independent of SDEs."""
+"""Neural networks that read a noised state and its log-SNR, ``net(x, log_snr, **conditions)``; independent of SDEs."""
 
 from __future__ import annotations
 
+from scoresde.nn._condition_encoders import LabelEmbedding
+from scoresde.nn.conditions import Channels, Classes, Condition, Tokens, Vector
 from scoresde.nn.dit import DiT
-from scoresde.nn.embeddings import Conditioning, JumpEmbedding, LabelEmbedding, LogSNREmbedding
+from scoresde.nn.embeddings import Conditioning, JumpEmbedding, LogSNREmbedding
 from scoresde.nn.fourier_features import FourierInput
 from scoresde.nn.mlp import MLP
 from scoresde.nn.pointwise import Pointwise
@@ -12,6 +14,9 @@ from scoresde.nn.unet import UNet
 
 __all__ = [
     "MLP",
+    "Channels",
+    "Classes",
+    "Condition",
     "DiT",
     "Conditioning",
     "FourierInput",
@@ -20,5 +25,7 @@ __all__ = [
     "QuantizedSkip",
     "LogSNREmbedding",
     "Pointwise",
+    "Tokens",
     "UNet",
+    "Vector",
 ]

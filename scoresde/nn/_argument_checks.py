@@ -45,24 +45,6 @@ def check_input(x: Tensor, log_snr: Tensor, event_shape: tuple[int, ...]) -> Non
         )
 
 
-def check_labels(cond: Tensor | None, num_classes: int | None, batch: int) -> None:
-    """Refuses class labels of the wrong dtype or shape, missing labels, and labels for an unconditional network."""
-    if num_classes is None:
-        if cond is not None:
-            raise ValueError("cond must be None for a network without classes, got labels; build it with num_classes.")
-    elif cond is None:
-        raise ValueError(
-            f"cond must be given to a network of {num_classes} classes without a null label, got None; "
-            "pass labels, or build and train it with null_class=True."
-        )
-    elif not isinstance(cond, Tensor):
-        check_tensor("cond", cond)
-    elif cond.is_floating_point() or cond.is_complex():
-        raise TypeError(f"cond must hold integers, got {cond.dtype}; pass labels as torch.long.")
-    elif cond.shape != (batch,):
-        raise ValueError(f"cond must have shape ({batch},), got {tuple(cond.shape)}; pass one label per sample.")
-
-
 def check_delta(delta: Tensor | None, read: bool, batch: int) -> None:
     """Refuses angles of jumps of the wrong dtype or shape, or for a network that does not read them."""
     if delta is None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from torch import Tensor, nn
 
 from scoresde._core.annotations import CheckedArguments, refuse_signature
+from scoresde._core.peer_keywords import network_reader
+from scoresde.nn.conditions import Condition
 
 __all__ = ["NetworkWrapper"]
 
 
 class NetworkWrapper(CheckedArguments, nn.Module):
-    """A network around an inner one, ``net``, with the same event shape, log-SNR range, labels and augmentation."""
+    """A network around an inner one, ``net``, with the same event shape, log-SNR range, conditions and augmentation."""
 
     net: nn.Module
 
@@ -25,14 +29,13 @@ class NetworkWrapper(CheckedArguments, nn.Module):
         return getattr(self.net, "log_snr_range", None) or (-20.0, 20.0)
 
     @property
-    def num_classes(self) -> int | None:
-        """Number of classes of the inner network; None if it declares none."""
-        return getattr(self.net, "num_classes", None)
+    def conditions(self) -> Mapping[str, Condition]:
+        """Conditions of the inner network by name; empty if it declares none."""
+        return getattr(self.net, "conditions", {})
 
-    @property
-    def null_label(self) -> int | None:
-        """Null label of the inner network; None if it declares none."""
-        return getattr(self.net, "null_label", None)
+    def cond_reader(self) -> Callable[..., object]:
+        """The function whose signature names the conditioning: that of the innermost network."""
+        return network_reader(self.net)
 
     @property
     def augment(self) -> int:
@@ -44,20 +47,11 @@ class NetworkWrapper(CheckedArguments, nn.Module):
         """Whether the inner network reads the angle of a jump."""
         return bool(getattr(self.net, "delta", False))
 
-    def _inner_output(
-        self,
-        x: Tensor,
-        log_snr: Tensor,
-        cond: Tensor | None,
-        augment: Tensor | None,
-        observed: Tensor | None = None,
-        delta: Tensor | None = None,
-    ) -> Tensor:
-        """Output of the inner network, which receives only those of the last four inputs that are not None."""
-        inputs = (("cond", cond), ("augment", augment), ("observed", observed), ("delta", delta))
-        conditions = {name: value for name, value in inputs if value is not None}
+    def _inner_output(self, x: Tensor, log_snr: Tensor, **inputs: Tensor | None) -> Tensor:
+        """Output of the inner network, which receives only those inputs that are not None."""
+        given = {name: value for name, value in inputs.items() if value is not None}
         try:
-            return self.net(x, log_snr, **conditions)
+            return self.net(x, log_snr, **given)
         except TypeError as error:
-            refuse_signature(self.net, conditions, error)
+            refuse_signature(self.net, given, error)
             raise

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoresde.nn._attention import SpatialAttention
+from scoresde.nn._attention import SpatialAttention, SpatialCrossAttention
+from scoresde.nn._condition_inputs import Context
 from scoresde.nn._execution import group_norm_input
 from scoresde.nn._initialization import zero_init
 
@@ -64,7 +65,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = convolution(axes, in_channels, out_channels, stride=2)
 
-    def forward(self, h: Tensor, embedding: Tensor, size: Size) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, size: Size, context: Context | None = None) -> Tensor:
         return self.conv(h)
 
 
@@ -75,12 +76,14 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = convolution(axes, in_channels, out_channels)
 
-    def forward(self, h: Tensor, embedding: Tensor, size: Size) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, size: Size, context: Context | None = None) -> Tensor:
         return self.conv(resample(h, size))
 
 
 class ResidualBlock(nn.Module):
     """Residual block with adaptive group norm; resamples if a size is given; attends if ``heads`` is not 0.
+
+    With a ``context_width`` it then attends to the tokens of the network's conditions.
 
     Source: adaptive group norm of Nichol & Dhariwal 2021, section 3; resampling between the first activation and the
     first convolution, and in the shortcut, of Brock, Donahue & Simonyan 2019, figure 15.
@@ -95,6 +98,7 @@ class ResidualBlock(nn.Module):
         groups: int,
         dropout: float = 0.0,
         heads: int = 0,
+        context_width: int = 0,
     ) -> None:
         super().__init__()
         self.norm_in = nn.GroupNorm(groups, in_channels)
@@ -105,12 +109,16 @@ class ResidualBlock(nn.Module):
         self.conv_out = zero_init(convolution(axes, out_channels, out_channels))
         self.shortcut = nn.Identity() if in_channels == out_channels else PointwiseConv(in_channels, out_channels)
         self.attention = SpatialAttention(out_channels, heads, groups) if heads else nn.Identity()
+        self.cross_attention = None
+        if heads and context_width:
+            self.cross_attention = SpatialCrossAttention(out_channels, context_width, heads, groups)
 
-    def forward(self, h: Tensor, embedding: Tensor, size: Size | None = None) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, size: Size | None = None, context: Context | None = None) -> Tensor:
         update = F.silu(self.norm_in(group_norm_input(h)))
         if size is not None:
             h, update = resample(h, size), resample(update, size)
         film = self.film(embedding)
         scale, shift = film.reshape(*film.shape, *(1 for _ in h.shape[2:])).chunk(2, 1)
         update = torch.addcmul(shift, self.norm_out(group_norm_input(self.conv_in(update))), scale + 1)
-        return self.attention(self.shortcut(h) + self.conv_out(self.dropout(F.silu(update))))
+        h = self.attention(self.shortcut(h) + self.conv_out(self.dropout(F.silu(update))))
+        return h if self.cross_attention is None else self.cross_attention(h, context)

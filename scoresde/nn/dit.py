@@ -2,14 +2,15 @@ r"""The diffusion transformer (DiT): a transformer whose tokens are patches of t
 
 Each block is $h \leftarrow h + g_1 \odot A(a_1 \odot \mathrm{LN}(h) + b_1)$, then
 $h \leftarrow h + g_2 \odot M(a_2 \odot \mathrm{LN}(h) + b_2)$, with self-attention A and a two-layer MLP M. Scales a
-(near 1), shifts b and gates g (near 0) come from the embedding of log-SNR and label (adaLN-Zero). Each block starts as
-the identity.
+(near 1), shifts b and gates g (near 0) come from the embedding of log-SNR and conditions (adaLN-Zero). Conditions of
+tokens c add $h \leftarrow h + A(\mathrm{LN}(h), c)$ between the two. Each block starts as the identity.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,9 +20,12 @@ from torch.nn import functional as F
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde.nn._argument_checks import check_input, check_probability, check_sizes
-from scoresde.nn._attention import SelfAttention
+from scoresde.nn._attention import CrossAttention, SelfAttention
+from scoresde.nn._condition_inputs import ChannelInputs, Context, TokenInputs, check_declared, complete, entering
 from scoresde.nn._execution import checkpointed
+from scoresde.nn._former_settings import FormerClasses
 from scoresde.nn._initialization import zero_init
+from scoresde.nn.conditions import Condition
 from scoresde.nn.embeddings import Conditioning
 from scoresde.nn.fourier_features import FourierInput
 
@@ -33,27 +37,35 @@ def _modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Transformer block: attention, then a two-layer MLP, each with adaptive layer norm and gate (adaLN-Zero)."""
+    """Transformer block: attention, then a two-layer MLP, each with adaptive layer norm and gate (adaLN-Zero).
 
-    def __init__(self, width: int, heads: int, embedding_width: int, dropout: float) -> None:
+    Cross-attention to a context lies between them, without modulation.
+
+    Source: Chen et al. 2024 (PixArt-α), section 2.3, for the place of cross-attention and its start at 0.
+    """
+
+    def __init__(self, width: int, heads: int, embedding_width: int, dropout: float, context_width: int) -> None:
         super().__init__()
         self.modulation = zero_init(nn.Linear(embedding_width, 6 * width))
         self.attention = SelfAttention(width, heads, zero_output=False)
+        self.cross_attention = CrossAttention(width, context_width, heads) if context_width else None
         self.linear_in = nn.Linear(width, 4 * width)
         self.dropout = nn.Dropout(dropout)
         self.linear_out = nn.Linear(4 * width, width)
 
-    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, context: Context | None = None) -> Tensor:
         attention, mlp = self.modulation(embedding).unsqueeze(1).chunk(2, 2)
         scale, shift, gate = attention.chunk(3, 2)
         h = torch.addcmul(h, gate, self.attention(_modulate(h, scale, shift)))
+        if self.cross_attention is not None:
+            h = h + self.cross_attention(F.layer_norm(h, h.shape[-1:]), context)
         scale, shift, gate = mlp.chunk(3, 2)
         hidden = F.gelu(self.linear_in(_modulate(h, scale, shift)), approximate="tanh")
         return torch.addcmul(h, gate, self.linear_out(self.dropout(hidden)))
 
 
 @dataclass(eq=False, repr=False)
-class DiT(CheckedArguments, nn.Module):
+class DiT(FormerClasses, CheckedArguments, nn.Module):
     """Diffusion transformer for series (C, L), images (C, H, W) and volumes (C, D, H, W); returns 0 before training.
 
     Attention uses torch's fused kernels, which have no forward-mode derivatives: call `torch.func.jvp` inside
@@ -71,8 +83,8 @@ class DiT(CheckedArguments, nn.Module):
         dropout: Probability in [0, 1) of dropping a hidden unit in training.
         fourier: Fourier features appended to the input channels, or None.
         log_snr_range: Range of log-SNR that the network resolves, nats; values outside are clamped to it.
-        num_classes: Number of class labels, or None for an unconditional network.
-        null_class: Whether there is also a null label (see `LabelEmbedding`), as classifier-free guidance needs.
+        conditions: The network's further inputs by name, ``{"label": Classes(10)}``, see `scoresde.nn.conditions`.
+            Tokens enter by cross-attention in each block; channels are concatenated to the input.
         outputs: Values per entry of the event; more than one add a last axis to the output (see `Pointwise`).
         checkpoint: Activation checkpointing: training stores only the inputs of blocks and recomputes the rest in the
             backward pass. Same gradients, less memory, about a third more time.
@@ -94,8 +106,7 @@ class DiT(CheckedArguments, nn.Module):
     dropout: float = 0.0
     fourier: FourierInput | None = None
     log_snr_range: tuple[float, float] = (-20.0, 20.0)
-    num_classes: int | None = None
-    null_class: bool = False
+    conditions: Mapping[str, Condition] = field(default_factory=dict, metadata={"write": "if set"})
     outputs: int = 1
     checkpoint: bool = False
     augment: int = 0
@@ -104,14 +115,22 @@ class DiT(CheckedArguments, nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
         self._check_settings()
+        self.conditions = check_declared(self.conditions)
         self.conditioning = Conditioning(
-            self.width, self.log_snr_range, self.num_classes, self.null_class, self.augment, self.delta
+            self.width, self.log_snr_range, entering(self.conditions, "vector"), self.augment, self.delta
         )
+        self.channel_inputs = ChannelInputs(self.conditions, self.event_shape)
+        self.token_inputs = TokenInputs(self.conditions, self.width)
         self.log_snr_range = self.conditioning.log_snr_embedding.log_snr_range
-        patch_size = self.event_shape[0] * self.patch ** (len(self.event_shape) - 1)
+        positions = self.patch ** (len(self.event_shape) - 1)
+        patch_size = self.event_shape[0] * positions
         in_features = patch_size * (1 if self.fourier is None else self.fourier.features_per_value)
+        in_features += self.channel_inputs.features * positions
         self.patch_embedding = nn.Linear(in_features, self.width)
-        self.blocks = nn.ModuleList(_Block(self.width, self.heads, self.width, self.dropout) for _ in range(self.depth))
+        context_width = self.width if entering(self.conditions, "tokens") else 0
+        self.blocks = nn.ModuleList(
+            _Block(self.width, self.heads, self.width, self.dropout, context_width) for _ in range(self.depth)
+        )
         self.modulation = zero_init(nn.Linear(self.width, 2 * self.width))
         self.linear_out = zero_init(nn.Linear(self.width, patch_size * self.outputs))
 
@@ -131,27 +150,23 @@ class DiT(CheckedArguments, nn.Module):
                 f"heads={self.heads}; use width={math.lcm(2 * axes, self.heads) * 32}, for example."
             )
 
-    @property
-    def null_label(self) -> int | None:
-        """The label that means "no label", or None if the network has none."""
-        return self.conditioning.null_label
-
     def forward(
         self,
         x: Tensor,
         log_snr: Tensor,
-        cond: Tensor | None = None,
+        *,
         augment: Tensor | None = None,
         delta: Tensor | None = None,
+        **cond: Tensor | None,
     ) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised events, shape ``(B, *event_shape)``.
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
-            cond: Class labels, integers of shape ``(B,)``, or None.
             augment: Augmentation parameters, ``(B, augment)``, or None for unchanged events.
             delta: Angle of the jump, radians, ``(B,)``, or None for no jump.
+            **cond: Conditions by name, one entry per sample; one that is left out, or None, is null.
 
         Returns:
             Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
@@ -160,15 +175,19 @@ class DiT(CheckedArguments, nn.Module):
             ValueError, TypeError: If a shape or dtype does not fit, or a label on the CPU is out of range.
         """
         check_input(x, log_snr, self.event_shape)
-        embedding = self.conditioning(log_snr, cond, augment, delta)
+        values = complete(self, self.conditions, cond, log_snr, self.event_shape)
+        embedding, context = self.conditioning.embed(log_snr, values, augment, delta), self.token_inputs(values)
         h = x if self.fourier is None else self.fourier(x, log_snr.clamp(*self.log_snr_range))
-        patches = self._to_patches(h.to(self.patch_embedding.weight.dtype))
+        h = h.to(self.patch_embedding.weight.dtype)
+        if self.channel_inputs.features:
+            h = torch.cat([h, self.channel_inputs(values).to(h.dtype)], 1)
+        patches = self._to_patches(h)
         grid = tuple(-(-n // self.patch) for n in self.event_shape[1:])
         h = self.patch_embedding(patches)
         h = h + position_embedding(grid, self.width, like=h)
         for block in self.blocks:
             recompute = self.checkpoint and self.training and torch.is_grad_enabled()
-            h = checkpointed(block, h, embedding) if recompute else block(h, embedding)
+            h = checkpointed(block, h, embedding, context) if recompute else block(h, embedding, context)
         scale, shift = self.modulation(embedding).unsqueeze(1).chunk(2, 2)
         return self._from_patches(self.linear_out(_modulate(h, scale, shift)), grid).to(x.dtype)
 

@@ -1,15 +1,16 @@
-r"""Embeddings of what a network is conditioned on: log-SNR, class label, augmentation parameters, angle of a jump.
+r"""Embeddings of what a network is conditioned on: log-SNR, conditions, augmentation parameters, angle of a jump.
 
 Log-SNR $\lambda$ is encoded by $\sin(\omega_j(\lambda - \lambda_{lo}))$ and $\cos(\omega_j(\lambda - \lambda_{lo}))$
-with geometric periods $2\pi/\omega_j$; a label by a table; augmentation parameters by a linear map; the angle $\Delta$
-of a jump by $\sin j\Delta$ and $1 - \cos j\Delta$, which are 0 without a jump.
+with geometric periods $2\pi/\omega_j$; augmentation parameters by a linear map; the angle $\Delta$ of a jump by
+$\sin j\Delta$ and $1 - \cos j\Delta$, which are 0 without a jump; conditions by the layers that they declare.
 Frequencies are computed in each call, not stored as buffers: ``.to(torch.bfloat16)`` cannot round them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,14 @@ from torch.nn import functional as F
 
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer, check_positive
-from scoresde.nn._argument_checks import check_delta, check_interval, check_labels
+from scoresde.nn._argument_checks import check_delta, check_interval
+from scoresde.nn._condition_encoders import TokenPooling
+from scoresde.nn._condition_inputs import check_declared, complete
 from scoresde.nn._execution import full_precision
 from scoresde.nn._initialization import zero_init
+from scoresde.nn.conditions import Condition
 
-__all__ = ["Conditioning", "JumpEmbedding", "LabelEmbedding", "LogSNREmbedding"]
+__all__ = ["Conditioning", "JumpEmbedding", "LogSNREmbedding"]
 
 
 @dataclass(eq=False, repr=False)
@@ -80,60 +84,6 @@ class LogSNREmbedding(CheckedArguments, nn.Module):
 
 
 @dataclass(eq=False, repr=False)
-class LabelEmbedding(CheckedArguments, nn.Module):
-    """A learned vector per class, and optionally one for the null label of classifier-free guidance.
-
-    Attributes:
-        width: Width of the embedding.
-        num_classes: Number of classes; labels are 0 ... ``num_classes - 1``.
-        null_class: Whether there is a null label. It is ``num_classes``: to train it, replace some labels by it.
-
-    Raises:
-        ValueError: If a setting is not positive.
-
-    Source: Ho & Salimans 2022 (classifier-free guidance), for the null label.
-    """
-
-    width: int
-    num_classes: int
-    null_class: bool = False
-
-    def __post_init__(self) -> None:
-        super().__init__()
-        check_integer("width", self.width)
-        check_integer("num_classes", self.num_classes)
-        self.table = nn.Embedding(self.num_classes + bool(self.null_class), self.width)
-        nn.init.normal_(self.table.weight, std=0.02)
-
-    @property
-    def null_label(self) -> int | None:
-        """The label that means "no label", or None if the network has none."""
-        return self.num_classes if self.null_class else None
-
-    def forward(self, cond: Tensor) -> Tensor:
-        """Returns the vectors of the labels.
-
-        Args:
-            cond: Labels, integers of shape ``(B,)``.
-
-        Returns:
-            Shape ``(B, width)``.
-
-        Raises:
-            ValueError: If a label is out of range and ``cond`` is on the CPU. On a GPU the look-up itself stops the
-                program with a device-side assertion; checking first would make every step wait for the device.
-        """
-        try:
-            return self.table(cond)
-        except IndexError as error:
-            raise ValueError(
-                f"labels must lie in 0 ... {self.table.num_embeddings - 1}, got {int(cond.min())} ... "
-                f"{int(cond.max())}; num_classes is {self.num_classes} and "
-                f"{'the null label is ' + str(self.null_label) if self.null_class else 'there is no null label'}."
-            ) from error
-
-
-@dataclass(eq=False, repr=False)
 class JumpEmbedding(CheckedArguments, nn.Module):
     r"""Embedding of the angle Δ of a jump: $\sin j\Delta$ and $1 - \cos j\Delta$, then two learned layers; starts at 0.
 
@@ -174,50 +124,52 @@ class Conditioning(CheckedArguments, nn.Module):
     Attributes:
         width: Width of the vector.
         log_snr_range: As in `LogSNREmbedding`.
-        num_classes, null_class: As in `LabelEmbedding`; ``num_classes=None`` for a network without labels.
+        conditions: Conditions by name that enter through the vector: classes, vectors, and tokens, which are averaged
+            (see `scoresde.nn.conditions`).
         augment: Number of augmentation parameters, all 0 for an unchanged event (Karras et al. 2022, app. F.2).
         delta: Whether the angle of a jump is read, as the networks of few-step students do (`JumpEmbedding`).
 
     Raises:
-        ValueError: If an embedding refuses its settings, or there is a null class but no classes.
+        ValueError: If an embedding refuses its settings, or a condition enters as channels.
+        TypeError: If a condition is not a `Condition`.
     """
 
     width: int
     log_snr_range: tuple[float, float] = (-20.0, 20.0)
-    num_classes: int | None = None
-    null_class: bool = False
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
     augment: int = 0
     delta: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
-        if self.null_class and self.num_classes is None:
-            raise ValueError("null_class needs classes, got num_classes=None; state num_classes, or drop null_class.")
+        self.conditions = check_declared(self.conditions)
         self.log_snr_embedding = LogSNREmbedding(self.width, self.log_snr_range)
-        self.label_embedding = (
-            None if self.num_classes is None else LabelEmbedding(self.width, self.num_classes, self.null_class)
-        )
+        for name, condition in self.conditions.items():
+            self.add_module(f"{name}_embedding", self._encoder(name, condition))
         check_integer("augment", self.augment, least=0)
         self.augment_embedding = nn.Linear(self.augment, self.width, bias=False) if self.augment else None
         self.jump_embedding = JumpEmbedding(self.width) if self.delta else None
 
-    @property
-    def null_label(self) -> int | None:
-        """The label that means "no label", or None if the network has none."""
-        return None if self.label_embedding is None else self.label_embedding.null_label
+    def _encoder(self, name: str, condition: Condition) -> nn.Module:
+        if condition.enters == "channels":
+            raise ValueError(
+                f"{name} enters at the input of a network, not as a vector, got {condition}; leave it out."
+            )
+        encoder = condition.encoder(self.width)
+        return TokenPooling(encoder, self.width) if condition.enters == "tokens" else encoder
 
     def forward(
         self,
         log_snr: Tensor,
-        cond: Tensor | None = None,
+        cond: Mapping[str, Tensor | None] | None = None,
         augment: Tensor | None = None,
         delta: Tensor | None = None,
     ) -> Tensor:
-        """Embeds log-SNR, labels, augmentation parameters and the angle of a jump.
+        """Embeds log-SNR, conditions, augmentation parameters and the angle of a jump.
 
         Args:
             log_snr: Nats, shape ``(B,)``.
-            cond: Labels of shape ``(B,)``. None means the null label, if there is one.
+            cond: Conditions by name, one entry per sample. One that is left out, or None, is null.
             augment: Augmentation parameters, ``(B, augment)``. None means zeros: unchanged events.
             delta: Angle of the jump, radians, ``(B,)``. None means zeros: no jump.
 
@@ -225,13 +177,15 @@ class Conditioning(CheckedArguments, nn.Module):
             Shape ``(B, width)`` in the weights' dtype, also under autocast: log-SNR is never rounded to bfloat16.
 
         Raises:
-            ValueError, TypeError: If ``cond``, ``augment`` or ``delta`` is given to a network that reads none, or of
-                other shape; if ``cond`` is missing without a null label, not an integer, or out of range (see
-                `LabelEmbedding`).
+            ValueError, TypeError: If an input is given to a network that reads none, or of other shape; if a condition
+                is missing without a null, or not of its kind; if a label on the CPU is out of range.
         """
-        if cond is None and self.null_label is not None:
-            cond = torch.full(log_snr.shape, self.null_label, dtype=torch.long, device=log_snr.device)
-        check_labels(cond, self.num_classes, log_snr.shape[0])
+        return self.embed(log_snr, complete(self, self.conditions, cond or {}, log_snr), augment, delta)
+
+    def embed(
+        self, log_snr: Tensor, cond: Mapping[str, Tensor], augment: Tensor | None, delta: Tensor | None
+    ) -> Tensor:
+        """The same for conditions that are complete and checked; other ones are ignored."""
         expected = log_snr.shape[0], self.augment
         if augment is not None and tuple(augment.shape) != expected:
             raise ValueError(
@@ -240,8 +194,8 @@ class Conditioning(CheckedArguments, nn.Module):
         check_delta(delta, self.delta, log_snr.shape[0])
         with full_precision(log_snr):
             embedding = self.log_snr_embedding(log_snr)
-            if self.label_embedding is not None:
-                embedding = embedding + self.label_embedding(cond)
+            for name in self.conditions:
+                embedding = embedding + self.get_submodule(f"{name}_embedding")(cond[name])
             if self.augment_embedding is not None:  # applied to zeros too, so that its weight always has a gradient
                 parameters = log_snr.new_zeros(expected) if augment is None else augment
                 embedding = embedding + self.augment_embedding(parameters.to(embedding.dtype))

@@ -69,18 +69,20 @@ class Pointwise(NetworkWrapper):
         self,
         x: Tensor,
         log_snr: Tensor,
-        cond: Tensor | None = None,
+        *,
         augment: Tensor | None = None,
         observed: Tensor | None = None,
         delta: Tensor | None = None,
+        **cond: Tensor | None,
     ) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised state, shape ``(B, *D)``.
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
-            cond, augment, observed: Passed to the inner network if not None.
+            augment, observed: Passed to the inner network if not None.
             delta: Angle of the jump, radians, ``(B,)``, for the inner network and the head; None for no jump.
+            **cond: Conditions of the inner network by name.
 
         Returns:
             Shape and dtype of ``x``; computed in the weights' dtype.
@@ -88,7 +90,7 @@ class Pointwise(NetworkWrapper):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        context = self._inner_output(x, log_snr, cond, augment, observed, delta)
+        context = self._inner_output(x, log_snr, augment=augment, observed=observed, delta=delta, **cond)
         low, high = self.conditioning.log_snr_embedding.log_snr_range
         features = self.fourier(x.unsqueeze(-1), log_snr.clamp(low, high), dim=-1)
         h = self.linear_in(torch.cat([features.to(context.dtype), context], -1).to(self.linear_in.weight.dtype))

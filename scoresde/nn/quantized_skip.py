@@ -127,16 +127,18 @@ class QuantizedSkip(NetworkWrapper):
         self,
         x: Tensor,
         log_snr: Tensor,
-        cond: Tensor | None = None,
+        *,
         augment: Tensor | None = None,
         delta: Tensor | None = None,
+        **cond: Tensor | None,
     ) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised state, shape ``(B, *D)``.
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
-            cond, augment, delta: Passed to the inner network if not None.
+            augment, delta: Passed to the inner network if not None.
+            **cond: Conditions of the inner network by name.
 
         Returns:
             v, shape and dtype of ``x``.
@@ -144,7 +146,7 @@ class QuantizedSkip(NetworkWrapper):
         Raises:
             ValueError, TypeError: As the inner network.
         """
-        learned = self._inner_output(x, log_snr, cond, augment, delta=delta)
+        learned = self._inner_output(x, log_snr, augment=augment, delta=delta, **cond)
         with full_precision(x):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             clamped = log_snr.clamp(*self.log_snr_range).to(wide.dtype)

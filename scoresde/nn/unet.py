@@ -1,12 +1,13 @@
 r"""The U-Net of the DDPM family: convolutional residual blocks on successively coarser grids and back.
 
 Each block is $h \leftarrow h + C_2\,\mathrm{SiLU}(a \odot \mathrm{GN}(C_1\,\mathrm{SiLU}(\mathrm{GN}(h))) + b)$.
-The embedding of log-SNR and label gives the scale a (near 1) and the shift b. Residual branches and the output layer
-start at zero. Grids shrink to ceil(size / 2) and grow to the size of the matching skip, so any size fits.
+The embedding of log-SNR and conditions gives the scale a (near 1) and the shift b. Residual branches and the output
+layer start at zero. Grids shrink to ceil(size / 2) and grow to the size of the matching skip, so any size fits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -17,9 +18,12 @@ from torch.nn import functional as F
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde.nn._argument_checks import check_input, check_probability, check_sizes
+from scoresde.nn._condition_inputs import ChannelInputs, Context, TokenInputs, check_declared, complete, entering
 from scoresde.nn._execution import checkpointed, group_norm_input
+from scoresde.nn._former_settings import FormerClasses
 from scoresde.nn._initialization import zero_init
 from scoresde.nn._unet_blocks import Downsample, ResidualBlock, Size, Upsample, convolution, half_size
+from scoresde.nn.conditions import Condition
 from scoresde.nn.embeddings import Conditioning
 from scoresde.nn.fourier_features import FourierInput
 
@@ -27,7 +31,7 @@ __all__ = ["UNet"]
 
 
 @dataclass(eq=False, repr=False)
-class UNet(CheckedArguments, nn.Module):
+class UNet(FormerClasses, CheckedArguments, nn.Module):
     """U-Net for series (C, L), images (C, H, W) and volumes (C, D, H, W); returns 0 before training.
 
     Weights use torch's channels-last memory format, which the fast kernels need. On a CPU with bfloat16 instructions,
@@ -54,8 +58,8 @@ class UNet(CheckedArguments, nn.Module):
             narrower groups do not fill a vector register and are several times slower.
         fourier: Fourier features appended to the input channels, or None.
         log_snr_range: Range of log-SNR that the network resolves, nats; values outside are clamped to it.
-        num_classes: Number of class labels, or None for an unconditional network.
-        null_class: Whether there is also a null label (see `LabelEmbedding`), as classifier-free guidance needs.
+        conditions: The network's further inputs by name, ``{"label": Classes(10)}``, see `scoresde.nn.conditions`.
+            Tokens enter by cross-attention in the blocks that attend; channels are concatenated to the input.
         outputs: Values per entry of the event; more than one add a last axis to the output (see `Pointwise`).
         checkpoint: Activation checkpointing: training stores only the inputs of blocks and recomputes the rest in the
             backward pass. Same gradients, less memory, about a third more time.
@@ -90,8 +94,7 @@ class UNet(CheckedArguments, nn.Module):
     groups: int | None = None
     fourier: FourierInput | None = None
     log_snr_range: tuple[float, float] = (-20.0, 20.0)
-    num_classes: int | None = None
-    null_class: bool = False
+    conditions: Mapping[str, Condition] = field(default_factory=dict, metadata={"write": "if set"})
     outputs: int = 1
     checkpoint: bool = False
     augment: int = 0
@@ -99,14 +102,18 @@ class UNet(CheckedArguments, nn.Module):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.conditions = check_declared(self.conditions)
         self._check_settings()
         self.attention = attention = self._checked_attention()
         self.conditioning = Conditioning(
-            4 * self.channels, self.log_snr_range, self.num_classes, self.null_class, self.augment, self.delta
+            4 * self.channels, self.log_snr_range, entering(self.conditions, "vector"), self.augment, self.delta
         )
+        self.channel_inputs = ChannelInputs(self.conditions, self.event_shape)
+        self.token_inputs = TokenInputs(self.conditions, 4 * self.channels)
         self.log_snr_range = self.conditioning.log_snr_embedding.log_snr_range
         axes, widths = len(self.event_shape) - 1, [self.channels * m for m in self.multipliers]
         in_channels = self.event_shape[0] * (1 if self.fourier is None else self.fourier.features_per_value)
+        in_channels += self.channel_inputs.features
         self.conv_in = convolution(axes, in_channels, widths[0])
         down, up = (self._block, self._block) if self.resample_in_blocks else (Downsample, Upsample)
         self.downsample = nn.ModuleList(down(axes, fine, coarse) for fine, coarse in pairwise(widths))
@@ -135,7 +142,10 @@ class UNet(CheckedArguments, nn.Module):
         return self.heads if self.head_width is None else width // self.head_width
 
     def _block(self, axes: int, in_channels: int, out_channels: int, heads: int = 0) -> ResidualBlock:
-        return ResidualBlock(axes, in_channels, out_channels, 4 * self.channels, self._groups, self.dropout, heads)
+        context_width = 4 * self.channels if entering(self.conditions, "tokens") else 0
+        return ResidualBlock(
+            axes, in_channels, out_channels, 4 * self.channels, self._groups, self.dropout, heads, context_width
+        )
 
     def _check_settings(self) -> None:
         self.event_shape = check_sizes("event_shape", self.event_shape)
@@ -159,6 +169,8 @@ class UNet(CheckedArguments, nn.Module):
     def _checked_attention(self) -> tuple[int, ...]:
         resolutions = range(len(self.multipliers))
         attention = tuple(resolutions[-1:] if self.attention is None else self.attention)
+        if not attention and entering(self.conditions, "tokens"):
+            raise ValueError("tokens enter by attention, got attention=(); name resolutions, or leave attention out.")
         for i in attention:
             check_integer("each entry of attention", i, least=None)
         for i in attention:
@@ -175,27 +187,23 @@ class UNet(CheckedArguments, nn.Module):
                 )
         return attention
 
-    @property
-    def null_label(self) -> int | None:
-        """The label that means "no label", or None if the network has none."""
-        return self.conditioning.null_label
-
     def forward(
         self,
         x: Tensor,
         log_snr: Tensor,
-        cond: Tensor | None = None,
+        *,
         augment: Tensor | None = None,
         delta: Tensor | None = None,
+        **cond: Tensor | None,
     ) -> Tensor:
         """Evaluates the network.
 
         Args:
             x: Noised events, shape ``(B, *event_shape)``, in either memory format.
             log_snr: Log-SNR in nats, shape ``(B,)``; infinities are allowed.
-            cond: Class labels, integers of shape ``(B,)``, or None.
             augment: Augmentation parameters, ``(B, augment)``, or None for unchanged events.
             delta: Angle of the jump, radians, ``(B,)``, or None for no jump.
+            **cond: Conditions by name, one entry per sample; one that is left out, or None, is null.
 
         Returns:
             Shape and dtype of ``x``, with a last axis for several ``outputs``; computed in the weights' dtype.
@@ -204,34 +212,39 @@ class UNet(CheckedArguments, nn.Module):
             ValueError, TypeError: If a shape or dtype does not fit, or a label on the CPU is out of range.
         """
         check_input(x, log_snr, self.event_shape)
-        embedding = self.conditioning(log_snr, cond, augment, delta)
+        values = complete(self, self.conditions, cond, log_snr, self.event_shape)
+        embedding, context = self.conditioning.embed(log_snr, values, augment, delta), self.token_inputs(values)
         h = x if self.fourier is None else self.fourier(x, log_snr.clamp(*self.log_snr_range))
         h = h.to(self.norm_out.weight.dtype)
-        h = self._encode_decode(h if h.ndim > 3 else h.unsqueeze(2), embedding)
+        if self.channel_inputs.features:
+            h = torch.cat([h, self.channel_inputs(values).to(h.dtype)], 1)
+        h = self._encode_decode(h if h.ndim > 3 else h.unsqueeze(2), embedding, context)
         out = self.conv_out(F.silu(self.norm_out(group_norm_input(h)))).to(x.dtype).contiguous()
         if self.outputs == 1:
             return out.reshape(x.shape)
         return out.reshape(x.shape[0], self.event_shape[0], self.outputs, *self.event_shape[1:]).movedim(2, -1)
 
-    def _encode_decode(self, h: Tensor, embedding: Tensor) -> Tensor:
+    def _encode_decode(self, h: Tensor, embedding: Tensor, context: Context | None) -> Tensor:
         """Encoder, middle blocks and decoder, from the first convolution to the input of the last."""
         h, skips = self.conv_in(h), []
         for i, blocks in enumerate(self.down_blocks):
             if i:
-                h = self._run(self.downsample[i - 1], h, embedding, half_size(h.shape[2:]))
+                h = self._run(self.downsample[i - 1], h, embedding, context, half_size(h.shape[2:]))
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues] (a ModuleList of ModuleLists)
-                h = self._run(block, h, embedding)
+                h = self._run(block, h, embedding, context)
                 skips.append(h)
         for block in self.middle_blocks:
-            h = self._run(block, h, embedding)
+            h = self._run(block, h, embedding, context)
         for i, blocks in enumerate(self.up_blocks):
             if i:
-                h = self._run(self.upsample[i - 1], h, embedding, tuple(skips[-1].shape[2:]))
+                h = self._run(self.upsample[i - 1], h, embedding, context, tuple(skips[-1].shape[2:]))
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues] (a ModuleList of ModuleLists)
-                h = self._run(block, torch.cat([h, skips.pop()], 1), embedding)
+                h = self._run(block, torch.cat([h, skips.pop()], 1), embedding, context)
         return h
 
-    def _run(self, block: nn.Module, h: Tensor, embedding: Tensor, *size: Size) -> Tensor:
+    def _run(
+        self, block: nn.Module, h: Tensor, embedding: Tensor, context: Context | None, size: Size | None = None
+    ) -> Tensor:
         if self.checkpoint and self.training and torch.is_grad_enabled():
-            return checkpointed(block, h, embedding, *size)
-        return block(h, embedding, *size)
+            return checkpointed(block, h, embedding, size, context)
+        return block(h, embedding, size, context)

@@ -23,8 +23,8 @@ SAMPLING = {
     "sampling_steps": r"sampling_steps is `steps` of the sampler: sample\(model, 64, Adams\(steps=20\)\)",
     "noise": r"noise is `init`, the initial state: sample\(model, len\(x\), Adams\(steps=20\), init=x\)",
     "latents": r"latents is `init`, the initial state: sample\(model, len\(x\), Adams\(steps=20\), init=x\)",
-    "model_kwargs": r"model_kwargs is passed as keywords: sample\(model, len\(labels\), .*, cond=labels\)",
-    "guidance_scale": r"guidance_scale is not an option here: classifier-free guidance wraps the model .* is not part",
+    "model_kwargs": r"model_kwargs is passed as keywords: sample\(model, len\(labels\), .*, label=labels\)",
+    "guidance_scale": r"guidance_scale is the scale of a guided model: sample\(CFG\(model, scale=3.0\), .*label=labels",
     "eta": r"eta is `eta` of the sampler: sample\(model, 64, DDIM\(steps=50, eta=1\.0\)\)",
 }
 LIKELIHOOD = {
@@ -34,8 +34,8 @@ LIKELIHOOD = {
     "sampling_steps": r"sampling_steps is the solver's tolerance",
     "noise": r"noise is drawn from `generator` or `seeds`: log_prob\(model, x, seeds=range\(len\(x\)\)\)",
     "latents": r"latents is drawn from `generator` or `seeds`",
-    "model_kwargs": r"model_kwargs is passed as keywords: log_prob\(model, x, cond=labels\)",
-    "guidance_scale": r"guidance_scale is not an option here: classifier-free guidance wraps the model",
+    "model_kwargs": r"model_kwargs is passed as keywords: log_prob\(model, x, label=labels\)",
+    "guidance_scale": r"guidance_scale is not defined for a likelihood: the field of a guided model is no score",
     "eta": r"eta is not defined for a likelihood",
 }
 

@@ -35,10 +35,10 @@ def test_a_half_precision_embedding_resolves_log_snrs_that_half_precision_rounds
     assert embedding(log_snr).diff(dim=0).any()
 
 
-@pytest.mark.parametrize("null_class", [False, True])
-def test_a_label_out_of_range_is_refused(null_class):
-    table = LabelEmbedding(2, 4, null_class)
-    last = 4 if null_class else 3
+@pytest.mark.parametrize("null", [False, True])
+def test_a_label_out_of_range_is_refused(null):
+    table = LabelEmbedding(2, 4, null)
+    last = 4 if null else 3
     assert table(torch.tensor([0, last])).shape == (2, 2)
     with pytest.raises(ValueError, match=rf"labels must lie in 0 \.\.\. {last}, got -1 \.\.\. 2"):
         table(torch.tensor([2, -1]))

@@ -15,7 +15,7 @@ from torch.func import jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import scoresde.nn
-from scoresde.nn import MLP, DiT, FourierInput, LogSNREmbedding, Pointwise, UNet
+from scoresde.nn import MLP, Classes, DiT, FourierInput, LogSNREmbedding, Pointwise, UNet
 from scoresde.storage import spec
 
 FOURIER = FourierInput(base=1.0)
@@ -68,16 +68,16 @@ def test_an_untrained_network_gives_zero(build):
 
 @every_net
 def test_every_parameter_receives_a_gradient_once_no_weight_is_zero(build):
-    net = trained(build(num_classes=3))
+    net = trained(build(conditions={"label": Classes(3, null=False)}))
     x, log_snr = batch(net)
-    (net(x, log_snr, torch.tensor([0, 1, 2, 1])) * torch.randn_like(x)).sum().backward()
+    (net(x, log_snr, label=torch.tensor([0, 1, 2, 1])) * torch.randn_like(x)).sum().backward()
     idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-9]
     assert idle == []
 
 
 @every_net
 def test_a_network_is_rebuilt_from_its_text_form(build):
-    net = build(num_classes=3, dropout=0.25)
+    net = build(conditions={"label": Classes(3, null=False)}, dropout=0.25)
     text = spec.to_text(net)
     rebuilt = spec.parse(text, spec.known_classes(scoresde.nn), kind=nn.Module)
     assert spec.to_text(rebuilt) == text
@@ -125,15 +125,15 @@ def test_vmapped_forward_products_over_probes_match_one_at_a_time(build):
 
 @every_net
 def test_a_sample_does_not_depend_on_its_batch(build):
-    net = trained(build(num_classes=5))
+    net = trained(build(conditions={"label": Classes(5, null=False)}))
     x, log_snr = batch(net, 5)
-    cond, order = torch.arange(5), torch.tensor([3, 0, 4, 1, 2])
-    out = net(x, log_snr, cond)
-    torch.testing.assert_close(net(x[order], log_snr[order], cond[order]), out[order], rtol=1e-10, atol=1e-12)
-    alone = torch.cat([net(x[i : i + 1], log_snr[i : i + 1], cond[i : i + 1]) for i in range(5)])
+    label, order = torch.arange(5), torch.tensor([3, 0, 4, 1, 2])
+    out = net(x, log_snr, label=label)
+    torch.testing.assert_close(net(x[order], log_snr[order], label=label[order]), out[order], rtol=1e-10, atol=1e-12)
+    alone = torch.cat([net(x[i : i + 1], log_snr[i : i + 1], label=label[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(alone, out, rtol=1e-10, atol=1e-12)
     with sdpa_kernel(SDPBackend.MATH):
-        mapped = vmap(lambda x, log_snr, cond: net(x[None], log_snr[None], cond[None])[0])(x, log_snr, cond)
+        mapped = vmap(lambda x, log_snr, label: net(x[None], log_snr[None], label=label[None])[0])(x, log_snr, label)
     torch.testing.assert_close(mapped, out, rtol=1e-10, atol=1e-12)
 
 
@@ -158,12 +158,12 @@ def test_dropout_acts_in_training_mode_and_only_there(build):
 
 @every_net
 def test_noise_level_and_label_affect_the_output(build):
-    net = trained(build(num_classes=2))
+    net = trained(build(conditions={"label": Classes(2, null=False)}))
     x, log_snr = batch(net)
     zeros, ones = torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.long)
-    out = net(x, log_snr, zeros)
-    assert ((net(x, log_snr + 1, zeros) - out).abs() > 1e-6).any()
-    assert ((net(x, log_snr, ones) - out).abs() > 1e-6).any()
+    out = net(x, log_snr, label=zeros)
+    assert ((net(x, log_snr + 1, label=zeros) - out).abs() > 1e-6).any()
+    assert ((net(x, log_snr, label=ones) - out).abs() > 1e-6).any()
 
 
 @every_net
@@ -204,17 +204,17 @@ def test_weights_made_on_the_meta_device_compute_the_same_once_loaded(build):
 @every_net
 def test_the_network_runs_on_fake_tensors(build):
     with FakeTensorMode(), torch.device("meta"):
-        net = build(num_classes=2, null_class=True)
+        net = build(conditions={"label": Classes(2)})
         x, log_snr = batch(net, dtype=torch.float32)
-        for cond in (None, torch.ones(4, dtype=torch.long)):
-            out = net(x, log_snr, cond)
+        for label in (None, torch.ones(4, dtype=torch.long)):
+            out = net(x, log_snr, label=label)
             out.sum().backward()
             assert out.shape == x.shape
 
 
 @every_net
 def test_the_fields_rebuild_the_network(build):
-    net = build(num_classes=2)
+    net = build(conditions={"label": Classes(2, null=False)})
     rebuilt = type(net)(**{field.name: getattr(net, field.name) for field in dataclasses.fields(net)})
     shapes = [{name: p.shape for name, p in n.named_parameters()} for n in (net, rebuilt)]
     assert shapes[0] == shapes[1]
@@ -226,13 +226,10 @@ def test_a_pointwise_head_on_a_network_of_one_output_is_refused():
 
 
 def test_a_missing_label_means_the_null_label_if_there_is_one():
-    net = trained(MLP((3,), width=8, num_classes=4, null_class=True))
+    net = trained(MLP((3,), width=8, conditions={"label": Classes(4)}))
     x, log_snr = batch(net)
-    assert net.null_label == 4
-    assert torch.equal(net(x, log_snr), net(x, log_snr, torch.full((4,), 4)))
-    assert not torch.equal(net(x, log_snr), net(x, log_snr, torch.full((4,), 3)))
-    assert MLP((3,), num_classes=4).null_label is None
-    assert MLP((3,)).null_label is None
+    assert torch.equal(net(x, log_snr), net(x, log_snr, label=torch.full((4,), 4)))
+    assert not torch.equal(net(x, log_snr), net(x, log_snr, label=torch.full((4,), 3)))
 
 
 @every_net
@@ -253,18 +250,21 @@ def test_anything_but_one_log_snr_per_sample_is_refused(build, shape):
 
 
 def test_inputs_and_labels_of_the_wrong_dtype_or_shape_are_refused():
-    net, class_conditional = MLP((3,), width=4), MLP((3,), width=4, num_classes=2)
+    net = MLP((3,), width=4)
+    labeled = MLP((3,), width=4, conditions={"label": Classes(2, null=False)})
     x, log_snr = torch.zeros(4, 3), torch.zeros(4)
     with pytest.raises(TypeError, match="must be floating, got torch.int64"):
         net(x.long(), log_snr)
-    with pytest.raises(ValueError, match="cond must be None for a network without classes"):
-        net(x, log_snr, torch.zeros(4, dtype=torch.long))
-    with pytest.raises(ValueError, match="cond must be given to a network of 2 classes without a null label, got None"):
-        class_conditional(x, log_snr)
-    with pytest.raises(TypeError, match="cond must hold integers, got torch.float32"):
-        class_conditional(x, log_snr, torch.zeros(4))
-    with pytest.raises(ValueError, match=r"cond must have shape \(4,\), got \(4, 1\)"):
-        class_conditional(x, log_snr, torch.zeros(4, 1, dtype=torch.long))
+    with pytest.raises(TypeError, match="MLP reads no condition 'label'; build it with conditions={'label': …}"):
+        net(x, log_snr, label=torch.zeros(4, dtype=torch.long))
+    with pytest.raises(TypeError, match="MLP reads no condition 'lable'; did you mean label"):
+        labeled(x, log_snr, lable=torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"label must be given, because Classes\(count=2, null=False\) has no null"):
+        labeled(x, log_snr)
+    with pytest.raises(TypeError, match="label must hold integers, got torch.float32"):
+        labeled(x, log_snr, label=torch.zeros(4))
+    with pytest.raises(ValueError, match=r"label must have shape \(4,\), got \(4, 1\); pass one label per sample"):
+        labeled(x, log_snr, label=torch.zeros(4, 1, dtype=torch.long))
 
 
 @pytest.mark.parametrize(
@@ -276,8 +276,7 @@ def test_inputs_and_labels_of_the_wrong_dtype_or_shape_are_refused():
         (lambda: MLP((3, -1)), ValueError, r"each entry of event_shape must be a positive integer, got -1"),
         (lambda: MLP(3), TypeError, r"event_shape must be a tuple of integers, got 3; write \(3,\)"),  # type: ignore[arg-type]
         (lambda: MLP((3,), log_snr_range=(5.0, -5.0)), ValueError, r"low < high, got \(5.0, -5.0\)"),
-        (lambda: MLP((3,), null_class=True), ValueError, r"null_class needs classes, got num_classes=None"),
-        (lambda: MLP((3,), num_classes=0), ValueError, r"num_classes must be a positive integer, got 0"),
+        (lambda: Classes(0), ValueError, r"count must be a positive integer, got 0"),
         (lambda: FourierInput(0.0), ValueError, r"base must be a positive finite number, got 0.0"),
         (lambda: FourierInput(1.0, ()), ValueError, r"octaves must be one or more integers, got \(\)"),
         (lambda: LogSNREmbedding(periods=0), ValueError, r"periods must be a positive integer"),
@@ -291,15 +290,15 @@ def test_invalid_settings_are_refused(build, error, match):
 @pytest.mark.cuda
 @every_net
 def test_the_gpu_agrees_with_the_cpu_without_synchronizing(build):
-    net = trained(build(num_classes=3))
+    net = trained(build(conditions={"label": Classes(3, null=False)}))
     x, log_snr = batch(net)
-    cond = torch.tensor([0, 1, 2, 1])
-    expected = net(x, log_snr, cond)
-    net, x, log_snr, cond = net.cuda(), x.cuda(), log_snr.cuda(), cond.cuda()
-    net(x, log_snr, cond)  # libraries may synchronize at their first call
+    label = torch.tensor([0, 1, 2, 1])
+    expected = net(x, log_snr, label=label)
+    net, x, log_snr, label = net.cuda(), x.cuda(), log_snr.cuda(), label.cuda()
+    net(x, log_snr, label=label)  # libraries may synchronize at their first call
     torch.cuda.set_sync_debug_mode("error")
     try:
-        out = net(x, log_snr, cond)
+        out = net(x, log_snr, label=label)
         out.sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")

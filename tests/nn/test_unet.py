@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scoresde.nn import DiT, FourierInput, Pointwise, UNet
+from scoresde.nn import Classes, DiT, FourierInput, Pointwise, UNet
 from scoresde.nn._attention import SpatialAttention, scaled_dot_product
 from scoresde.nn._unet_blocks import ResidualBlock, convolution, half_size, resample
 from scoresde.nn.embeddings import Conditioning
@@ -163,8 +163,8 @@ def test_channels_stay_last_in_memory_from_block_to_block_and_the_output_is_cont
 
 
 def test_log_snr_is_embedded_in_full_precision_under_autocast():
-    conditioning = Conditioning(16, num_classes=3)
-    log_snr, cond = torch.tensor([5.0, 5.01, -3.0]), torch.tensor([0, 1, 2])
+    conditioning = Conditioning(16, conditions={"label": Classes(3, null=False)})
+    log_snr, cond = torch.tensor([5.0, 5.01, -3.0]), {"label": torch.tensor([0, 1, 2])}
     expected = conditioning(log_snr, cond)
     with torch.autocast("cpu", torch.bfloat16):
         assert (torch.eye(3) @ torch.eye(3)).dtype == torch.bfloat16  # autocast is on
@@ -174,10 +174,10 @@ def test_log_snr_is_embedded_in_full_precision_under_autocast():
 
 
 def test_augmentation_parameters_add_a_linear_map_to_the_embedding():
-    conditioning: Any = Conditioning(8, num_classes=3, augment=9).double()
-    log_snr, cond = torch.tensor([5.0, -3.0], dtype=torch.float64), torch.tensor([0, 2])
+    conditioning: Any = Conditioning(8, conditions={"label": Classes(3, null=False)}, augment=9).double()
+    log_snr, cond = torch.tensor([5.0, -3.0], dtype=torch.float64), {"label": torch.tensor([0, 2])}
     parameters = torch.randn(2, 9, dtype=torch.float64)
-    without = conditioning.log_snr_embedding(log_snr) + conditioning.label_embedding.table.weight[cond]
+    without = conditioning.log_snr_embedding(log_snr) + conditioning.label_embedding.table.weight[cond["label"]]
     weight = conditioning.augment_embedding.weight
     torch.testing.assert_close(conditioning(log_snr, cond, parameters), F.silu(without + parameters @ weight.T))
     assert torch.equal(conditioning(log_snr, cond), F.silu(without))
@@ -279,12 +279,15 @@ def test_checkpointing_gives_the_same_gradients_and_takes_less_memory(build):
 def test_a_compiled_unet_gives_the_same_values_and_gradients(tmp_path, monkeypatch):
     # kernels that another process compiled for other instructions must not be found
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    net, compiled = (UNet((1, 4, 4), 8, (1,), blocks=1, attention=(0,), groups=4, num_classes=3) for _ in range(2))
+    net, compiled = (
+        UNet((1, 4, 4), 8, (1,), blocks=1, attention=(0,), groups=4, conditions={"label": Classes(3, null=False)})
+        for _ in range(2)
+    )
     perturb(net)
     compiled.load_state_dict(net.state_dict())
     compiled.compile()
-    x, log_snr, cond = torch.randn(3, 1, 4, 4), torch.linspace(-6, 9, 3), torch.tensor([0, 1, 2])
-    outs = [each(x, log_snr, cond) for each in (net, compiled)]
+    x, log_snr, label = torch.randn(3, 1, 4, 4), torch.linspace(-6, 9, 3), torch.tensor([0, 1, 2])
+    outs = [each(x, log_snr, label=label) for each in (net, compiled)]
     torch.testing.assert_close(outs[1], outs[0], rtol=1e-4, atol=1e-5)
     for out in outs:
         out.square().mean().backward()

@@ -8,6 +8,7 @@ import inspect
 import math
 import re
 import types
+import typing
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -32,7 +33,14 @@ _TOKEN = re.compile(
 )
 
 
-def parse(text: str, known: Known, *, kind: type | None = None, missing: Mapping[str, object] | None = None) -> Any:
+def parse(
+    text: str,
+    known: Known,
+    *,
+    kind: type | None = None,
+    missing: Mapping[str, object] | None = None,
+    stored: bool = False,
+) -> Any:
     """The object that `text` writes, e.g. `MinSNR(gamma=5)`; a bare name `Simple` means `Simple()`.
 
     Args:
@@ -42,6 +50,8 @@ def parse(text: str, known: Known, *, kind: type | None = None, missing: Mapping
             but elements of containers are not. The annotation also chooses between two classes of one name.
         missing: Field -> value for each call, nested ones too, of a class that has the field if the text leaves it
             out, e.g. ``{"event_shape": (1, 8, 8)}``.
+        stored: The text was written by `to_text`, perhaps of an earlier version: fields that a class lists in
+            ``former_fields`` are read too, and its class method ``upgraded`` turns them into settings of this version.
 
     Returns:
         The object. Constructors of known classes run, with the checks that they make.
@@ -53,7 +63,7 @@ def parse(text: str, known: Known, *, kind: type | None = None, missing: Mapping
     """
     if not isinstance(text, str):
         raise TypeError(f"a setting must be given as text, got a {type(text).__name__}; write e.g. 'MinSNR(gamma=5)'.")
-    check_arguments(parse, {"known": known, "missing": missing})
+    check_arguments(parse, {"known": known, "missing": missing, "stored": stored})
     for name, cls in known.items():
         if not isinstance(cls, (type, tuple)):
             raise TypeError(f"known must map names to classes, got {cls!r} for {name!r}; see known_classes(module).")
@@ -63,7 +73,7 @@ def parse(text: str, known: Known, *, kind: type | None = None, missing: Mapping
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{_RULE}, got {shortened(text)!r} ({error}); {_REMEDY}") from error
-    return _Reader(text, known, missing or {}).read(tree, Any if kind is None else kind, "")
+    return _Reader(text, known, missing or {}, stored).read(tree, Any if kind is None else kind, "")
 
 
 def _check_tokens(text: str) -> None:
@@ -90,6 +100,7 @@ class _Reader:
     text: str
     known: Known
     missing: Mapping[str, object]
+    stored: bool
 
     def read(self, node: ast.expr, hint: Any, path: str) -> Any:
         value = self._value(node, hint, path)
@@ -107,8 +118,11 @@ class _Reader:
             values = [self.read(item, Any, f"{path}[{i}]") for i, item in enumerate(node.elts)]
             return values if isinstance(node, ast.List) else tuple(values)
         if isinstance(node, ast.Dict):
-            pairs = [(k, v) for k, v in zip(node.keys, node.values, strict=True) if k is not None]
-            return {self.read(k, Hashable, f"a key of {path}"): self.read(v, Any, path) for k, v in pairs}
+            pairs, kinds = (
+                [(k, v) for k, v in zip(node.keys, node.values, strict=True) if k is not None],
+                _entries(hint),
+            )
+            return {self.read(k, Hashable, f"a key of {path}"): self.read(v, kinds, path) for k, v in pairs}
         if isinstance(node, ast.Name) and node.id in _NAMED:
             return _NAMED[node.id]
         call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
@@ -119,13 +133,16 @@ class _Reader:
     def _call(self, call: ast.Call, name: str, hint: Any, source: str) -> Any:
         cls = self._class(name, hint)
         fields = inspect.signature(cls).parameters
-        arguments = self._arguments(call, name, list(fields), source)
+        former = getattr(cls, "former_fields", ()) if self.stored else ()
+        arguments = self._arguments(call, name, [*fields, *former], source)
         bound = {n: v for n, v in self.missing.items() if n in fields and n not in arguments}
         absent = [n for n, p in fields.items() if p.default is p.empty and n not in arguments and n not in bound]
         if absent:
             raise ValueError(f"{name} needs {', '.join(absent)}, got {source}; write {name}({absent[0]}=...).")
         hints = field_hints(cls)
         settings = {n: self.read(v, hints.get(n, Any), f"{name}.{n}") for n, v in arguments.items()}
+        if any(n in former for n in settings):
+            settings = cls.upgraded(settings)
         try:
             return cls(**settings, **bound)
         except (ValueError, TypeError, ArithmeticError) as error:
@@ -162,3 +179,10 @@ class _Reader:
 
     def _source(self, node: ast.expr) -> str:
         return shortened(ast.get_source_segment(self.text, node) or self.text)
+
+
+def _entries(hint: Any) -> Any:
+    """The annotation of a mapping's values; `Any` if it states none."""
+    kinds = typing.get_args(hint)
+    is_mapping = typing.get_origin(hint) in (dict, Mapping)
+    return kinds[1] if is_mapping and len(kinds) == 2 else Any

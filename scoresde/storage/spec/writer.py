@@ -70,7 +70,11 @@ def _omitted(obj: Any, field: dataclasses.Field) -> bool:
 
     A field that is added to a class later does not change the texts that earlier versions wrote.
     """
-    return field.metadata.get("write") == "if set" and getattr(obj, field.name) == field.default
+    if field.metadata.get("write") != "if set":
+        return False
+    factory = field.default_factory
+    default = field.default if factory is dataclasses.MISSING else factory()
+    return getattr(obj, field.name) == default
 
 
 def _literal(obj: Any) -> str | None:
