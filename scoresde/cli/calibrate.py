@@ -84,8 +84,10 @@ def calibrate(
     import torch
 
     from scoresde.cli import console
+    from scoresde.cli.given_conditions import recorded_conditions
     from scoresde.cli.loading import load_model
     from scoresde.cli.parse_lists import parse_integers
+    from scoresde.distillation import FlowMap
     from scoresde.sampling import calibrate as fit
     from scoresde.storage.checkpoint import read_checkpoint, save_calibration
     from scoresde.storage.setting_labels import short_text
@@ -96,7 +98,9 @@ def calibrate(
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     begin = time.perf_counter()
     settings = {"iterations": iterations, "search": search, "pool": pool, "whiten": whiten, "progress": not quiet}
-    fits = fit(model, requested, counts, noises=noises, batch_size=batch_size, generator=generator, **settings)
+    cond = {} if isinstance(model, FlowMap) else recorded_conditions(checkpoint, stored, model, 2 * pool * noises)
+    settings |= {"noises": noises, "batch_size": batch_size, "generator": generator}
+    fits = fit(model, requested, counts, **settings, **cond)
     fits = fits if isinstance(fits, list) else [fits]
     console.print_settings(
         {

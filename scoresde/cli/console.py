@@ -108,7 +108,7 @@ def print_histogram(values: Sequence[float], unit: str, rows: int = 12) -> None:
 
 
 def describe_data(data: Data) -> str:
-    """One line about a data set: its name, the shape of an event, its bins, the size of its parts, missing values."""
+    """One line about a data set: name, shape of an event, bins, sizes of its parts, missing values, conditions."""
     shape = " × ".join(map(str, data.description.shape)) or "numbers"
     bins = f", {data.description.bins} bins" if data.description.bins else ""
     sizes = f"{len(data.train)} for training, {len(data.test)} held out"
@@ -116,7 +116,9 @@ def describe_data(data: Data) -> str:
     if data.description.missing:
         share = float(data.train.isnan().double().mean())
         missing = f"; {100 * share:.3g} % of the values for training are missing, only observed ones count"
-    return f"{data.description.name}, {shape}{bins}; {sizes}{missing}"
+    kinds = {name: kind for name, kind in data.description.conditions.items() if name in data.train_cond}
+    conditions = f"; conditions: {', '.join(f'{name} ({kind.describe()})' for name, kind in kinds.items())}"
+    return f"{data.description.name}, {shape}{bins}; {sizes}{missing}{conditions if kinds else ''}"
 
 
 def recipe_settings(recipe: Recipe) -> dict[str, str]:

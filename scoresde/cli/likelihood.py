@@ -34,6 +34,12 @@ def likelihood(
         help="test, train or all; default test, and all for --data that the model was not trained on.",
         show_default=False,
     ),
+    label: str = typer.Option(
+        None,
+        "--label",
+        help="Class under which all events are scored, by number or name; default: the class of each event.",
+        show_default=False,
+    ),
     limit: int = typer.Option(None, "--limit", min=1, help="Score only this many events, the first ones."),
     trace: str = options.TRACE,
     stderr: float = options.STDERR,
@@ -83,6 +89,8 @@ def likelihood(
 
         scoresde likelihood runs/faces --data faces.npy --bins 256
 
+        scoresde likelihood runs/classes --label 3
+
         accelerate launch --multi_gpu --num_processes 8 -m scoresde likelihood runs/faces --bound
     """
     from scoresde.cli import console
@@ -103,9 +111,11 @@ def likelihood(
     from scoresde.cli.likelihood_batches import evaluate_in_processes
     from scoresde.cli.likelihood_output import draw_histogram, print_report, write_events
     from scoresde.cli.loading import as_score_model, load_model
+    from scoresde.cli.parse_lists import one_label
     from scoresde.distributed import process_group
     from scoresde.evaluation import LikelihoodSettings
     from scoresde.storage.checkpoint import read_checkpoint
+    from scoresde.training.condition_checks import checked_cond, conditions_of
 
     stored = read_checkpoint(checkpoint)
     model = as_score_model(load_model(stored, device or "cpu", raw, average, known(modules=modules)))
@@ -126,13 +136,17 @@ def likelihood(
         bounds,
     )
     source = {"data": data, "bins": bins, "test_fraction": test_fraction, "split_seed": split_seed, "read": read}
-    events, name, count = select_events(checkpoint, stored, part, limit, source)
+    held_out = select_events(checkpoint, stored, part, limit, source)
+    events, name = held_out.events, held_out.name
     check_events(model, events)
+    cond = held_out.cond if label is None else {**held_out.cond, "label": one_label(label, model, len(events))}
+    checked_cond(model.net, cond, model.data)
+    count = held_out.count + (f"; given {', '.join(conditions_of(model.net))}" if conditions_of(model.net) else "")
     with process_group() as rank, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "stderr=.* nats was not")  # reported below, once for all batches and draws
         model.to(device or rank.device)
         report = None if quiet else lambda bound_name: console.print_status(f"bound: {bound_name}")
-        evaluation = evaluate_in_processes(rank, model, events, settings, report)
+        evaluation = evaluate_in_processes(rank, model, events, settings, report, cond)
     if evaluation is None:  # not the main process
         return
     print_report(evaluation, f"{name}, {count}", stderr, model.data.dims, model.data.density_note())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ def evaluate_in_processes(
     events: Tensor,
     settings: LikelihoodSettings,
     report: Callable[[str], None] | None,
+    cond: Mapping[str, Tensor] | None = None,
 ) -> Evaluation | None:
     """Evaluates all events, each process whole batches, and gathers the results in the main process.
 
@@ -37,6 +38,7 @@ def evaluate_in_processes(
         model: Carries the data's description.
         events: Data units, ``(n, *D)``.
         settings: The settings; ``limit`` is not applied.
+        cond: Conditions of the events in data units, by name; the network's must be among them.
         report: Receives the name of each bound, and turns on progress bars, both in the main process only.
 
     Returns:
@@ -49,7 +51,7 @@ def evaluate_in_processes(
 
     rows, size = rank.rows(len(events), settings.batch_size), settings.batch_size
     if not len(events):
-        return evaluate(model, events, settings) if rank.main else None
+        return evaluate(model, events, settings, cond=cond) if rank.main else None
     batches = -(-len(events) // size)
     if rank.main and batches < rank.count:
         warnings.warn(
@@ -62,8 +64,10 @@ def evaluate_in_processes(
     evaluations = []
     for first in track(range(rows.start, rows.stop, size), "likelihood", disable=single or not visible):
         batch_settings = replace(settings, limit=None, seed=derive(settings.seed, first) if first else settings.seed)
-        batch = events[first : min(first + size, rows.stop)]
-        evaluations.append(evaluate(model, batch, batch_settings, single, report if single else None))
+        part = slice(first, min(first + size, rows.stop))
+        given = {name: values[part] for name, values in (cond or {}).items()}
+        shown = report if single else None
+        evaluations.append(evaluate(model, events[part], batch_settings, single, shown, cond=given))
     return _gather(rank, evaluations)
 
 

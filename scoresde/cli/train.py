@@ -5,16 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from scoresde.cli import options
-
-if TYPE_CHECKING:
-    from scoresde.cli.parsing import Modules
-    from scoresde.data import Augment, Data
-    from scoresde.training import Callback
 
 __all__ = ["train"]
 
@@ -83,11 +77,36 @@ def train(
         '"UNet(augment=9)".',
         rich_help_panel=_LOSS,
     ),
-    label_dropout: float = typer.Option(
+    condition_dropout: str = typer.Option(
         None,
-        "--label-dropout",
-        help="Fraction of labels that are hidden in training, for classifier-free guidance.",
+        "--condition-dropout",
+        help="Fraction of the events whose conditions are replaced by their nulls, for classifier-free guidance: a "
+        'number for each condition, or "text=0.1,label=0.2"; default 0.1.',
         rich_help_panel=_LOSS,
+        show_default=False,
+    ),
+    start: Path = typer.Option(
+        None,
+        "--from",
+        help="Start from the network and weights of this run, on other --data or with a further --condition.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+    freeze: list[str] = typer.Option(
+        [],
+        "--freeze",
+        metavar="PATTERN",
+        help='Do not train the weights whose names match, e.g. "blocks.*"; repeatable.',
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+    lora: int = typer.Option(
+        None,
+        "--lora",
+        min=1,
+        help="With --from: train low-rank adapters of this rank in place of the weights (needs peft).",
+        show_default=False,
+        rich_help_panel=_RUN,
     ),
     resume: bool = typer.Option(False, "--resume", help="Continue the run in --out.", rich_help_panel=_RUN),
     save_every: int = typer.Option(
@@ -110,6 +129,7 @@ def train(
     timesteps: str = options.TIMESTEPS,
     bins: int = options.BINS,
     read: list[str] = options.READ,
+    condition: str = options.CONDITION,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
     imports: list[str] = options.IMPORT,
@@ -131,6 +151,12 @@ def train(
 
         scoresde train --data faces.npy --bins 256 --network "UNet(channels=64)" --out runs/faces
 
+        scoresde train --data digits --condition label --out runs/classes
+
+        scoresde train --data people.csv --condition age,income --out runs/people
+
+        scoresde train --from runs/digits --condition label --out runs/digit-classes
+
         scoresde train --resume --out runs/digits
 
         scoresde train --config runs/digits --out runs/again
@@ -139,21 +165,19 @@ def train(
 
         accelerate launch --multi_gpu --num_processes 8 -m scoresde train --data faces.npy --bins 256 --out runs/faces
     """
+    from scoresde.cli.conditions import used_conditions, with_conditions
     from scoresde.cli.loading import check_device, load_data
     from scoresde.cli.overrides import parse_overrides
+    from scoresde.cli.parse_lists import parse_shares
     from scoresde.cli.parsing import import_modules
-    from scoresde.cli.recorded_config import data_options, read_config, source_record
+    from scoresde.cli.recorded_config import data_options, source_record
+    from scoresde.cli.train_options import monitoring, parse_augment, parse_lengths
     from scoresde.cli.train_recipe import build_model, check_length, training_recipe
+    from scoresde.cli.train_start import begin_training, earlier_run, start_record
 
     check_device(device)
     check_length(steps, minutes)
-    if steps is not None and minutes is not None:
-        raise ValueError(
-            f"--steps or --minutes says how long to train, got {steps} and {minutes:g}; leave one of them out."
-        )
-    if resume and data is None and config is None and (out / "config.json").is_file():
-        config = out
-    old = None if config is None else read_config(config)
+    old = earlier_run(config, start, out if resume and data is None else None)
     record = {} if old is None else old["about"]
     source = data_options(record, data=data, bins=bins, test_fraction=test_fraction, split_seed=split_seed, read=read)
     if source["data"] is None:
@@ -180,8 +204,13 @@ def train(
         "warmup": warmup,
     }
     training |= {"lr_end": lr_end, "seed": seed, "precision": precision, "accumulate": accumulate, "ema": ema}
-    training |= {"lengths": _floats(lengths), "dequantize": dequantize, "augment": _augment(augment, modules)}
-    training |= {"label_dropout": label_dropout}
+    training |= {
+        "lengths": parse_lengths(lengths),
+        "dequantize": dequantize,
+        "augment": parse_augment(augment, modules),
+    }
+    training |= {"condition_dropout": parse_shares(condition_dropout)}
+    source = with_conditions(source, condition)
     loaded = load_data(**source)
 
     from scoresde.cli import console
@@ -189,15 +218,19 @@ def train(
     from scoresde.cli.training_time import announce_training_time
     from scoresde.training import train as run
 
-    recipe = training_recipe(loaded, old, overrides, training, hybrid, modules, resume)
+    names = used_conditions(loaded.description, condition)
+    begun = start_record(record, start, freeze, lora, resume)
+    given = condition is not None
+    recipe = training_recipe(loaded, old, overrides, training, hybrid, modules, resume, names, begun, given)
     model = build_model(recipe, loaded)
     main_process = os.environ.get("RANK", "0") == "0"  # only one of the launcher's processes prints
     if main_process:
         summary = {"data": console.describe_data(loaded), **console.recipe_settings(recipe), "out": str(out)}
         console.print_settings(summary)
         console.print_columns(loaded.description)
-        if not resume:
-            announce_training_time(recipe, loaded, model, out, device)
+    begin_training(model, begun, recipe.training.seed, resume, console.print_status if main_process else None)
+    if main_process and not resume:
+        announce_training_time(recipe, loaded, model, out, device)
     result = run(
         model,
         loaded,
@@ -205,9 +238,9 @@ def train(
         run_dir=out,
         resume=resume,
         save_every=save_every,
-        callbacks=_monitor(out, loaded, monitor_every, recipe.training.dequantize),
+        callbacks=monitoring(out, loaded, monitor_every, recipe.training.dequantize),
         trackers=[] if track is None else [name.strip() for name in track.split(",")],
-        about=source_record(source, loaded, imports),
+        about={**source_record(source, loaded, imports), **begun},
         progress=not quiet,
         status=console.print_status,
         device=device,
@@ -217,29 +250,3 @@ def train(
     loss = f"loss {result.history[-1][1]:.4f}" if result.history else "no step was left to do"
     command = shlex.join(["scoresde", "sample", str(out), "--out", default_output(model)])
     console.print_done(f"{result.step} steps, {loss}; saved in {result.checkpoint}", command)
-
-
-def _monitor(out: Path, data: Data, every: int, dequantize: bool) -> list[Callback]:
-    from scoresde.plots.image_grid import is_image, save_image_grid
-    from scoresde.training import Callback, Monitor
-
-    if every == 0:
-        return []
-    show = None
-    if is_image(data.description.shape):
-        show = lambda path, x, description: save_image_grid(path.with_suffix(".png"), x, description)  # noqa: E731
-    return [Callback(every, Monitor(out, data, save_samples=show, dequantize=dequantize))]
-
-
-def _augment(text: str | None, modules: Modules) -> Augment | None:
-    from scoresde.cli.parsing import parse
-    from scoresde.data import Augment
-
-    return None if text is None else parse(text, Augment, modules)
-
-
-def _floats(text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f'--lengths are numbers separated by commas, such as "0.05,0.1", got {text!r}.') from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ def training_recipe(
     hybrid: float | None,
     modules: Modules,
     resume: bool,
+    conditions: Sequence[str] | None = None,
+    begun: Mapping[str, Any] | None = None,
+    stated: bool = False,
 ) -> Recipe:
     """The default recipe for the data, or that of an earlier run, with the options in it.
 
@@ -45,6 +49,10 @@ def training_recipe(
         training: Fields of `Training`; None keeps the default, or what the earlier run had.
         hybrid: Weight of the loss of the reverse variance, or None.
         modules: The user's own modules.
+        conditions: Names of the conditions of a new network; None takes all of the data but class labels.
+        begun: The record of a start from the weights of the earlier run, whose network then gets the conditions that it
+            lacks; empty or None for another run.
+        stated: Whether the user names the conditions.
         resume: Whether the earlier run is continued. Otherwise it is repeated with the number of steps that it had,
             also if this number came from a time.
 
@@ -54,7 +62,7 @@ def training_recipe(
     from scoresde.cli.recorded_config import recorded_recipe
 
     if old is None:
-        recipe = overrides.recipe(data.description, len(data.train), **training)
+        recipe = overrides.recipe(data.description, len(data.train), conditions, **training)
     elif overrides.options:
         raise ValueError(
             f"--config, or --resume without --data, takes the model of the earlier run, got "
@@ -62,6 +70,10 @@ def training_recipe(
         )
     else:
         recipe = recorded_recipe(old, modules)
+        if begun and not resume:
+            recipe = _with_further_conditions(recipe, data, conditions)
+        elif stated:
+            _check_conditions(recipe, conditions)
         changes = {name: value for name, value in training.items() if value is not None}
         if not resume or "steps" in changes:
             changes.setdefault("minutes", None)
@@ -70,6 +82,35 @@ def training_recipe(
         return recipe
     loss = replace(recipe.training.loss, hybrid=hybrid)
     return replace(recipe, training=replace(recipe.training, loss=loss))
+
+
+def _with_further_conditions(recipe: Recipe, data: Data, names: Sequence[str] | None) -> Recipe:
+    """The recipe of an earlier run for other data, with a network that also reads conditions that it did not."""
+    from scoresde.training.condition_checks import conditions_of
+    from scoresde.training.condition_defaults import chosen_conditions, network_conditions
+    from scoresde.training.defaults import with_conditions
+
+    shape = getattr(recipe.network, "event_shape", None)
+    if shape is not None and tuple(shape) != data.description.model_shape:
+        raise ValueError(
+            f"--from takes a model of the data's shape, {data.description.model_shape}, got one of {tuple(shape)}; "
+            "read the data in that shape, or start without --from."
+        )
+    own = conditions_of(recipe.network)
+    declared = network_conditions(data.description, chosen_conditions(data.description, names))
+    new = {name: condition for name, condition in declared.items() if name not in own}
+    return with_conditions(recipe, {**own, **new}) if new else recipe
+
+
+def _check_conditions(recipe: Recipe, names: Sequence[str] | None) -> None:
+    from scoresde.training.condition_checks import conditions_of
+
+    own = conditions_of(recipe.network)
+    if further := [name for name in names or () if name not in own]:
+        raise ValueError(
+            f"--config, or --resume, takes the model of the earlier run, which does not read {further[0]!r}; start a "
+            "new run from its weights by --from."
+        )
 
 
 def build_model(recipe: Recipe, data: Data) -> ScoreModel:

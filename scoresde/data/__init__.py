@@ -6,6 +6,13 @@
 from __future__ import annotations
 
 from scoresde.data.augment import Augment
+from scoresde.data.conditions import (
+    ClassCondition,
+    ConditionKind,
+    ImageCondition,
+    TokenCondition,
+    VectorCondition,
+)
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
 from scoresde.data.huggingface import load_huggingface
@@ -18,8 +25,13 @@ from scoresde.data.tables.table_files import load_table
 
 __all__ = [
     "Augment",
+    "ClassCondition",
+    "ConditionKind",
     "Data",
     "Description",
+    "ImageCondition",
+    "TokenCondition",
+    "VectorCondition",
     "load_data",
     "load_file",
     "load_frame",

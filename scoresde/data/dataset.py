@@ -1,9 +1,10 @@
-"""`Data`: a data set's train and test part in data units, with labels and description."""
+"""`Data`: a data set's train and test part in data units, with their conditions and description."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import as_tensor
 from scoresde._core.checks import check_kind
+from scoresde.data.conditions.fit import LABEL
+from scoresde.data.conditions.parts import Conditions, checked_conditions, select
 from scoresde.data.description import Description
 from scoresde.data.tables.missing_cells import MissingCells
 
@@ -26,21 +29,33 @@ class Data:
     Args:
         train, test: Shape ``(N, *D)``; either may be empty. If the description says that values may be missing, these
             are NaN.
-        description: Event shape, quantization, range and scaling of the data.
-        train_labels, test_labels: Integer class labels, shape ``(N,)``, or None.
+        description: Event shape, quantization, range and scaling of the data. Conditions that it does not describe are
+            added to it: integers ``(N,)`` as classes, numbers ``(N,)`` and ``(N, size)`` as vectors, values with the
+            rank of an image event as images, other ``(N, length, size)`` as tokens, with the scaling of the train part.
+        train_cond, test_cond: Conditions by name, each with one entry per event, ``(N, *)``, in data units. Class
+            labels have the name "label". A floating entry of only NaN is null. That of an empty part may be left out.
         columns: Names of a table's features, in the order of the event's entries.
         categories: For each categorical feature, the texts that 0, 1, ... stand for.
 
     Raises:
         TypeError: If a part is not an array of numbers; the message has the call that works.
-        ValueError: If a value contradicts the description, or labels and events differ in number.
+        ValueError: If a value contradicts the description, a condition does not have one entry per event, or the parts
+            differ in their conditions.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import Data, Description
+        >>> x, age = torch.randn(6, 2), torch.tensor([30.0, 40.0, 50.0, 30.0, 40.0, 50.0])
+        >>> data = Data(x[:4], x[4:], Description("x", (2,)), {"age": age[:4]}, {"age": age[4:]})
+        >>> data.description.conditions["age"].offset, data.test_cond["age"].shape
+        (37.5, torch.Size([2, 1]))
     """
 
     train: Tensor = field(repr=False)
     test: Tensor = field(repr=False)
     description: Description
-    train_labels: Tensor | None = field(default=None, repr=False)
-    test_labels: Tensor | None = field(default=None, repr=False)
+    train_cond: Conditions = field(default_factory=dict, repr=False)
+    test_cond: Conditions = field(default_factory=dict, repr=False)
     columns: tuple[str, ...] | None = None
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -49,37 +64,67 @@ class Data:
         check_arguments(Data, {name: getattr(self, name) for name in ("columns", "categories")})
         for name in ("train", "test"):
             object.__setattr__(self, name, as_tensor(getattr(self, name), name))
-        for name in ("train_labels", "test_labels"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, as_tensor(getattr(self, name), name))
-        for part, events, labels in (("train", self.train, self.train_labels), ("test", self.test, self.test_labels)):
-            try:
-                self.description.validate(events)
-            except ValueError as error:
-                raise ValueError(f"{part} part: {error}") from error
-            if labels is not None and labels.shape != events.shape[:1]:
-                raise ValueError(
-                    f"{part}_labels must have shape ({len(events)},), got {tuple(labels.shape)}; pass one per event."
+            self._validate(name)
+        self._check_conditions()
+
+    def _validate(self, part: str) -> None:
+        try:
+            self.description.validate(getattr(self, part))
+        except ValueError as error:
+            raise ValueError(f"{part} part: {error}") from error
+
+    def _check_conditions(self) -> None:
+        given: dict[str, Mapping[str, Any]] = {"train": self.train_cond, "test": self.test_cond}
+        for part, cond in given.items():
+            if not isinstance(cond, Mapping):
+                raise TypeError(
+                    f"{part}_cond must map names to values, got a {type(cond).__name__}; name them, such as "
+                    f'{part}_cond={{"label": labels}}.'
                 )
-            if labels is not None and labels.dtype != torch.int64:
-                if labels.is_floating_point() or labels.is_complex():
-                    raise ValueError(
-                        f"{part}_labels must be integers, 0, 1, ..., got {labels.dtype}; encode classes as integers."
-                    )
-                object.__setattr__(self, f"{part}_labels", labels.long())
+        counts, about = {"train": len(self.train), "test": len(self.test)}, self.description
+        parts, kinds = checked_conditions(given, counts, about.conditions, about.shape, about.bins)
+        object.__setattr__(self, "train_cond", parts["train"])
+        object.__setattr__(self, "test_cond", parts["test"])
+        if kinds.keys() != about.conditions.keys():
+            object.__setattr__(self, "description", replace(about, conditions=kinds))
+
+    @property
+    def train_labels(self) -> Tensor | None:
+        """Class labels of the train part, the condition "label", ``(N,)``; or None."""
+        return self.train_cond.get(LABEL)
+
+    @property
+    def test_labels(self) -> Tensor | None:
+        """Class labels of the test part, the condition "label", ``(N,)``; or None."""
+        return self.test_cond.get(LABEL)
 
     def complete(self) -> Data:
         """The events without missing values, with the same description; this object if none can be missing.
 
-        Metrics, log-densities and bounds need complete events.
+        Metrics, log-densities and bounds need complete events. Their conditions come along.
         """
         if not self.description.missing:
             return self
-        train, train_labels = _complete(self.train, self.train_labels)
-        test, test_labels = _complete(self.test, self.test_labels)
-        return replace(self, train=train, test=test, train_labels=train_labels, test_labels=test_labels)
+        rows = {name: _complete(events) for name, events in (("train", self.train), ("test", self.test))}
+        return replace(
+            self,
+            train=self.train[rows["train"]],
+            test=self.test[rows["test"]],
+            train_cond=select(self.train_cond, rows["train"]),
+            test_cond=select(self.test_cond, rows["test"]),
+        )
+
+    def first(self, count: int) -> Data:
+        """The first events of the train part with their conditions, and an empty test part."""
+        part = slice(0, count)
+        return replace(
+            self,
+            train=self.train[part],
+            test=self.test[:0],
+            train_cond=select(self.train_cond, part),
+            test_cond=select(self.test_cond, slice(0, 0)),
+        )
 
 
-def _complete(events: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    rows = torch.from_numpy(~MissingCells.of_events(events).incomplete).to(events.device)
-    return events[rows], None if labels is None else labels[rows.to(labels.device)]
+def _complete(events: Tensor) -> Tensor:
+    return torch.from_numpy(~MissingCells.of_events(events).incomplete).to(events.device)

@@ -12,7 +12,9 @@ affine function of its data units, and their shape `Description.model_shape` dif
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +23,10 @@ from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.arrays import ArrayLike, as_tensor
 from scoresde._core.checks import check_event_shape
 from scoresde._core.tensors import has_values, widest_dtype
+from scoresde.data.conditions.base import ConditionKind
+from scoresde.data.conditions.fit import LABEL, check_name
+from scoresde.data.conditions.kinds import ClassCondition
+from scoresde.data.conditions.model_units import cond_in_model_units
 from scoresde.data.description_checks import checked_range, checked_scaling, checked_shape
 from scoresde.data.scaling import from_model_units, in_model_units
 from scoresde.data.tables.columns import Columns
@@ -47,10 +53,11 @@ class Description(CheckedArguments):
         offset, scale: The scaling. A number, or a tuple with one number per entry of the first event axis (a table's
             features, an image's channels), as a tuple, an array or a tensor. ``None`` is the default stated above. With
             an ``encoding`` they are mean and deviation of each column, and scale only those that are standardized.
-        labels: Names of the classes in the order of their integer labels, or None.
         columns: Names and kinds of a table's columns, or None.
         missing: Whether values of continuous data may be missing; these are NaN.
         encoding: The map of each column of a table to model units, or None.
+        conditions: The kind of each condition by name, e.g. ``{"label": ClassCondition(10)}``; `Data` adds those that
+            are left out, with the scaling of its train part.
 
     Raises:
         ValueError: If a field is out of its domain or the range contradicts ``bins``.
@@ -64,6 +71,9 @@ class Description(CheckedArguments):
                 [ 0.9961]])
     """
 
+    former_fields: ClassVar[tuple[str, ...]] = ("labels",)
+    """Fields that a stored text of an earlier version may have, see `scoresde.storage.spec.parse`."""
+
     name: str
     shape: tuple[int, ...]
     bins: int | None = None
@@ -71,10 +81,10 @@ class Description(CheckedArguments):
     high: float | None = None
     offset: float | tuple[float, ...] | None = None
     scale: float | tuple[float, ...] | None = None
-    labels: tuple[str, ...] | None = None
     columns: Columns | None = field(default=None, metadata={"write": "if set"})
     missing: bool = field(default=False, metadata={"write": "if set"})
     encoding: TableEncoding | None = field(default=None, metadata={"write": "if set"})
+    conditions: Mapping[str, ConditionKind] = field(default_factory=dict, hash=False, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         shape = checked_shape(self.shape)
@@ -84,7 +94,9 @@ class Description(CheckedArguments):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "offset", checked_scaling("offset", self.offset, offset, shape))
         object.__setattr__(self, "scale", checked_scaling("scale", self.scale, scale, shape))
-        object.__setattr__(self, "labels", None if self.labels is None else tuple(self.labels))
+        for condition in self.conditions:
+            check_name(condition)
+        object.__setattr__(self, "conditions", dict(sorted(self.conditions.items())))
         if self.columns is not None and shape != (len(self.columns.names),):
             raise ValueError(f"columns must name each entry of {shape}, got {len(self.columns.names)} names.")
         if self.encoding is not None and (self.bins is not None or shape != (len(self.encoding.columns),)):
@@ -93,10 +105,23 @@ class Description(CheckedArguments):
                 f"{len(self.encoding.columns)} columns and bins={self.bins}."
             )
 
+    @classmethod
+    def upgraded(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of this version that mean the same as stored ones: names of classes were the field ``labels``."""
+        rest = {name: value for name, value in settings.items() if name != "labels"}
+        names = settings.get("labels")
+        return rest if names is None else {**rest, "conditions": {LABEL: ClassCondition(len(names), names)}}
+
     @property
     def dims(self) -> int:
         """Number of dimensions d of one event."""
         return math.prod(self.shape)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes of the condition "label" in the order of their integers, or None."""
+        kind = self.conditions.get(LABEL)
+        return kind.names if isinstance(kind, ClassCondition) else None
 
     @property
     def model_shape(self) -> tuple[int, ...]:
@@ -178,6 +203,23 @@ class Description(CheckedArguments):
         assert self.offset is not None
         assert self.scale is not None
         return in_model_units(y, self.offset, self.scale)
+
+    def to_model_cond(self, cond: Mapping[str, Any]) -> dict[str, Any]:
+        """Conditions in data units to model units, as a network takes them: ``model(x, tau, **to_model_cond(cond))``.
+
+        Names of classes become their integers, vectors and tokens are standardized, images are scaled, integer ones at
+        the centers of their bins. An entry of only NaN stays NaN, which a network reads as null.
+
+        Args:
+            cond: By name, each with one entry per event, ``(N, *)``; classes may be given by their names.
+
+        Returns:
+            Tensors by name. Floating types are kept, integers become the default float type; classes are int64.
+
+        Raises:
+            ValueError: If a condition is not described, or its values are not as described.
+        """
+        return cond_in_model_units(self.conditions, cond)
 
     def to_data(self, x: ArrayLike) -> Tensor:
         r"""Model units to data units, $y = offset + scale\,x$; for quantized data the bin that contains ``y``.

@@ -15,14 +15,17 @@ from torch import Tensor
 from scoresde._core.annotations import check_arguments
 from scoresde._core.suggest import unknown_name
 from scoresde.data.cache import cache_file, store
+from scoresde.data.conditions.fit import LABEL
+from scoresde.data.conditions.parts import label_kind, select
 from scoresde.data.dataset import Data
 from scoresde.data.decode_image import ImageDecoder
 from scoresde.data.description import Description
-from scoresde.data.image_folder import check_equal_shapes
+from scoresde.data.paired_images import check_equal_shapes
 from scoresde.data.parallel_decoding import decode_in_parallel
 from scoresde.data.split import split
 from scoresde.data.tables.arrow import ArrowTable
 from scoresde.data.tables.column_names import one_name, several_names
+from scoresde.data.tables.condition_columns import check_condition_columns, read_conditions
 from scoresde.data.tables.missing_cells import MISSING_TEXTS, MissingCells
 from scoresde.data.tables.table_to_data import table_to_data
 
@@ -44,6 +47,7 @@ def load_huggingface(
     image: str | None = None,
     columns: str | Sequence[str] | None = None,
     label: str | None = None,
+    condition: str | Sequence[str] | None = None,
     categories: str | Sequence[str] = (),
     kinds: Mapping[str, str] | None = None,
     missing: str = "refuse",
@@ -63,8 +67,8 @@ def load_huggingface(
             or ``DatasetDict``.
         seed, test_fraction: The split of data that have one part.
         image: The column of images; None for a table, whose features are ``columns``.
-        columns, categories, kinds, missing, missing_texts, like: As in `load_table`; ``columns=None`` takes all columns
-            except ``label``.
+        columns, condition, categories, kinds, missing, missing_texts, like: As in `load_table`; ``columns=None`` takes
+            all columns except ``label`` and those of ``condition``, which images take too.
         label: The column of class labels.
         parts: Names of the train part and, optionally, the test part. ``None``: ``train`` and ``test``, or the only
             part.
@@ -85,17 +89,18 @@ def load_huggingface(
     columns, label, parts = several_names("columns", columns), one_name("label", label), several_names("parts", parts)
     selected = _select_parts(dataset, parts)
     split_rows = _split_rows(selected, seed, test_fraction)
+    conditions = several_names("condition", condition) or ()
     if image is None:
-        needed = None if columns is None else [*columns, *([] if label is None else [label])]
+        needed = None if columns is None else [*columns, *([] if label is None else [label]), *conditions]
         table = _to_arrow(selected, needed, several_names("missing_texts", missing_texts) or ())
-        return table_to_data(table, name, split_rows, columns, label, categories, missing, kinds, like)
+        return table_to_data(table, name, split_rows, columns, label, categories, missing, kinds, like, condition)
     if columns is not None or categories or kinds or like is not None:
         raise ValueError(f"an event is an image or a row of numbers, got image={image!r} and columns; leave one out.")
     for part in selected:
         if image not in part.column_names:
             raise ValueError(unknown_name("column", image, part.column_names))
     decode = _RowDecoder(tuple(selected), image, ImageDecoder(size, channels))
-    return _load_image_column(selected, name, split_rows, decode, label, workers, cache)
+    return _load_image_column(selected, name, split_rows, decode, label, conditions, workers, cache)
 
 
 def _load_by_name(name: str, config: str | None) -> Any:
@@ -173,6 +178,7 @@ def _load_image_column(
     split_rows: Callable[[np.ndarray], tuple[_Index, _Index]],
     decode: _RowDecoder,
     label: str | None,
+    conditions: Sequence[str],
     workers: int,
     cache: str | Path | None,
 ) -> Data:
@@ -183,7 +189,7 @@ def _load_image_column(
     inputs = (decode.decoder, decode.column, *(part._fingerprint for part in parts), tuple(order))
     file = cache_file(cache, name, inputs)
     events = store(lambda: check_equal_shapes(decode_in_parallel(decode, order, workers), order), len(order), file)
-    names, train_labels, test_labels = None, None, None
+    cond, kinds = {}, {}
     if label is not None:
         table = _to_arrow(parts, [label])
         unlabeled = MissingCells.of_columns({}, label, table.missing(label))
@@ -194,9 +200,15 @@ def _load_image_column(
                 "not None)."
             )
         classes, names = table.classes(label, np.arange(len(rows)))
-        train_labels, test_labels = (torch.from_numpy(classes)[index] for index in split_rows(every))
-    description = Description(name, tuple(events.shape[1:]), bins=256, labels=names)
-    return Data(events[:train_count], events[train_count:], description, train_labels, test_labels)
+        cond, kinds = {LABEL: torch.from_numpy(classes)}, label_kind(names)
+    if others := [column for column in conditions if column not in (LABEL, label)]:
+        table = _to_arrow(parts, others)
+        check_condition_columns(table, others, None)
+        values, classes = read_conditions(table, others, every, {}, None)
+        cond, kinds = {**cond, **values}, {**kinds, **classes}
+    description = Description(name, tuple(events.shape[1:]), bins=256, conditions=kinds)
+    train_cond, test_cond = (select(cond, index) for index in split_rows(every))
+    return Data(events[:train_count], events[train_count:], description, train_cond, test_cond)
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde.data.cache import cache_file, store
+from scoresde.data.conditions.fit import LABEL
+from scoresde.data.conditions.parts import label_kind
 from scoresde.data.dataset import Data
 from scoresde.data.decode_image import ImageDecoder
 from scoresde.data.description import Description
 from scoresde.data.image_files import ImageFile, find_parts
+from scoresde.data.paired_images import check_equal_shapes, file_identity, paired_images
 from scoresde.data.parallel_decoding import decode_in_parallel
 from scoresde.data.split import split
+from scoresde.data.tables.column_names import several_names
 
-__all__ = ["check_equal_shapes", "load_images"]
+__all__ = ["load_images"]
 
 
 def load_images(
@@ -29,6 +32,7 @@ def load_images(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     labels: bool = True,
+    condition: str | Sequence[str] | None = None,
     workers: int = 0,
     cache: str | Path | None = None,
 ) -> Data:
@@ -47,6 +51,8 @@ def load_images(
         seed, test_fraction: The split of images that have no folders for their parts.
         size, channels: As in `ImageDecoder`. Without them all images must have the same shape.
         labels: Whether folders are classes.
+        condition: A second folder of images, or several: one image per event, with the same path within its folder up
+            to the suffix, of any size. The condition has the name of its folder, such as ``low_res``.
         workers: Number of decoding processes; 0 decodes in this one. The result does not depend on it.
         cache: A folder for the decoded values, for data larger than memory. They are written once and memory-mapped
             from then on. The file name depends on the images, the options and the split. Before several processes
@@ -58,7 +64,8 @@ def load_images(
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If there is no image, one is damaged, has too many bits or transparency, their shapes differ, or
-            only some are in subfolders; the error names the file. If folders of parts are beside folders of classes, or
+            only some are in subfolders; the error names the file. If an image has no partner in ``condition``. If
+            folders of parts are beside folders of classes, or
             two of them are the train part.
         OSError: If ``cache`` cannot be written.
     """
@@ -68,30 +75,19 @@ def load_images(
     if len(parts) == 1:
         parts = _split_files(parts[0], *split(len(parts[0]), test_fraction, seed))
     train_count, files = len(parts[0]), [*parts[0], *parts[1]]
-    train_labels, test_labels, names = _labels(parts, files) if labels else (None, None, None)
-    name, paths = root.resolve().name, [file.path for file in files]
-    file = cache_file(cache, name, (decoder, *(_file_identity(root, path) for path in paths))) if cache else None
+    labeled, names = _labels(parts, files) if labels else (({}, {}), None)
+    paths = [file.path for file in files]
+    folders = [name for name in several_names("condition", condition) or () if name != LABEL]
+    pairs = paired_images(root, paths, folders, workers, cache)
+    train_cond, test_cond = (
+        {**part, **{n: values[rows] for n, values in pairs.items()}}
+        for part, rows in zip(labeled, (slice(train_count), slice(train_count, None)), strict=True)
+    )
+    name = root.resolve().name
+    file = cache_file(cache, name, (decoder, *(file_identity(root, path) for path in paths))) if cache else None
     events = store(lambda: check_equal_shapes(decode_in_parallel(decoder, paths, workers), paths), len(files), file)
-    description = Description(name, tuple(events.shape[1:]), bins=256, labels=names)
-    return Data(events[:train_count], events[train_count:], description, train_labels, test_labels)
-
-
-def check_equal_shapes(images: Iterator[np.ndarray], names: Sequence[object]) -> Iterator[np.ndarray]:
-    """Yields the images unchanged as long as each has the shape of the first.
-
-    Raises:
-        ValueError: At the first image of another shape; the error names both.
-    """
-    shape: tuple[int, ...] = ()
-    for image, name in zip(images, names):
-        shape = shape or image.shape
-        if image.shape != shape:
-            raise ValueError(
-                f"images must have equal shapes, got {_describe(shape)} ({names[0]}) and {_describe(image.shape)} "
-                f"({name}); pass size={min(shape[1:])} to scale and crop them, channels=3 or 1 to make them RGB or "
-                "gray."
-            )
-        yield image
+    description = Description(name, tuple(events.shape[1:]), bins=256, conditions=label_kind(names))
+    return Data(events[:train_count], events[train_count:], description, train_cond, test_cond)
 
 
 def _split_files(files: list[ImageFile], *indices: Tensor | slice) -> list[list[ImageFile]]:
@@ -100,26 +96,15 @@ def _split_files(files: list[ImageFile], *indices: Tensor | slice) -> list[list[
 
 def _labels(
     parts: list[list[ImageFile]], files: list[ImageFile]
-) -> tuple[Tensor | None, Tensor | None, tuple[str, ...] | None]:
-    """Labels of both parts and the names of the classes, sorted; None if no image is in a class folder."""
+) -> tuple[tuple[dict[str, Tensor], dict[str, Tensor]], tuple[str, ...] | None]:
+    """Labels of both parts and the names of the classes, sorted; none if no image is in a class folder."""
     names = sorted({file.folder for file in files})
     if names == [""]:
-        return None, None, None
+        return ({}, {}), None
     if "" in names:
         outside = next(file.path for file in files if not file.folder)
         raise ValueError(
             f"all images must be in class folders, or none of them, {outside} is in none; pass labels=False."
         )
     train, test = (torch.tensor([names.index(file.folder) for file in part], dtype=torch.int64) for part in parts)
-    return train, test, tuple(names)
-
-
-def _file_identity(root: Path, path: Path) -> tuple[str, int, int]:
-    """Relative path, size and modification time: changes with the file, without reading it."""
-    stat = path.stat()
-    return path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns
-
-
-def _describe(shape: tuple[int, ...]) -> str:
-    kind = {1: "gray", 3: "RGB", 4: "RGBA"}.get(shape[0], f"{shape[0]} channels")
-    return f"{kind} of height {shape[1]} and width {shape[2]}"
+    return ({LABEL: train}, {LABEL: test}), tuple(names)

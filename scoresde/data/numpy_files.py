@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde.data.axes import arrange_axes
+from scoresde.data.conditions.fit import LABEL
+from scoresde.data.conditions.parts import select
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
+from scoresde.data.npz_conditions import conditions_of_events, entries_of, warn_unread
 from scoresde.data.split import split
 from scoresde.data.standardize import feature_deviations, standardization
+from scoresde.data.tables.column_names import several_names
 from scoresde.data.tables.missing_cells import MissingCells, check_choice
 
 __all__ = ["load_file"]
@@ -37,6 +42,7 @@ def load_file(
     per_feature: bool | None = None,
     channels: str | None = None,
     missing: str = "refuse",
+    condition: str | Sequence[str] | None = None,
     low: float | None = None,
     high: float | None = None,
     offset: _Scaling = None,
@@ -45,7 +51,8 @@ def load_file(
     """Reads a ``.npy`` array ``(N, *D)``, or a ``.npz`` with ``train`` and ``test``, or ``x``.
 
     Args:
-        path: The file. A .npz may also hold ``train_labels`` and ``test_labels``, or ``labels`` for ``x``.
+        path: The file. A .npz may also hold ``train_labels`` and ``test_labels``, or ``labels`` for ``x``, and further
+            conditions (see ``condition``).
         seed, test_fraction: The split of data that have no train and test part.
         bins: Declares quantized data: integer values ``0 ... bins - 1``. ``None`` means continuous, for integers too.
         shuffle: Draw the test part at random. ``False`` takes the last events and keeps a .npy file memory-mapped.
@@ -57,6 +64,8 @@ def load_file(
         missing: ``"refuse"`` raises an error if a value is missing (NaN), ``"drop"`` leaves its event out, with a
             warning. ``"mask"`` keeps missing values: training counts observed ones only, and the network is told which
             they are. It leaves out events without any value.
+        condition: Name or names of conditions in a .npz, such as ``"text"``: its entry ``text`` beside ``x``, or its
+            entries ``train_text`` and ``test_text`` beside ``train`` and ``test``, with one entry per event.
         low, high: Declared range.
         offset, scale: The scaling; continuous data default to mean and standard deviation of the train part.
 
@@ -68,11 +77,13 @@ def load_file(
         ValueError: If the file is malformed, holds objects or text, or its values contradict the arguments; if there
             are not as many labels as events; if the shape looks like other axes than ``(N, C, ...)``.
     """
-    check_arguments(load_file, {k: v for k, v in locals().items() if k not in ("bins", "channels", "missing")})
+    skipped = ("bins", "channels", "missing", "condition")
+    check_arguments(load_file, {k: v for k, v in locals().items() if k not in skipped})
     path = Path(path)
     check_choice(missing)
-    train, test, train_labels, test_labels = _parts(
-        _read(path), path, test_fraction, seed if shuffle else None, missing
+    conditions = several_names("condition", condition) or ()
+    train, test, train_cond, test_cond = _parts(
+        _read(path), path, conditions, test_fraction, seed if shuffle else None, missing
     )
     for part in (train, test):
         if bins is not None and part.is_floating_point():
@@ -80,7 +91,10 @@ def load_file(
     if train.shape[1:] != test.shape[1:]:
         shapes = f"train {tuple(train.shape)} and test {tuple(test.shape)}"
         raise ValueError(f"train and test must hold events of one shape, {path} holds {shapes}; store them alike.")
-    train, test = _arranged(train, test, channels, bins, path.name)
+    rank = train.ndim
+    train, test, choice = _arranged(train, test, channels, bins, path.name)
+    for part in (train_cond, test_cond):  # images beside images lie as these do
+        part |= {n: arrange_axes(v, choice, bins, n) for n, v in part.items() if v.ndim == rank > 2}
     shape = tuple(train.shape[1:])
     masked = missing == "mask" and any(_has_nan(part) for part in (train, test))
     # validated before mean and deviation are computed, so that the error names the index of a NaN
@@ -94,54 +108,47 @@ def load_file(
         path.stem, shape, bins=bins, low=low, high=high, offset=offset, scale=scale, missing=masked
     )
     _warn_if_narrow(train, description, path.name)
-    return Data(train, test, description, train_labels, test_labels)
+    return Data(train, test, description, train_cond, test_cond)
 
 
 def _parts(
-    arrays: dict[str, Tensor], path: Path, test_fraction: float, seed: int | None, missing: str
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Events and labels of both parts, as many labels as events; without the events that ``missing`` leaves out."""
+    arrays: dict[str, Tensor],
+    path: Path,
+    conditions: Sequence[str],
+    test_fraction: float,
+    seed: int | None,
+    missing: str,
+) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Events and conditions of both parts, without the events that ``missing`` leaves out."""
     names = ("x",) if "x" in arrays else ("train", "test")
-    label_names = {"x": "labels", "train": "train_labels", "test": "test_labels"}
-    unread = sorted(arrays.keys() - {*names, *(label_names[name] for name in names)})
-    if unread:
-        warnings.warn(
-            f"{path} also holds {', '.join(unread)}, not read beside {' and '.join(names)}; labels are named "
-            f"{' and '.join(label_names[name] for name in names)}.",
-            stacklevel=3,
-        )
+    cond = {name: conditions_of_events(arrays, name, conditions, path) for name in names}
+    warn_unread(arrays, names, [entry for name in names for entry in entries_of(name, conditions).values()], path)
     for name in names:
-        events, labels = arrays[name], arrays.get(label_names[name])
-        if labels is not None and (labels.ndim != 1 or len(labels) != len(events)):
-            raise ValueError(
-                f"there must be one label per event, {path} holds {label_names[name]} of shape {tuple(labels.shape)}, "
-                f"{len(labels)} labels, for {len(events)} events; store one integer for each event."
-            )
-        arrays[name], read_labels = _read_rows(events, labels, missing)
-        if read_labels is not None:
-            arrays[label_names[name]] = read_labels
+        cond_of = cond[name]
+        arrays[name], labels, rows = _read_rows(arrays[name], cond_of.get(LABEL), missing)
+        cond[name] = select(cond_of, rows) | ({} if labels is None else {LABEL: labels})
     if names != ("x",):
-        return arrays["train"], arrays["test"], arrays.get("train_labels"), arrays.get("test_labels")
-    x, labels = arrays["x"], arrays.get("labels")
+        return arrays["train"], arrays["test"], cond["train"], cond["test"]
+    x = arrays["x"]
     train, test = split(len(x), test_fraction, seed)
-    return x[train], x[test], None if labels is None else labels[train], None if labels is None else labels[test]
+    return x[train], x[test], select(cond["x"], train), select(cond["x"], test)
 
 
-def _read_rows(events: Tensor, labels: Tensor | None, missing: str) -> tuple[Tensor, Tensor | None]:
-    """Events and labels without the rows that ``missing`` leaves out.
+def _read_rows(events: Tensor, labels: Tensor | None, missing: str) -> tuple[Tensor, Tensor | None, Tensor | slice]:
+    """Events and labels without the rows that ``missing`` leaves out, and the rows that are left.
 
     With ``"refuse"`` only labels are looked at here: a NaN among events is refused with its index where all values are
     validated. Whole numbers that were stored as floats, so that a label could be NaN, become integers.
     """
     unlabeled = labels is not None and _has_nan(labels)
     if missing == "refuse" and not unlabeled:
-        return events, labels
+        return events, labels, slice(None)
     rows = torch.from_numpy(MissingCells.of_events(events, labels if unlabeled else None).rows(missing))
     if len(rows) < len(events):
         events, labels = events[rows], None if labels is None else labels[rows]
     if labels is not None and unlabeled and torch.equal(labels, labels.round()):
         labels = labels.long()
-    return events, labels
+    return events, labels, rows
 
 
 def _has_nan(values: Tensor) -> bool:
@@ -181,14 +188,16 @@ def _warn_if_narrow(train: Tensor, description: Description, name: str) -> None:
         )
 
 
-def _arranged(train: Tensor, test: Tensor, channels: str | None, bins: int | None, name: str) -> tuple[Tensor, Tensor]:
-    """Both parts with channels first; the shape of all events decides, once for both."""
+def _arranged(
+    train: Tensor, test: Tensor, channels: str | None, bins: int | None, name: str
+) -> tuple[Tensor, Tensor, str]:
+    """Both parts with channels first, and what was chosen; the shape of all events decides, once for both."""
     if channels is not None:
-        return arrange_axes(train, channels, bins, name), arrange_axes(test, channels, bins, name)
+        return arrange_axes(train, channels, bins, name), arrange_axes(test, channels, bins, name), channels
     whole = train.new_empty((len(train) + len(test), *train.shape[1:]), device="meta")
     arranged = arrange_axes(whole, None, bins, name)
     choice = "first" if arranged.ndim == whole.ndim else "none"
-    return arrange_axes(train, choice, bins, name), arrange_axes(test, choice, bins, name)
+    return arrange_axes(train, choice, bins, name), arrange_axes(test, choice, bins, name), choice
 
 
 def _read(path: Path) -> dict[str, Tensor]:

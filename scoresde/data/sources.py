@@ -16,6 +16,8 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import array_remedy, is_array
 from scoresde._core.checks import check_integer, check_seed
 from scoresde._core.suggest import unknown_name
+from scoresde.data.conditions.fit import LABEL
+from scoresde.data.conditions.parts import label_kind
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
 from scoresde.data.huggingface import is_huggingface, load_huggingface
@@ -151,8 +153,8 @@ def _load_digits(seed: int, test_fraction: float) -> Data:
     values = torch.as_tensor(data).to(torch.uint8).reshape(-1, 1, 8, 8)
     labels = torch.as_tensor(target)
     train, test = split(len(values), test_fraction, seed)
-    description = Description("digits", (1, 8, 8), bins=17, labels=_NUMERALS)
-    return Data(values[train], values[test], description, labels[train], labels[test])
+    description = Description("digits", (1, 8, 8), bins=17, conditions=label_kind(_NUMERALS))
+    return Data(values[train], values[test], description, {LABEL: labels[train]}, {LABEL: labels[test]})
 
 
 def _load_toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **options: Any) -> Data:
@@ -167,7 +169,7 @@ def _load_toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **
     check_integer("n", n)
     points, labels = TOYS[name](n, torch.Generator().manual_seed(check_seed(seed)), **options)
     train, test = split(n, test_fraction, seed=None)  # independent samples need no shuffling
-    return Data(points[train], points[test], Description(name, (2,)), labels[train], labels[test])
+    return Data(points[train], points[test], Description(name, (2,)), {LABEL: labels[train]}, {LABEL: labels[test]})
 
 
 def _load_idx(
@@ -186,8 +188,8 @@ def _load_idx(
     train, train_labels, test, test_labels = (
         torch.from_numpy(read_idx(_idx_path(folder, file))) for file in _IDX_FILES
     )
-    description = Description(name, (1, *train.shape[1:]), bins=256, labels=labels)
-    return Data(train[:, None], test[:, None], description, train_labels.long(), test_labels.long())
+    description = Description(name, (1, *train.shape[1:]), bins=256, conditions=label_kind(labels))
+    return Data(train[:, None], test[:, None], description, {LABEL: train_labels}, {LABEL: test_labels})
 
 
 def _find_folder(name: str, root: str | Path | None) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["feature_deviations", "standardization"]
+__all__ = ["feature_deviations", "feature_moments", "standardization"]
 
 _CHUNK = 1 << 22  # values that are read at once: a memory-mapped file need not fit into memory
 _ULPS = 4  # a range of at most this many units in the last place is rounding, not variation
@@ -65,9 +65,24 @@ def feature_deviations(y: Tensor) -> list[float]:
 
     Missing values (NaN) are left out; it is 0 for constants.
     """
-    low, high = _range(y, True)
+    return feature_moments(y)[1]
+
+
+def feature_moments(y: Tensor, per_feature: bool = True) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each entry of the first event axis of ``y`` ``(N, C, *)``, in float64.
+
+    Missing values (NaN) are left out. The deviation is 0 for constants, and both are 0 without values.
+
+    Args:
+        y: Events in data units.
+        per_feature: False takes all values together, and returns lists of one number.
+    """
+    low, high = _range(y, per_feature)
+    absent = low > high
+    low, high = torch.where(absent, 0.0, low), torch.where(absent, 0.0, high)
     width = high / 2 - low / 2
-    return _mean_and_std(y, True, low / 2 + high / 2, torch.where(width > 0, width, 1.0))[1].tolist()
+    mean, std = _mean_and_std(y, per_feature, low / 2 + high / 2, torch.where(width > 0, width, 1.0))
+    return mean.tolist(), std.tolist()
 
 
 def _rows(y: Tensor, per_feature: bool) -> Iterator[Tensor]:

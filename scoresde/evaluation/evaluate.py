@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from scoresde.objective.weighting import Weighting
 from scoresde.process import ou
 from scoresde.process.sde import SDE
 from scoresde.training import loss_by_log_snr
+from scoresde.training.condition_checks import model_cond
 
 __all__ = ["Evaluation", "canonical_weights", "error_by_noise", "evaluate"]
 
@@ -47,6 +48,8 @@ def evaluate(
     settings: LikelihoodSettings,
     progress: bool = False,
     announce: Callable[[str], None] | None = None,
+    *,
+    cond: Mapping[str, Tensor] | None = None,
 ) -> Evaluation:
     """Likelihoods of held-out data: bits per dimension of quantized data, else nats per event, in data units.
 
@@ -56,12 +59,19 @@ def evaluate(
         settings: Settings of the likelihoods and the bounds.
         progress: Shows progress bars.
         announce: Receives the name of each bound before its estimate starts.
+        cond: Conditions of the events in data units, by name, ``(n, *)`` each: likelihoods are those given them. A
+            network with conditions needs all of its own; others are not used.
+
+    Raises:
+        ValueError: If the conditions are not those of the network.
     """
     check_kind("model", model, ScoreModel)
     check_arguments(evaluate, locals())
     check_event_shape(events, None, "events")
     y = as_input(model, events, "events")[: settings.limit].to(next(model.parameters()).device)
-    ode = score_events(model, y, settings, progress)
+    assert model.data is not None
+    given = model_cond(model, cond or {}, model.data, slice(settings.limit), y.device)
+    ode = score_events(model, y, settings, progress, **given)
     if settings.bounds is None:
         return Evaluation(ode, [])
     bounds = bound_events(
@@ -73,11 +83,12 @@ def evaluate(
         batch_size=settings.batch_size,
         progress=progress,
         announce=announce,
+        **given,
     )
     return Evaluation(ode, bounds)
 
 
-def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: int = 0) -> dict[str, Any]:
+def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: int = 0, **cond: Any) -> dict[str, Any]:
     r"""Error $\|\hat\varepsilon - \varepsilon\|^2/d$ at each log-SNR, with the same noise for every model.
 
     Args:
@@ -85,6 +96,7 @@ def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: 
         held_out: Model units, ``(n, *D)``.
         levels: Number of log-SNRs.
         seed: Seed of the noise.
+        **cond: Passed to the network, one entry per event.
 
     Returns:
         ``log_snr`` (falling, nats), ``error`` and its ``stderr``, per dimension.
@@ -94,7 +106,7 @@ def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: 
     device = next(iter([*model.parameters(), *model.buffers()])).device
     generator = torch.Generator(device).manual_seed(check_seed(seed))
     losses = loss_by_log_snr(
-        model, as_input(model, held_out, "held_out").to(device), levels, repeats=2, generator=generator
+        model, as_input(model, held_out, "held_out").to(device), levels, repeats=2, generator=generator, **cond
     )
     return {"log_snr": losses.log_snr.tolist(), "error": losses.loss.tolist(), "stderr": losses.stderr.tolist()}
 

@@ -149,7 +149,7 @@ class EventLikelihoods:
 
 
 def score_events(
-    model: ScoreModel, y: Tensor, settings: LikelihoodSettings, progress: bool = False
+    model: ScoreModel, y: Tensor, settings: LikelihoodSettings, progress: bool = False, **cond: Tensor
 ) -> EventLikelihoods:
     """Bits per dimension of integer values, by dequantization; of other data nats in data units.
 
@@ -160,6 +160,7 @@ def score_events(
         y: Data units, ``(n, *D)``, on the model's device.
         settings: Settings; ``limit`` is not applied.
         progress: Shows a progress bar.
+        **cond: Passed to the network, in model units, one entry per event.
 
     Raises:
         ValueError, RuntimeError: As `scoresde.likelihood.log_prob` and `scoresde.likelihood.bits_per_dim`.
@@ -175,6 +176,7 @@ def score_events(
         "batch_size": settings.batch_size,
         "strict": settings.strict,
         "progress": progress,
+        **cond,
     }
     if description.bins is None:
         x = description.to_model(description.dequantize(y, options["generator"]) if description.is_quantized(y) else y)

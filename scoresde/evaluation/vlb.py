@@ -9,7 +9,7 @@ dequantized data cannot do that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,6 +134,7 @@ def bound_events(
     batch_size: int | None = None,
     progress: bool = False,
     announce: Callable[[str], None] | None = None,
+    **cond: Any,
 ) -> list[BoundSummary]:
     """The bounds on every event: in continuous time, then along each chain.
 
@@ -146,6 +147,7 @@ def bound_events(
         batch_size: Events at once.
         progress: Shows a progress bar for each bound.
         announce: Receives the name of each bound before its estimate starts.
+        **cond: Passed to the network, in model units, one entry per event.
 
     Returns:
         Two bounds in continuous time for integer values, one for floats; one per chain.
@@ -154,8 +156,8 @@ def bound_events(
     assert description is not None
     quantized = description.bins is not None
     dequantization = dequantization or default_dequantization(model)
-    x, profile = y if quantized else _continuous(description, y, seed), _profile(model, y, dequantization, seed)
-    estimates = _Estimates(model, x, settings, profile, seed, batch_size, progress, announce)
+    x, profile = y if quantized else _continuous(description, y, seed), _profile(model, y, dequantization, seed, cond)
+    estimates = _Estimates(model, x, settings, profile, seed, batch_size, progress, announce, cond)
     if not quantized:
         return [estimates.continuous("continuous"), *(estimates.discrete(model, steps) for steps in settings.steps)]
     tau = decoding_time(model)
@@ -187,7 +189,9 @@ def decoding_time(model: ScoreModel) -> float:
     return max(model.sde.tau_min, float(ou.tau_from_log_snr(-2.0 * math.log(_DECODER_NOISE * bin_width))))
 
 
-def _profile(model: ScoreModel, y: Tensor, dequantization: Dequantization, seed: int) -> ErrorProfile | None:
+def _profile(
+    model: ScoreModel, y: Tensor, dequantization: Dequantization, seed: int, cond: Mapping[str, Any]
+) -> ErrorProfile | None:
     """The error profile on the first events, from separate noise; None for a single event."""
     if len(y) < 2:
         return None
@@ -197,7 +201,8 @@ def _profile(model: ScoreModel, y: Tensor, dequantization: Dequantization, seed:
     if description.bins is not None:
         first = dequantization.draw(first, Noise(generator))[0]
     x = description.to_model(first) if description.bins is not None else _continuous(description, first, seed)
-    return measure_error_profile(model, x, points=16, generator=generator)
+    given = {name: value[:_PROFILE_EVENTS] for name, value in cond.items()}
+    return measure_error_profile(model, x, points=16, generator=generator, **given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,13 +217,14 @@ class _Estimates:
     batch_size: int | None
     progress: bool
     announce: Callable[[str], None] | None
+    cond: Mapping[str, Any]
 
     def _options(self, name: str) -> dict[str, Any]:
         if self.announce is not None:
             self.announce(name)
         generator = torch.Generator(self.x.device).manual_seed(self.seed)
         options: dict[str, Any] = {"profile": self.profile, "generator": generator}
-        return options | {"batch_size": self.batch_size, "progress": self.progress}
+        return options | {"batch_size": self.batch_size, "progress": self.progress, **self.cond}
 
     def continuous(
         self,

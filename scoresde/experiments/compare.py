@@ -24,6 +24,7 @@ from scoresde.objective.weighting import Simple
 from scoresde.storage import spec
 from scoresde.storage.environment import computer, versions
 from scoresde.storage.setting_labels import short_text
+from scoresde.training.condition_checks import checked_cond
 from scoresde.training.defaults import Recipe
 
 __all__ = ["compare", "remove_models"]
@@ -73,7 +74,7 @@ def compare(
     check_arguments(compare, locals())
     plan, out = plan or Comparison(), Path(out)
     check_integer("workers", workers)
-    _check_labels(recipe)
+    checked_cond(recipe.network, data.test_cond, data.description)
     if recipe.training.minutes is not None:
         raise ValueError(
             f"a comparison trains every model for as many steps, got minutes={recipe.training.minutes:g}; give steps."
@@ -129,14 +130,6 @@ def remove_models(out: str | Path) -> None:
     for folder in (Path(out) / "models").glob("*-seed*"):
         if (folder / "seconds.json").is_file() or next(folder.glob("checkpoint-*"), None) is not None:
             shutil.rmtree(folder)
-
-
-def _check_labels(recipe: Recipe) -> None:
-    if getattr(recipe.network, "num_classes", None) is not None and getattr(recipe.network, "null_label", None) is None:
-        raise ValueError(
-            "a comparison scores and samples without labels, got a network with classes that needs them; build it with "
-            "null_class=True, or without num_classes."
-        )
 
 
 def _results(examination: Examination, workers: int) -> Iterator[ModelResult]:

@@ -24,6 +24,7 @@ from scoresde.objective.weighting import Weighting
 from scoresde.sampling import Sampler, sample
 from scoresde.storage.setting_labels import short_text, slug
 from scoresde.training import Callback, CallbackState, TrainingResult, train
+from scoresde.training.condition_checks import conditions_of, model_cond
 from scoresde.training.defaults import Recipe
 
 __all__ = ["Examination", "ModelResult", "StatusCallback"]
@@ -79,9 +80,12 @@ class Examination:
         with stages("likelihood"):
             bounds = "" if self.plan.scoring.bounds is None else ", and by variational bounds"
             status(f"scoring held-out data by the probability-flow ODE{bounds}")
-            record |= evaluate(model, self.data.complete().test, self.plan.scoring, self.progress).to_json()
+            complete = self.data.complete()
+            scored = evaluate(model, complete.test, self.plan.scoring, self.progress, cond=complete.test_cond)
+            record |= scored.to_json()
         with stages("error by noise level"):
-            record["error_by_noise"] = error_by_noise(model, self.distances.held_out)
+            count = len(self.distances.held_out)
+            record["error_by_noise"] = error_by_noise(model, self.distances.held_out, **self._cond(model, count))
         record["samples"], samplers = [], []
         for entry in self.plan.samplers:
             sampler, calibration = self._sampler(model, entry, seed, stages, status)
@@ -91,11 +95,19 @@ class Examination:
             arrays |= {array + suffix: values for suffix, values in drawn.items()}
             record["samples"].append({"sampler": sampler_label(entry), "array": array, **measured, **calibration})
             samplers.append((array, sampler))
-        if model.event_shape == (2,) and seed == self.plan.seeds[0]:
+        without = all(condition.null for condition in conditions_of(model.net).values())
+        if model.event_shape == (2,) and seed == self.plan.seeds[0] and without:
             with stages("trajectories and density"):
                 status("computing trajectories, and the density in the plane")
                 arrays |= self._plane(model, name, samplers)
         return ModelResult(record, arrays, stages.seconds, str(next(model.parameters()).device))
+
+    def _cond(self, model: ScoreModel, count: int) -> dict[str, Any]:
+        """Conditions of ``count`` held-out events, from the first again where there are fewer, for the network."""
+        complete = self.data.complete()
+        rows = torch.arange(count) % len(complete.test)
+        device = next(model.parameters()).device
+        return model_cond(model, complete.test_cond, self.data.description, rows, device)
 
     def _report(self, prefix: str, text: str) -> None:
         if self.status is not None:
@@ -144,7 +156,7 @@ class Examination:
         status(f"calibrating {short_text(entry.sampler)}")
         begin = time.perf_counter()
         with stages("calibration"):
-            fit = entry.fit(model, seed, self.progress)
+            fit = entry.fit(model, seed, self.progress, **self._cond(model, 2 * entry.noises))
         record = {"seconds": time.perf_counter() - begin, "noises": fit.noises}
         record |= {"error": fit.error, "original_error": fit.original_error, "evaluations": fit.evaluations}
         return fit.sampler, {"calibration": record}
@@ -155,9 +167,10 @@ class Examination:
         """Calls, seconds and distances of one sampler's samples, and those that are stored: of a table also as rows."""
         n, device = len(self.distances.held_out), next(model.parameters()).device
         generator, size = torch.Generator(device).manual_seed(seed), self.plan.scoring.batch_size
+        cond = self._cond(model, n)
         begin = time.perf_counter()
         with stages("sampling"):
-            samples = sample(model, n, sampler, generator=generator, batch_size=size, progress=self.progress)
+            samples = sample(model, n, sampler, generator=generator, batch_size=size, progress=self.progress, **cond)
         seconds = time.perf_counter() - begin
         with stages("measuring"):
             measured = self.distances.measure(comparable(samples.x, self.data.description))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -37,17 +38,18 @@ class Calibrated(CheckedArguments):
     def __post_init__(self) -> None:
         check_deterministic(self.sampler, "Calibrated")
 
-    def fit(self, model: Model, seed: int, progress: bool = False) -> Calibration:
+    def fit(self, model: Model, seed: int, progress: bool = False, **cond: Any) -> Calibration:
         """The sampler fitted to a model.
 
         Args:
             model: The model.
             seed: Random seed of the noises.
             progress: Shows a progress bar.
+            **cond: Passed to the network, one entry for each of twice as many ``noises``.
         """
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
-        return calibrate(model, self.sampler, noises=self.noises, generator=generator, progress=progress)
+        return calibrate(model, self.sampler, noises=self.noises, generator=generator, progress=progress, **cond)
 
 
 @dataclass(frozen=True)

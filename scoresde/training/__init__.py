@@ -8,6 +8,7 @@ training.
 
 from __future__ import annotations
 
+from scoresde.training.adapters import add_adapters
 from scoresde.training.loop import Callback, CallbackState, TrainingResult, train
 from scoresde.training.loss_by_log_snr import LossByLogSNR, loss_by_log_snr
 from scoresde.training.monitor import Monitor
@@ -22,6 +23,7 @@ __all__ = [
     "Muon",
     "Training",
     "TrainingResult",
+    "add_adapters",
     "loss_by_log_snr",
     "train",
 ]

@@ -8,6 +8,7 @@ So two processes train on the same batches as one process that accumulates two s
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from torch import Tensor
 from scoresde.data import Data, Description
 from scoresde.data.prefetch import Prefetcher
 from scoresde.model import ScoreModel
+from scoresde.training.condition_batches import ConditionBatches
 from scoresde.training.data_checks import check_augment, check_quantized, checked_events, observed_share
 from scoresde.training.settings import Training
 from scoresde.training.source import BatchSource, EventOrder, check_shards, derive
 
-__all__ = ["Batches", "fingerprint", "seed_device", "to_model_units"]
+__all__ = ["Batches", "cond_fingerprint", "fingerprint", "seed_device", "to_model_units"]
 
 _RESIDENT = 1 << 30  # largest data, bytes, that stay on the device; larger ones are sent batch by batch
 _STEP = 2  # purpose of a derived seed
@@ -50,7 +52,7 @@ class Batches(BatchSource):
     """
 
     def __init__(self, model: ScoreModel, data: Data | Tensor, settings: Training, device: torch.device, shards: int):
-        events, labels, description = checked_events(model, data)
+        events, cond, description = checked_events(model, data)
         check_shards(settings, shards)
         if description is not None and getattr(model.net, "trained_on_bin_centers", False):
             check_quantized(model, description, settings.dequantize and not events.is_floating_point())
@@ -59,21 +61,21 @@ class Batches(BatchSource):
         if description is not None and description.missing:
             self.observed_share = observed_share(model, events, description)
         if settings.augment is not None:
-            check_augment(model, events, self._missing)
+            check_augment(model, events, self._missing, cond)
         model.data = description
         model.event_shape = tuple(events.shape[1:]) if description is None else description.model_shape
         self.dtype = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
         self.description: Description | None = description
         self.device, self.settings, self.shards = device, settings, shards
-        self.null_label: int | None = getattr(model.net, "null_label", None)
         resident = events.nbytes <= _RESIDENT
         self.events = events.to(device) if resident else events
         if resident and (self.description is None or not self.description.quantized):
             self.events, self.description = self._to_model_units(self.events), None  # scaled once
         self._prefetcher = None if resident or events.device.type != "cpu" else Prefetcher(events)
-        self.labels = None if labels is None else labels.to(self.events.device)
+        self._cond = ConditionBatches(model.net, cond, description, settings, device, self.dtype)
         self._order = EventOrder(len(self.events), settings, shards, self.events.device)
         self.fingerprint = fingerprint(events)
+        self.cond_fingerprint = cond_fingerprint(cond)
 
     def indices(self, step: int, shard: int) -> Tensor:
         """Indices of the events in shard ``shard`` of batch ``step`` (0 is the first), ``(batch_size / shards,)``."""
@@ -87,8 +89,8 @@ class Batches(BatchSource):
         """Seeds the global random state for this shard; dequantization and augmentation draw from it.
 
         Returns:
-            Events in model units, ``(batch_size / shards, *D)``, NaN at missing values; and the network's other inputs,
-            with ``observed`` if values may be missing.
+            Events in model units, ``(batch_size / shards, *D)``, NaN at missing values; and the network's other inputs:
+            its conditions, and ``observed`` if values may be missing.
         """
         seed_device(derive(self.settings.seed, _STEP, step, shard), self.device)
         index = self.indices(step, shard)
@@ -96,13 +98,7 @@ class Batches(BatchSource):
         cond: dict[str, Any] = {"observed": ~x0.isnan()} if self._missing else {}
         if self.settings.augment is not None:
             x0, cond["augment"] = self.settings.augment(x0)
-        if self.labels is None:
-            return x0, cond
-        labels = self.labels[index].to(self.device, non_blocking=True)
-        if self.null_label is not None and self.settings.label_dropout:
-            dropped = torch.rand(labels.shape, device=self.device) < self.settings.label_dropout
-            labels = torch.where(dropped, self.null_label, labels)
-        return x0, {**cond, "cond": labels}
+        return x0, {**cond, **self._cond.draw(index)}
 
     def _rows(self, index: Tensor, step: int, shard: int) -> Tensor:
         if self._prefetcher is None:
@@ -115,6 +111,18 @@ class Batches(BatchSource):
         if self.description is not None:
             events = to_model_units(events, self.description, self.settings.dequantize)
         return events.to(self.dtype)
+
+
+def cond_fingerprint(cond: Mapping[str, Tensor]) -> str | None:
+    """A hash that identifies the conditions of a data set, as `fingerprint` does its events; None without any.
+
+    Args:
+        cond: Of the train part, by name, each ``(N, *)``, in data units.
+    """
+    if not cond:
+        return None
+    each = "".join(f"{name} {fingerprint(values)} " for name, values in sorted(cond.items()))
+    return hashlib.sha256(each.encode()).hexdigest()[:16]
 
 
 def fingerprint(events: Tensor) -> str:

@@ -1,7 +1,9 @@
-"""Checks that data, labels and augmentation fit a model, before anything is changed."""
+"""Checks that data, conditions and augmentation fit a model, before anything is changed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from scoresde.data.value_checks import check_values
 from scoresde.model import ScoreModel
 from scoresde.objective.observed import check_reads_observed
 from scoresde.process.parameterization import V
+from scoresde.training.condition_checks import checked_cond
 from scoresde.training.source import TrainingSource
 
 __all__ = [
@@ -73,7 +76,7 @@ def check_weight_types(model: ScoreModel, scaled: bool) -> None:
             )
 
 
-def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tensor | None, Description | None]:
+def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, dict[str, Tensor], Description | None]:
     """The events to train on, after checks.
 
     Args:
@@ -81,16 +84,16 @@ def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tens
         data: See `scoresde.training.train`.
 
     Returns:
-        Events ``(N, *D)``; labels ``(N,)``, or None if the network has no classes; the description or None.
+        Events ``(N, *D)``; the conditions that the network reads, in data units; the description or None.
 
     Raises:
         TypeError: If a tensor of data is not floating and the model has no description.
         ValueError: If there are no events, or one is not finite or not as described; if ``data`` and ``model.data``
-            differ; if the network has classes and the labels do not fit.
+            differ; if the conditions of the network do not fit those of the data.
     """
     events = data.train if isinstance(data, Data) else data
     description = data.description if isinstance(data, Data) else model.data
-    if model.data is not None and model.data != description:
+    if model.data is not None and not _same_data(model.data, description):
         raise ValueError(
             f"data must have the model's description, {model.data}, got {description}; build the model without data, "
             "or with this one."
@@ -106,26 +109,16 @@ def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, Tens
         check_values(events, 0, bins=None, low=None, high=None)
     elif not isinstance(data, Data):  # a Data has checked its values
         description.validate(events)
-    classes = getattr(model.net, "num_classes", None)
-    labels = data.train_labels if isinstance(data, Data) else None
-    return events, None if classes is None else _checked_labels(labels, classes), description
+    given = data.train_cond if isinstance(data, Data) else {}
+    return events, checked_cond(model.net, given, description), description
 
 
-def _checked_labels(labels: Tensor | None, classes: int) -> Tensor:
-    if labels is None:
-        raise ValueError(
-            f"a network of {classes} classes needs labels, the data have none; name them where the data are read "
-            "(label=, or labels next to x), or leave num_classes out."
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if not 0 <= low <= high < classes:  # the null label is one more, and no event has it
-        wrong = low if low < 0 else high
-        first = int((labels == wrong).nonzero()[0])
-        raise ValueError(
-            f"labels must lie in 0 … {classes - 1}, got {wrong} at index {first}; subtract the lowest, or set "
-            "num_classes to their number."
-        )
-    return labels
+def _same_data(known: Description, description: Description | None) -> bool:
+    """Whether data have the description of a model, which may lack conditions that the data have."""
+    if description is None:
+        return False
+    shared = {name: kind for name, kind in description.conditions.items() if name in known.conditions}
+    return known == replace(description, conditions=shared)
 
 
 def check_quantized(model: ScoreModel, description: Description, dequantize: bool) -> None:
@@ -180,17 +173,27 @@ def observed_share(model: ScoreModel, events: Tensor, description: Description) 
     return 1.0 - sum(cells.counts.values()) / events.numel()
 
 
-def check_augment(model: ScoreModel, events: Tensor, missing: bool = False) -> None:
+def check_augment(
+    model: ScoreModel, events: Tensor, missing: bool = False, cond: Mapping[str, Tensor] | None = None
+) -> None:
     """Checks that the data are images and that the network takes the parameters of the augmentation.
 
     Args:
         model: To train.
         events: Of the train part, ``(N, *D)``.
         missing: Whether values may be missing.
+        cond: The conditions that the network reads.
 
     Raises:
-        ValueError: If not, or if values may be missing: interpolation would spread them.
+        ValueError: If not; if values may be missing, which interpolation would spread; or if a condition is an image,
+            which would have to be transformed along.
     """
+    for name, values in (cond or {}).items():
+        if values.ndim > 3:
+            raise ValueError(
+                f"augment transforms the events alone, got images as the condition {name!r}, which would no longer fit "
+                "them; leave augment= out, or transform both in the data."
+            )
     if missing:
         raise ValueError(
             "augment needs complete images, got data with missing values; leave augment= out, or fill them."

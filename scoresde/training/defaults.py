@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.checks import check_integer
 from scoresde.data import Data, Description
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP, FourierInput, Pointwise, QuantizedSkip, UNet
+from scoresde.nn import MLP, Condition, FourierInput, Pointwise, QuantizedSkip, UNet
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import (
     ImportanceTimesteps,
@@ -30,9 +31,10 @@ from scoresde.process.parameterization import Parameterization, V
 from scoresde.process.schedule import Cosine
 from scoresde.process.sde import SDE, VPSDE
 from scoresde.training import Training
+from scoresde.training.condition_defaults import chosen_conditions, network_conditions
 from scoresde.training.table_defaults import table_network, table_training
 
-__all__ = ["Recipe", "default_recipe"]
+__all__ = ["Recipe", "default_recipe", "with_conditions"]
 
 _POSITIONS = 1 << 17  # positions of one batch of series or volumes
 _ATTENDED = 512  # most positions of the resolution that attends: attention takes their square
@@ -74,7 +76,9 @@ class Recipe(CheckedArguments):
         return ScoreModel(net, self.sde, self.parameterization, data.description.model_shape, data.description)
 
 
-def default_recipe(description: Description, rows: int | None = None) -> Recipe:
+def default_recipe(
+    description: Description, rows: int | None = None, conditions: Sequence[str] | None = None
+) -> Recipe:
     """The default recipe for data of a shape; its ``reason`` says which of these they are.
 
     Small integer data (at most 256 values of at most 64 bins); images ``(C, H, W)`` from 8 x 8 on, series ``(C, L)``
@@ -86,13 +90,20 @@ def default_recipe(description: Description, rows: int | None = None) -> Recipe:
         description: Of the data; the recipe depends on its shape, bins and scale, and on whether values may be missing.
         rows: Training events, for tables: they are trained for at most 200 epochs, and those of fewer than 2000 rows
             get a smaller network with dropout. None: not known, which counts as many.
+        conditions: Names of conditions of the data that the network reads, with a null for each. None takes all but
+            class labels, which most data have: ``default_recipe(description, conditions=["label"])`` takes these.
+
+    Raises:
+        ValueError: If a condition is not described.
     """
     check_arguments(default_recipe, locals())
     if rows is not None:
         check_integer("rows", rows, 0)
     with torch.random.fork_rng(devices=[]):  # templates draw weights that are never used
         recipe = _recipe_for(description, rows)
-        return _with_missing_values(recipe, description) if description.missing else recipe
+        recipe = _with_missing_values(recipe, description) if description.missing else recipe
+        declared = network_conditions(description, chosen_conditions(description, conditions))
+        return with_conditions(recipe, declared) if declared else recipe
 
 
 def _recipe_for(description: Description, rows: int | None) -> Recipe:
@@ -123,6 +134,26 @@ def _with_missing_values(recipe: Recipe, description: Description) -> Recipe:
         network = MLP(description.model_shape, observed=True)
         reason = f"with missing values, which {type(recipe.network).__name__} does not read, so an MLP"
     return dataclasses.replace(recipe, network=network, reason=f"{recipe.reason}, {reason}")
+
+
+def with_conditions(recipe: Recipe, conditions: Mapping[str, Condition]) -> Recipe:
+    """The recipe with a network that reads conditions; that inside a `Pointwise` or `QuantizedSkip` does.
+
+    Args:
+        recipe: Its network is one of this package, or a dataclass with a field ``conditions``.
+        conditions: All conditions of the new network, by name.
+
+    Raises:
+        TypeError: If the network has no such field.
+    """
+    outer: Any = recipe.network
+    if isinstance(outer, (Pointwise, QuantizedSkip)):
+        inner: Any = outer.net
+        network = _rebuilt(outer, net=dataclasses.replace(inner, conditions=conditions))
+    else:
+        network = dataclasses.replace(outer, conditions=conditions)
+    reason = f"{recipe.reason}, conditioned on {', '.join(conditions)}" if recipe.reason else ""
+    return dataclasses.replace(recipe, network=network, reason=reason)
 
 
 def _grid_kind(shape: tuple[int, ...]) -> str | None:

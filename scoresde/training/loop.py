@@ -112,9 +112,9 @@ def train(
 
     Args:
         model: Moved to the device; it gets the data's description if it has none.
-        data: A data set (its train part; a network with ``num_classes`` gets its labels), or events ``(N, *D)`` in the
-            units of ``model.data`` if it has one, else in model units. A NumPy array, a pandas frame or a list of
-            numbers is converted. Events far from mean 0 and variance 1 in model units give a warning. A
+        data: A data set (its train part; a network with conditions gets those of its events), or events ``(N, *D)``
+            in the units of ``model.data`` if it has one, else in model units. A NumPy array, a pandas frame or a list
+            of numbers is converted. Events far from mean 0 and variance 1 in model units give a warning. A
             `TrainingSource` brings batches and a loss of its own.
         settings: Of the run; default `Training()`.
         run_dir: Directory of checkpoints (at the start, every ``save_every`` updates and at the end), ``config.json``

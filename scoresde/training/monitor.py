@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scoresde._core.annotations import CheckedArguments
 from scoresde.data import Data, Description
-from scoresde.model import Model
 from scoresde.sampling import DDIM, Sampler, sample
 from scoresde.storage import checkpoint
 from scoresde.training.batches import to_model_units
+from scoresde.training.condition_checks import in_turn, model_cond
 from scoresde.training.loop import CallbackState
 from scoresde.training.loss_by_log_snr import loss_by_log_snr
 from scoresde.training.run_log import lines_until
@@ -31,7 +32,8 @@ _LEVELS = 16  # log-SNRs
 class Monitor(CheckedArguments):
     """A function for `Callback`: writes samples to ``samples/`` and a line to ``loss_by_log_snr.jsonl``.
 
-    Noise and timesteps are the same in each call, so that differences are the model's.
+    Noise, timesteps and conditions are the same in each call, so that differences are the model's. Samples have the
+    conditions of held-out events, those of a network of classes one of each class in turn.
 
     Args:
         folder: The run directory.
@@ -70,21 +72,31 @@ class Monitor(CheckedArguments):
     def _write_losses(self, state: CallbackState, device: torch.device) -> None:
         data, has_test = self.data, bool(len(self.data.test))
         events = (data.test if has_test else data.train)[: self.events]
-        labels = data.test_labels if has_test else data.train_labels
         x0 = to_model_units(events, data.description, self.dequantize)
-        cond: dict[str, Any] = {}
-        if labels is not None and _classes(state.model) is not None:
-            cond["cond"] = labels[: self.events].to(device)
         x0 = x0.to(device, next(state.model.parameters()).dtype)
+        cond: dict[str, Any] = self._conditions(state, torch.arange(len(events)), device)
         if data.description.missing:
             cond["observed"] = ~x0.isnan()
         losses = loss_by_log_snr(state.model, x0, _LEVELS, generator=torch.Generator(device).manual_seed(0), **cond)
         row = {"step": state.step} | {name: getattr(losses, name).tolist() for name in ("log_snr", "loss", "stderr")}
         _append(self.folder / LOSSES, state.step, row)
 
+    def _conditions(self, state: CallbackState, rows: Tensor, device: torch.device) -> dict[str, Any]:
+        """The conditions of some held-out events, as the network reads them."""
+        has_test = bool(len(self.data.test))
+        given = self.data.test_cond if has_test else self.data.train_cond
+        return model_cond(state.model, given, self.data.description, rows, device)
+
+    def _rows_of_samples(self) -> Tensor:
+        """The held-out events whose conditions the samples have: the first ones, of all classes in turn."""
+        has_test = bool(len(self.data.test))
+        count = len(self.data.test if has_test else self.data.train)
+        labels = self.data.test_labels if has_test else self.data.train_labels
+        order = torch.arange(count) if labels is None else in_turn(labels.cpu())
+        return order[torch.arange(self.samples) % count]
+
     def _write_samples(self, state: CallbackState, device: torch.device) -> None:
-        classes = _classes(state.model)
-        cond: dict[str, Any] = {} if classes is None else {"cond": torch.arange(self.samples, device=device) % classes}
+        cond = self._conditions(state, self._rows_of_samples(), device)
         values = sample(state.model, self.samples, self.sampler, seeds=range(self.samples), **cond).data.cpu().numpy()
         path = self.folder / SAMPLES / f"step-{state.step:09d}"
         path.parent.mkdir(exist_ok=True)
@@ -92,10 +104,6 @@ class Monitor(CheckedArguments):
             np.savez_compressed(path.with_suffix(".npz"), x=values)
         else:
             self.save_samples(path, values, self.data.description)
-
-
-def _classes(model: Model) -> int | None:
-    return getattr(getattr(model, "net", None), "num_classes", None)
 
 
 def _append(path: Path, step: int, row: Mapping[str, object]) -> None:

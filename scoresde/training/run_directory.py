@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from scoresde.storage import checkpoint, spec
+from scoresde.training.adapters import adapter_tensors, check_same_adapters, has_adapters, load_either
 from scoresde.training.multi_process import fail_together
 from scoresde.training.run_log import CONFIG, write_config
 from scoresde.training.running_mean import RunningMeans
@@ -125,6 +126,9 @@ class RunDirectory:
         tensors, text = checkpoint.optimizer_state(run.optimizer)
         groups = {"optimizer": tensors, **({"timesteps": run.timesteps.state} if run.timesteps.state else {})}
         groups |= {f"average_{i}": checkpoint.weights_of(ema.net) for i, ema in enumerate(run.power_emas)}
+        if has_adapters(run.model.net):
+            groups["adapters"] = adapter_tensors(run.model.net)
+            groups |= {} if run.ema is None else {"adapters_ema": adapter_tensors(run.ema.net)}
         scaler = run.accelerator.scaler
         meta: dict[str, Any] = {
             "step": run.step,
@@ -152,10 +156,11 @@ class RunDirectory:
             )
         if meta["step"] > run.settings.steps:
             raise ValueError(f"steps must be at least the {meta['step']} done, got {run.settings.steps}.")
+        check_same_adapters(run.model.net, stored)
         checkpoint.load_optimizer(run.optimizer, stored.tensors["optimizer"], meta["optimizer"])
-        checkpoint.load_into(run.model.net, stored.tensors["model"])
+        load_either(run.model.net, stored, "model", "adapters")
         if run.ema is not None:
-            checkpoint.load_into(run.ema.net, stored.tensors["ema"])
+            load_either(run.ema.net, stored, "ema", "adapters_ema")
         for i, ema in enumerate(run.power_emas):
             checkpoint.load_weights(ema.net, stored.tensors[f"average_{i}"])
         run.timesteps.restore(stored.tensors.get("timesteps", {}))
@@ -217,6 +222,8 @@ def _number(text: str | None) -> float | str | None:
 
 def _identity(run: TrainingState) -> dict[str, Any]:
     identity = {"training": spec.to_text(run.settings), "events": run.batches.fingerprint, "shards": run.shards}
+    if run.batches.cond_fingerprint is not None:
+        identity["conditions"] = run.batches.cond_fingerprint
     own = run.loss is not run.settings.loss
     return {**identity, "objective": spec.to_text(run.loss)} if own else identity
 

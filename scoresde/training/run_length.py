@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from scoresde.data import Data
+from scoresde.data.conditions.parts import select
 from scoresde.model import ScoreModel
 from scoresde.storage import checkpoint
 from scoresde.training.multi_process import accelerated, gather_numbers, preserved_random_state
@@ -126,11 +127,18 @@ def estimate_seconds_per_update(
 
 
 def _first_events(data: Data | Tensor, count: int) -> Data | Tensor:
-    """As many events, with their labels: measuring needs no more."""
+    """As many events, with their conditions: measuring needs no more."""
     if isinstance(data, Tensor):
         return data[:count]
-    labels = None if data.train_labels is None else data.train_labels[:count]
-    return replace(data, train=data.train[:count], train_labels=labels, test=data.test[:0], test_labels=None)
+    part = slice(0, count)
+    none = slice(0, 0)
+    return replace(
+        data,
+        train=data.train[part],
+        train_cond=select(data.train_cond, part),
+        test=data.test[none],
+        test_cond=select(data.test_cond, none),
+    )
 
 
 def _seconds_per_update(

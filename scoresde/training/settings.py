@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
@@ -46,7 +48,9 @@ class Training:
         augment: Augments images ``(C, H, W)`` in each update, after ``dequantize``. The network takes the parameters of
             the augmentation as input, which needs ``augment=9``, as in ``UNet(..., augment=9)``. Without this input it
             samples images that are not augmented.
-        label_dropout: Probability that a label is replaced by the network's null label, if it has one.
+        condition_dropout: Probability that a condition of an event is replaced by its null, for each condition with a
+            learned null and independently; or such a probability per name, ``{"text": 0.1, "label": 0.0}``, where those
+            that are not named are never dropped.
         patience: Training stops after so many updates in a row with a gradient that is not finite. Each is skipped;
             they are counted every 20 updates.
         seed: Determines the order of the data and all random numbers, but not the model's initial weights.
@@ -66,6 +70,9 @@ class Training:
     Source: AdamW by Loshchilov & Hutter 2019; EMAs of a relative length by Karras et al. 2024.
     """
 
+    former_fields: ClassVar[tuple[str, ...]] = ("label_dropout",)
+    """Fields that a stored text of an earlier version may have, see `scoresde.storage.spec.parse`."""
+
     steps: int = 10_000
     batch_size: int = 128
     loss: Loss = Loss()
@@ -82,10 +89,15 @@ class Training:
     accumulate: int = 1
     dequantize: bool = True
     augment: Augment | None = None
-    label_dropout: float = 0.1
+    condition_dropout: float | Mapping[str, float] = field(default=0.1, hash=False)
     patience: int = 20
     seed: int = 0
     minutes: float | None = field(default=None, metadata={"write": "if set"})
+
+    @classmethod
+    def upgraded(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of this version that mean the same as stored ones."""
+        return {"condition_dropout" if name == "label_dropout" else name: value for name, value in settings.items()}
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -110,7 +122,13 @@ class Training:
         self._check("lr_end must lie in [0, 1]", "lr_end", 0 <= self.lr_end <= 1)
         self._check("max_norm must be positive or None", "max_norm", self.max_norm is None or self.max_norm > 0)
         self._check("ema must lie in [0, 1) or be None", "ema", self.ema is None or 0 <= self.ema < 1)
-        self._check("label_dropout must lie in [0, 1)", "label_dropout", 0 <= self.label_dropout < 1)
+        dropout = self.condition_dropout
+        shares = dropout.values() if isinstance(dropout, Mapping) else (dropout,)
+        self._check(
+            "condition_dropout must lie in [0, 1)", "condition_dropout", all(0 <= share < 1 for share in shares)
+        )
+        if isinstance(dropout, Mapping):
+            object.__setattr__(self, "condition_dropout", dict(dropout))
         if self.minutes is not None:
             object.__setattr__(self, "minutes", _checked_minutes(self.minutes))
 

@@ -25,10 +25,12 @@ class BatchSource(ABC):
 
     Attributes:
         fingerprint: A hash of what is trained on.
+        cond_fingerprint: A hash of the conditions that are trained on, or None.
         observed_share: Share of the values that are not missing.
     """
 
     fingerprint: str
+    cond_fingerprint: str | None = None
     observed_share: float = 1.0
 
     @abstractmethod

@@ -20,6 +20,7 @@ from scoresde._core.tensors import event_size, widest_dtype
 from scoresde.data import Data
 from scoresde.model import ScoreModel
 from scoresde.storage.checkpoint import power_decay, power_of
+from scoresde.training.adapters import has_adapters
 from scoresde.training.adaptive_timesteps import AdaptiveTimestepState
 from scoresde.training.batches import Batches
 from scoresde.training.data_checks import check_weight_types
@@ -71,6 +72,9 @@ class TrainingState:
         self.shards = settings.accumulate * accelerator.num_processes
         self.batches, self.loss = _batches_and_loss(model, data, settings, accelerator.device, self.shards)
         self._fsdp = uses_fsdp(accelerator)
+        if has_adapters(model.net) and (self._fsdp or settings.lengths):
+            what = "a sharded network" if self._fsdp else f"lengths={settings.lengths}"
+            raise ValueError(f"adapters are trained in a whole network with one average, got {what}; leave it out.")
         model.to("cpu" if self._fsdp else accelerator.device)
         self.ema = None if settings.ema is None else EMA(model.net)
         self.ema_model = model if self.ema is None else _with_net(model, self.ema.net)
@@ -145,6 +149,7 @@ class TrainingState:
         else:  # GradScaler's protocol: the optimizer skips what is not finite, and the host does not wait
             optimizer.found_inf = (~finite).float()  # pyright: ignore[reportAttributeAccessIssue]
             optimizer.step()
+        torch.clear_autocast_cache()  # in a caller's autocast, copies of the old weights would be used again
         optimizer.zero_grad()
         if self._sharded is not None:
             self._sharded.net.zero_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +21,12 @@ def test_reader_options_are_recorded_and_used_again(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("a,b,kind\n" + "".join(f"{i % 5}.5,{i % 7},{'xy'[i % 2]}\n" for i in range(40)))
     out, common = tmp_path / "run", ("--read", "label=kind", "--read", "columns=('b', 'a')")
-    small = ("--network", "MLP(width=16, depth=1, num_classes=2, null_class=True)", "--steps", 1, "--batch-size", 4)
-    first = run("train", "--data", table, *common, "--out", out, *small, "--label-dropout", "0.5", "-q")
+    small = ("--network", "MLP(width=16, depth=1, conditions={'label': Classes(2)})", "--steps", 1, "--batch-size", 4)
+    first = run("train", "--data", table, *common, "--out", out, *small, "--condition-dropout", "0.5", "-q")
     assert first.exit_code == 0, first.output
     config = json.loads((out / "config.json").read_text())
     assert config["about"]["read"] == ["label=kind", "columns=('b', 'a')"]
-    assert "label_dropout=0.5" in config["training"]
+    assert "condition_dropout=0.5" in config["training"]
     assert run("train", "--config", out, "--out", tmp_path / "again", "-q").exit_code == 0
     one, two = (scoresde.load(folder).net.state_dict() for folder in (out, tmp_path / "again"))
     assert all(bool((one[name] == two[name]).all()) for name in one)
@@ -52,7 +53,7 @@ def test_an_inner_network_gets_the_shape_of_the_data_and_the_histogram_is_fitted
 def test_training_dequantizes_unless_the_network_needs_bin_centers() -> None:
     description = Description("images", (1, 8, 8), bins=256)
 
-    def dequantizes(network: str | None, **training: bool) -> bool:
+    def dequantizes(network: str | None, **training: Any) -> bool:
         return parse_overrides(network=network).recipe(description, **training).training.dequantize
 
     assert dequantizes(None) is False

@@ -17,7 +17,7 @@ from scoresde import data
 from scoresde.data import Augment, Data, Description
 from scoresde.guidance.clipping import Clipping
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP, UNet
+from scoresde.nn import MLP, Classes, UNet
 from scoresde.process.parameterization import X0
 from scoresde.process.sde import VPSDE
 from scoresde.storage import checkpoint, spec
@@ -170,7 +170,7 @@ DESCRIPTION = Description("images", (1, 4, 6), bins=5)
 
 def images(n: int = 12) -> Data:
     values = torch.randint(5, (n, 1, 4, 6), generator=torch.Generator().manual_seed(0))
-    return Data(values, values[:0], DESCRIPTION, torch.arange(n) % 2)
+    return Data(values, values[:0], DESCRIPTION, {"label": torch.arange(n) % 2})
 
 
 def augmented_model(**options) -> ScoreModel:
@@ -188,7 +188,13 @@ def augmented_model(**options) -> ScoreModel:
 def test_a_batch_is_augmented_in_model_units_from_the_seed_of_its_shard(dequantize):
     settings = Training(batch_size=8, seed=2, dequantize=dequantize)
     plain, augmented = (
-        Batches(augmented_model(num_classes=2), images(), Training(**{**vars(settings), "augment": augment}), CPU, 2)
+        Batches(
+            augmented_model(conditions={"label": Classes(2, null=False)}),
+            images(),
+            Training(**{**vars(settings), "augment": augment}),
+            CPU,
+            2,
+        )
         for augment in (None, ALL)
     )
     with torch.random.fork_rng(devices=[]):
@@ -199,8 +205,8 @@ def test_a_batch_is_augmented_in_model_units_from_the_seed_of_its_shard(dequanti
             assert torch.equal(conditions["augment"], drawn)
             assert torch.equal(x0, Augment.transform(before, drawn))
             assert not torch.equal(x0, before)
-            assert torch.equal(conditions["cond"], cond["cond"])
-            assert set(cond) == {"cond"}
+            assert torch.equal(conditions["label"], cond["label"])
+            assert set(cond) == {"label"}
 
 
 class Constant(torch.nn.Module):

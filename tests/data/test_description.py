@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from scoresde.data import Data, Description
+from scoresde.data import ClassCondition, Data, Description
 
 SHAPES = [(), (3,), (2, 5), (1, 4, 4), (2, 3, 4, 4)]
 
@@ -216,12 +216,16 @@ def test_a_description_that_contradicts_itself_is_refused(fields, message):
 
 
 def test_a_description_is_rebuilt_from_its_plain_fields():
-    description = Description("d", (2,), offset=(1, 2), scale=(3, 4), labels=("a", "b"))
+    description = Description(
+        "d", (2,), offset=(1, 2), scale=(3, 4), conditions={"label": ClassCondition(2, ("a", "b"))}
+    )
     assert Description(**vars(description)) == description
     from_lists: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(description).items()}
     assert Description(**from_lists) == description
 
 
 def test_data_refuse_labels_that_differ_in_number_from_the_events():
-    with pytest.raises(ValueError, match=r"train_labels must have shape \(3,\), got \(2,\)"):
-        Data(torch.zeros(3, 1), torch.zeros(0, 1), Description("d", (1,)), torch.zeros(2))
+    with pytest.raises(
+        ValueError, match=r"train_cond\['label'\] must have one entry per event, shape \(3, ...\), got \(2,\)"
+    ):
+        Data(torch.zeros(3, 1), torch.zeros(0, 1), Description("d", (1,)), {"label": torch.zeros(2)})

@@ -16,6 +16,7 @@ from scoresde import MLP, VPSDE, ScoreModel, Training, train
 from scoresde.data import load_data, load_images
 from scoresde.data.cache import store
 from scoresde.data.parallel_decoding import decode_in_parallel
+from scoresde.nn import Classes
 
 
 def random_values(seed: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -293,7 +294,7 @@ def test_training_from_the_cache_file_equals_training_from_memory(pets, tmp_path
     weights = []
     for options in ({}, {"cache": tmp_path / "cache", "workers": 1}):
         torch.manual_seed(0)
-        model = ScoreModel(MLP(event_shape=(3, 5, 4), width=8, num_classes=2), VPSDE())
+        model = ScoreModel(MLP(event_shape=(3, 5, 4), width=8, conditions={"label": Classes(2, null=False)}), VPSDE())
         train(model, load_data(pets, **options), Training(steps=3, batch_size=4), device="cpu")
         weights.append(torch.nn.utils.parameters_to_vector(model.parameters()))
     assert torch.equal(*weights)

@@ -108,7 +108,7 @@ def test_data_of_ones_own_hold_nan_where_their_description_says_so():
 def test_complete_keeps_events_and_labels_without_missing_values():
     x = torch.tensor([[1.0, NAN], [2.0, 3.0], [NAN, NAN], [4.0, 5.0]])
     labels = torch.tensor([0, 1, 2, 3])
-    data = Data(x, x[2:], Description("a", (2,), missing=True), labels, labels[2:])
+    data = Data(x, x[2:], Description("a", (2,), missing=True), {"label": labels}, {"label": labels[2:]})
     complete = data.complete()
     assert complete.train.tolist() == [[2.0, 3.0], [4.0, 5.0]]
     assert complete.test.tolist() == [[4.0, 5.0]]

@@ -166,7 +166,9 @@ def test_labels_of_any_integer_type_and_bool_are_labels(tmp_path, dtype):
     assert data.train_labels.dtype == torch.int64
     assert data.test_labels.tolist() == (data.test[:, 0].long() % 2).tolist()
     if dtype != ">i4":
-        tensor = Data(torch.zeros(20, 1), torch.zeros(0, 1), Description("d", (1,)), torch.from_numpy(labels))
+        tensor = Data(
+            torch.zeros(20, 1), torch.zeros(0, 1), Description("d", (1,)), {"label": torch.from_numpy(labels)}
+        )
         assert tensor.train_labels is not None
         assert tensor.train_labels.tolist() == labels.astype(int).tolist()
 
@@ -180,8 +182,15 @@ def test_labels_unlike_the_events_in_number_are_refused_with_both_numbers(tmp_pa
     np.savez(tmp_path / "t.npz", train=part, test=part, test_labels=np.zeros(count, int))
     with pytest.raises(ValueError, match=rf"holds test_labels of shape .*{count} labels, for 20 events"):
         load_data(tmp_path / "t.npz")
-    with pytest.raises(ValueError, match=rf"train_labels must have shape \(20,\), got \({count},\)"):
-        Data(torch.zeros(20, 1), torch.zeros(0, 1), Description("d", (1,)), torch.zeros(count, dtype=torch.int64))
+    with pytest.raises(
+        ValueError, match=rf"train_cond\['label'\] must have one entry per event, shape \(20, ...\), got \({count},\)"
+    ):
+        Data(
+            torch.zeros(20, 1),
+            torch.zeros(0, 1),
+            Description("d", (1,)),
+            {"label": torch.zeros(count, dtype=torch.int64)},
+        )
 
 
 def test_arrays_of_an_archive_that_are_not_read_are_named(tmp_path):

@@ -35,7 +35,7 @@ from scoresde.experiments.report_arrays import forward_frames
 from scoresde.experiments.results import read_results
 from scoresde.likelihood import ExactTrace, Hutchinson, TruncatedNormalDequantization
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP
+from scoresde.nn import MLP, Classes
 from scoresde.objective.weighting import ELBO, SNR, MinSNR, Simple
 from scoresde.process.parameterization import V
 from scoresde.process.schedule import Cosine, LinearVP
@@ -606,9 +606,12 @@ def test_the_histogram_of_each_coordinate_is_that_of_counting(generator: torch.G
     assert math.isclose(histogram["value"], float(bits.mean()), rel_tol=1e-6)
 
 
-def test_a_network_that_needs_labels_is_refused_before_it_is_trained(ring: Data, tmp_path: Path) -> None:
-    recipe = replace(default_recipe(ring.description), network=MLP((2,), width=8, depth=1, num_classes=8))
-    with pytest.raises(ValueError, match="scores and samples without labels"):
+def test_a_network_of_other_classes_than_the_data_is_refused_before_it_is_trained(ring: Data, tmp_path: Path) -> None:
+    recipe = replace(
+        default_recipe(ring.description),
+        network=MLP((2,), width=8, depth=1, conditions={"label": Classes(7, null=False)}),
+    )
+    with pytest.raises(ValueError, match="'label' has 8 classes in the data, the network Classes"):
         compare(ring, recipe, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -19,7 +19,7 @@ import torch._dynamo  # an optimizer imports it in its first step
 
 from scoresde.data import Data, Description, load_data
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP
+from scoresde.nn import MLP, Classes
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import LossMomentTimesteps
 from scoresde.objective.weighting import ELBO
@@ -33,14 +33,14 @@ def incomplete_digits() -> Data:
     """The digits as real numbers, of which a third is missing."""
     x = DIGITS.train / 16.0
     x[torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 1 / 3] = torch.nan
-    return Data(x, x[:0], Description("digits", (1, 8, 8), missing=True), DIGITS.train_labels)
+    return Data(x, x[:0], Description("digits", (1, 8, 8), missing=True), DIGITS.train_cond)
 
 
 def model(dtype: torch.dtype = torch.float32, seed: int = 1, observed: bool = False) -> ScoreModel:
     """A model with classes, a null label, dropout and a nonzero output layer; the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = MLP((1, 8, 8), 48, 1, 16, dropout=0.2, num_classes=10, null_class=True, observed=observed)
+        net = MLP((1, 8, 8), 48, 1, 16, dropout=0.2, conditions={"label": Classes(10)}, observed=observed)
         torch.nn.init.normal_(net.linear_out.weight, std=0.1)
     return ScoreModel(net.to(dtype), VPSDE())
 
@@ -58,7 +58,7 @@ def settings(steps: int, accumulate: int, optimizer: str = "adamw", minutes: flo
         ema=0.98,
         lengths=(0.05, 0.1),
         accumulate=accumulate,
-        label_dropout=0.3,
+        condition_dropout=0.3,
         minutes=minutes,
     )
 

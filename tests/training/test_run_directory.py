@@ -20,7 +20,7 @@ import scoresde.training
 from scoresde.cli import app
 from scoresde.data import Data, Description
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP
+from scoresde.nn import MLP, Classes
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import DiscreteLossMomentTimesteps
 from scoresde.process.sde import VPSDE
@@ -42,7 +42,8 @@ def small(**options) -> ScoreModel:
 
 def integer_data() -> Data:
     events = torch.randint(5, (30, 3), generator=torch.Generator().manual_seed(0))
-    return Data(events[:20], events[20:], INTEGERS, torch.arange(20) % 2, torch.arange(10) % 2)
+    train_cond, test_cond = ({"label": torch.arange(n) % 2} for n in (20, 10))
+    return Data(events[:20], events[20:], INTEGERS, train_cond, test_cond)
 
 
 def weights(model: ScoreModel) -> Tensor:
@@ -190,8 +191,8 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_written(t
 def test_a_monitor_writes_losses_and_samples_with_the_same_noise_and_does_not_change_the_run(tmp_path):
     (tmp_path / "monitored").mkdir()
     monitor = Monitor(tmp_path / "monitored", integer_data(), samples=4, sampler=DDIM(steps=3))
-    model = small(num_classes=2, null_class=True, dropout=0.3)
-    plain = train(small(num_classes=2, null_class=True, dropout=0.3), integer_data(), SETTINGS)
+    model = small(conditions={"label": Classes(2)}, dropout=0.3)
+    plain = train(small(conditions={"label": Classes(2)}, dropout=0.3), integer_data(), SETTINGS)
     trained = train(model, integer_data(), SETTINGS, callbacks=[Callback(16, monitor)])
     assert torch.equal(weights(plain.raw), weights(trained.raw))
     losses = rows(tmp_path / "monitored" / "loss_by_log_snr.jsonl")
@@ -202,7 +203,7 @@ def test_a_monitor_writes_losses_and_samples_with_the_same_noise_and_does_not_ch
         torch.manual_seed(0)
         x0 = INTEGERS.to_model(INTEGERS.dequantize(integer_data().test))
     expected = loss_by_log_snr(
-        trained.model, x0, 16, generator=torch.Generator().manual_seed(0), cond=torch.arange(10) % 2
+        trained.model, x0, 16, generator=torch.Generator().manual_seed(0), label=torch.arange(10) % 2
     )
     assert losses[-1]["loss"] == pytest.approx(expected.loss.tolist(), rel=1e-6)
     monitor(scoresde.training.CallbackState(20, 0.0, trained.model, trained.raw))  # of a run resumed from step 16
@@ -220,7 +221,11 @@ def test_a_monitor_saves_samples_by_the_callers_function(tmp_path):
     )
     train(small(), integer_data(), replace(SETTINGS, steps=1), callbacks=[Callback(1, monitor)])
     (path, values, description), *_ = saved
-    assert (path, values.shape, description) == (tmp_path / "samples" / "step-000000001", (2, 3), INTEGERS)
+    assert (path, values.shape, description) == (
+        tmp_path / "samples" / "step-000000001",
+        (2, 3),
+        integer_data().description,
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a directory in which nobody may write")

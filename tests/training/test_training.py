@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -33,7 +34,7 @@ from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.cli import app
 from scoresde.data import Data, Description, load_data
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP, UNet
+from scoresde.nn import MLP, Classes, UNet
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import ImportanceTimesteps, LossMomentTimesteps, StratifiedTimesteps
 from scoresde.objective.weighting import (
@@ -71,7 +72,7 @@ def small(dropout: float = 0.0, shape: tuple[int, ...] = (3,), **options) -> Sco
 
 def integer_data(n: int = 20) -> Data:
     events = torch.randint(5, (n, 3), generator=torch.Generator().manual_seed(0))
-    return Data(events, events[:0], INTEGERS, torch.arange(n) % 2)
+    return Data(events, events[:0], INTEGERS, {"label": torch.arange(n) % 2})
 
 
 def weights(model: ScoreModel) -> Tensor:
@@ -172,7 +173,7 @@ def test_load_returns_the_models_that_training_saved(tmp_path):
     averaged, raw = checkpoint.load(tmp_path), checkpoint.load(tmp_path, raw=True)
     assert torch.equal(weights(averaged), weights(trained.model))
     assert torch.equal(weights(raw), weights(trained.raw))
-    assert averaged.data == trained.model.data == INTEGERS
+    assert averaged.data == trained.model.data == integer_data().description
     assert not any(m.training for m in [*averaged.modules(), *trained.model.modules(), *trained.raw.modules()])
     text = json.loads((Path(str(trained.checkpoint)) / "state.json").read_text())["meta"]["training"]
     known = spec.known_classes(
@@ -393,38 +394,43 @@ def test_integer_values_are_dequantized_in_each_update_within_their_bin():
     assert torch.equal(draws[1], draws[2])
 
 
-def test_a_network_with_classes_gets_labels_and_label_dropout_has_its_probability():
-    model = small(num_classes=2, null_class=True)
-    batches = Batches(model, integer_data(20), Training(batch_size=2000, label_dropout=0.25), CPU, 1)
+def test_a_network_with_classes_gets_labels_and_condition_dropout_has_its_probability():
+    model = small(conditions={"label": Classes(2)})
+    batches = Batches(model, integer_data(20), Training(batch_size=2000, condition_dropout=0.25), CPU, 1)
     with torch.random.fork_rng(devices=[]):
-        cond = batches.draw(0, 0)[1]["cond"]
+        cond = batches.draw(0, 0)[1]["label"]
     labeled = cond != 2
     assert torch.equal(cond[labeled], (batches.indices(0, 0) % 2)[labeled])
     assert abs((~labeled).float().mean().item() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 2000)
     train(model, integer_data(20), Training(steps=2, batch_size=4))
-    assert Batches(small(), integer_data(20), Training(batch_size=4), CPU, 1).labels is None
+    assert Batches(small(), integer_data(20), Training(batch_size=4), CPU, 1).draw(0, 0)[1] == {}
 
 
 def test_labels_outside_the_networks_classes_are_refused_before_the_model_changes():
     events, settings = integer_data(6).train, Training(steps=1, batch_size=3)
-    for labels, text in (
-        (torch.tensor([1, 2, 1, 2, 1, 1]), r"labels must lie in 0 … 1, got 2 at index 1"),
-        (torch.tensor([0, 1, 0, 0, -1, 1]), r"labels must lie in 0 … 1, got -1 at index 4"),
-        (None, "a network of 2 classes needs labels, the data have none"),
+    for cond, text in (
+        (
+            {"label": torch.tensor([1, 2, 1, 2, 1, 1])},
+            "condition 'label' has 3 classes in the data, the network Classes",
+        ),
+        ({}, "a network with the condition 'label' needs it in the data, they have none; .*condition=label"),
+        ({"label": torch.ones(6, 1)}, "must be integers"),
     ):
-        model = small(num_classes=2, null_class=True)
+        model = small(conditions={"label": Classes(2)})
         with pytest.raises(ValueError, match=text):
-            train(model, Data(events, events[:0], INTEGERS, labels), settings)
+            train(model, Data(events, events[:0], INTEGERS, cond), settings)
         assert model.data is None
 
 
 def test_labels_of_any_integer_type_are_accepted_and_others_are_refused():
     events = integer_data(6).train
     for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.bool):
-        data = Data(events, events[:0], INTEGERS, (torch.arange(6) % 2).to(dtype))
-        assert train(small(num_classes=2), data, Training(steps=1, batch_size=3)).step == 1
-    with pytest.raises(ValueError, match="train_labels must be integers, 0, 1, ..., got torch.float32"):
-        Data(events, events[:0], INTEGERS, torch.zeros(6))
+        data = Data(events, events[:0], INTEGERS, {"label": (torch.arange(6) % 2).to(dtype)})
+        assert (
+            train(small(conditions={"label": Classes(2, null=False)}), data, Training(steps=1, batch_size=3)).step == 1
+        )
+    with pytest.raises(ValueError, match=r"train_cond\['label'\] must be integers, 0, 1, ..., got torch.float32"):
+        Data(events, events[:0], INTEGERS, {"label": torch.zeros(6)})
 
 
 def test_callbacks_are_called_at_their_steps_and_cannot_change_the_training():
@@ -715,3 +721,15 @@ def test_the_command_monitors_integer_values_as_its_run_is_trained_on_them(tmp_p
         CallbackState(1, 0.0, model, model)
     )
     assert last_losses(tmp_path / "two") == last_losses(tmp_path / "repeated")
+
+
+def test_mixed_precision_inside_a_callers_autocast_trains_on_the_current_weights(generator: torch.Generator) -> None:
+    data, weights = torch.randn(64, 2, generator=generator), []
+    for outer in (False, True):
+        torch.manual_seed(0)
+        model = ScoreModel(MLP((2,), width=16, depth=1), VPSDE(), event_shape=(2,))
+        with torch.autocast("cpu", torch.bfloat16, enabled=False) if outer else contextlib.nullcontext():
+            settings = Training(steps=10, batch_size=16, warmup=0, lr=1e-2, ema=None, precision="bf16")
+            trained = train(model, data, settings).model
+        weights.append(torch.cat([weight.flatten() for weight in trained.parameters()]))
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0)

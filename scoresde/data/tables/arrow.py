@@ -85,6 +85,10 @@ class ArrowTable:
             return [str(code) if code is None or not 0 <= code < len(names) else names[code] for code in codes]
         return [str(value).strip() for value in self._columns[name].to_pylist()]
 
+    def cells(self, name: str) -> list[Any]:
+        """The cells of a column as Python values; None for null."""
+        return self._columns[name].to_pylist()
+
     def type_of(self, name: str) -> str:
         """The type of a column: "bool", "integer", "float", "date", "text", or "other"."""
         import pyarrow

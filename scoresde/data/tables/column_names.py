@@ -71,13 +71,13 @@ def check_unique(names: Sequence[str], remedy: str = "rename one of them") -> No
         seen.add(name)
 
 
-def feature_names(table: _HasColumns, label: str | None) -> list[str]:
-    """All columns except the label and columns without a name that only number the rows; those are left out aloud.
+def feature_names(table: _HasColumns, label: str | None, conditions: Sequence[str] = ()) -> list[str]:
+    """All columns except label, conditions and columns without a name that only number the rows, with a warning.
 
     Raises:
         ValueError: If a column without a name holds anything else.
     """
-    names = [name for name in table.names if name != label]
+    names = [name for name in table.names if name != label and name not in conditions]
     nameless = [name for name in names if _NAMELESS.fullmatch(name)]
     for name in nameless:
         content = _without_content(table, name)

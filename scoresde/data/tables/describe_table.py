@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from scoresde.data.conditions.base import ConditionKind
 from scoresde.data.description import Description
 from scoresde.data.tables.column_maps import CategoryColumn, NumberColumn, fit_category_column, fit_number_column
 from scoresde.data.tables.columns import Columns
@@ -28,7 +29,7 @@ def describe_table(
     found: Sequence[FoundColumn],
     train: Tensor | slice,
     label: str | None,
-    class_names: tuple[str, ...] | None,
+    conditions: Mapping[str, ConditionKind],
     order: tuple[str, ...],
     hint: str = "",
 ) -> Description:
@@ -39,7 +40,7 @@ def describe_table(
         found: All columns except the label; values of the rows that are used.
         train: Indices of the train part among these rows.
         label: Name of the column of labels, or None.
-        class_names: Names of its classes.
+        conditions: Kinds of the conditions whose classes have names.
         order: Names of the columns that come back, in their order.
         hint: End of the error if no column varies.
 
@@ -63,10 +64,10 @@ def describe_table(
         shape,
         offset=offsets,
         scale=scales,
-        labels=class_names,
         columns=columns,
         missing=missing,
         encoding=encoding,
+        conditions=conditions,
     )
 
 

@@ -30,6 +30,7 @@ def load_frame(
     *,
     columns: str | Sequence[str] | None = None,
     label: str | None = None,
+    condition: str | Sequence[str] | None = None,
     categories: str | Sequence[str] = (),
     kinds: Mapping[str, str] | None = None,
     missing: str = "refuse",
@@ -42,7 +43,7 @@ def load_frame(
     Args:
         source: The table.
         seed, test_fraction: The split.
-        columns, label, categories, kinds, missing, missing_texts, shuffle, like: As in `load_table`.
+        columns, label, condition, categories, kinds, missing, missing_texts, shuffle, like: As in `load_table`.
 
     Returns:
         Data as of `load_table`.
@@ -61,4 +62,4 @@ def load_frame(
     arrow = pyarrow.Table.from_pandas(source, preserve_index=False) if is_pandas else pyarrow.table(source)
     table = ArrowTable(arrow, missing_texts=several_names("missing_texts", missing_texts) or ())
     split_rows = partial(split_table, test_fraction=test_fraction, seed=seed if shuffle else None)
-    return table_to_data(table, "table", split_rows, columns, label, categories, missing, kinds, like)
+    return table_to_data(table, "table", split_rows, columns, label, categories, missing, kinds, like, condition)

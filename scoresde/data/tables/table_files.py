@@ -30,6 +30,7 @@ def load_table(
     *,
     columns: str | Sequence[str] | None = None,
     label: str | None = None,
+    condition: str | Sequence[str] | None = None,
     categories: str | Sequence[str] = (),
     kinds: Mapping[str, str] | None = None,
     missing: str = "refuse",
@@ -47,9 +48,13 @@ def load_table(
         path: The file. Text files are UTF-8, or what their byte order mark states, and numbers are written as in
             Python. Parquet needs pyarrow (``pip install scoresde[parquet]``).
         seed, test_fraction: The split.
-        columns: Name or names of the features, in order; ``None`` takes all columns except ``label``, in the file's
-            order, and except a column without a name that only counts the rows (a written index), with a warning.
+        columns: Name or names of the features, in order; ``None`` takes all columns except ``label`` and those of
+            ``condition``, in the file's order, and except a column without a name that only counts the rows (a written
+            index), with a warning.
         label: The column of class labels, numbers or text; its values, sorted, become the classes 0, 1, ...
+        condition: Name or names of columns on which the model is conditioned; they are no features. Categories become
+            classes, numbers and dates vectors of one entry. The condition has the name of its column, with ``_`` for
+            signs that no Python name has.
         categories: Name or names of features that are categories, whatever they hold. ``Data.categories`` has the texts
             of their codes 0, 1, ..., which are in sorted order.
         kinds: Kinds of columns, each one of numeric, integer, category, date, constant and identifier, such as
@@ -94,7 +99,7 @@ def load_table(
     else:
         table = TextTable(path, delimiter, encoding, header, decimal, markers)
     split_rows = partial(split_table, test_fraction=test_fraction, seed=seed if shuffle else None)
-    return table_to_data(table, stem, split_rows, columns, label, categories, missing, kinds, like)
+    return table_to_data(table, stem, split_rows, columns, label, categories, missing, kinds, like, condition)
 
 
 def split_table(rows: np.ndarray, test_fraction: float, seed: int | None) -> tuple[Tensor | slice, Tensor | slice]:

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.data.conditions.fit import LABEL
+from scoresde.data.conditions.parts import label_kind, select
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
 from scoresde.data.tables.column_names import check_names, feature_names, one_name, several_names
+from scoresde.data.tables.condition_columns import check_condition_columns, read_conditions
 from scoresde.data.tables.describe_table import describe_table
 from scoresde.data.tables.kinds import checked_kinds, find_kind, read_column
 from scoresde.data.tables.missing_cells import MissingCells, check_choice
@@ -65,6 +68,7 @@ def table_to_data(
     missing: str = "refuse",
     kinds: Mapping[str, str] | None = None,
     like: Description | None = None,
+    condition: str | Sequence[str] | None = None,
 ) -> Data:
     """Converts a table to `Data`.
 
@@ -73,7 +77,7 @@ def table_to_data(
         name: Name of the data.
         split_rows: Takes the numbers of the ``n`` rows that are used, and returns the indices, in 0 ... n - 1, of the
             train and the test part.
-        columns, label, categories, missing, kinds, like: As in `load_table`.
+        columns, label, categories, missing, kinds, like, condition: As in `load_table`.
 
     Raises:
         TypeError, ValueError: As in `load_table`.
@@ -82,35 +86,42 @@ def table_to_data(
     if kinds is not None and not isinstance(kinds, Mapping):
         checked_kinds(kinds, table.names)
     label, coded = one_name("label", label), several_names("categories", categories) or ()
+    conditions = several_names("condition", condition) or ()
+    if LABEL in conditions and (label is not None or LABEL in table.names):  # class labels are a condition already
+        label, conditions = label or LABEL, tuple(name for name in conditions if name != LABEL)
     if label is not None and label not in table.names:
         check_names(table, table.names, label, (), _layout_hint(table))
     earlier = None if like is None else columns_of(like)
     selected = several_names("columns", columns) if earlier is None else earlier.names
-    names = feature_names(table, label) if selected is None else list(selected)
+    check_condition_columns(table, conditions, selected)
+    names = feature_names(table, label, conditions) if selected is None else list(selected)
     check_names(table, names, label, coded if earlier is None else (), _layout_hint(table))
     if earlier is None and (
-        others := [column for column in kinds or {} if column in table.names and column not in names]
+        others := [column for column in kinds or {} if column in table.names and column not in (*names, *conditions)]
     ):
         raise ValueError(
             f"kinds= must name features, {others[0]!r} is not one of them; add it to columns=, or leave it out."
         )
     stated = {**checked_kinds(kinds or {}, table.names), **dict.fromkeys(coded, "category")}
     found_kinds = {n: stated.get(n) or find_kind(table, n) for n in names} if earlier is None else earlier.kinds
-    rows = _used_rows(table, [n for n in names if found_kinds[n] not in ("constant", "identifier")], label, missing)
+    used = [n for n in names if found_kinds[n] not in ("constant", "identifier")]
+    rows = _used_rows(table, [*used, *(() if missing == "mask" else conditions)], label, missing)
     labels, class_names = _labels(table, label, rows, like)
+    cond, classes = read_conditions(table, conditions, rows, stated, like)
     train, test = split_rows(rows)
     if like is None or earlier is None:
         found = [read_column(table, n, rows, found_kinds[n]) for n in names]
         order = _order([column.name for column in found if column.kind != "identifier"], label, table.names)
-        description = describe_table(name, found, train, label, class_names, order, _layout_hint(table))
+        described = {**label_kind(class_names), **classes}
+        description = describe_table(name, found, train, label, described, order, _layout_hint(table))
     else:
         found, description = read_like(table, rows, earlier), like
-    described = description.columns
-    assert described is not None
+    about = description.columns
+    assert about is not None
     events = torch.from_numpy(np.stack([column.values for column in found if column.modeled], axis=1))
-    parts = (None, None) if labels is None else (labels[train], labels[test])
-    texts = described.categories
-    return Data(events[train], events[test], description, *parts, columns=described.names, categories=texts)
+    cond |= {} if labels is None else {LABEL: labels}
+    parts = select(cond, train), select(cond, test)
+    return Data(events[train], events[test], description, *parts, columns=about.names, categories=about.categories)
 
 
 def _used_rows(table: Table, features: list[str], label: str | None, missing: str) -> np.ndarray:

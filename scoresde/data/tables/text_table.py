@@ -91,6 +91,10 @@ class TextTable:
         """A column as text, one per row."""
         return [value.strip() for value in self._columns[name]]
 
+    def cells(self, name: str) -> list[str]:
+        """The fields of a column as they are in the file, without quotes."""
+        return list(self._columns[name])
+
     def type_of(self, name: str) -> str:
         """The type of a column that the file states: a text file states none."""
         return "text"

@@ -7,6 +7,7 @@ calibrated to a model.
 """
 
 from scoresde.storage.checkpoint.calibrations import load_calibration, save_calibration
+from scoresde.storage.checkpoint.initial_weights import CopiedWeights, start_from
 from scoresde.storage.checkpoint.posthoc_ema import (
     discard_after,
     length_of,
@@ -24,6 +25,7 @@ from scoresde.storage.checkpoint.writing import only_writer, write_checkpoint, w
 
 __all__ = [
     "Checkpoint",
+    "CopiedWeights",
     "discard_after",
     "latest_checkpoint",
     "length_of",
@@ -44,6 +46,7 @@ __all__ = [
     "save",
     "save_calibration",
     "save_snapshot",
+    "start_from",
     "weights_of",
     "write_checkpoint",
     "write_text",

@@ -144,7 +144,7 @@ def load(
         spec.parse(settings["sde"], classes, kind=SDE),
         spec.parse(settings["parameterization"], classes, kind=Parameterization),
         spec.parse(settings["event_shape"], {}),
-        None if settings["data"] == "None" else spec.parse(settings["data"], classes, kind=Description),
+        None if settings["data"] == "None" else spec.parse(settings["data"], classes, kind=Description, stored=True),
         spec.parse(settings["learned_variance"], {}),
     )
     load_into(model.net, weights)
@@ -214,7 +214,7 @@ def _build(settings: Mapping[str, Any], known: spec.Known) -> nn.Module:
         )
     try:
         with torch.random.fork_rng(devices=[]):
-            return spec.parse(settings["net"], known, kind=nn.Module)
+            return spec.parse(settings["net"], known, kind=nn.Module, stored=True)
     except ValueError as error:
         name = settings["net_class"]
         if name in known:

@@ -13,7 +13,7 @@ import torch
 
 import scoresde.data
 from scoresde import load_data
-from scoresde.data import Description
+from scoresde.data import ClassCondition, Description
 from scoresde.data.tables.columns import Columns, table_arrays
 from scoresde.sampling import Samples
 from scoresde.storage import spec
@@ -22,7 +22,8 @@ COLUMNS = Columns(("age", "job", "pay"), {"job": ("clerk", "nurse", "cook")}, ("
 
 
 def described(columns: Columns = COLUMNS, labels: tuple[str, ...] | None = ("no", "yes")) -> Description:
-    return Description("people", (len(columns.names),), labels=labels, columns=columns)
+    conditions = {} if labels is None else {"label": ClassCondition(len(labels), labels)}
+    return Description("people", (len(columns.names),), columns=columns, conditions=conditions)
 
 
 def test_a_category_is_its_nearest_text_and_a_whole_number_its_nearest_integer():

@@ -1,0 +1,154 @@
+"""Conditions of samples: classes by ``--label``, values and files by ``--condition``, or those of a run's data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoresde._core.suggest import unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoresde.distillation import FlowMap
+    from scoresde.model import ScoreModel
+    from scoresde.storage.checkpoint import Checkpoint
+
+__all__ = ["given_conditions", "recorded_conditions", "repeated"]
+
+
+def given_conditions(model: ScoreModel | FlowMap, label: str | None, entries: Sequence[str]) -> dict[str, Tensor]:
+    """The conditions that options name, in model units; each has one row or several.
+
+    Args:
+        model: Its network declares conditions, and its description has their kinds and scaling.
+        label: Classes, in turn, e.g. ``"3"``, ``"0-9"``, ``"bag,coat"``; or None.
+        entries: Each a ``.npz`` or ``.npy`` file with arrays named as the conditions, or ``name=value``, in data units:
+            numbers separated by commas, or names of classes.
+
+    Raises:
+        ValueError: If the network has no such condition, one is named twice, or a value is not as described.
+        FileNotFoundError: If there is no such file.
+    """
+    import torch
+
+    from scoresde.cli.parse_lists import parse_labels
+    from scoresde.training.condition_checks import conditions_of
+
+    declared = conditions_of(model.net)
+    values: dict[str, Any] = {}
+    for entry in entries:
+        for name, value in _read(entry).items():
+            if name not in declared:
+                raise ValueError(unknown_name("condition of the network", name, declared))
+            if name in values or (name == "label" and label is not None):
+                raise ValueError(f"each condition is given once, got {name!r} twice; leave one of them out.")
+            values[name] = value
+    described = {} if model.data is None else model.data.conditions
+    if undescribed := [name for name in values if name not in described]:
+        raise ValueError(
+            f"the run does not describe the condition {undescribed[0]!r}, so its units are unknown; sample in Python: "
+            f"sd.sample(model, n, sampler, {undescribed[0]}=values)."
+        )
+    kind = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
+    cond = model.data.to_model_cond(values) if model.data is not None and values else {}
+    cond = {name: value.to(kind) if value.is_floating_point() else value for name, value in cond.items()}
+    if label is not None:
+        cond["label"] = torch.tensor(parse_labels(label, model), dtype=torch.int64)
+    return cond
+
+
+def repeated(cond: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """The conditions of ``count`` samples: one row is for all, as many rows are one each; classes are taken in turn.
+
+    Raises:
+        ValueError: If a condition that is no class has another number of rows.
+    """
+    import torch
+
+    for name, value in cond.items():
+        if value.is_floating_point() and len(value) not in (1, count):
+            raise ValueError(
+                f"a condition has one row for all samples or one for each, {name!r} has {len(value)} rows for {count} "
+                f"samples; pass -n {len(value)}, or other rows."
+            )
+    return {name: value[torch.arange(count) % len(value)] for name, value in cond.items()}
+
+
+def recorded_conditions(
+    checkpoint: Path, stored: Checkpoint, model: ScoreModel, count: int, part: str = "test"
+) -> dict[str, Any]:
+    """Conditions of a run's own data for ``count`` noises or trajectories, in model units; empty without conditions.
+
+    Args:
+        checkpoint: The run directory or checkpoint.
+        stored: Its content.
+        model: Its model.
+        count: Number of entries; events are repeated in their order where they are fewer.
+        part: ``"test"`` for held-out events (those of training if there are none), or ``"train"``.
+
+    Raises:
+        ValueError: If the run does not record its data.
+    """
+    import torch
+
+    from scoresde.cli.held_out import described_by
+    from scoresde.cli.loading import load_data
+    from scoresde.cli.recorded_config import data_options, recorded_source
+    from scoresde.training.condition_checks import conditions_of, model_cond
+
+    if not conditions_of(model.net):
+        return {}
+    recorded = recorded_source(checkpoint)
+    if not recorded:
+        raise ValueError(
+            f"a model with conditions needs those of its data, {checkpoint} does not record where these came from; "
+            "call it in Python, with conditions as keywords."
+        )
+    none = {"data": None, "bins": None, "test_fraction": None, "split_seed": None, "read": []}
+    data = load_data(**data_options(recorded, **none), like=described_by(stored))
+    held_out = part == "test" and bool(len(data.test))
+    given, events = (data.test_cond, data.test) if held_out else (data.train_cond, data.train)
+    about = data.description if model.data is None else model.data
+    device = next(model.parameters()).device
+    return model_cond(model, given, about, torch.arange(count) % len(events), device)
+
+
+def _read(entry: str) -> dict[str, Any]:
+    """The conditions of a file, or of ``name=value``."""
+    name, equals, value = entry.partition("=")
+    if equals and name.strip().isidentifier():
+        return {name.strip(): _parsed(value)}
+    path = Path(entry)
+    if path.suffix.lower() != ".npz":
+        raise ValueError(
+            f"--condition takes a .npz file with arrays named as the conditions, or name=value, got {entry!r}."
+        )
+    return _arrays(path)
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name].tolist() if file[name].dtype.kind == "U" else file[name] for name in file.files}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}; check the path (relative to {Path.cwd()}).") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} must be a complete .npz file of numbers, got: {error}.") from error
+
+
+def _parsed(text: str) -> list[Any]:
+    """One row: a name of a class, an integer, or numbers."""
+    words = [word.strip() for word in text.split(",")]
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return words
+    if len(words) == 1:
+        return [int(words[0]) if words[0].lstrip("-").isdecimal() else numbers[0]]
+    return [numbers]
