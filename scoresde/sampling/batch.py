@@ -145,15 +145,22 @@ class _Counted:
     """The network call, counted by the model's cost. The model checks the arguments of the first call only."""
 
     def __init__(self, model: Model, cond: Mapping[str, Tensor]) -> None:
-        self.nfe, self.cost = 0, model.cost
+        self.nfe, self.calls, self._cost = 0, 0, model.cost
+        self._cost_at = model.cost_at if _cost_varies(model) else None
         self._call, self._next, self._cond = model, model.predict, cond
 
     def __call__(self, x: Tensor, tau: Scalar, s: Scalar | None = None) -> Prediction:
-        self.nfe += self.cost
+        self.calls += 1
+        self.nfe += self._cost if self._cost_at is None else self._cost_at(tau)
         call, self._call = self._call, self._next
         if s is None:
             return call(x, tau, **self._cond)
         return call(x, tau, s=s, **self._cond)
+
+
+def _cost_varies(model: Model) -> bool:
+    """Whether the cost of a call depends on its time; asked once, because `Model.cost_at` visits every submodule."""
+    return any(isinstance(part, Model) and type(part).cost_at is not Model.cost_at for part in model.modules())
 
 
 class _Checked(_Counted):
@@ -167,7 +174,7 @@ class _Checked(_Counted):
             indices = rows.nonzero().flatten().tolist()
             shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
             raise RuntimeError(
-                f"the network must return finite numbers, but call {self.nfe // self.cost}, at tau = {float(tau):.6g}, "
+                f"the network must return finite numbers, but call {self.calls}, at tau = {float(tau):.6g}, "
                 f"gave NaN or infinity for samples [{shown}] of a batch of {len(x)}; check its inputs there, or train "
                 "it at that noise level."
             )

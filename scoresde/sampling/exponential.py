@@ -25,9 +25,10 @@ Ho 2022 (for the angle).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -94,10 +95,15 @@ class Interpolation(CheckedArguments):
         if self.noise is not None and self.prediction != "x0":
             raise ValueError(f"a noise function goes with prediction='x0', got {self.prediction!r}; take 'x0'.")
 
-    @property
+    @cached_property
     def member(self) -> str:
         """The member of `Prediction` that steps read: α of ``"alpha_v"`` is part of the weights."""
         return "v" if self.prediction == "alpha_v" else self.prediction
+
+    @cached_property
+    def read(self) -> Callable[[Any], Any]:
+        """The `member` of a prediction."""
+        return attrgetter(self.member)
 
     @property
     def regular_at_data(self) -> bool:

@@ -11,6 +11,7 @@ from better states.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine
+from scoresde.process import ou
 from scoresde.process.schedule import Schedule
+from scoresde.sampling.adams_defaults import AdamsSettings, adams_settings
 from scoresde.sampling.base import Predict, StepSampler
 from scoresde.sampling.exponential import Interpolation, advance
 from scoresde.sampling.grid import DenseEnds, Grid
@@ -36,7 +39,7 @@ class History(NamedTuple):
     Attributes:
         tau, x: Time and state from which the last step started.
         std, noise: The noise that it added and its standard deviation; None and 0 if it added none.
-        times, values: Times and predictions, the newest first.
+        times, predictions: Times and network predictions, the newest first.
     """
 
     tau: Scalar
@@ -44,7 +47,7 @@ class History(NamedTuple):
     std: float
     noise: Any
     times: tuple[Scalar, ...]
-    values: list[Any]
+    predictions: list[Any]
 
 
 @dataclass(frozen=True)
@@ -104,90 +107,79 @@ class Multistep(StepSampler):
         noise = self.interpolation.noise
         return super().brownian_clock(tau) if noise is None else ew.exp(-2.0 * noise.log_m(rho(tau)))
 
+    def interpolation_of(self, tau: Scalar, s: Scalar) -> Interpolation:
+        """The interpolation of the step from ``tau`` to ``s``; default: `interpolation`, for all steps."""
+        return self.interpolation
+
     def step(
         self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
     ) -> tuple[Any, Any]:
-        interpolation, past = self.interpolation, memory
+        past, common = memory, self.interpolation
         # The coordinate is infinite at s = 0: there one prediction, from x, is held constant.
-        constant = s == 0 and not interpolation.regular_at_data
-        values, times = [getattr(predict(x, tau), interpolation.member)], (tau,)
+        constant = s == 0 and not common.regular_at_data
+        predictions, times = [predict(x, tau)], (tau,)
         origin, begin = x, tau
         if past is not None:
             reused = max(self.predictor, self.corrector) - 1
-            values, times = values + past.values[:reused], times + past.times[:reused]
-            starting = interpolation.noise is None and len(times) < self.order
+            predictions, times = predictions + past.predictions[:reused], times + past.times[:reused]
+            starting = common.noise is None and len(times) < self.order
             if starting:
-                values = self._repeat_early(predict, past, times, values)
+                predictions = self._repeat_early(predict, past, times, predictions)
             if self.corrector:
-                x = self._corrected(past, times, values)
+                x = self._corrected(past, times, predictions)
             origin, begin = (past.x, past.tau) if starting and not constant else (x, tau)
-        used = 1 if constant else self.predictor
-        on_x, weights = interpolation.weights(begin, s, times[:used])
-        end, draw = advance(origin, on_x, weights, values), None
-        std = interpolation.noise_std(tau, s) if interpolation.noise else 0.0
+        used = times[: 1 if constant else self.predictor]
+        end, draw = _advance(self.interpolation_of(begin, s), origin, begin, s, used, predictions), None
+        std = common.noise_std(tau, s) if common.noise else 0.0
         if std > 0:
             draw = noise()
             end = combine(1.0, end, std, draw)
-        return end, History(begin, origin, std, draw, times, values)
+        return end, History(begin, origin, std, draw, times, predictions)
 
-    def _corrected(self, past: History, times: tuple[Scalar, ...], values: list[Any]) -> Any:
+    def _corrected(self, past: History, times: tuple[Scalar, ...], predictions: list[Any]) -> Any:
         """The last step repeated with the new prediction in its polynomial, and with the same noise."""
-        on_x, weights = self.interpolation.weights(past.tau, times[0], times[: self.corrector])
-        x = advance(past.x, on_x, weights, values)
+        interpolation = self.interpolation_of(past.tau, times[0])
+        x = _advance(interpolation, past.x, past.tau, times[0], times[: self.corrector], predictions)
         return x if past.noise is None else combine(1.0, x, past.std, past.noise)
 
-    def _repeat_early(self, predict: Predict, past: History, times: tuple[Scalar, ...], values: list[Any]) -> list[Any]:
+    def _repeat_early(
+        self, predict: Predict, past: History, times: tuple[Scalar, ...], predictions: list[Any]
+    ) -> list[Any]:
         """Early predictions made again from better states; the first is exact, the list is newest first."""
         count = len(times)
         if count > self.order - 2:
-            return values
-        values = list(values)
+            return predictions
+        predictions = list(predictions)
         for i in range(count - 2, -1, -1):
-            on_x, weights = self.interpolation.weights(past.tau, times[i], times)
-            state = advance(past.x, on_x, weights, values)
-            values[i] = getattr(predict(state, times[i]), self.interpolation.member)
-        return values
+            interpolation = self.interpolation_of(past.tau, times[i])
+            state = _advance(interpolation, past.x, past.tau, times[i], times, predictions)
+            predictions[i] = predict(state, times[i])
+        return predictions
 
 
-class AdamsSettings(NamedTuple):
-    """Default settings of `Adams`; see its arguments."""
-
-    predictor_order: int
-    corrector_order: int
-    prediction: str
-    variable: str
-
-
-# from this number of steps on
-_SETTINGS = {
-    1: AdamsSettings(3, 0, "v", "angle"),
-    6: AdamsSettings(2, 3, "v", "angle"),
-    12: AdamsSettings(4, 3, "alpha_v", "angle"),
-    75: AdamsSettings(5, 4, "alpha_v", "angle"),
-}
-_SETTINGS_FOR_NOISE_ESTIMATES = {
-    1: AdamsSettings(3, 0, "alpha_v", "angle"),
-    6: AdamsSettings(2, 3, "alpha_v", "sigma"),
-    12: AdamsSettings(4, 3, "alpha_v", "artanh_sigma"),
-    18: AdamsSettings(4, 4, "alpha_v", "artanh_sigma"),
-}
+def _advance(
+    interpolation: Interpolation, x: Any, tau: Scalar, s: Scalar, times: tuple[Scalar, ...], predictions: list[Any]
+) -> Any:
+    """x at ``s`` from x at ``tau`` and the first predictions, one for each time."""
+    on_x, weights = interpolation.weights(tau, s, times)
+    return advance(x, on_x, weights, list(map(interpolation.read, predictions[: len(times)])))
 
 
 @dataclass(frozen=True)
 class Adams(Multistep):
     r"""Any exponential Adams method; with its defaults, the sampler that the library recommends.
 
-    Interpolated is v in the angle φ, $dx = v\,d\phi$, or αv, $dx = \alpha v\,d(\mathrm{artanh}\,\sigma)$: neither has a
-    linear part, so no clock, view or end of the process is special, τ = ∞ included. Settings that are None depend on
-    the number of steps and on whether the network estimates noise, as the numbers of `DenseEnds` do:
+    Interpolated is v in the angle φ, $dx = v\,d\varphi$, or αv, $dx = \alpha v\,d(\mathrm{artanh}\,\sigma)$: neither
+    has a linear part, so no clock, view or end of the process is special, τ = ∞ included. Where v is stiff or the
+    network estimates noise, it is x₀, $d(x/\sigma) = x_0\,d(\alpha/\sigma)$. Settings that are None depend on the
+    number of steps and on whether the network estimates noise, as the numbers of `DenseEnds` do:
 
     | steps | predictor, corrector | interpolated | for a noise estimate |
     |---|---|---|---|
-    | 1 to 5 | 3, none | v in the angle | αv |
-    | 6 to 11 | 2, 3 | v in the angle | αv in σ |
-    | 12 to 17 | 4, 3 | αv in the angle | αv in artanh σ |
-    | 18 to 74 | 4, 3 | αv in the angle | αv in artanh σ; 4, 4 |
-    | 75 and more | 5, 4 | αv in the angle | αv in artanh σ; 4, 4 |
+    | 1 to 5, events of less than 256 values | 3, none | v in the angle | x₀ in artanh σ; 2, 2 |
+    | to 11 | 2, 3 | v in the angle | x₀ in artanh σ; 2, 2 |
+    | 12 to 74 | 4, 3 | αv in the angle; x₀ where a step shortens φ by 30 % or more | x₀ in artanh σ; 4, 3 |
+    | 75 and more | 5, 4 | the same | x₀ in artanh σ; 4, 3 |
 
     Args:
         steps: Number of steps; `start_calls` network calls come on top from order 4 on.
@@ -221,17 +213,44 @@ class Adams(Multistep):
         prediction = settings.prediction if self.prediction is None else self.prediction
         return Interpolation(prediction, settings.variable if self.variable is None else self.variable, self.noise)
 
-    @property
+    @cached_property
     def predictor(self) -> int:
         return self._settings.predictor_order if self.predictor_order is None else self.predictor_order
 
-    @property
+    @cached_property
     def corrector(self) -> int:
         """``corrector_order``, or its default for this number of steps."""
         return self._settings.corrector_order if self.corrector_order is None else self.corrector_order
 
-    @property
+    def interpolation_of(self, tau: Scalar, s: Scalar) -> Interpolation:
+        """`interpolation`; with the default one, x₀ in the angle for a step in which v is stiff."""
+        if self.prediction is not None or self.variable is not None or s == 0 or tau == math.inf:
+            return self.interpolation
+        stiff_from = self._settings.stiff_from
+        if stiff_from < 1 and ou.angle(s) < (1.0 - stiff_from) * ou.angle(tau):
+            return self._of_x0
+        return self.interpolation
+
+    def step(
+        self, predict: Predict, x: Any, tau: Any, s: Any, noise: Callable[[], Any], memory: Any
+    ) -> tuple[Any, Any]:
+        if self._skips and self._skips(tau, self.steps):
+            predict(x, tau)  # for observers, which show a prediction for every step
+            return x, None
+        return super().step(predict, x, tau, s, noise, memory)
+
+    @cached_property
+    def _skips(self) -> Callable[[Scalar, int], bool] | None:
+        """`DenseEnds.skips` of a noise estimate; None where no step is skipped."""
+        default = self.prediction is None and self.variable is None
+        return self.grid.skips if default and isinstance(self.grid, DenseEnds) and self.grid.noise_estimate else None
+
+    @cached_property
+    def _of_x0(self) -> Interpolation:
+        return Interpolation("x0", "angle")
+
+    @cached_property
     def _settings(self) -> AdamsSettings:
-        noise_estimate = isinstance(self.grid, DenseEnds) and self.grid.noise_estimate
-        table = _SETTINGS_FOR_NOISE_ESTIMATES if noise_estimate else _SETTINGS
-        return table[max(least for least in table if least <= self.steps)]
+        if not isinstance(self.grid, DenseEnds):
+            return adams_settings(self.steps, noise_estimate=False)
+        return adams_settings(self.grid.settings_steps(self.steps), bool(self.grid.noise_estimate))

@@ -84,6 +84,6 @@ class Samples:
 
 
 def class_labels(cond: Mapping[str, Tensor]) -> Tensor | None:
-    """The class labels among a network's conditioning: ``cond`` if it holds one integer per sample, else None."""
-    labels = cond.get("cond")
+    """The class labels among a network's conditioning: ``label`` if it holds one integer per sample, else None."""
+    labels = cond.get("label")
     return None if labels is None or labels.ndim != 1 or labels.is_floating_point() else labels

@@ -124,6 +124,7 @@ def test_samples_from_the_prior_of_a_view_have_the_distribution_of_the_exact_rec
     if isinstance(sampler, PredictorCorrector):
         sampler = replace(sampler, corrections=0)  # corrections are not linear in x: see test_langevin.py
     model = Gaussian(torch.full((n,), 0.7, dtype=D), 0.25, sde)
+    sampler = sampler.for_model(model)  # the grid depends on the dimension
     taus = sampler.grid.times(sde, steps, _start(sde))
     drawn = sample(model, 2, sampler, seeds=[1, 2], start=taus[0], trajectory=True)
     assert drawn.trajectory is not None

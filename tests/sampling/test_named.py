@@ -105,10 +105,10 @@ def ours(sampler: StepSampler, known: int, taus: list[float] = TAUS) -> State:
     if known:
         assert isinstance(sampler, Multistep)
         past = list(reversed(taus[:known]))
-        values = [getattr(DATA.predict(LinearState(exact(tau)), tau), sampler.interpolation.prediction) for tau in past]
+        predictions = [DATA.predict(LinearState(exact(tau)), tau) for tau in past]
         first: Any = LinearState(exact(past[0]))
         no_noise = LinearState(0 * ONE) if sampler.stochastic else None
-        memory = History(past[0], first, 0.0, no_noise, tuple(past), values)
+        memory = History(past[0], first, 0.0, no_noise, tuple(past), predictions)
     noise = noise_source()
     for tau, s in zip(taus[known:], taus[known + 1 :]):
         x, memory = sampler.step(DATA.predict, x, tau, s, noise, memory)
