@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_finite, check_kind, check_tensor
+from scoresde._core.tensors import has_values
 from scoresde.guidance.operators.base import Operator
 
 __all__ = ["Observation"]
@@ -42,6 +44,7 @@ class Observation(nn.Module):
         super().__init__()
         check_kind("operator", operator, Operator)
         check_tensor("y", y)
+        check_arguments(Observation, locals())
         if not y.is_floating_point():
             raise TypeError(f"y must be a floating tensor, got {y.dtype}; scale it first (Description.to_model).")
         single = tuple(y.shape) == operator.output_shape
@@ -58,21 +61,24 @@ class Observation(nn.Module):
         y = y if support is None else y.where(support, 0.0)
         check_finite(y, "y")
         self.register_buffer("y", y)
-        std = None if noise_std is None else torch.as_tensor(noise_std, dtype=y.dtype, device=y.device)
-        self.register_buffer("noise_std", std)
+        if noise_std is not None:
+            noise_std = noise_std.to(y) if isinstance(noise_std, Tensor) else y.new_full((), float(noise_std))
+        self.register_buffer("noise_std", noise_std)
         self.register_buffer("noise_cov", None if noise_cov is None else noise_cov.to(y))
         self._check_noise(math.prod(operator.output_shape))
 
     def _check_noise(self, size: int) -> None:
-        if self.noise_cov is not None and self.noise_cov.shape != (size, size):
-            raise ValueError(f"noise_cov must have shape ({size}, {size}), got {tuple(self.noise_cov.shape)}.")
+        if self.noise_cov is not None:
+            _check_covariance(self.noise_cov, size)
         if self.noise_std is not None:
             if self.noise_std.ndim and tuple(self.noise_std.shape) != self.operator.output_shape:
                 raise ValueError(
                     f"noise_std must be a number or have shape {self.operator.output_shape}, got "
                     f"{tuple(self.noise_std.shape)}."
                 )
-            check_finite(self.noise_std, "noise_std")
+            check_finite(self.noise_std.flatten(), "noise_std")
+            if has_values(self.noise_std) and bool((self.noise_std < 0).any()):
+                raise ValueError(f"noise_std must not be negative, got {float(self.noise_std.min()):.3g}.")
 
     def of_batch(self, x: Tensor, index: Tensor | None = None) -> tuple[Operator, Tensor]:
         """Operator and measurements ``(B, *Y)`` of the samples of a batch.
@@ -92,9 +98,44 @@ class Observation(nn.Module):
             )
         return self.operator.select(index), self.y[index]
 
+    def one(self, index: int | None = None) -> Observation:
+        """Observation number ``index`` alone; itself if there is one.
+
+        Raises:
+            ValueError: If there are several observations and no index.
+        """
+        if self.count is None:
+            return self
+        if index is None:
+            raise ValueError(f"{self.count} observations need an index; pass one from 0 to {self.count - 1}.")
+        return Observation(self.operator.one(index), self.y[index], self.noise_std, self.noise_cov)
+
+    def covariance(self) -> Tensor:
+        """Γ as a matrix, ``(M, M)``, of all entries of the flattened measurement, also of those not measured."""
+        size = math.prod(self.operator.output_shape)
+        if self.noise_cov is not None:
+            return self.noise_cov
+        assert self.noise_std is not None
+        variance = self.noise_std.square().expand(self.operator.output_shape).flatten()
+        return torch.diag(variance) if size else variance.new_zeros(0, 0)
+
     def apply_noise_cov(self, r: Tensor) -> Tensor:
         """Γ r for ``r`` of shape ``(B, *Y)``."""
         if self.noise_cov is not None:
-            return (r.reshape(len(r), -1) @ self.noise_cov.to(r.dtype)).reshape(r.shape)
+            return (r.reshape(len(r), len(self.noise_cov)) @ self.noise_cov.to(r.dtype)).reshape(r.shape)
         assert self.noise_std is not None
         return r * self.noise_std.to(r.dtype).square()
+
+
+def _check_covariance(cov: Tensor, size: int) -> None:
+    if cov.shape != (size, size):
+        raise ValueError(f"noise_cov must have shape ({size}, {size}), got {tuple(cov.shape)}.")
+    check_finite(cov, "noise_cov")
+    if not has_values(cov) or not size:
+        return
+    scale = float(cov.abs().max())
+    if float((cov - cov.mT).abs().max()) > 1e-5 * scale:
+        raise ValueError("noise_cov must be symmetric; instead of a Cholesky factor L pass L @ L.mT.")
+    smallest = float(torch.linalg.eigvalsh(cov)[0])
+    if smallest < -1e3 * torch.finfo(cov.dtype).eps * scale * size:
+        raise ValueError(f"noise_cov must be positive semi-definite, got an eigenvalue of {smallest:.3g}.")

@@ -9,6 +9,7 @@ from scoresde.likelihood.bounds.discrete import discrete_vlb
 from scoresde.likelihood.bounds.error_profile import ErrorProfile, measure_error_profile
 from scoresde.likelihood.bounds.importance_weighted import importance_weighted_vlb
 from scoresde.likelihood.bounds.result import Bound
+from scoresde.likelihood.class_posterior import ClassPosterior, class_posterior
 from scoresde.likelihood.dequantize import Dequantization, TruncatedNormalDequantization, UniformDequantization
 from scoresde.likelihood.ode.adaptive_solver import AdaptiveSolver
 from scoresde.likelihood.ode.differentiable import differentiable_log_prob
@@ -25,6 +26,7 @@ __all__ = [
     "AdaptiveSolver",
     "BitsPerDim",
     "Bound",
+    "ClassPosterior",
     "Decoder",
     "Dequantization",
     "ErrorBudget",
@@ -44,6 +46,7 @@ __all__ = [
     "UniformDequantization",
     "VariationalDequantization",
     "bits_per_dim",
+    "class_posterior",
     "continuous_vlb",
     "differentiable_log_prob",
     "discrete_vlb",

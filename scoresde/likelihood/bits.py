@@ -29,6 +29,7 @@ from scoresde.likelihood.ode.error_budget import ErrorBudget, LogProb, half_widt
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solver
 from scoresde.likelihood.ode.trace import Trace
+from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 
 __all__ = ["BitsPerDim", "bits_per_dim"]
@@ -160,6 +161,7 @@ def bits_per_dim(
         RuntimeError: As `log_prob`.
     """
     refuse_unknown(bits_per_dim, model, cond)
+    refuse_without_score(bits_per_dim, model)
     check_arguments(bits_per_dim, locals())
     values, cond = as_input(model, values, "values"), cond_inputs(model, cond)
     check_integer_data(model, values)

@@ -1,15 +1,18 @@
-r"""Measurement operators A of an observation y = A x_0 + noise: `Operator`, and `LinearOperator` with an adjoint."""
+r"""Measurement operators A of an observation y = A x_0 + noise: `Operator`, and those that are linear."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from scoresde._core.checks import check_event_shape
+from scoresde._core.tensors import widest_dtype
 
-__all__ = ["LinearOperator", "Operator"]
+__all__ = ["LinearOperator", "Operator", "SpectralOperator"]
 
 
 class Operator(nn.Module, ABC):
@@ -40,12 +43,30 @@ class Operator(nn.Module, ABC):
             raise NotImplementedError(f"{type(self).__name__} has {self.count} parameter sets but no select.")
         return self
 
+    def one(self, index: int) -> Operator:
+        """The operator of observation ``index`` alone, with one parameter set; itself if there is only one."""
+        if self.count is not None:
+            raise NotImplementedError(f"{type(self).__name__} has {self.count} parameter sets but no one().")
+        return self
+
     def support(self) -> Tensor | None:
         """Which entries of the output are measured, bool, ``(*Y)`` or ``(count, *Y)``; None for all.
 
         The others are 0 in every measurement and carry no information.
         """
         return None
+
+    def measured(self) -> int:
+        """Largest number of measured entries of one observation."""
+        return math.prod(self.output_shape)
+
+    def linearize(self, x0: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """The measurement of ``x0``, ``(B, *Y)``, and its derivative there: v ↦ A v and its adjoint w ↦ Aᵀ w."""
+        value, pull, *_ = torch.func.vjp(self.apply, x0)
+        _, push, *_ = torch.func.vjp(
+            lambda w: pull(w)[0], torch.zeros_like(value)
+        )  # linear, so its adjoint is A itself
+        return value, lambda v: push(v)[0], lambda w: pull(w)[0]
 
     def forward(self, x0: Tensor) -> Tensor:
         """`apply` after a check of the shape.
@@ -64,6 +85,17 @@ class LinearOperator(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """The adjoint Aᵀ y, ``(B, *D)``, of measurements ``(B, *Y)``."""
 
+    def linearize(self, x0: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        return self.apply(x0), self.apply, self.adjoint
+
+    def gram_diagonal(self, like: Tensor) -> Tensor | None:
+        """The diagonal of A Aᵀ, broadcast against ``(B, *Y)``, if that matrix is diagonal; None if not, or not known.
+
+        Args:
+            like: States its type and device.
+        """
+        return None
+
     def matrix(self) -> Tensor:
         """A as a matrix, ``(M, d)`` with M and d elements per measurement and event.
 
@@ -71,11 +103,35 @@ class LinearOperator(Operator):
             ValueError: If there are several parameter sets.
         """
         if self.count is not None:
-            raise ValueError(f"a matrix needs one parameter set, got {self.count}; select one first.")
-        reference = next(iter([*self.buffers(), *self.parameters()]), torch.empty(0))
-        kind = reference.dtype if reference.is_floating_point() else torch.float64
-        size = 1
-        for n in self.event_shape:
-            size *= n
+            raise ValueError(f"a matrix needs one parameter set, got {self.count}; take that of one(index).")
+        reference = next(self.buffers(), torch.empty(0, dtype=torch.float64))
+        kind = reference.dtype if reference.is_floating_point() else widest_dtype(reference.device)
+        size = math.prod(self.event_shape)
         unit = torch.eye(size, dtype=kind, device=reference.device).reshape(size, *self.event_shape)
         return self.apply(unit).reshape(size, -1).mT
+
+
+class SpectralOperator(LinearOperator):
+    r"""A linear operator with a cheap singular value decomposition $A = U S V^T$, with R singular values."""
+
+    @abstractmethod
+    def singular_values(self, like: Tensor) -> Tensor:
+        """S, ``(R,)`` or ``(B, R)``, not negative, in any order; in the type and on the device of ``like``."""
+
+    @abstractmethod
+    def left(self, y: Tensor) -> Tensor:
+        """Uᵀ y, ``(B, R)``, of measurements ``(B, *Y)``."""
+
+    @abstractmethod
+    def right(self, x0: Tensor) -> Tensor:
+        """Vᵀ x0, ``(B, R)``, of events ``(B, *D)``."""
+
+    @abstractmethod
+    def right_adjoint(self, z: Tensor) -> Tensor:
+        """V z, ``(B, *D)``, of coordinates ``(B, R)``."""
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        r"""$A^+ y = V S^{-1} U^T y$, ``(B, *D)``, without singular values below the rounding error of the largest."""
+        s = self.singular_values(y)
+        kept = s > s.amax(-1, keepdim=True) * (max(s.shape[-1], 1) * torch.finfo(s.dtype).eps)
+        return self.right_adjoint((self.left(y) / s.where(kept, 1.0)).where(kept, 0.0))

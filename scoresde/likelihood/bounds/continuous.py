@@ -40,6 +40,7 @@ from scoresde.likelihood.bounds.initial_state import InitialState
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
+from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 from scoresde.objective.timesteps import DiscreteTimesteps, ImportanceTimesteps, Timesteps
 from scoresde.objective.weighting import ELBO
@@ -116,6 +117,7 @@ def continuous_vlb(
     Source: Kingma et al. 2021 (integer values); Song et al. 2021, Maximum likelihood training (floats).
     """
     refuse_unknown(continuous_vlb, model, cond)
+    refuse_without_score(continuous_vlb, model)
     data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     timesteps = _checked_timesteps(timesteps, profile, evaluations, replicates)
     check_arguments(continuous_vlb, locals())

@@ -22,6 +22,7 @@ from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.step_estimators import AllSteps, SampledSteps
+from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 from scoresde.sampling import Grid, OptimalVariance
 from scoresde.sampling.grid import Chain
@@ -86,6 +87,7 @@ def discrete_vlb(
     Source: Ho, Jain & Abbeel 2020, eqs. 5, 8 and 13; Nichol & Dhariwal 2021 (learned variances).
     """
     refuse_unknown(discrete_vlb, model, cond)
+    refuse_without_score(discrete_vlb, model)
     check_arguments(discrete_vlb, locals())
     data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     check_integer("draws", draws)

@@ -21,7 +21,8 @@ from scoresde._core.call_inputs import as_input, cond_inputs
 from scoresde._core.checks import check_event_shape, check_finite, check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size, sum_event, widest_dtype
-from scoresde.model import Model, check_model, evaluating
+from scoresde.likelihood.score_check import refuse_without_score
+from scoresde.model import Model, evaluating
 from scoresde.objective.timesteps import MeasuredTimesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process import ou
@@ -119,7 +120,7 @@ def measure_error_profile(
         ValueError: If there are fewer than two samples, they are not finite, ``points`` is less than 2, or the model
             returns NaN or infinity.
     """
-    check_model(model)
+    refuse_without_score(measure_error_profile, model)
     check_arguments(measure_error_profile, locals())
     x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
     check_integer("points", points, 2)

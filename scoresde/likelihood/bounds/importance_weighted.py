@@ -25,6 +25,7 @@ from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.terms import normal_entropy, terminal_log_prob
+from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling import Grid, OptimalVariance, UniformLogSNR
@@ -74,6 +75,7 @@ def importance_weighted_vlb(
     Source: Burda, Grosse & Salakhutdinov 2016.
     """
     refuse_unknown(importance_weighted_vlb, model, cond)
+    refuse_without_score(importance_weighted_vlb, model)
     check_arguments(importance_weighted_vlb, locals())
     data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     check_integer("trajectories", trajectories)

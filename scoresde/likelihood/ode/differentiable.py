@@ -23,6 +23,7 @@ from scoresde.likelihood.ode.angle_velocity import AngleVelocity
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.torchdiffeq_solver import TorchDiffEq
 from scoresde.likelihood.ode.trace import EXACT_DIMS
+from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, evaluating, refuse_unknown
 
 __all__ = ["differentiable_log_prob"]
@@ -65,6 +66,7 @@ def differentiable_log_prob(
     Source: Chen et al. 2018; Grathwohl et al. 2019.
     """
     refuse_unknown(differentiable_log_prob, model, cond)
+    refuse_without_score(differentiable_log_prob, model)
     check_arguments(differentiable_log_prob, locals())
     x, cond = as_input(model, x, "x"), cond_inputs(model, cond)
     if probes is not None:

@@ -26,6 +26,7 @@ from scoresde.likelihood.ode.error_budget import LogProb, join
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solver
 from scoresde.likelihood.ode.trace import Trace
+from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 
 __all__ = ["log_prob"]
@@ -90,6 +91,7 @@ def log_prob(
     Source: Chen et al. 2018; Song et al. 2021, appendix D.2; here in the angle, corrected for the trajectory's defect.
     """
     refuse_unknown(log_prob, model, cond)
+    refuse_without_score(log_prob, model)
     check_arguments(log_prob, locals())
     x, cond = as_input(model, x, "x"), cond_inputs(model, cond)
     scorer = LikelihoodScorer(model, trace, solver or AdaptiveSolver(), nodes, prior_log_prob, cond, batch_size, strict)

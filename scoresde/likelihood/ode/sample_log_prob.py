@@ -22,6 +22,7 @@ from scoresde.likelihood.ode.error_budget import LogProb, join
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.solver import Solution, Solver
 from scoresde.likelihood.ode.trace import Trace
+from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling import StepSampler, sample
@@ -80,6 +81,7 @@ def sample_log_prob(
         RuntimeError: As `log_prob`.
     """
     refuse_unknown(sample_log_prob, model, cond)
+    refuse_without_score(sample_log_prob, model)
     check_arguments(sample_log_prob, locals())
     cond = cond_inputs(model, cond)
     sampler = AdaptiveSolver() if sampler is None else sampler

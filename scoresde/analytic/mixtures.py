@@ -1,7 +1,8 @@
 r"""Exact models: mixtures of Gaussians, with noise, score and log-density in closed form at every $\tau$.
 
-A component N(m, C) becomes N(α m, α² C + σ² I) at OU time τ. `Gaussian` has one component; `KernelDensity` has one
-isotropic component per data point. All are `Model`s, so every sampler, likelihood and plot runs without training.
+A component N(m, C) becomes N(α m, α² C + σ² I) at OU time τ. They are `Model`s, so every sampler, likelihood and plot
+runs without training.
+`given` is the exact distribution of x_0 given a linear observation, the reference of every posterior method.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from scoresde._core.checks import check_finite, check_integer, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import as_time, expand, has_values
+from scoresde.analytic.conditioning import Observed, condition
+from scoresde.analytic.covariances import check_floating, variances_and_axes
+from scoresde.guidance.observation import Observation
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction, V
 from scoresde.process.sde import SDE, VPSDE
 
-__all__ = ["Gaussian", "GaussianMixture", "KernelDensity"]
+__all__ = ["GaussianMixture"]
 
 
 class _Mixture(Model):
@@ -147,82 +151,58 @@ class _Mixture(Model):
         x = ou.alpha(tau) * (self.means[component] + noise) + ou.sigma(tau) * Noise(generator).normal(noise)
         return x.reshape(n, *(self.event_shape or ()))
 
+    def given(
+        self,
+        observation: Observation | Tensor,
+        y: Tensor | None = None,
+        noise_cov: Tensor | None = None,
+        index: int | None = None,
+    ) -> tuple[GaussianMixture, Tensor]:
+        r"""The exact distribution of $x_0$ given $y = A x_0 + n$, $n \sim N(0, \Gamma)$, and $\log p(y)$.
+
+        $S_k = A C_k A^T + \Gamma$, gain $K_k = C_k A^T S_k^{-1}$: mean $m_k + K_k(y - A m_k)$, covariance
+        $C_k - K_k S_k K_k^T$, weight $\propto w_k N(y; A m_k, S_k)$. By Cholesky factors and in logarithms. Components
+        whose weight underflows beside the largest are left out.
+
+        Args:
+            observation: An `Observation` with a linear operator; only entries that it measures count. Or the matrix A,
+                ``(M, d)`` with d elements per event.
+            y: With a matrix: the measurements, ``(M,)``.
+            noise_cov: With a matrix: Γ, ``(M, M)``; default 0, no noise.
+            index: Which of several observations.
+
+        Returns:
+            The posterior, a mixture on the same process, and $\log p(y)$ in nats, ``()``.
+
+        Raises:
+            TypeError: If the operator is not linear, or ``y`` is given beside an `Observation` or missing beside a
+                matrix.
+            ValueError: If the shapes do not fit, there are several observations and no ``index``, or an S_k is not
+                positive definite, as without noise where two measurements depend on each other.
+
+        Example:
+            >>> import torch
+            >>> from scoresde import Gaussian
+            >>> prior = Gaussian(torch.zeros(2).double(), 1.0)
+            >>> posterior, log_evidence = prior.given(torch.tensor([[1.0, 0.0]]), torch.tensor([2.0]), torch.eye(1))
+            >>> round(float(posterior.means[0, 0]), 4), round(float(log_evidence), 4)
+            (1.0, -2.2655)
+        """
+        check_arguments(_Mixture.given, locals())
+        observed = Observed.of(observation, y, noise_cov, index, self.means)
+        log_weights, means, variances, axes, log_evidence = condition(
+            self.log_weights, self.means, self.variances, self.axes, observed
+        )
+        posterior = GaussianMixture.__new__(GaussianMixture)  # weights in logarithms: they may underflow
+        _Mixture.__init__(
+            posterior, log_weights, means.reshape(-1, *(self.event_shape or ())), variances, axes, self.sde
+        )
+        return posterior, log_evidence
+
 
 def _average(responsibility: Tensor, values: Tensor) -> Tensor:
     """Average over the components: values ``(K, d)`` or ``(B, K, d)``, weights ``(B, K)``, result ``(B, d)``."""
     return responsibility @ values if values.ndim == 2 else torch.einsum("bk,bkd->bd", responsibility, values)
-
-
-def _check_floating(name: str, value: Tensor, batch: bool = True) -> None:
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        received = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"{name} must be a floating tensor, got {received}; write torch.tensor(…).double().")
-    if value.ndim and not len(value):
-        raise ValueError(f"{name} must have at least one entry, got shape {tuple(value.shape)}.")
-    if value.is_meta and not isinstance(value, FakeTensor):
-        raise TypeError(f"{name} must have values, got a tensor on the meta device; move it to the CPU with its data.")
-    if value.ndim == 0 and batch:
-        raise ValueError(f"{name} must have shape (n, *D), got (); give the batch first, then one event.")
-
-
-def _eigendecomposition(covs: Tensor) -> tuple[Tensor, Tensor]:
-    asymmetry = float((covs - covs.mT).abs().max())
-    if asymmetry > 1e-5 * float(covs.abs().max()):
-        raise ValueError(
-            f"cov must be symmetric, got elements that differ from their transposes by up to {asymmetry:.3g}; instead "
-            "of a Cholesky factor L pass L @ L.mT."
-        )
-    variances, axes = torch.linalg.eigh(covs)
-    if bool((variances < -1e-10 * variances.amax(-1, keepdim=True)).any()):
-        raise ValueError(f"cov must be positive semi-definite, got an eigenvalue of {variances.min().item():.3g}.")
-    return variances.clamp(min=0.0), axes
-
-
-def _variances_and_axes(covs: Tensor, size: int, count: int) -> tuple[Tensor, Tensor | None]:
-    """Eigenvalues and eigenvectors of covariances given as variances (K,), diagonals (K, d) or matrices (K, d, d)."""
-    if covs.is_meta and not isinstance(covs, FakeTensor):
-        raise TypeError("covs must have values, got a tensor on the meta device; move it to the CPU with its data.")
-    check_finite(covs, "covs")
-    if covs.shape == (count, size, size):
-        return _eigendecomposition(covs)
-    if covs.shape not in ((count,), (count, size)):
-        raise ValueError(
-            f"covs must have shape ({count},), ({count}, {size}) or ({count}, {size}, {size}), got {tuple(covs.shape)}."
-        )
-    if bool((covs < 0).any()):
-        raise ValueError(f"covs must not be negative, got {covs.min().item():.3g}.")
-    return covs.reshape(count, -1), None
-
-
-class Gaussian(_Mixture):
-    """Exact model of N(mean, cov).
-
-    Args:
-        mean: ``(*D)``; its type is that of the model.
-        cov: Variance of an isotropic Gaussian, ``(d,)`` variances or a ``(d, d)`` matrix, with d elements per event.
-        sde: The process; default `VPSDE`.
-
-    Raises:
-        TypeError: If ``mean`` is not a floating tensor.
-        ValueError: If ``cov`` has another shape, has a negative eigenvalue, or is not symmetric.
-
-    Example:
-        >>> import torch
-        >>> from scoresde import Gaussian
-        >>> model = Gaussian(torch.tensor([1.0]), 0.25)
-        >>> prediction = model(torch.tensor([[0.5]]), tau=1.0)
-        >>> [round(float(value), 4) for value in (prediction.x0, prediction.eps, prediction.score)]
-        [1.0135, 0.1367, -0.147]
-    """
-
-    def __init__(self, mean: Tensor, cov: Tensor | float, sde: SDE | None = None) -> None:
-        _check_floating("mean", mean, batch=False)
-        check_arguments(Gaussian, locals())
-        if isinstance(cov, Tensor) and cov.is_meta and not mean.is_meta:
-            raise TypeError("cov must have values, got a tensor on the meta device; move it to the CPU with its data.")
-        cov = torch.as_tensor(cov, dtype=mean.dtype, device=mean.device)
-        variances, axes = _variances_and_axes(cov.unsqueeze(0), mean.numel(), 1)
-        super().__init__(torch.zeros(1).to(mean), mean.unsqueeze(0), variances, axes, sde)
 
 
 class GaussianMixture(_Mixture):
@@ -247,13 +227,13 @@ class GaussianMixture(_Mixture):
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covs: Tensor, sde: SDE | None = None) -> None:
-        _check_floating("means", means)
+        check_floating("means", means)
         check_arguments(GaussianMixture, locals())
         if covs.is_meta and not means.is_meta:
             raise TypeError("covs must have values, got a tensor on the meta device; move it to the CPU with its data.")
         if weights.shape != means.shape[:1] or not bool((weights > 0).all()):
             raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}.")
-        variances, axes = _variances_and_axes(covs.to(means), means[0].numel(), len(means))
+        variances, axes = variances_and_axes(covs.to(means), means[0].numel(), len(means))
         super().__init__(weights.to(means).log(), means, variances, axes, sde)
 
     @classmethod
@@ -276,28 +256,3 @@ class GaussianMixture(_Mixture):
         scale = 1 / math.sqrt(0.5 * radius**2 + std**2) if unit else 1.0
         means = scale * radius * torch.stack([angle.cos(), angle.sin()], 1)
         return cls(torch.ones(modes), means, torch.full((modes,), (scale * std) ** 2), sde)
-
-
-class KernelDensity(_Mixture):
-    """Exact model of a data set's kernel density estimate with a Gaussian kernel.
-
-    As the bandwidth tends to 0, this is the optimum of denoising score matching on the data set.
-
-    Args:
-        data: ``(n, *D)``; its type is that of the model.
-        bandwidth: Standard deviation of the kernel, in units of the data.
-        sde: The process; default `VPSDE`.
-
-    Raises:
-        TypeError: If ``data`` is not a floating tensor.
-        ValueError: If ``bandwidth`` is not positive and finite, or ``data`` is empty.
-    """
-
-    def __init__(self, data: Tensor, bandwidth: float, sde: SDE | None = None) -> None:
-        _check_floating("data", data)
-        check_arguments(KernelDensity, locals())
-        check_positive(bandwidth=bandwidth)
-        if bandwidth > 1e15:
-            raise ValueError(f"bandwidth must be at most 1e15, so that its square is finite, got {bandwidth!r}.")
-        variances = torch.full((len(data), 1), bandwidth**2).to(data)
-        super().__init__(torch.zeros(len(data)).to(data), data, variances, None, sde)

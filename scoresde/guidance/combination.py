@@ -1,0 +1,171 @@
+r"""Linear guidance: $\varepsilon = \sum_j c_j\varepsilon_j$ with $\sum_j c_j = 1$, the score of $\prod_j p_j^{c_j}$.
+
+Each $\varepsilon_j$ is an estimate at the same state and time, of another condition or another model. The sum is taken
+in the target of the network. That is the same, because every target is linear in ε and x_0.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from scoresde._core.elementwise import Scalar
+from scoresde._core.tensors import combine, event_size
+from scoresde.guidance._wrapper import Guide, between, is_zero
+from scoresde.model import Model
+from scoresde.process.parameterization import Prediction, V
+
+__all__ = ["Combination", "predict_together"]
+
+
+class Combination(Guide, ABC):
+    """A guided model whose estimate is an affine combination of estimates. Subclasses define the terms and weights.
+
+    A term whose weight is the number 0 is not evaluated; a single term with weight 1 is returned as it is.
+
+    Attributes:
+        rescale: φ in [0, 1], see `CFG`.
+    """
+
+    rescale: float = 0.0
+
+    @property
+    @abstractmethod
+    def coefficients(self) -> list[Scalar]:
+        """The weight of each term inside of the interval, floats or ``(B,)``; their sum is 1."""
+
+    @property
+    @abstractmethod
+    def unguided(self) -> list[float]:
+        """The weight of each term outside of the interval."""
+
+    @property
+    @abstractmethod
+    def models(self) -> list[Model]:
+        """The model that each term evaluates."""
+
+    @abstractmethod
+    def estimates(self, x: Tensor, tau: Scalar, cond: Mapping[str, object], terms: list[int]) -> list[Prediction]:
+        """The estimates of some terms at ``(x, tau)``.
+
+        Args:
+            x: ``(B, *D)``.
+            tau: OU time.
+            cond: The conditions of the call.
+            terms: Indices of the terms, increasing.
+        """
+
+    def weights(self, tau: Scalar) -> list[Scalar]:
+        """The weight of each term at ``tau``."""
+        inside = self.guides_at(tau)
+        if inside is True:
+            return self.coefficients
+        return [between(inside, c, u) for c, u in zip(self.coefficients, self.unguided)]
+
+    @property
+    def cost(self) -> int:
+        """Network evaluations per call: of all terms whose weight is not 0, in the interval or outside of it."""
+        outside = 0 if self.interval is None else self._count(self.unguided, lambda model: model.cost)
+        return vars(self).get("_cost") or max(self._count(self.coefficients, lambda model: model.cost), outside)
+
+    @cost.setter
+    def cost(self, value: int) -> None:
+        Model.cost.__set__(self, value)
+
+    def cost_at(self, tau: Scalar) -> int:
+        if isinstance(tau, Tensor):
+            return self.cost
+        return vars(self).get("_cost") or self._count(self.weights(tau), lambda model: model.cost_at(tau))
+
+    def _count(self, weights: Sequence[Scalar], cost: Callable[[Model], int]) -> int:
+        return sum(cost(model) for model, weight in zip(self.models, weights) if not is_zero(weight))
+
+    def why_no_score(self) -> str | None:
+        used = [self.coefficients, *([] if self.interval is None else [self.unguided])]
+        if all(sorted(map(_as_number, weights)) == _one(len(weights)) and weights == used[0] for weights in used):
+            return super().why_no_score()
+        return (
+            f"{type(self).__name__} is guided: its field is at each time the score of a product of densities, "
+            "and these products are not the marginals of one process"
+        )
+
+    def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
+        weights = self.weights(tau)
+        terms = [j for j, weight in enumerate(weights) if not is_zero(weight)]
+        for weight in weights:
+            if isinstance(weight, Tensor) and weight.ndim and len(weight) != len(x):
+                raise ValueError(
+                    f"a scale must be one number or have one entry per sample, {len(x)} here, got {len(weight)}; draw "
+                    "all samples in one batch (leave batch_size out), or pass one number."
+                )
+        predictions = self.estimates(x, tau, cond, terms)
+        if len(terms) == 1:
+            return predictions[0]
+        return self.combined([weights[j] for j in terms], predictions)
+
+    def combined(self, weights: Sequence[Scalar], predictions: Sequence[Prediction]) -> Prediction:
+        """The affine combination of at least two estimates at one state and time."""
+        first = predictions[0]
+        alike = all(p.parameterization == first.parameterization for p in predictions)
+        outs = [p.out if alike else p.v for p in predictions]
+        out = combine(weights[0], outs[0], weights[1], outs[1])
+        for weight, other in zip(weights[2:], outs[2:]):
+            out = combine(1.0, out, weight, other)
+        if self.rescale:
+            out = out * (1.0 - self.rescale + self.rescale * _spread_ratio(outs[0], out))
+        return Prediction(first.x, first.tau, out, first.parameterization if alike else V(), first.mix)
+
+
+def _as_number(weight: Scalar) -> float:
+    return weight if isinstance(weight, float) else float("nan")
+
+
+def _one(count: int) -> list[float]:
+    return [0.0] * (count - 1) + [1.0]
+
+
+def _spread_ratio(reference: Tensor, out: Tensor) -> Tensor:
+    """Standard deviation over the elements of each sample of ``reference`` over that of ``out``, ``(B, 1, …)``."""
+    if event_size(out) < 2:
+        raise ValueError(
+            f"rescale needs events of several elements, whose spread it matches, got {tuple(out.shape[1:])}; set it "
+            "to 0."
+        )
+    axes = tuple(range(1, out.ndim))
+    wanted, spread = reference.std(axes, keepdim=True), out.std(axes, keepdim=True)
+    return torch.where(spread > 0, wanted / torch.where(spread > 0, spread, 1.0), 1.0)
+
+
+def predict_together(
+    model: Model, x: Tensor, tau: Scalar, conditions: Sequence[Mapping[str, object]], batched: bool
+) -> list[Prediction]:
+    """The predictions of one model at one state under several sets of conditions of the same names.
+
+    Args:
+        model: The model.
+        x: ``(B, *D)``.
+        tau: OU time, a number, ``()`` or ``(B,)``.
+        conditions: The sets of conditions.
+        batched: One call for all sets, whose states and conditions are concatenated; otherwise one call for each.
+    """
+    count = len(conditions)
+    if count == 1 or not batched:
+        return [model.predict(x, tau, **cond) for cond in conditions]
+    stacked = {name: _stack([cond[name] for cond in conditions], len(x)) for name in conditions[0]}
+    times = torch.cat([tau] * count) if isinstance(tau, Tensor) and tau.ndim else tau
+    prediction = model.predict(torch.cat([x] * count), times, **stacked)
+    outs = prediction.out.unflatten(0, (count, len(x))).unbind(0)
+    mix = None if prediction.mix is None else prediction.mix.unflatten(0, (count, len(x))).unbind(0)
+    return [
+        Prediction(x, tau, out, prediction.parameterization, None if mix is None else mix[i])
+        for i, out in enumerate(outs)
+    ]
+
+
+def _stack(values: list[object], count: int) -> object:
+    """Per-sample tensors concatenated; anything else is the same in all calls."""
+    tensors = [value for value in values if isinstance(value, Tensor) and value.ndim and len(value) == count]
+    return torch.cat(tensors) if len(tensors) == len(values) else values[0]
