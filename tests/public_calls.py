@@ -19,8 +19,23 @@ from subclasses import concrete
 from torch import Tensor
 
 import scoresde as sd
-from scoresde import data, distillation, evaluation, likelihood, metrics, objective, plots, process, sampling, training
+from scoresde import (
+    data,
+    distillation,
+    evaluation,
+    guidance,
+    inverse,
+    likelihood,
+    metrics,
+    objective,
+    plots,
+    process,
+    sampling,
+    training,
+)
 from scoresde._core.noise import Noise
+from scoresde.guidance.observation import Observation
+from scoresde.guidance.operators import Mask
 from scoresde.model import ScoreModel
 from scoresde.process import sde
 from scoresde.storage import checkpoint, spec
@@ -48,7 +63,8 @@ BINNED = data.Description("bins", (2,), bins=8)
 
 
 def new_model(description: data.Description | None = None, classes: int | None = None) -> ScoreModel:
-    net = sd.MLP((2,), 4, 1, 4, num_classes=classes, null_class=classes is not None)
+    conditions = {} if classes is None else {"label": sd.nn.Classes(classes)}
+    net = sd.MLP((2,), 4, 1, 4, conditions=conditions)
     return ScoreModel(net, sd.VPSDE(), sd.V(), (2,), description)
 
 
@@ -108,6 +124,18 @@ def dequantized(dequantization: Any) -> Any:
     return sd.bits_per_dim(model(BINNED), integers(2), solver=sd.AdaptiveSolver(1.0), **options).bits
 
 
+def observation() -> Observation:
+    return Observation(Mask(torch.tensor([True, False])), torch.zeros(2), noise_std=0.5)
+
+
+def posterior_sampled(method: Any) -> Tensor:
+    return sd.sample_posterior(model(), observation(), 2, method, generator=generator()).x
+
+
+def twisted(twist: Any) -> Tensor:
+    return posterior_sampled(inverse.TwistedSMC(2, 4, twist))
+
+
 def noisy(noise: Any) -> Tensor:
     return sampled(sampling.SASolver(2, noise=noise))
 
@@ -116,9 +144,22 @@ def corrected(corrector: Any) -> Tensor:
     return sampled(sampling.PredictorCorrector(2, corrector=corrector))
 
 
+def seen(**fields: Any) -> guidance.Observation:
+    settings: dict[str, Any] = {"operator": sd.Mask(torch.tensor([True, False])), "y": torch.ones(2), "noise_std": 0.5}
+    return sd.Observation(**settings | fields)
+
+
+def steered(method: Any) -> Tensor:
+    return sd.Posterior(sd.Gaussian(torch.zeros(2), 0.5), seen(), method)(x(), 0.3).x0
+
+
+def observed(kind: type, shape: tuple[int, ...]) -> Callable[..., Tensor]:
+    return lambda **a: kind(**a)(torch.ones(3, *shape))
+
+
 def evaluated(net: Any) -> Tensor:
     shape = net.event_shape
-    cond = {"cond": torch.zeros(2, dtype=torch.int64)} if net.num_classes else {}
+    cond = {"label": torch.zeros(2, dtype=torch.int64)} if net.conditions else {}
     return net(torch.zeros(2, *shape), torch.zeros(2), **cond).detach()
 
 
@@ -152,6 +193,9 @@ FAMILIES: dict[type, Callable[[Any], Any]] = {
     likelihood.Decoder: decoded,
     likelihood.Dequantization: dequantized,
     distillation.Target: targeted,
+    guidance.PosteriorMethod: steered,
+    inverse.PosteriorSampler: posterior_sampled,
+    inverse.Twist: twisted,
 }
 
 
@@ -162,8 +206,10 @@ def default_fields(cls: type) -> dict[str, Any]:
             fields[field.name] = field.default
         elif field.init and field.default_factory is not dataclasses.MISSING:
             fields[field.name] = field.default_factory()
-    if "steps" in fields and issubclass(cls, sampling.Sampler):
+    if "steps" in fields and issubclass(cls, (sampling.Sampler, inverse.PosteriorSampler)):
         fields["steps"] = 2
+    if "particles" in fields:
+        fields |= {"particles": 4} | ({"paths": 2} if "paths" in fields else {})
     return fields
 
 
@@ -242,9 +288,120 @@ call(
     lambda **a: model(None, 3)(**a).score.detach(),
     x=x,
     tau=lambda: torch.full((6,), 0.3),
-    cond=lambda: torch.arange(6) % 3,
+    label=lambda: torch.arange(6) % 3,
 )
+call(
+    "Gaussian.given",
+    lambda **a: sd.Gaussian(torch.zeros(2), 1.0).given(**a)[1],
+    observation=lambda: torch.ones(1, 2),
+    y=lambda: torch.ones(1),
+    noise_cov=lambda: torch.eye(1),
+    index=v(None),
+)
+call("Gaussian.given observation", lambda **a: sd.Gaussian(torch.zeros(2), 1.0).given(**a)[1], observation=seen)
+call(
+    "Observation",
+    lambda **a: sd.Gaussian(torch.zeros(2), 1.0).given(sd.Observation(**a))[1],
+    operator=lambda: sd.Mask(torch.tensor([True, False])),
+    y=lambda: torch.ones(2),
+    noise_std=v(0.5),
+    noise_cov=v(None),
+)
+call(
+    "Posterior",
+    lambda **a: sd.Posterior(**a)(x(), 0.3).x0.detach(),
+    model=model,
+    observation=seen,
+    method=sd.MMPS,
+)
+call(
+    "Posterior of several",
+    lambda **a: sd.Posterior(model(), seen(y=torch.ones(3, 2)))(x(), 0.3, **a).x0.detach(),
+    observation=lambda: torch.arange(6) % 3,
+)
+call("Mask", observed(sd.Mask, (2,)), observed=lambda: torch.tensor([True, False]), per_observation=v(False))
+call("Matrix", observed(sd.Matrix, (2,)), matrix=lambda: torch.ones(3, 2), event_shape=v((2,)))
+call("AveragePool", observed(sd.AveragePool, (1, 4, 4)), event_shape=v((1, 4, 4)), factor=v(2))
+call("Blur", observed(sd.Blur, (1, 5)), kernel=lambda: torch.ones(3) / 3, event_shape=v((1, 5)))
+call(
+    "FourierMask",
+    observed(sd.FourierMask, (1, 4, 4)),
+    observed=lambda: torch.ones(4, 4, dtype=torch.bool),
+    event_shape=v((1, 4, 4)),
+)
+call("ParallelBeam", observed(sd.ParallelBeam, (1, 4, 4)), angles=v((0.0, 0.5)), event_shape=v((1, 4, 4)))
+call("Function", observed(sd.Function, (2,)), function=v(torch.sin), event_shape=v((2,)), output_shape=v((2,)))
 call("Clipping", lambda **a: sd.Clipping(**a)(x(), 0.3).x0.detach(), model=model, low=v(-1.0), high=v(1.0))
+CONDITIONED: dict[str, Any] = {"x": x, "tau": v(0.3), "label": lambda: torch.arange(6) % 3}
+call(
+    "CFG",
+    lambda **a: sd.CFG(**a)(x(), 0.3, label=torch.arange(6) % 3).x0.detach(),
+    model=lambda: model(None, 3),
+    scale=v(3.0),
+    null=v(None),
+    interval=v((0.1, 1.0)),
+    rescale=v(0.5),
+    negative=v({"label": 1}),
+    names=v(None),
+    batched=v(True),
+)
+call("Model call, guided", lambda **a: sd.CFG(model(None, 3), 3.0)(**a).x0.detach(), **CONDITIONED)
+call(
+    "Autoguidance",
+    lambda **a: sd.Autoguidance(**a)(x(), 0.3).x0.detach(),
+    model=model,
+    weaker=lambda: new_model(),
+    scale=v(2.0),
+    interval=v(None),
+    conditional=v(True),
+)
+call(
+    "ClassifierGuidance",
+    lambda **a: sd.ClassifierGuidance(**a)(x(), 0.3).x0.detach(),
+    model=model,
+    log_prob_fn=v(lambda x, tau: -x.square().sum(1)),
+    scale=v(2.0),
+    interval=v(None),
+    names=v(()),
+)
+call(
+    "Composed",
+    lambda **a: sd.Composed(**a)(x(), 0.3, label=torch.arange(6) % 3, b=torch.zeros(6).long()).x0.detach(),
+    model=lambda: model(None, 3),
+    scale=v({"label": 2.0, "b": 1.0}),
+    reads=v({"b": "label"}),
+    null=v(None),
+    interval=v(None),
+    batched=v(True),
+)
+
+
+def guided() -> sd.Autoguidance:
+    return sd.Autoguidance(sd.Gaussian(torch.ones(2), 0.5), sd.Gaussian(torch.zeros(2), 1.0), 2.0, conditional=False)
+
+
+call(
+    "Tilted",
+    lambda **a: sd.Tilted(**a).sample(guided(), 4, generator=generator()).x,
+    sampler=lambda: sampling.ExponentialSDE(2),
+    threshold=v(0.5),
+)
+call(
+    "Tilted.sample",
+    lambda **a: sd.Tilted(sampling.ExponentialSDE(2)).sample(**a),
+    model=guided,
+    particles=v(4),
+    populations=v(2),
+    seeds=v(None),
+    dtype=v(torch.float64),
+    device=v("cpu"),
+    **GENERATOR,
+)
+call(
+    "TiltedSamples.draw",
+    lambda **a: sd.Tilted(sampling.ExponentialSDE(2)).sample(guided(), 4, seeds=[0]).draw(**a),
+    **GENERATOR,
+)
 call(
     "DynamicThresholding",
     lambda **a: sd.DynamicThresholding(**a)(x(), 0.3).x0.detach(),
@@ -265,8 +422,7 @@ call(
     dropout=v(0.0),
     fourier=v(None),
     log_snr_range=v((-20.0, 20.0)),
-    num_classes=v(None),
-    null_class=v(False),
+    conditions=v({}),
     outputs=v(1),
     observed=v(False),
     delta=v(False),
@@ -286,8 +442,7 @@ call(
     groups=v(None),
     fourier=v(None),
     log_snr_range=v((-20.0, 20.0)),
-    num_classes=v(2),
-    null_class=v(True),
+    conditions=lambda: {"label": sd.nn.Classes(2)},
     outputs=v(1),
     checkpoint=v(False),
     augment=v(0),
@@ -303,8 +458,7 @@ call(
     dropout=v(0.0),
     fourier=v(None),
     log_snr_range=v((-20.0, 20.0)),
-    num_classes=v(2),
-    null_class=v(True),
+    conditions=lambda: {"label": sd.nn.Classes(2)},
     outputs=v(1),
     checkpoint=v(False),
     augment=v(0),
@@ -341,13 +495,15 @@ for each, kind in {"MLP": sd.MLP, "UNet": sd.UNet, "DiT": sd.DiT}.items():
         "UNet": {"channels": 4, "multipliers": (1,), "blocks": 1, "heads": 1},
         "DiT": {"width": 8, "depth": 1, "heads": 1},
     }[each]
-    net = functools.cache(lambda kind=kind, small=small: kind((1, 4, 4), num_classes=3, **small))
+    net = functools.cache(
+        lambda kind=kind, small=small: kind((1, 4, 4), conditions={"label": sd.nn.Classes(3)}, **small)
+    )
     call(
         f"{each} call",
         lambda net=net, **a: net()(**a).detach(),
         x=lambda: torch.zeros(2, 1, 4, 4),
         log_snr=lambda: torch.zeros(2),
-        cond=lambda: torch.tensor([0, 2]),
+        label=lambda: torch.tensor([0, 2]),
     )
 call(
     "LogSNREmbedding",
@@ -361,19 +517,20 @@ call(
     "LabelEmbedding",
     lambda **a: sd.nn.LabelEmbedding(**a)(torch.zeros(2, dtype=torch.int64)).detach(),
     width=v(4),
-    num_classes=v(3),
-    null_class=v(True),
+    count=v(3),
+    null=v(True),
 )
 call(
     "Conditioning",
     lambda **a: sd.nn.Conditioning(**a)(torch.zeros(2)).detach(),
     width=v(4),
     log_snr_range=v((-9.0, 9.0)),
-    num_classes=v(3),
-    null_class=v(True),
+    conditions=lambda: {"label": sd.nn.Classes(3)},
     augment=v(2),
     delta=v(True),
 )
+for name, size in {"Classes": "count", "Vector": "size", "Tokens": "size", "Channels": "channels"}.items():
+    call(name, getattr(sd.nn, name), **{size: v(3)}, null=v(True))
 call("JumpEmbedding", lambda **a: sd.nn.JumpEmbedding(**a)(torch.ones(2)).detach(), width=v(4), harmonics=v(3))
 
 # --- process -------------------------------------------------------------------------------------------------------
@@ -437,7 +594,7 @@ call(
     sampler=lambda: sd.DDPM(2),
     seeds=lambda: range(6),
     coupled=v(True),
-    cond=lambda: torch.arange(6) % 3,
+    label=lambda: torch.arange(6) % 3,
 )
 call(
     "calibrate",
@@ -475,6 +632,29 @@ call(
     unexplained=v((0.9, 0.1)),
 )
 
+# --- inverse ------------------------------------------------------------------------------------------------------
+
+call(
+    "sample_posterior",
+    sd.sample_posterior,
+    model=model,
+    observation=observation,
+    n=v(2),
+    method=lambda: sd.TwistedSMC(2, 4),
+    generator=generator,
+    seeds=v(None),
+    batch_size=v(1),
+    device=v("cpu"),
+    dtype=v(torch.float64),
+    progress=v(False),
+)
+call(
+    "PosteriorSamples.draw",
+    lambda **a: sd.sample_posterior(model(), observation(), method=sd.TwistedSMC(2, 4), seeds=[0]).draw(**a).x,
+    n=v(3),
+    seed=v(1),
+)
+
 # --- likelihood ----------------------------------------------------------------------------------------------------
 
 call(
@@ -497,7 +677,7 @@ call(
     trace=lambda: sd.Hutchinson(1),
     **TINY_SOLVER,
     **SEEDS,
-    cond=lambda: torch.arange(6) % 3,
+    label=lambda: torch.arange(6) % 3,
 )
 call(
     "differentiable_log_prob",
@@ -607,6 +787,23 @@ call(
     profile=v(None),
     **GENERATOR,
 )
+call(
+    "class_posterior",
+    lambda **a: likelihood.class_posterior(**a).log_prob,
+    model=lambda: model(None, 3),
+    x=lambda: x(2),
+    classes=v(2),
+    prior=v(None),
+    condition=v("label"),
+    trace=v(None),
+    replicates=v(1),
+    solver=v(None),
+    nodes=v(8),
+    **GENERATOR,
+    batch_size=v(4),
+    strict=v(False),
+    progress=v(False),
+)
 SCORED = functools.cache(lambda: sd.log_prob(sd.Gaussian(torch.zeros(2), 1.0), x(), nodes=8))
 call("importance_weights", sd.importance_weights, log_target=lambda: torch.zeros(6), scored=SCORED)
 call("LogProb.interval", lambda **a: SCORED().interval(**a), level=v(0.9))
@@ -623,7 +820,7 @@ call(
     high=v(9.0),
     offset=v(0.0),
     scale=v(1.0),
-    labels=v(("a", "b")),
+    conditions=lambda: {"label": data.ClassCondition(2, ("a", "b"))},
 )
 for each, values in {"to_model": x, "to_data": x, "validate": x}.items():
     call(
@@ -631,6 +828,21 @@ for each, values in {"to_model": x, "to_data": x, "validate": x}.items():
         lambda each=each, **a: getattr(data.Description("a", (2,)), each)(**a),
         **{"x" if each == "to_data" else "y": values},
     )
+KINDS: dict[str, data.ConditionKind] = {
+    "label": data.ClassCondition(3, ("a", "b", "c")),
+    "place": data.VectorCondition(2),
+    "text": data.TokenCondition(2),
+    "low": data.ImageCondition((1, 4, 4), 8),
+}
+call(
+    "Description.to_model_cond",
+    lambda **a: list(data.Description("a", (2,), conditions=KINDS).to_model_cond(**a).values()),
+    cond=lambda: {"label": ["a", "c"], "place": x(), "text": torch.zeros(2, 3, 2), "low": torch.zeros(1, 1, 4, 4)},
+)
+call("ClassCondition", data.ClassCondition, count=v(2), names=v(("a", "b")))
+call("VectorCondition", data.VectorCondition, size=v(2), offset=v((0.0, 1.0)), scale=v(2.0))
+call("TokenCondition", data.TokenCondition, size=v(2), offset=v(0.0), scale=v(2.0))
+call("ImageCondition", data.ImageCondition, shape=v((1, 4, 4)), bins=v(None), offset=v(0.0), scale=v(2.0))
 call("Description.dequantize", BINNED.dequantize, values=integers, generator=generator)
 call("Description.center", BINNED.center, values=integers)
 call("Description.bits_per_dim", BINNED.bits_per_dim, log_prob=lambda: torch.zeros(3))
@@ -640,8 +852,8 @@ call(
     train=x,
     test=x,
     description=lambda: data.Description("a", (2,)),
-    train_labels=lambda: torch.zeros(6, dtype=torch.int64),
-    test_labels=lambda: torch.ones(6, dtype=torch.int64),
+    train_cond=lambda: {"label": torch.zeros(6, dtype=torch.int64)},
+    test_cond=lambda: {"label": torch.ones(6, dtype=torch.int64)},
     columns=v(None),
     categories=dict,
 )
@@ -700,6 +912,54 @@ for reader, source in ((data.load_file, array_file), (data.load_table, table_fil
         path=source,
         **options_of(reader),
     )
+
+# --- editing, latents and imputation -------------------------------------------------------------------------------
+
+
+def half_seen() -> Tensor:
+    return torch.tensor([True, False])
+
+
+def with_nan() -> Tensor:
+    return x().where(torch.tensor([True, False]), torch.nan)
+
+
+SAMPLED = {"sampler": lambda: sd.DDIM(2), **GENERATOR, "batch_size": v(4)}
+call("edit", lambda **a: sd.edit(**a).data, **EVENTS, tau=v(0.5), mask=half_seen, denoise=v(False), **SAMPLED)
+call("edit by strength", lambda **a: sd.edit(**a, sampler=sd.DDIM(2)).data, **EVENTS, strength=v(0.4), **SEEDS)
+call("edit integers", lambda **a: sd.edit(model(BINNED), tau=0.5, sampler=sd.DDIM(2), **a).data, x=integers, **SEEDS)
+call("encode", sd.encode, **EVENTS, solver=lambda: sd.AdaptiveSolver(1.0), batch_size=v(4))
+call("decode", sd.decode, model=model, z=x, solver=lambda: sd.AdaptiveSolver(1.0), batch_size=v(4))
+call(
+    "interpolate",
+    lambda **a: sd.interpolate(**a).data,
+    model=model,
+    a=x,
+    b=lambda: x() + 0.3,
+    n=v(3),
+    solver=lambda: sd.AdaptiveSolver(1.0),
+    batch_size=v(4),
+)
+CONDITIONED = {"method": lambda: sd.guidance.MMPS(1), **SAMPLED, "draws": v(2)}
+call("inpaint", lambda **a: sd.inpaint(**a).data, **EVENTS, mask=half_seen, noise_std=v(0.1), **CONDITIONED)
+call("inpaint with seeds", lambda **a: sd.inpaint(model(), x(), half_seen(), sampler=sd.DDIM(2), **a).data, **SEEDS)
+call("impute", lambda **a: sd.impute(**a).data, model=model, table=with_nan, noise_std=v(0.1), **CONDITIONED)
+call("Imputed.interval", lambda **a: imputed().interval(**a)[0], level=v(0.8))
+call("Imputed.columns", lambda **a: imputed().columns(**a), draw=v(1))
+call("Imputed.frame", lambda **a: imputed().frame(**a).to_numpy(), draw=v(1))
+call(
+    "Replacement",
+    lambda **a: sd.inverse.Replacement(**a)(x(), 0.3).x0.detach(),
+    model=model,
+    x0=x,
+    known=lambda: half_seen().expand(6, 2),
+)
+
+
+@functools.cache
+def imputed() -> sd.inverse.Imputed:
+    return sd.impute(model(), with_nan(), 2, sd.guidance.MMPS(1), sd.DDIM(2), generator=generator())
+
 
 # --- metrics -------------------------------------------------------------------------------------------------------
 
@@ -930,6 +1190,13 @@ call(
     sde=v(None),
     data=v(None),
 )
+call(
+    "start_from",
+    lambda **a: checkpoint.start_from(**a).copied,
+    model=new_model,
+    run=saved,
+    raw=v(False),
+)
 call("read_checkpoint", checkpoint.read_checkpoint, path=saved)
 call("latest_checkpoint", checkpoint.latest_checkpoint, run=saved)
 call(
@@ -959,9 +1226,18 @@ call(
     settings=lambda: evaluation.LikelihoodSettings(tol=1.0, nodes=8),
     progress=v(False),
     announce=v(None),
+    cond=v(None),
 )
 call("gaussian_fit", lambda **a: evaluation.gaussian_fit(**a).means, x=x)
 call("error_by_noise", evaluation.error_by_noise, model=model, held_out=x, levels=v(3), seed=v(0))
+call(
+    "before_and_after",
+    plots.before_and_after,
+    before=lambda: torch.zeros(2, 1, 4, 4).numpy(),
+    after=lambda: torch.zeros(2, 3, 1, 4, 4).numpy(),
+    description=v(None),
+    hidden=lambda: np.zeros((2, 1, 4, 4), bool),
+)
 call(
     "tile_images",
     plots.tile_images,

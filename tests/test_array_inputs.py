@@ -100,7 +100,7 @@ def test_float64_arrays_give_float64_results():
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.uint16, np.int32, np.uint64, bool])
 def test_labels_of_any_integer_type_are_labels(kind):
     labels = np.array([0, 1, 1, 0, 1, 0], dtype=kind)
-    data = Data(FLOATS, FLOATS[:0], Description("a", (2,)), labels, labels[:0])  # pyright: ignore[reportArgumentType]
+    data = Data(FLOATS, FLOATS[:0], Description("a", (2,)), {"label": labels}, {"label": labels[:0]})  # pyright: ignore[reportArgumentType]
     assert data.train_labels is not None
     assert (data.train_labels.dtype, data.train_labels.tolist()) == (torch.int64, [0, 1, 1, 0, 1, 0])
 

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import pytest
 import torch
 from sampler_cases import every
+from subclasses import concrete
 
 from scoresde._core.noise import Noise
 from scoresde.analytic import Gaussian
+from scoresde.guidance import CFG, Autoguidance, ClassifierGuidance, Composed, Mask, Observation
+from scoresde.inverse import FPSSMC, PosteriorContext, PosteriorSampler, Tilted, TwistedSMC
+from scoresde.inverse.tilted import ParticleRun
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP
+from scoresde.nn import MLP, Classes
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import DiscreteTimesteps, StratifiedTimesteps, Timesteps, UniformTimesteps
 from scoresde.objective.weighting import ELBO, MinSNR, Simple, Weighting
 from scoresde.process import ou
 from scoresde.process.parameterization import Eps, Parameterization, V
 from scoresde.process.sde import VPSDE
-from scoresde.sampling import DDIM, ODE, Sampler, SamplingContext, StepSampler, TorchSDE, VirtualBrownianTree, sample
+from scoresde.sampling import (
+    DDIM,
+    ODE,
+    Eta,
+    Sampler,
+    SamplingContext,
+    SASolver,
+    StepSampler,
+    TorchSDE,
+    VirtualBrownianTree,
+    sample,
+)
 
 pytestmark = pytest.mark.cuda
 
@@ -97,6 +113,38 @@ def test_no_step_synchronizes_with_the_host(
     assert end.isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [3.0, torch.tensor([0.0, 1.0, 2.0, 3.0])], ids=["number", "per sample"])
+def test_no_guidance_synchronizes_with_the_host(scale: float | torch.Tensor) -> None:
+    model = ScoreModel(MLP((3,), width=16, conditions={"label": Classes(3)}), VPSDE(), V(), (3,)).to("cuda").eval()
+    labels = torch.tensor([0, 1, 2, 2], device="cuda")
+    x, tau = torch.randn(4, 3, device="cuda"), torch.tensor([0.1, 0.5, 1.0, 2.0], device="cuda").double()
+    for guided in (
+        CFG(model, scale, interval=(0.2, 1.5), rescale=0.5),
+        CFG(model, scale, null={"label": 3}),
+        Autoguidance(model, model, scale),
+        Composed(model, {"label": scale}),
+        ClassifierGuidance(model, lambda x, tau, label: -x.square().sum(1), scale, (0.2, 1.5)),
+    ):
+        predict = partial(guided.predict, label=labels)
+        with torch.no_grad():
+            predict(x, tau)
+            with _no_synchronization():
+                assert predict(x, tau).v.shape == predict(x, 0.5).v.shape == (4, 3)
+
+
+def test_weighted_particles_do_not_synchronize_with_the_host() -> None:
+    model = ScoreModel(MLP((3,), width=16, conditions={"label": Classes(3)}), VPSDE(), V(), (3,)).to("cuda").eval()
+    like, tilted = torch.empty(2, 8, 3, device="cuda"), Tilted(SASolver(4, noise=Eta(2.0)), threshold=0.9)
+    cond = {"label": torch.zeros(16, dtype=torch.int64, device="cuda")}
+    with torch.no_grad():
+        for context in (nullcontext, _no_synchronization):
+            noise = Noise(torch.Generator("cuda").manual_seed(1))
+            run = ParticleRun(tilted, CFG(model, 2.0), like, noise, cond)
+            with context():
+                states = run.states()
+    assert states.isfinite().all()
+
+
 @pytest.mark.parametrize("weighting", [Simple(), ELBO(), MinSNR()], ids=repr)
 @pytest.mark.parametrize("times", [UniformTimesteps(), StratifiedTimesteps(), DiscreteTimesteps(100)], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -127,3 +175,16 @@ def test_a_model_on_another_device_is_refused_with_the_remedy() -> None:
 def test_float64_times_keep_their_digits_on_the_gpu() -> None:
     tau = torch.tensor([1e-7, 1e-3, 20.0], dtype=torch.float64)
     torch.testing.assert_close(ou.log_snr(tau.cuda()).cpu(), ou.log_snr(tau), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("cls", concrete(PosteriorSampler), ids=lambda cls: cls.__name__)
+def test_a_posterior_sampler_does_not_synchronize(cls: type) -> None:
+    method = cls(steps=5, particles=64) if cls in (TwistedSMC, FPSSMC) else cls(steps=5)
+    model, like = _model(), torch.empty(2, method.states(3), 3, device="cuda")
+    seen = Observation(Mask(torch.tensor([True, False, True])), torch.zeros(2, 3), noise_std=0.1).to("cuda")
+    index, noise = torch.arange(2, device="cuda"), Noise(torch.Generator("cuda").manual_seed(0))
+    context = PosteriorContext(model, seen, method.prepare(model, seen, like), index, 3, like, noise, {})
+    with torch.no_grad():
+        method.run(context)
+        with _no_synchronization():
+            assert method.run(context).x.shape == (2, 3, 3)

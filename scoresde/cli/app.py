@@ -11,8 +11,11 @@ import typer
 from scoresde.cli.calibrate import calibrate
 from scoresde.cli.compare import compare
 from scoresde.cli.distill import distill
+from scoresde.cli.edit import edit
 from scoresde.cli.errors import report_errors
+from scoresde.cli.impute import impute
 from scoresde.cli.info import info
+from scoresde.cli.inpaint import inpaint
 from scoresde.cli.likelihood import likelihood
 from scoresde.cli.sample import sample
 from scoresde.cli.train import train
@@ -75,6 +78,6 @@ def _help(docstring: str) -> str:
     return "\n\n".join(parts)
 
 
-for command in (train, sample, calibrate, distill, likelihood, compare, info):
+for command in (train, sample, edit, inpaint, impute, calibrate, distill, likelihood, compare, info):
     app.command(name=command.__name__, help=_help(command.__doc__ or ""))(report_errors(command))
 app.callback(help=_help(_HELP))(main)

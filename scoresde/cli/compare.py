@@ -58,6 +58,7 @@ def compare(
     timesteps: str = options.TIMESTEPS,
     bins: int = options.BINS,
     read: list[str] = options.READ,
+    condition: str = options.CONDITION,
     test_fraction: float = options.TEST,
     split_seed: int = options.SPLIT,
     workers: int = typer.Option(
@@ -74,8 +75,8 @@ def compare(
     """Compare weightings and samplers, and write a report.
 
     One model is trained per weighting and seed. Every sampler draws from every model, and the likelihood of held-out
-    data is computed. Distances are shown next to those of real data and of a Gaussian. Finished models in --out with
-    the same settings are used again, so an interrupted comparison continues.
+    data is computed, given their conditions if there are any. Distances are shown next to those of real data and of a
+    Gaussian. Finished models in --out with the same settings are used again, so an interrupted comparison continues.
 
     For example:
 
@@ -85,6 +86,7 @@ def compare(
 
         scoresde compare --data digits --sampler "DDPM(steps=100)" --sampler "DDIM(steps=20)" --out runs/short
     """
+    from scoresde.cli.conditions import used_conditions, with_conditions
     from scoresde.cli.loading import check_device, load_data
     from scoresde.cli.overrides import parse_overrides
     from scoresde.cli.parsing import import_modules
@@ -105,6 +107,7 @@ def compare(
         weighting, sampler, trace, modules, calibrated=calibrated, seeds=seeds, n=n, limit=limit, bounds=bounds
     )
     source = data_options({}, data=data, bins=bins, test_fraction=test_fraction, split_seed=split_seed, read=read)
+    source = with_conditions(source, condition)
     loaded = load_data(**source)
 
     from scoresde.cli import console
@@ -112,7 +115,8 @@ def compare(
     from scoresde.experiments.plan import Comparison, quick_settings
     from scoresde.experiments.report.html import write_report
 
-    recipe = overrides.recipe(loaded.description, len(loaded.train), steps=steps, batch_size=batch_size, lr=lr)
+    names = used_conditions(loaded.description, condition)
+    recipe = overrides.recipe(loaded.description, len(loaded.train), names, steps=steps, batch_size=batch_size, lr=lr)
     default = Comparison()
     if quick:
         short, default = quick_settings(recipe, default)

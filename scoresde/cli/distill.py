@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,9 +13,13 @@ from scoresde.cli import options
 
 if TYPE_CHECKING:
     from scoresde.distillation import StudentComparison, Target
+    from scoresde.model import ScoreModel
+    from scoresde.storage.checkpoint import Checkpoint
     from scoresde.training import Training
 
 __all__ = ["distill"]
+
+_TRAJECTORIES = 16_384  # of a network, as in `scoresde.distillation.defaults`
 
 
 def distill(
@@ -97,6 +101,7 @@ def distill(
     model = load_model(stored, device, raw, average, known(modules=modules))
     if isinstance(model, FlowMap):
         raise ValueError(f"{checkpoint} holds a student; distill its teacher.")
+    trajectories, cond = _conditions(checkpoint, stored, model, trajectories)
     result = run(
         model,
         count,
@@ -113,6 +118,7 @@ def distill(
         progress=not quiet,
         status=None if os.environ.get("RANK", "0") != "0" else console.print_status,
         device=device,
+        **cond,
     )
     if os.environ.get("RANK", "0") != "0":
         return
@@ -122,6 +128,20 @@ def distill(
     if result.comparison.model is model:
         better = ["scoresde", "calibrate", str(checkpoint), "--steps", calls]
         console.print_command("the calibrated teacher is better", shlex.join(better))
+
+
+def _conditions(
+    checkpoint: Path, stored: Checkpoint, model: ScoreModel, trajectories: int | None
+) -> tuple[int | None, dict[str, Any]]:
+    """The number of trajectories, and the conditions of training events for each; classes alone are drawn at random."""
+    from scoresde.cli.given_conditions import recorded_conditions
+    from scoresde.nn import Classes
+    from scoresde.training.condition_checks import conditions_of
+
+    if all(isinstance(condition, Classes) for condition in conditions_of(model.net).values()):
+        return trajectories, {}
+    count = _TRAJECTORIES if trajectories is None else trajectories
+    return count, recorded_conditions(checkpoint, stored, model, count, "train")
 
 
 def _parsed_calls(text: str) -> int | None:

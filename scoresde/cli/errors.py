@@ -30,6 +30,8 @@ _REMEDIES = {
     r"\(seed=\)": "(--split-seed)",
     r"""(?<![-\w"'])(missing|missing_texts|header|delimiter|encoding|decimal)=(?!\))""": r"--read \1=",
     r"""(?<![-\w"'])(categories|columns|label|kinds)=(?!\))""": r"--read \1=",
+    r"""(?<![-\w"'])\(condition=(\w+)\)""": r"(--condition \1)",
+    r"""(?<![-\w"'])condition=(?!\))""": "--condition ",
     r"Pass your own class as known=\{.*?\}": "Name the module of your own class by --import",
 }
 """Pattern of a remedy in Python to the remedy on the command line."""

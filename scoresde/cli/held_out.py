@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from scoresde.model import ScoreModel
     from scoresde.storage.checkpoint import Checkpoint
 
-__all__ = ["check_events", "check_part", "select_events"]
+__all__ = ["HeldOut", "check_events", "check_part", "described_by", "select_events"]
 
 _PARTS = {"test": "test part", "train": "train part", "all": "train and test part"}
 
@@ -34,9 +35,26 @@ def check_part(part: str | None, test_fraction: float | None) -> None:
         raise ValueError(f"--part all holds nothing out, got --test-fraction {test_fraction}; leave one of them out.")
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The events to score.
+
+    Attributes:
+        events: In data units, ``(n, *D)``, without those that have missing values.
+        cond: All their conditions in data units, by name.
+        name: Name of the data.
+        count: The part and number of the events as text.
+    """
+
+    events: Tensor
+    cond: dict[str, Tensor]
+    name: str
+    count: str
+
+
 def select_events(
     checkpoint: Path, stored: Checkpoint, part: str | None, limit: int | None, options: Mapping[str, Any]
-) -> tuple[Tensor, str, str]:
+) -> HeldOut:
     """The events to score.
 
     Args:
@@ -46,15 +64,9 @@ def select_events(
         limit: Maximal number, the first ones; None for all.
         options: ``data``, ``bins``, ``test_fraction``, ``split_seed`` and ``read``; None or empty if not given.
 
-    Returns:
-        The events in data units, without those that have missing values; the name of the data; the part and number of
-        the events as text.
-
     Raises:
         ValueError: If the held-out events are needed and are unknown or have changed, or if there are no events.
     """
-    import torch
-
     from scoresde.training.batches import fingerprint
 
     data, recorded = options["data"], recorded_source(checkpoint)
@@ -77,12 +89,12 @@ def select_events(
     known_split = same_events or None in (trained_on, data) or options["test_fraction"] is not None
     part = part or ("test" if known_split else "all")
     complete = loaded.complete()  # a density of incomplete events is not what the model gives
-    total, parts = (
-        [events for name, events in (("train", each.train), ("test", each.test)) if part in (name, "all")]
-        for each in (loaded, complete)
-    )
-    dropped = sum(map(len, total)) - sum(map(len, parts))
-    events = parts[0][:limit] if len(parts) == 1 else torch.cat([each[:limit] for each in parts])[:limit]
+    used = [name for name in ("train", "test") if part in (name, "all")]
+    parts: list[Tensor] = [getattr(complete, name) for name in used]
+    dropped = sum(len(getattr(loaded, name)) for name in used) - sum(map(len, parts))
+    events = _first(parts, limit)
+    conditions = [getattr(complete, f"{name}_cond") for name in used]
+    cond = {name: _first([each[name] for each in conditions], limit) for name in conditions[0]}
     name = loaded.description.name
     if not len(events):
         without = " without missing values" if dropped else ""
@@ -90,7 +102,14 @@ def select_events(
             f"there must be events{without} to score, the {_PARTS[part]} of {name} has none; choose another --part."
         )
     left_out = f" ({dropped} with missing values are left out)" if dropped else ""
-    return events, name, f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events{left_out}"
+    count = f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events{left_out}"
+    return HeldOut(events, cond, name, count)
+
+
+def _first(parts: list[Tensor], limit: int | None) -> Tensor:
+    import torch
+
+    return parts[0][:limit] if len(parts) == 1 else torch.cat([part[:limit] for part in parts])[:limit]
 
 
 def described_by(stored: Checkpoint) -> Description | None:
@@ -100,7 +119,9 @@ def described_by(stored: Checkpoint) -> Description | None:
     from scoresde.storage import spec
 
     text = stored.meta.get("model", {}).get("data", "None")
-    return None if text == "None" else spec.parse(text, spec.known_classes(scoresde.data), kind=Description)
+    return (
+        None if text == "None" else spec.parse(text, spec.known_classes(scoresde.data), kind=Description, stored=True)
+    )
 
 
 def check_events(model: ScoreModel, events: Tensor) -> None:

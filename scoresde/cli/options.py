@@ -9,6 +9,7 @@ __all__ = [
     "BINS",
     "BOUND",
     "CHECKPOINT",
+    "CONDITION",
     "DATA",
     "DEQUANTIZATION",
     "DEVICE",
@@ -16,6 +17,7 @@ __all__ = [
     "EVALUATIONS",
     "IMPORT",
     "MAX_NFE",
+    "METHOD",
     "NETWORK",
     "NODES",
     "PARAMETERIZATION",
@@ -23,7 +25,9 @@ __all__ = [
     "QUIET",
     "RAW",
     "READ",
+    "SAMPLER",
     "SCHEDULE",
+    "SEED",
     "SPLIT",
     "STDERR",
     "STEPS",
@@ -74,6 +78,14 @@ READ = typer.Option(
     show_default=False,
     rich_help_panel=_DATA,
 )
+CONDITION = typer.Option(
+    None,
+    "--condition",
+    help="What the model is conditioned on: label for the classes of the data, names of entries of a .npz file, of "
+    "columns of a table, or a second folder of images with the same file names; separated by commas.",
+    show_default=False,
+    rich_help_panel=_DATA,
+)
 TEST = typer.Option(
     None,
     "--test-fraction",
@@ -106,6 +118,17 @@ TIMESTEPS = typer.Option(
     help='Distribution of the timesteps in training, e.g. "StratifiedTimesteps()".',
     rich_help_panel=_MODEL,
 )
+
+SAMPLER = typer.Option(
+    None, "--sampler", help='E.g. "DDIM(steps=50)", "Adams(steps=40)"; default as in Python.', show_default=False
+)
+METHOD = typer.Option(
+    None,
+    "--method",
+    help='How the model is conditioned on what is known: "MMPS(iterations=10)", "PiGDM()", "TwistedSMC()" …',
+    show_default=False,
+)
+SEED = typer.Option(0, "--seed", min=0, max=MOST_SEED, help="Random seed.")
 
 DEVICE = typer.Option(None, "--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one.")
 QUIET = typer.Option(False, "--quiet", "-q", help="Show no progress bars.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,20 +43,29 @@ class Overrides:
         names = ("network", "schedule", "process", "parameterization", "weighting", "timesteps")
         return [f"--{name}" for name in names if getattr(self, name) is not None]
 
-    def recipe(self, description: Description, rows: int | None = None, **training: Any) -> Recipe:
+    def recipe(
+        self,
+        description: Description,
+        rows: int | None = None,
+        conditions: Sequence[str] | None = None,
+        **training: Any,
+    ) -> Recipe:
         """The default recipe for the data, with these parts in it.
 
         Args:
             description: Of the data.
             rows: Training events; None if not known.
+            conditions: Names of the conditions that the network reads, also one that is given without its own; None
+                takes all of the data but class labels.
             **training: Fields of `Training`; None keeps the default. ``dequantize`` follows a network that is given.
 
         Raises:
             ValueError, TypeError: If the network's text cannot be read, or a setting is out of its range.
         """
+        from scoresde.training.condition_defaults import chosen_conditions, network_conditions
         from scoresde.training.defaults import Recipe, default_recipe
 
-        default = default_recipe(description, rows)
+        default = default_recipe(description, rows, conditions)
         sde = self.process or default.sde
         if self.schedule is not None:
             sde = replace(sde, schedule=self.schedule)
@@ -64,7 +74,8 @@ class Overrides:
         settings = {name: value for name, value in training.items() if value is not None}
         network, reason = default.network, default.reason
         if self.network is not None:
-            network = parse_network(self.network, description.model_shape, self.modules)
+            declared = network_conditions(description, chosen_conditions(description, conditions))
+            network = parse_network(self.network, description.model_shape, self.modules, declared)
             reason = ""
             settings.setdefault("dequantize", not getattr(network, "trained_on_bin_centers", False))
         training_settings = replace(default.training, loss=loss, **settings)

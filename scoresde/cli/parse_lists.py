@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from scoresde.distillation import FlowMap
     from scoresde.model import ScoreModel
 
-__all__ = ["parse_integers", "parse_labels"]
+__all__ = ["one_label", "parse_integers", "parse_labels", "parse_shares"]
 
 
 def parse_integers(text: str, name: str = "seeds") -> list[int]:
@@ -36,6 +38,37 @@ def parse_integers(text: str, name: str = "seeds") -> list[int]:
     return integers
 
 
+def parse_shares(text: str | None) -> float | dict[str, float] | None:
+    """A number, or one by name: ``"0.1"``, ``"text=0.1,label=0"``; None for None.
+
+    Raises:
+        ValueError: If the text has another form.
+    """
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.partition("=") for part in text.split(",")]
+        return {name.strip(): float(share) for name, _, share in pairs}
+    except ValueError:
+        raise ValueError(f'--condition-dropout takes 0.1, or "text=0.1,label=0.2", got {text!r}.') from None
+
+
+def one_label(text: str, model: ScoreModel | FlowMap, count: int) -> Tensor:
+    """One class, by number or name, as the label of ``count`` events, ``(count,)`` int64.
+
+    Raises:
+        ValueError: If it is not one class of the network.
+    """
+    import torch
+
+    labels = parse_labels(text, model)
+    if len(labels) != 1:
+        raise ValueError(f"--label is one class, under which all events are scored, got {text!r}; name one.")
+    return torch.full((count,), labels[0])
+
+
 def parse_labels(text: str, model: ScoreModel | FlowMap) -> list[int]:
     """Class indices, e.g. of ``"0-3,bag"``: by name, or by index where no class name is itself a number.
 
@@ -44,13 +77,15 @@ def parse_labels(text: str, model: ScoreModel | FlowMap) -> list[int]:
     """
     from scoresde._core.suggest import nearest
     from scoresde.data.tables.parse_columns import is_number
+    from scoresde.nn import Classes
 
-    count = getattr(model.net, "num_classes", None)
-    if count is None:
+    condition = (getattr(model.net, "conditions", None) or {}).get("label")
+    if not isinstance(condition, Classes):
         raise ValueError(
-            f"--labels needs a network that was trained with classes, got {text!r} for one without; train it with "
-            'num_classes, such as --network "UNet(num_classes=10, null_class=True)".'
+            f"--label needs a network that was trained with classes, got {text!r} for one without; train it with "
+            "--condition label."
         )
+    count = condition.count
     names = () if model.data is None or model.data.labels is None else model.data.labels
     labels: list[int] = []
     for word in (part.strip() for part in text.split(",")):
@@ -66,6 +101,6 @@ def parse_labels(text: str, model: ScoreModel | FlowMap) -> list[int]:
             labels += parse_integers(word, "labels")
     if wrong := [label for label in labels if label >= count]:
         raise ValueError(
-            f"labels must be one of 0 ... {count - 1}, got {wrong[0]}; leave --labels out to sample without one."
+            f"labels must be one of 0 ... {count - 1}, got {wrong[0]}; leave --label out to sample without one."
         )
     return labels

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from scoresde.storage import spec
@@ -25,7 +25,8 @@ def families() -> dict[str, type]:
     """Option, or field of an option's object, to the base class of what may be written there."""
     from torch import nn
 
-    from scoresde import data, likelihood, sampling
+    from scoresde import data, guidance, inverse, likelihood, sampling
+    from scoresde.nn.conditions import Condition
     from scoresde.objective import timesteps, weighting
     from scoresde.process import parameterization, schedule, sde
 
@@ -38,9 +39,13 @@ def families() -> dict[str, type]:
         "--process": sde.SDE,
         "--parameterization": parameterization.Parameterization,
         "--network": nn.Module,
+        "  conditions=": Condition,
         "--augment": data.Augment,
         "--trace": likelihood.Trace,
         "--dequantization": likelihood.Dequantization,
+        "--method": guidance.PosteriorMethod,
+        "  or": inverse.PosteriorSampler,
+        "  twist=": inverse.Twist,
     }
 
 
@@ -89,11 +94,12 @@ def _package_modules(kind: type | None) -> tuple[types.ModuleType, ...]:
     from scoresde import data, nn, objective, process, sampling
 
     modules = sampling, objective, process, nn, data
-    if kind is not None and not kind.__module__.startswith("scoresde.likelihood."):
-        return modules  # the objects of likelihood occur in its own options only, and importing it takes time
-    from scoresde import likelihood
+    others = ("scoresde.likelihood.", "scoresde.guidance.", "scoresde.inverse.")
+    if kind is not None and not kind.__module__.startswith(others):
+        return modules  # these objects occur in options of their own only, and importing them takes time
+    from scoresde import guidance, inverse, likelihood
 
-    return *modules, likelihood
+    return *modules, likelihood, guidance, inverse
 
 
 def known(kind: type | None = None, modules: Modules = ()) -> spec.Known:
@@ -140,14 +146,18 @@ def check_names(text: str | None, kind: type, modules: Modules = ()) -> None:
         parse(match[1], kind, modules)
 
 
-def parse_network(text: str, shape: tuple[int, ...], modules: Modules = ()) -> Any:
+def parse_network(
+    text: str, shape: tuple[int, ...], modules: Modules = (), conditions: Mapping[str, Any] | None = None
+) -> Any:
     """A network; an ``event_shape`` that is left out, also in a network inside it, is the data's.
 
     Args:
         text: As in Python, e.g. ``MLP(width=128)``, ``QuantizedSkip(UNet())``.
         shape: Of the data's events.
         modules: The user's own modules, whose classes may be named.
+        conditions: What a network reads whose text states no ``conditions``; None or empty leaves its default.
     """
     from torch import nn
 
-    return spec.parse(text, known(modules=modules), kind=nn.Module, missing={"event_shape": shape})
+    missing = {"event_shape": shape, **({"conditions": conditions} if conditions else {})}
+    return spec.parse(text, known(modules=modules), kind=nn.Module, missing=missing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,15 @@ import typer
 
 from scoresde.storage import spec
 
-__all__ = ["is_source", "parse_option", "print_all_readers", "print_reader", "reads_tables"]
+__all__ = [
+    "has_option",
+    "is_source",
+    "layout_options",
+    "parse_option",
+    "print_all_readers",
+    "print_reader",
+    "reads_tables",
+]
 
 
 def parse_option(data: str, name: str, text: str) -> Any:
@@ -48,9 +56,39 @@ def parse_option(data: str, name: str, text: str) -> Any:
         return text
 
 
+_LAYOUT = ("missing_texts", "header", "delimiter", "encoding", "decimal")
+
+
+def layout_options(path: Path, read: Sequence[str]) -> dict[str, Any]:
+    """The options of a table whose columns are known: those of its layout.
+
+    Args:
+        path: The table.
+        read: Options as ``name=value``.
+
+    Raises:
+        ValueError: If an entry has another form, or is another option.
+    """
+    from scoresde._core.suggest import unknown_name
+
+    options = {}
+    for text in read:
+        name, equals, value = text.partition("=")
+        if not equals or name not in _LAYOUT:
+            raise ValueError(unknown_name("layout option --read NAME=VALUE", name, _LAYOUT))
+        value = parse_option(str(path), name, value)
+        options[name] = (value,) if name == "missing_texts" and isinstance(value, str) else value
+    return options
+
+
 def reads_tables(data: str) -> bool:
     """Whether the reader of a source can read a table as an earlier one was, by its option ``like``."""
-    return "like" in _kinds(data)
+    return has_option(data, "like")
+
+
+def has_option(data: str, name: str) -> bool:
+    """Whether the reader of a source has an option."""
+    return name in _kinds(data)
 
 
 def is_source(name: str) -> bool:

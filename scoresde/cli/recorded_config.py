@@ -63,10 +63,10 @@ def recorded_recipe(config: Mapping[str, Any], modules: Modules = ()) -> Recipe:
     model = config["model"]
     names = {**known(modules=modules), **spec.known_classes(scoresde.training, scoresde.objective.loss)}
     return Recipe(
-        spec.parse(model["net"], names),
+        spec.parse(model["net"], names, stored=True),
         spec.parse(model["sde"], names, kind=SDE),
         spec.parse(model["parameterization"], names, kind=Parameterization),
-        spec.parse(config["training"], names, kind=Training),
+        spec.parse(config["training"], names, kind=Training, stored=True),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from scoresde.cli import options
+from scoresde.cli import guidance_options, options
 
 if TYPE_CHECKING:
     from scoresde.sampling import Sampler
@@ -49,16 +49,28 @@ def sample(
         help='One random seed per sample, e.g. "0-63" or "3,5,8"; replaces -n and --seed.',
         show_default=False,
     ),
-    labels: str = typer.Option(
+    label: str = typer.Option(
         None,
-        "--labels",
-        help='Classes, assigned to the samples in turn, e.g. "0-9" or "bag,coat"; default: no class.',
+        "--label",
+        help='Class, or classes in turn, by number or name, e.g. "3", "0-9" or "bag,coat"; default: no class.',
+        show_default=False,
+    ),
+    condition: list[str] = typer.Option(
+        [],
+        "--condition",
+        metavar="FILE|NAME=VALUE",
+        help="Conditions in the units of the data: age=35, city=Rome, or a .npz file with arrays named as the "
+        "conditions, one row for all samples or one for each; repeatable. What is not given has no condition.",
         show_default=False,
     ),
     trajectory: bool = typer.Option(False, "--trajectory", help="Also write the states of all steps (.npz)."),
     denoise: bool = typer.Option(
         False, "--denoise", help="Finish with one more network call, which removes the remaining noise."
     ),
+    guidance: float = guidance_options.SCALE,
+    guidance_interval: str = guidance_options.INTERVAL,
+    guidance_rescale: float = guidance_options.RESCALE,
+    weaker_average: float = guidance_options.WEAKER,
     calibrated: bool = typer.Option(
         False, "--calibrated", help="Use the fit that `scoresde calibrate` stored for --sampler and this checkpoint."
     ),
@@ -81,7 +93,13 @@ def sample(
 
         scoresde sample runs/digits --sampler "Adams(steps=10)" --calibrated --out grid.png
 
-        scoresde sample runs/classes -n 80 --labels 0-9 --out grid.png
+        scoresde sample runs/classes -n 80 --label 0-9 --out grid.png
+
+        scoresde sample runs/people -n 100 --condition age=35 --condition city=Rome --out new.csv
+
+        scoresde sample runs/captions --condition texts.npz --out images.npz
+
+        scoresde sample runs/classes -n 80 --label 0-9 --guidance 3 --guidance-interval 0.2,1.5 --out grid.png
 
         scoresde sample runs/ring -n 1000 --sampler "EulerMaruyama(steps=500)" --trajectory --out trajectories.npz
 
@@ -94,6 +112,9 @@ def sample(
 
     kind, shape = output_format(out, file_format), parse_grid(grid)
     _check_options(n, kind, seed, seeds, trajectory, calibrated, average)
+    guide = guidance_options.GuidanceOptions(guidance, guidance_interval, guidance_rescale, weaker_average)
+    if calibrated and guidance is not None:
+        raise ValueError("a calibrated sampler was fitted to the model without guidance; leave out one of the two.")
     modules = import_recorded(checkpoint, imports)
     requested = None if sampler is None else parse(sampler, Sampler, modules)
 
@@ -101,9 +122,10 @@ def sample(
 
     from scoresde.cli import console
     from scoresde.cli.calibration_hint import print_hint
+    from scoresde.cli.given_conditions import given_conditions, repeated
     from scoresde.cli.loading import holds_student, load_model
     from scoresde.cli.outputs import check_writable
-    from scoresde.cli.parse_lists import parse_integers, parse_labels
+    from scoresde.cli.parse_lists import parse_integers
     from scoresde.cli.sample_in_processes import sample_in_processes
     from scoresde.distributed import process_group
     from scoresde.storage.checkpoint import read_checkpoint
@@ -116,21 +138,28 @@ def sample(
     used = calibrated_sampler(stored, requested, raw) if calibrated else requested
     sample_seeds = (seed or 0) if seeds is None else parse_integers(seeds)
     count = len(sample_seeds) if isinstance(sample_seeds, list) else n
-    count = _checked_count(count, kind, shape)
     with process_group() as rank:
         model = load_model(stored, device or str(rank.device), raw, average, known(modules=modules))
         check_output(kind, model)
+        cond = given_conditions(model, label, condition)
+        rows = max((len(value) for value in cond.values() if value.is_floating_point()), default=1)
+        count = _checked_count(rows if count is None and rows > 1 else count, kind, shape)
+        cond = repeated(cond, count)
         begin = time.perf_counter()
-        classes = None if labels is None else parse_labels(labels, model)
         settings = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory, "progress": not quiet}
-        samples = sample_in_processes(rank, model, used, count, sample_seeds, settings, classes)
+        where = device or str(rank.device)
+        guided = guide.guided(
+            model, bool(cond), lambda length: load_model(stored, where, False, length, known(modules=modules))
+        )
+        samples = sample_in_processes(rank, guided, used, count, sample_seeds, settings, cond)
         seconds = time.perf_counter() - begin
     if samples is None:  # not the main process
         return
     if not calibrated and average is None and not quiet:
         print_hint(checkpoint, stored, used, raw)
-    label = short_text(requested) + ", calibrated" if calibrated else short_text(used)
-    console.print_settings({"sampler": label, "network calls": str(samples.nfe), "seconds": f"{seconds:.2f}"})
+    name = short_text(requested) + ", calibrated" if calibrated else short_text(used)
+    summary = {"sampler": name, "network calls": str(samples.nfe), "seconds": f"{seconds:.2f}"}
+    console.print_settings(summary | ({} if guidance is None else {"guidance": guide.text()}))
     if out is None:
         console.print_done(
             f"{len(samples.x)} samples drawn, none saved; to save them add --out {default_output(model)}"

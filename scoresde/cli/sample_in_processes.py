@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from scoresde.distributed import Rank
     from scoresde.model import Model
     from scoresde.sampling import Sampler, Samples
@@ -19,7 +22,7 @@ def sample_in_processes(
     n: int,
     seeds: int | list[int],
     settings: dict[str, Any],
-    labels: list[int] | None = None,
+    cond: Mapping[str, Tensor] | None = None,
 ) -> Samples | None:
     """Samples ``n`` events, each process its share, and gathers them in the main process.
 
@@ -31,7 +34,7 @@ def sample_in_processes(
         seeds: One per sample; or one number, which seeds a generator for all samples of a single process, and from
             which several processes derive a seed for each sample.
         settings: Options of `scoresde.sampling.sample`.
-        labels: Sample ``i`` gets entry ``i`` modulo their number; None for no labels.
+        cond: Conditions of the ``n`` samples in model units, by name.
 
     Returns:
         All samples, on the CPU if there are several processes; None in all but the main one.
@@ -49,8 +52,8 @@ def sample_in_processes(
         source["seeds"] = [derive(seeds, row) for row in rows]
     else:
         source["generator"] = torch.Generator(next(model.parameters()).device).manual_seed(seeds)
-    if labels is not None:
-        source["cond"] = torch.tensor([labels[row % len(labels)] for row in rows], dtype=torch.int64)
+    device = next(model.parameters()).device
+    source |= {name: value[rows.start : rows.stop].to(device) for name, value in (cond or {}).items()}
     settings = {**settings, "progress": settings["progress"] and rank.main}
     samples = sample(model, len(rows), sampler, **source, **settings)
     return gather_samples(rank, samples, trajectory=settings["trajectory"])

@@ -35,8 +35,8 @@ def default_training(new: bool = False) -> Training:
         new: Whether the network is new.
     """
     if new:
-        return Training(1500, 1024, optimizer="muon", lr=1e-2, lr_end=0.0, ema=0.99, label_dropout=0.0)
-    return Training(1000, 256, lr=2e-3, betas=(0.9, 0.99), lr_end=0.0, ema=0.99, label_dropout=0.0)
+        return Training(1500, 1024, optimizer="muon", lr=1e-2, lr_end=0.0, ema=0.99, condition_dropout=0.0)
+    return Training(1000, 256, lr=2e-3, betas=(0.9, 0.99), lr_end=0.0, ema=0.99, condition_dropout=0.0)
 
 
 def _default_count(model: Model) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.elementwise import Scalar
+from scoresde._core.peer_keywords import network_reader
 from scoresde._core.tensors import as_time
 from scoresde.distillation.average_velocity import AverageVelocity
 from scoresde.distillation.jump_networks import new_network, no_jumps, reads_jumps, with_jumps
@@ -128,7 +129,7 @@ class FlowMap(Model):
         return net
 
     def cond_reader(self) -> Callable[..., object]:
-        return self.net.net.forward
+        return network_reader(self.net)
 
     def forward(self, x: ArrayLike, tau: Scalar | ArrayLike, *, s: Scalar | None = None, **cond: object) -> Prediction:
         """The prediction of the jump from ``tau`` to ``s``; without ``s`` that of the diagonal.

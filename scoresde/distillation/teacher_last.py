@@ -6,6 +6,7 @@ Near the data the teacher's step is nearly exact, so it brings samples that a st
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -45,6 +46,9 @@ class TeacherLast(Model):
         self.jump_times = (*times, end)
         self.cost = max(student.cost, teacher.cost)
         self._last = times[-1]
+
+    def null_cond(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.teacher.null_cond(cond)
 
     def predict(self, x: Tensor, tau: Scalar, *, s: Scalar | None = None, **cond: object) -> Prediction:
         """The student's prediction of a jump; of the last jump the teacher's at ``tau``, with w = v."""

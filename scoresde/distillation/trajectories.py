@@ -15,6 +15,7 @@ from scoresde._core.call_inputs import check_per_sample, cond_inputs, empty_stat
 from scoresde._core.noise import Noise
 from scoresde.distillation.loss import JumpLoss
 from scoresde.model import Model, evaluating
+from scoresde.nn.conditions import Classes, Condition
 from scoresde.process import ou
 from scoresde.sampling import DenseEnds, StepSampler
 from scoresde.training.batches import fingerprint, seed_device
@@ -91,7 +92,7 @@ def draw_noises(model: Model, count: int, seed: int, purpose: int = 0) -> Tensor
 def draw_conditions(
     model: Model, x: Tensor, seed: int, given: Mapping[str, Any], purpose: int = 0
 ) -> dict[str, Tensor]:
-    """Inputs of the network for each state: those given, or random labels for a network of classes.
+    """Inputs of the network for each state: those given, and random labels, null ones too, for its other classes.
 
     Args:
         model: The teacher.
@@ -107,13 +108,13 @@ def draw_conditions(
     if purpose == 0:
         check_per_sample(cond, len(x), "trajectory")
     cond = {name: value[torch.arange(len(x), device=x.device) % len(value)] for name, value in cond.items()}
-    net = getattr(model, "net", None)
-    classes = getattr(net, "num_classes", None)
-    if cond or classes is None:
-        return cond
-    labels = classes + (getattr(net, "null_label", None) is not None)
     generator = torch.Generator().manual_seed(derive(seed, _LABELS, purpose))
-    return {"cond": torch.randint(labels, (len(x),), generator=generator).to(x.device)}
+    conditions: Mapping[str, Condition] = getattr(getattr(model, "net", None), "conditions", {})
+    for name, condition in conditions.items():
+        if name not in cond and isinstance(condition, Classes):
+            count = condition.count + bool(condition.null)
+            cond[name] = torch.randint(count, (len(x),), generator=generator).to(x.device)
+    return cond
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from PIL import Image
 
 import scoresde
 from scoresde.cli.parse_lists import parse_integers, parse_labels
-from scoresde.data import Description
+from scoresde.data import ClassCondition, Description
+from scoresde.nn import Classes
 from scoresde.sampling import DDIM, Adams, Calibration, ExplicitGrid, UniformAngle, Whitened
 from scoresde.storage.checkpoint import load_calibration, save, save_calibration
 
@@ -50,19 +51,22 @@ def test_with_seeds_a_sample_does_not_depend_on_the_others(digits: Path, tmp_pat
 
 
 def test_labels_are_assigned_in_turn_and_change_the_samples(tmp_path: Path) -> None:
-    net = scoresde.MLP((1, 8, 8), width=8, depth=1, num_classes=10)
+    net = scoresde.MLP((1, 8, 8), width=8, depth=1, conditions={"label": Classes(10, null=False)})
     for index, parameter in enumerate(net.parameters()):
         torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(index))
-    about = dataclasses.replace(scoresde.load_data("digits").description, labels=("T-shirt", "bag", *"cdefghij"))
+    about = dataclasses.replace(
+        scoresde.load_data("digits").description,
+        conditions={"label": ClassCondition(10, ("T-shirt", "bag", *"cdefghij"))},
+    )
     model = scoresde.ScoreModel(net, scoresde.VPSDE(), scoresde.V(), data=about)
     save(model, tmp_path / "classes")
     arguments = ("sample", tmp_path / "classes", "--seeds", "5,5,5,5,5", "--sampler", "DDIM(steps=3)", "-q")
-    result = run(*arguments, "--labels", "3,T-shirt,0-1", "--out", tmp_path / "x.npz")
+    result = run(*arguments, "--label", "3,T-shirt,0-1", "--out", tmp_path / "x.npz")
     assert result.exit_code == 0, result.output
     with np.load(tmp_path / "x.npz") as file:
         drawn = file["x"]
     cond = torch.tensor([3, 0, 0, 1, 3])
-    expected = scoresde.sample(model.eval(), 5, scoresde.DDIM(steps=3), seeds=[5] * 5, cond=cond).data
+    expected = scoresde.sample(model.eval(), 5, scoresde.DDIM(steps=3), seeds=[5] * 5, label=cond).data
     assert np.allclose(drawn, expected.numpy())
     assert not np.allclose(drawn[0], drawn[1])
     assert np.allclose(drawn[0], drawn[4])
@@ -71,16 +75,16 @@ def test_labels_are_assigned_in_turn_and_change_the_samples(tmp_path: Path) -> N
         ("8-10", "labels must be one of 0 ... 9, got 10"),
         ("4-x", "no class is named '4-x'"),
     ):
-        refused = run(*arguments, "--labels", labels)
+        refused = run(*arguments, "--label", labels)
         assert refused.exit_code == 2
         assert wrong in one_line(refused)
 
 
 def test_class_names_that_are_numbers_are_names() -> None:
-    net = scoresde.MLP((3,), width=8, depth=1, num_classes=4)
+    net = scoresde.MLP((3,), width=8, depth=1, conditions={"label": Classes(4, null=False)})
 
     def asked(text: str, names: tuple[str, ...] | None) -> list[int]:
-        about = Description("few", (3,), labels=names)
+        about = Description("few", (3,), conditions={"label": ClassCondition(4, names)})
         return parse_labels(text, scoresde.ScoreModel(net, scoresde.VPSDE(), scoresde.V(), data=about))
 
     assert asked("1,2-4", ("1", "2", "3", "4")) == [0, 1, 2, 3]
@@ -95,7 +99,7 @@ def test_class_names_that_are_numbers_are_names() -> None:
 
 
 def test_labels_for_a_network_without_classes_are_refused(digits: Path) -> None:
-    refused = run("sample", digits, "-n", 2, "--labels", "3", "-q")
+    refused = run("sample", digits, "-n", 2, "--label", "3", "-q")
     assert refused.exit_code == 2
     assert "needs a network that was trained with classes, got '3'" in one_line(refused)
 

@@ -27,7 +27,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [f"{20 + i % 50},{'ab'[i % 2]},{jobs[i % 3 > 0]},{i / 7}\n" for i in range(60)]
     (folder / "people.csv").write_text("age,y,job,pay\n" + "".join(rows))
     read = ("--read", "label=y", "--read", "categories=('job',)")
-    network = ("--network", "MLP(width=16, depth=1, num_classes=2, null_class=True)")
+    network = ("--network", "MLP(width=16, depth=1, conditions={'label': Classes(2)})")
     few = ("--steps", 2, "--batch-size", 8, "--monitor-every", 0, "-q")
     result = run("train", "--data", folder / "people.csv", *read, *network, *few, "--out", folder / "run")
     assert result.exit_code == 0, result.output
@@ -36,7 +36,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_table_is_written_as_the_table_that_it_was(table: Path, tmp_path: Path) -> None:
     for name in ("x.csv", "x.TSV", "x.parquet", "x.npz"):
-        result = run("sample", table, *DRAW, "--labels", "a,b", "--out", tmp_path / name)
+        result = run("sample", table, *DRAW, "--label", "a,b", "--out", tmp_path / name)
         assert result.exit_code == 0, result.output
     rows = csv_rows(tmp_path / "x.csv")
     assert list(rows[0]) == ["age", "y", "job", "pay"]
@@ -45,7 +45,7 @@ def test_a_table_is_written_as_the_table_that_it_was(table: Path, tmp_path: Path
     assert all(str(int(row["age"])) == row["age"] for row in rows)
     model = sd.load(table)
     labels = torch.tensor([0, 1] * 6)
-    drawn = sd.sample(model, 12, sd.DDIM(3), generator=torch.Generator().manual_seed(4), cond=labels)
+    drawn = sd.sample(model, 12, sd.DDIM(3), generator=torch.Generator().manual_seed(4), label=labels)
     assert [float(row["pay"]) for row in rows] == pytest.approx(drawn.data[:, 2].tolist(), rel=1e-6)
     assert [int(row["age"]) for row in rows] == drawn.data[:, 0].round().long().tolist()
     columns = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pydict()
@@ -107,13 +107,13 @@ def test_dates_bools_constants_and_bounds_come_back_and_identifiers_are_left_out
 
 def test_what_was_written_can_be_read_as_data_again(table: Path, tmp_path: Path) -> None:
     for name in ("x.csv", "x.parquet"):
-        assert run("sample", table, *DRAW, "--labels", "a,b", "--out", tmp_path / name).exit_code == 0
+        assert run("sample", table, *DRAW, "--label", "a,b", "--out", tmp_path / name).exit_code == 0
         rows = load_data(tmp_path / name, label="y", columns=("age", "pay"))
         assert rows.description.labels == ("a", "b")
         assert rows.description.columns is not None
         assert "age" in rows.description.columns.integers
     many = ("-n", 60, *DRAW[2:])  # so that every column varies
-    assert run("sample", table, *many, "--labels", "a,b", "--out", tmp_path / "x.npz").exit_code == 0
+    assert run("sample", table, *many, "--label", "a,b", "--out", tmp_path / "x.npz").exit_code == 0
     assert load_data(tmp_path / "x.npz", per_feature=True).train.shape[1:] == (3,)
 
 

@@ -30,7 +30,7 @@ from scoresde.distillation.grids import jump_times, nodes_between
 from scoresde.distillation.trajectories import grid_through, solve
 from scoresde.guidance import Clipping
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP
+from scoresde.nn import MLP, Classes
 from scoresde.process import ou
 from scoresde.process.parameterization import V
 from scoresde.process.sde import VE, VPSDE
@@ -307,14 +307,14 @@ def test_a_guided_teacher_needs_a_network_and_is_distilled() -> None:
 
 
 def test_a_teacher_with_labels_is_distilled_with_labels() -> None:
-    net = MLP((2,), 8, 1, num_classes=3, null_class=True)
+    net = MLP((2,), 8, 1, conditions={"label": Classes(3)})
     teacher = ScoreModel(net, VPSDE(), V(), (2,))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.1
-    result = distill(teacher, 1, training=Training(steps=2, batch_size=8, label_dropout=0.0), **FEW)
+    result = distill(teacher, 1, training=Training(steps=2, batch_size=8, condition_dropout=0.0), **FEW)
     labels = torch.tensor([0, 1, 2, 3])
-    assert sample(result.student, 4, Jumps(), cond=labels, seeds=range(4)).x.shape == (4, 2)
+    assert sample(result.student, 4, Jumps(), label=labels, seeds=range(4)).x.shape == (4, 2)
 
 
 # --- run directories ---

@@ -15,7 +15,7 @@ from scoresde.distillation import AverageVelocity, FlowMap
 from scoresde.guidance import Clipping
 from scoresde.likelihood import log_prob
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP, DiT, FourierInput, Pointwise, QuantizedSkip, UNet
+from scoresde.nn import MLP, Classes, DiT, FourierInput, Pointwise, QuantizedSkip, UNet
 from scoresde.process import ou
 from scoresde.process.parameterization import X0, Eps, Parameterization, Score, V, Velocity
 from scoresde.process.schedule import Cosine
@@ -108,12 +108,12 @@ def test_the_angle_of_a_jump_changes_every_network_once_its_weights_are_not_zero
 
 
 def test_a_student_reads_the_labels_of_its_teacher(generator: torch.Generator) -> None:
-    teacher = _teacher(generator, V(), num_classes=4, null_class=True)
+    teacher = _teacher(generator, V(), conditions={"label": Classes(4)})
     student, x, labels = FlowMap.new(teacher), _x(generator), torch.arange(6) % 5
-    result = sample(student, 6, Jumps(3, UniformAngle()), cond=labels, seeds=range(6))
-    expected = sample(teacher, 6, DDIM(3, UniformAngle()), cond=labels, seeds=range(6))
+    result = sample(student, 6, Jumps(3, UniformAngle()), label=labels, seeds=range(6))
+    expected = sample(teacher, 6, DDIM(3, UniformAngle()), label=labels, seeds=range(6))
     torch.testing.assert_close(result.x, expected.x, rtol=1e-6, atol=1e-6)
-    difference = student(x, 1.0, s=0.1, cond=labels).v - student(x, 1.0, s=0.1).v
+    difference = student(x, 1.0, s=0.1, label=labels).v - student(x, 1.0, s=0.1).v
     assert float(difference.detach().abs().max()) > 1e-3
 
 

@@ -1,0 +1,79 @@
+"""``scoresde edit``: an image, noised and sampled again, beside the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from scoresde.cli import options
+
+__all__ = ["edit"]
+
+
+def edit(
+    checkpoint: Path = options.CHECKPOINT,
+    image: Path = typer.Argument(..., help="The image; or a .npy file of events in data units."),
+    strength: float = typer.Option(
+        0.5, "--strength", help="How much changes, in (0, 1]: noise up to the schedule's time at u = this number."
+    ),
+    n: int = typer.Option(8, "-n", "--number", min=1, help="Number of edits."),
+    keep: Path = typer.Option(
+        None, "--keep", help="An image that is white where the original is kept exactly.", show_default=False
+    ),
+    sampler: str = options.SAMPLER,
+    out: Path = typer.Option(
+        None,
+        "--out",
+        help=".png: the original and its edits on one sheet; .npz: numbers in data units.",
+        show_default=False,
+    ),
+    seed: int = options.SEED,
+    raw: bool = options.RAW,
+    average: float = options.AVERAGE,
+    imports: list[str] = options.IMPORT,
+    device: str = options.DEVICE,
+) -> None:
+    """Edit an image: noise it, and let the model sample from there.
+
+    A small strength changes details, a large one keeps only the coarse layout.
+
+    For example:
+
+        scoresde edit runs/digits image.png --strength 0.4 --out edits.png
+
+        scoresde edit runs/digits image.png --strength 0.8 --keep kept.png -n 4 --out edits.png
+    """
+    from scoresde.cli.edited_output import check_sheet, seeds_from, write_sheet
+    from scoresde.cli.image_inputs import read_events, read_white
+    from scoresde.cli.loading import as_score_model, load_model
+    from scoresde.cli.outputs import check_writable
+    from scoresde.cli.parsing import known, parse
+    from scoresde.cli.recorded_config import import_recorded
+    from scoresde.sampling import DDPM, Sampler
+
+    check_sheet(out)
+    check_writable(out)
+    modules = import_recorded(checkpoint, imports)
+    chosen = DDPM(steps=250) if sampler is None else parse(sampler, Sampler, modules)
+
+    from scoresde.cli import console
+    from scoresde.inverse import edit as edit_events
+    from scoresde.storage.setting_labels import short_text
+
+    model = as_score_model(load_model(checkpoint, device, raw, average, known(modules=modules)))
+    events, mask = read_events(image, model), None if keep is None else read_white(keep, model)
+    repeated = events.repeat_interleave(n, 0)
+    seeds = seeds_from(seed, len(repeated))
+    result = edit_events(model, repeated, strength=strength, sampler=chosen, mask=mask, seeds=seeds)
+    after = result.data.unflatten(0, (len(events), n))
+    changed = float((after != events.unsqueeze(1)).double().mean())
+    console.print_settings(
+        {
+            "strength": f"{strength:g}, tau = {result.tau:.4g}",
+            "sampler": short_text(chosen),
+            "network calls": str(result.nfe),
+            "changed": f"{100 * changed:.3g} % of the values",
+        }
+    )
+    write_sheet(out, events, after, model.data, None if mask is None else (~mask).expand_as(events), "edits")

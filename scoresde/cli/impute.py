@@ -1,0 +1,91 @@
+"""``scoresde impute``: a table with its missing cells filled, once or several times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from scoresde.cli import options
+
+__all__ = ["impute"]
+
+
+def impute(
+    checkpoint: Path = options.CHECKPOINT,
+    table: Path = typer.Argument(..., help="The table: .csv, .tsv, .txt or .parquet, with the columns of the run."),
+    draws: int = typer.Option(20, "--draws", min=1, help="Number of completed tables; 1 fills each cell once."),
+    out: Path = typer.Option(
+        ...,
+        "--out",
+        help='Output file, .csv, .tsv or .parquet. Several draws have a column "draw", or a file each if the name '
+        'contains {draw}, such as "filled-{draw}.csv".',
+        show_default=False,
+    ),
+    intervals: Path = typer.Option(
+        None, "--intervals", help="Also write mean, low and high of each missing cell to this .csv.", show_default=False
+    ),
+    level: float = typer.Option(0.9, "--level", help="Probability that low and high enclose a cell."),
+    method: str = options.METHOD,
+    sampler: str = options.SAMPLER,
+    read: list[str] = options.READ,
+    batch_size: int = typer.Option(200, "--batch-size", min=1, help="Rows at once."),
+    seed: int = options.SEED,
+    raw: bool = options.RAW,
+    average: float = options.AVERAGE,
+    imports: list[str] = options.IMPORT,
+    device: str = options.DEVICE,
+) -> None:
+    """Fill the missing cells of a table.
+
+    Each draw fills all missing cells of a row together, given its observed cells, so that the draws show how uncertain
+    they are. Observed cells are written as they were read.
+
+    For example:
+
+        scoresde impute runs/customers new.csv --draws 1 --out filled.csv
+
+        scoresde impute runs/customers new.csv --draws 20 --out filled.csv --intervals cells.csv
+    """
+    from scoresde.cli.imputed_output import check_target, write_filled, write_intervals
+    from scoresde.cli.loading import as_score_model, load_model
+    from scoresde.cli.outputs import check_writable
+    from scoresde.cli.parsing import known, parse
+    from scoresde.cli.posterior_options import parse_method
+    from scoresde.cli.recorded_config import import_recorded
+    from scoresde.sampling import Sampler
+
+    check_target(out, intervals)
+    for path, option in ((out, "--out"), (intervals, "--intervals")):
+        check_writable(path, option)
+    modules = import_recorded(checkpoint, imports)
+    chosen = None if sampler is None else parse(sampler, Sampler, modules)
+    conditioning = None if method is None else parse_method(method, modules)
+
+    import torch
+
+    from scoresde.cli import console
+    from scoresde.cli.edited_output import seeds_from
+    from scoresde.cli.reader_options import layout_options
+    from scoresde.data.tables.incomplete_table import IncompleteTable
+    from scoresde.inverse import impute as impute_events
+
+    model = as_score_model(load_model(checkpoint, device, raw, average, known(modules=modules)))
+    if model.data is None or model.data.encoding is None:
+        raise ValueError("this command takes a model of a table that was read by name; use scoresde.impute in Python.")
+    incomplete = IncompleteTable(table, model.data, **layout_options(table, read))
+    values = torch.from_numpy(incomplete.values)
+    incomplete_rows = values.isnan().any(1)
+    seeds = seeds_from(seed, len(values))
+    result = impute_events(model, values, draws, conditioning, chosen, seeds=seeds, batch_size=batch_size)
+    console.print_settings(
+        {
+            "rows": f"{len(values)}, {int(incomplete_rows.sum())} of them incomplete",
+            "missing cells": str(int(values.isnan().sum())),
+            "network calls": f"{result.nfe} for each draw or particle of a row",
+        }
+    )
+    files = write_filled(out, incomplete, result)
+    if intervals is not None:
+        write_intervals(intervals, result, level)
+    console.print_done(f"{draws} draws in {', '.join(map(str, files[:3]))}{' …' if len(files) > 3 else ''}")

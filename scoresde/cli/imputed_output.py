@@ -1,0 +1,131 @@
+"""Output files of ``impute``: completed tables, and mean and interval of each missing cell."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoresde.cli.outputs import atomic_output
+
+if TYPE_CHECKING:
+    from scoresde.data.tables.incomplete_table import IncompleteTable
+    from scoresde.inverse import Imputed
+
+__all__ = ["check_target", "write_filled", "write_intervals"]
+
+_TEXT = (".csv", ".tsv", ".txt")
+_PLACE = "{draw}"
+
+
+def check_target(out: Path, intervals: Path | None) -> None:
+    """Refuses output files of other kinds, before any work is done.
+
+    Raises:
+        ValueError: If ``out`` is no table, or ``intervals`` no .csv.
+    """
+    if out.suffix.lower() not in (*_TEXT, ".parquet"):
+        raise ValueError(f"--out must end in .csv, .tsv, .txt or .parquet, got {out}.")
+    if intervals is not None and intervals.suffix.lower() != ".csv":
+        raise ValueError(f"--intervals must end in .csv, got {intervals}.")
+
+
+def write_filled(out: Path, table: IncompleteTable, result: Imputed) -> list[Path]:
+    """Writes the completed tables: one file with a column ``draw`` if there are several, or one file for each.
+
+    Args:
+        out: The file, or one name for several, with ``{draw}`` where their number from 1 goes.
+        table: The table that was read, with all its columns; text is written with its separator.
+        result: The draws.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: If a column of the table is called draw, and so would be another one.
+    """
+    draws, separator = result.data.shape[1], _separator(out, table)
+    tables = [table.filled(result.columns(draw)) for draw in range(draws)]
+    if _PLACE in out.name:
+        files = [out.with_name(out.name.replace(_PLACE, str(draw + 1))) for draw in range(draws)]
+        for path, columns in zip(files, tables, strict=True):
+            _write(path, columns, separator)
+        return files
+    if draws == 1:
+        _write(out, tables[0], separator)
+        return [out]
+    if "draw" in tables[0]:
+        raise ValueError(
+            f'the table has a column "draw" itself; write one file per draw: --out "{out.stem}-{_PLACE}{out.suffix}".'
+        )
+    number = [str(draw + 1) if _is_text(table) else draw + 1 for draw in range(draws) for _ in range(len(result.data))]
+    joined = {name: [cell for columns in tables for cell in columns[name]] for name in tables[0]}
+    _write(out, {"draw": number, **joined}, separator)
+    return [out]
+
+
+def write_intervals(path: Path, result: Imputed, level: float) -> None:
+    """Writes one line for each missing cell: row (from 0), column, mean, low and high.
+
+    The mean of a category is the text that was drawn most often, with its share in the column ``share``; it has no
+    interval. Dates and numbers have no share.
+    """
+    import numpy as np
+
+    from scoresde.data.tables.columns import table_arrays
+
+    description, (low, high), mean = result.description, result.interval(level), result.mean()
+    assert description is not None
+    assert description.columns is not None
+    columns = description.columns
+    decoded = [table_arrays(values.cpu().numpy(), _as_numbers(description)) for values in (mean, low, high)]
+    texts = table_arrays(mean.cpu().numpy(), description)
+    with atomic_output(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", "column", "mean", "low", "high", "share"])
+        for row, index in result.missing.nonzero().tolist():
+            name = columns.names[index]
+            if name in columns.categories:
+                share = float((result.data[row, :, index] == mean[row, index]).double().mean())
+                writer.writerow([row, name, texts[name][row], "", "", f"{share:.4g}"])
+            else:
+                writer.writerow([row, name, *(np.asarray(part[name])[row] for part in decoded), ""])
+
+
+def _as_numbers(description: Any) -> Any:
+    """The description with integers as real numbers, whose mean need not be whole."""
+    from dataclasses import replace
+
+    return replace(description, columns=replace(description.columns, integers=()))
+
+
+def _is_text(table: IncompleteTable) -> bool:
+    from scoresde.data.tables.text_table import TextTable
+
+    return isinstance(table.table, TextTable)
+
+
+def _separator(out: Path, table: IncompleteTable) -> str:
+    """The separator of the file that was read; a tab for .tsv, and a comma where none was read."""
+    if out.suffix.lower() == ".tsv":
+        return "\t"
+    return getattr(table.table, "delimiter", ",")
+
+
+def _write(path: Path, columns: dict[str, list[Any]], separator: str) -> None:
+    with atomic_output(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+            return
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([_cell(cell) for cell in row] for row in zip(*columns.values(), strict=True))
+
+
+def _cell(cell: Any) -> Any:
+    """A cell as text; what is missing is empty."""
+    return "" if cell is None or cell != cell else cell

@@ -1,0 +1,75 @@
+"""``scoresde inpaint``: the masked part of an image, drawn given the rest, beside the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from scoresde.cli import options
+
+__all__ = ["inpaint"]
+
+
+def inpaint(
+    checkpoint: Path = options.CHECKPOINT,
+    image: Path = typer.Argument(..., help="The image; or a .npy file of events in data units."),
+    mask: Path = typer.Argument(..., help="An image: white where pixels are drawn anew, black where they are kept."),
+    n: int = typer.Option(8, "-n", "--number", min=1, help="Number of draws."),
+    keep_white: bool = typer.Option(False, "--keep-white", help="The mask is white where pixels are kept."),
+    method: str = options.METHOD,
+    sampler: str = options.SAMPLER,
+    noise: float = typer.Option(
+        0.0, "--noise", min=0.0, help="Standard deviation of noise in kept pixels, data units."
+    ),
+    out: Path = typer.Option(
+        None,
+        "--out",
+        help=".png: the original, what was seen of it, and the draws on one sheet; .npz: numbers in data units.",
+        show_default=False,
+    ),
+    seed: int = options.SEED,
+    raw: bool = options.RAW,
+    average: float = options.AVERAGE,
+    imports: list[str] = options.IMPORT,
+    device: str = options.DEVICE,
+) -> None:
+    """Draw the masked part of an image given the rest.
+
+    For example:
+
+        scoresde inpaint runs/digits image.png mask.png --out draws.png
+
+        scoresde inpaint runs/digits image.png mask.png -n 16 --method "MMPS(iterations=10)" --out draws.npz
+    """
+    from scoresde.cli.edited_output import check_sheet, seeds_from, write_sheet
+    from scoresde.cli.image_inputs import read_events, read_white
+    from scoresde.cli.loading import as_score_model, load_model
+    from scoresde.cli.outputs import check_writable
+    from scoresde.cli.parsing import known, parse
+    from scoresde.cli.posterior_options import parse_method
+    from scoresde.cli.recorded_config import import_recorded
+    from scoresde.sampling import Sampler
+
+    check_sheet(out)
+    check_writable(out)
+    modules = import_recorded(checkpoint, imports)
+    chosen = None if sampler is None else parse(sampler, Sampler, modules)
+    conditioning = None if method is None else parse_method(method, modules)
+
+    from scoresde.cli import console
+    from scoresde.inverse import inpaint as inpaint_events
+
+    model = as_score_model(load_model(checkpoint, device, raw, average, known(modules=modules)))
+    events, white = read_events(image, model), read_white(mask, model)
+    seen = white if keep_white else ~white
+    seeds = seeds_from(seed, len(events))
+    result = inpaint_events(model, events, seen, conditioning, chosen, draws=n, noise_std=noise, seeds=seeds)
+    share = float((~seen).double().mean())
+    console.print_settings(
+        {
+            "drawn anew": f"{100 * share:.3g} % of the pixels, where the mask is {'black' if keep_white else 'white'}",
+            "network calls": str(result.nfe),
+        }
+    )
+    write_sheet(out, events, result.data, model.data, (~seen).expand_as(events), "draws")
