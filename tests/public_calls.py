@@ -944,7 +944,7 @@ CONDITIONED = {"method": lambda: sd.guidance.MMPS(1), **SAMPLED, "draws": v(2)}
 call("inpaint", lambda **a: sd.inpaint(**a).data, **EVENTS, mask=half_seen, noise_std=v(0.1), **CONDITIONED)
 call("inpaint with seeds", lambda **a: sd.inpaint(model(), x(), half_seen(), sampler=sd.DDIM(2), **a).data, **SEEDS)
 call("impute", lambda **a: sd.impute(**a).data, model=model, table=with_nan, noise_std=v(0.1), **CONDITIONED)
-call("Imputed.interval", lambda **a: imputed().interval(**a)[0], level=v(0.8))
+call("Imputed.interval", lambda **a: imputed().interval(**a)[0], level=v(0.3))
 call("Imputed.columns", lambda **a: imputed().columns(**a), draw=v(1))
 call("Imputed.frame", lambda **a: imputed().frame(**a).to_numpy(), draw=v(1))
 call(

@@ -54,12 +54,13 @@ class Observed:
                 raise TypeError(
                     "index selects one of the observations of an Observation; leave it out beside a matrix."
                 )
-            noise_cov = torch.zeros(len(y), len(y)) if noise_cov is None else noise_cov
+            noise_cov = torch.zeros(matrix.shape[:1] * 2) if noise_cov is None else noise_cov
         if not has_values(like) or not has_values(matrix):
             raise TypeError("given needs a model and an observation with values; move them from the meta device.")
-        rows, d = len(matrix), like.shape[1]
+        d = like.shape[1]
         if matrix.ndim != 2 or matrix.shape[1] != d:
             raise ValueError(f"A must have shape (M, {d}) for events of {d} elements, got {tuple(matrix.shape)}.")
+        rows = len(matrix)
         if y.shape != (rows,) or noise_cov.shape != (rows, rows):
             raise ValueError(
                 f"y and noise_cov must have shapes ({rows},) and ({rows}, {rows}) for A of shape ({rows}, {d}), got "

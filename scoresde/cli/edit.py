@@ -66,7 +66,7 @@ def edit(
     repeated = events.repeat_interleave(n, 0)
     seeds = seeds_from(seed, len(repeated))
     result = edit_events(model, repeated, strength=strength, sampler=chosen, mask=mask, seeds=seeds)
-    after = result.data.unflatten(0, (len(events), n))
+    after = result.data.unflatten(0, (len(events), n)).cpu()
     changed = float((after != events.unsqueeze(1)).double().mean())
     console.print_settings(
         {

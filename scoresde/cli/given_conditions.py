@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoresde._core.suggest import unknown_name
+from scoresde.data.conditions.kinds import ClassCondition
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from scoresde.data.conditions.base import ConditionKind
     from scoresde.distillation import FlowMap
     from scoresde.model import ScoreModel
     from scoresde.storage.checkpoint import Checkpoint
 
 __all__ = ["given_conditions", "recorded_conditions", "repeated"]
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The value of ``name=value``, split at its commas."""
+
+    words: tuple[str, ...]
 
 
 def given_conditions(model: ScoreModel | FlowMap, label: str | None, entries: Sequence[str]) -> dict[str, Tensor]:
@@ -51,6 +61,7 @@ def given_conditions(model: ScoreModel | FlowMap, label: str | None, entries: Se
             f"the run does not describe the condition {undescribed[0]!r}, so its units are unknown; sample in Python: "
             f"sd.sample(model, n, sampler, {undescribed[0]}=values)."
         )
+    values = {name: _as_described(name, value, described[name]) for name, value in values.items()}
     kind = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
     cond = model.data.to_model_cond(values) if model.data is not None and values else {}
     cond = {name: value.to(kind) if value.is_floating_point() else value for name, value in cond.items()}
@@ -68,6 +79,8 @@ def repeated(cond: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     import torch
 
     for name, value in cond.items():
+        if not len(value):
+            raise ValueError(f"condition {name!r} must have a row, got none; leave it out for no condition.")
         if value.is_floating_point() and len(value) not in (1, count):
             raise ValueError(
                 f"a condition has one row for all samples or one for each, {name!r} has {len(value)} rows for {count} "
@@ -119,7 +132,7 @@ def _read(entry: str) -> dict[str, Any]:
     """The conditions of a file, or of ``name=value``."""
     name, equals, value = entry.partition("=")
     if equals and name.strip().isidentifier():
-        return {name.strip(): _parsed(value)}
+        return {name.strip(): _Words(tuple(word.strip() for word in value.split(",")))}
     path = Path(entry)
     if path.suffix.lower() != ".npz":
         raise ValueError(
@@ -142,13 +155,33 @@ def _arrays(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} must be a complete .npz file of numbers, got: {error}.") from error
 
 
-def _parsed(text: str) -> list[Any]:
-    """One row: a name of a class, an integer, or numbers."""
-    words = [word.strip() for word in text.split(",")]
+def _as_described(name: str, value: Any, kind: ConditionKind) -> Any:
+    """The words of ``name=value`` as classes or as one row of numbers; arrays as they are.
+
+    Raises:
+        ValueError: If numbers are expected and a word is none, or integers of a file stand for classes whose names are
+            numbers themselves.
+    """
+    names = kind.names if isinstance(kind, ClassCondition) else None
+    classes, named = isinstance(kind, ClassCondition), any(map(_is_number, names or ()))
+    if not isinstance(value, _Words):
+        if named and not isinstance(value, list):
+            raise ValueError(
+                f"the classes of {name!r} are named by numbers, {', '.join(names or ())}, so that integers are "
+                "ambiguous; store the names as texts."
+            )
+        return value
+    if classes:
+        return [int(word) if not named and word.isdecimal() else word for word in value.words]
+    if wrong := [word for word in value.words if not _is_number(word)]:
+        raise ValueError(f"--condition {name}=… takes numbers, such as {name}=1.5, got {wrong[0]!r}.")
+    numbers = [float(word) for word in value.words]
+    return numbers if len(numbers) == 1 else [numbers]
+
+
+def _is_number(word: str) -> bool:
     try:
-        numbers = [float(word) for word in words]
+        float(word)
     except ValueError:
-        return words
-    if len(words) == 1:
-        return [int(words[0]) if words[0].lstrip("-").isdecimal() else numbers[0]]
-    return [numbers]
+        return False
+    return True

@@ -36,7 +36,13 @@ def read_events(path: Path, model: Model) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; check the path (relative to {Path.cwd()}).")
     if path.suffix.lower() == ".npy":
-        events = torch.from_numpy(load(path, allow_pickle=False))
+        array = load(path, allow_pickle=False)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+            array = array.astype("int64")
+        if not array.size:
+            raise ValueError(f"{path} must hold at least one event, got an array of shape {array.shape}.")
+        events = torch.from_numpy(array)
         return events.unsqueeze(0) if tuple(events.shape) == description.shape else events
     values = torch.tensor(_decoded(path, description.shape, None)).unsqueeze(0)
     if description.bins is not None:

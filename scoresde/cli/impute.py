@@ -53,11 +53,14 @@ def impute(
     from scoresde.cli.parsing import known, parse
     from scoresde.cli.posterior_options import parse_method
     from scoresde.cli.recorded_config import import_recorded
+    from scoresde.inverse.impute import check_interval
     from scoresde.sampling import Sampler
 
     check_target(out, intervals)
     for path, option in ((out, "--out"), (intervals, "--intervals")):
         check_writable(path, option)
+    if intervals is not None:
+        check_interval(level, draws)
     modules = import_recorded(checkpoint, imports)
     chosen = None if sampler is None else parse(sampler, Sampler, modules)
     conditioning = None if method is None else parse_method(method, modules)

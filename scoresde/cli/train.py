@@ -172,7 +172,7 @@ def train(
     from scoresde.cli.parsing import import_modules
     from scoresde.cli.recorded_config import data_options, source_record
     from scoresde.cli.train_options import monitoring, parse_augment, parse_lengths
-    from scoresde.cli.train_recipe import build_model, check_length, training_recipe
+    from scoresde.cli.train_recipe import build_model, check_length, training_recipe, with_kinds_of
     from scoresde.cli.train_start import begin_training, earlier_run, start_record
 
     check_device(device)
@@ -221,6 +221,8 @@ def train(
     names = used_conditions(loaded.description, condition)
     begun = start_record(record, start, freeze, lora, resume)
     given = condition is not None
+    if begun and old is not None:
+        loaded = with_kinds_of(old, loaded)
     recipe = training_recipe(loaded, old, overrides, training, hybrid, modules, resume, names, begun, given)
     model = build_model(recipe, loaded)
     main_process = os.environ.get("RANK", "0") == "0"  # only one of the launcher's processes prints

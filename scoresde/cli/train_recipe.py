@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scoresde.model import ScoreModel
     from scoresde.training.defaults import Recipe
 
-__all__ = ["build_model", "check_length", "training_recipe"]
+__all__ = ["build_model", "check_length", "training_recipe", "with_kinds_of"]
 
 
 def check_length(steps: int | None, minutes: float | None) -> None:
@@ -100,6 +100,37 @@ def _with_further_conditions(recipe: Recipe, data: Data, names: Sequence[str] | 
     declared = network_conditions(data.description, chosen_conditions(data.description, names))
     new = {name: condition for name, condition in declared.items() if name not in own}
     return with_conditions(recipe, {**own, **new}) if new else recipe
+
+
+def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
+    """The data with the run's own description of the conditions that both have: their scaling and their classes.
+
+    Args:
+        old: The ``config.json`` of the run from whose weights a training starts.
+        data: What is trained on.
+
+    Raises:
+        ValueError: If a condition has classes of other names, or another number of them: the embeddings of the run
+            would belong to other classes.
+    """
+    import scoresde.data
+    from scoresde.data import Description
+    from scoresde.data.conditions.kinds import ClassCondition
+    from scoresde.storage import spec
+
+    text = (old.get("model") or {}).get("data") or "None"
+    if text == "None":
+        return data
+    before = spec.parse(text, spec.known_classes(scoresde.data), kind=Description, stored=True).conditions
+    kinds = dict(data.description.conditions)
+    for name in before.keys() & kinds.keys():
+        if isinstance(before[name], ClassCondition) and before[name] != kinds[name]:
+            raise ValueError(
+                f"condition {name!r} must have the classes of the run, {before[name].describe()}, got "
+                f"{kinds[name].describe()}; use the same classes, or give the condition another name."
+            )
+        kinds[name] = before[name]
+    return replace(data, description=replace(data.description, conditions=kinds))
 
 
 def _check_conditions(recipe: Recipe, names: Sequence[str] | None) -> None:

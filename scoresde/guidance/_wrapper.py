@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import numbers
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import has_values, widest_dtype
 from scoresde.model import Model, check_model
 
-__all__ = ["Entries", "Guide", "Scales", "between", "is_zero", "reader_with"]
+__all__ = ["Entries", "Guide", "Scales", "between", "check_scale_length", "is_zero", "reader_with"]
 
 
 class Guide(Model, ABC):
@@ -80,7 +81,7 @@ def _checked_scale(name: str, scale: Any) -> float | Tensor:
         TypeError: If it is something else.
         ValueError: If it is not finite, or has more axes.
     """
-    if isinstance(scale, (int, float)) and not isinstance(scale, bool):
+    if isinstance(scale, numbers.Real) and not isinstance(scale, bool):
         if not math.isfinite(scale):
             raise ValueError(f"{name} must be finite, got {scale!r}; 1.0 is the conditional model itself.")
         return float(scale)
@@ -91,6 +92,19 @@ def _checked_scale(name: str, scale: Any) -> float | Tensor:
         raise ValueError(f"{name} must have shape () or (B,), one entry per sample, got {tuple(scale.shape)}.")
     check_finite(scale.reshape(-1), name)
     return float(scale) if scale.ndim == 0 and has_values(scale) else scale
+
+
+def check_scale_length(scale: Scalar, x: Tensor) -> None:
+    """Checks that a scale per sample has one entry for each sample of a batch.
+
+    Raises:
+        ValueError: If it has another number.
+    """
+    if isinstance(scale, Tensor) and scale.ndim and len(scale) != len(x):
+        raise ValueError(
+            f"a scale must be one number or have one entry per sample, {len(x)} here, got {len(scale)}; draw all "
+            "samples in one batch (leave batch_size out), or pass one number."
+        )
 
 
 def is_zero(coefficient: Scalar) -> bool:

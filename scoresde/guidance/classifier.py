@@ -10,7 +10,7 @@ from torch import Tensor
 from scoresde._core.annotations import check_arguments
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine
-from scoresde.guidance._wrapper import Guide, Scales, between, is_zero, reader_with
+from scoresde.guidance._wrapper import Guide, Scales, between, check_scale_length, is_zero, reader_with
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.parameterization import Prediction
@@ -99,6 +99,7 @@ class ClassifierGuidance(Guide):
         prediction = self.model.predict(x, tau, **{n: value for n, value in cond.items() if n not in self.names})
         inside = self.guides_at(tau)
         scale = between(inside, self.scale, 0.0)
+        check_scale_length(scale, x)
         if is_zero(scale) or (not isinstance(tau, Tensor) and ou.alpha(tau) == 0):
             return prediction
         gradient = self._gradient(x, tau, {name: value for name, value in cond.items() if name != "s"})
@@ -112,6 +113,8 @@ class ClassifierGuidance(Guide):
         with torch.inference_mode(False), torch.enable_grad():
             if x.is_inference():
                 x = x.clone()
+            tau = tau.clone() if isinstance(tau, Tensor) and tau.is_inference() else tau
+            cond = {n: v.clone() if isinstance(v, Tensor) and v.is_inference() else v for n, v in cond.items()}
             state = x if differentiable else x.detach().requires_grad_()
             value = self.log_prob_fn(state, tau, **cond)
             if not isinstance(value, Tensor) or value.shape != x.shape[:1]:

@@ -21,6 +21,8 @@ from scoresde.process.parameterization import Prediction
 
 __all__ = ["CFG"]
 
+_SHARED = ("s", "observation")  # the end of a jump, the index of a `Posterior`: no conditions to strengthen
+
 
 class CFG(Combination):
     r"""Classifier-free guidance of a model with conditions.
@@ -103,7 +105,7 @@ class CFG(Combination):
 
     def _others(self, cond: Mapping[str, object]) -> dict[str, Tensor]:
         """The conditions that the guidance leads away from, one entry per sample."""
-        guided = {name: value for name, value in cond.items() if isinstance(value, Tensor) and name != "s"}
+        guided = {name: value for name, value in cond.items() if isinstance(value, Tensor) and name not in _SHARED}
         if self.names is not None:
             guided = {name: value for name, value in guided.items() if name in self.names}
         if not guided:

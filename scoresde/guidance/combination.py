@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine, event_size
-from scoresde.guidance._wrapper import Guide, between, is_zero
+from scoresde.guidance._wrapper import Guide, between, check_scale_length, is_zero
 from scoresde.model import Model
 from scoresde.process.parameterization import Prediction, V
 
@@ -96,11 +96,7 @@ class Combination(Guide, ABC):
         weights = self.weights(tau)
         terms = [j for j, weight in enumerate(weights) if not is_zero(weight)]
         for weight in weights:
-            if isinstance(weight, Tensor) and weight.ndim and len(weight) != len(x):
-                raise ValueError(
-                    f"a scale must be one number or have one entry per sample, {len(x)} here, got {len(weight)}; draw "
-                    "all samples in one batch (leave batch_size out), or pass one number."
-                )
+            check_scale_length(weight, x)
         predictions = self.estimates(x, tau, cond, terms)
         if len(terms) == 1:
             return predictions[0]

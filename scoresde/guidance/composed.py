@@ -84,6 +84,8 @@ class Composed(Combination):
         rest: Scalar = 1.0
         for scale in scales:
             rest = rest - scale
+        if isinstance(rest, float) and abs(rest) < 1e-12:  # scales such as 0.7 and 0.3: the null is not evaluated
+            rest = 0.0
         return [*scales, rest]
 
     @property

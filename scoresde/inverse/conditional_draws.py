@@ -20,7 +20,7 @@ from scoresde.inverse.seeds import draw_seeds
 from scoresde.model import Model
 from scoresde.sampling import Sampler, sample
 
-__all__ = ["ConditionalDraws"]
+__all__ = ["ConditionalDraws", "refuse_sampler"]
 
 Method = PosteriorMethod | PosteriorSampler
 
@@ -93,3 +93,16 @@ class ConditionalDraws:
         shape = (len(index), *x.shape[1:])
         samples = sample(posterior, shape, self.sampler, observation=index, **options, **repeated)
         return samples.x.unflatten(0, (len(x), self.draws)), samples.nfe
+
+
+def refuse_sampler(method: Method | None, sampler: Sampler | None) -> None:
+    """Refuses a sampler beside a method that draws by itself.
+
+    Raises:
+        ValueError: If there are both.
+    """
+    if sampler is not None and isinstance(method, PosteriorSampler):
+        raise ValueError(
+            f"{type(method).__name__} draws by itself and takes no sampler, got {sampler}; leave the sampler out, or "
+            "steer the model by method=MMPS()."
+        )

@@ -7,6 +7,7 @@ same distribution of the rest.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,13 +28,13 @@ from scoresde.data.tables.frames import is_frame
 from scoresde.data.tables.incomplete_table import IncompleteTable
 from scoresde.guidance.posterior import PosteriorMethod
 from scoresde.inverse.base import PosteriorSampler
-from scoresde.inverse.conditional_draws import ConditionalDraws
+from scoresde.inverse.conditional_draws import ConditionalDraws, refuse_sampler
 from scoresde.inverse.twisted_smc import TwistedSMC
 from scoresde.inverse.units import KnownEvents
 from scoresde.model import Model, refuse_unknown
 from scoresde.sampling import Sampler, SDEDPMSolverPP
 
-__all__ = ["Imputed", "impute"]
+__all__ = ["Imputed", "check_interval", "impute"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +77,13 @@ class Imputed:
             Lower and upper ends, ``(n, *D)`` float64 each; equal for observed values.
 
         Raises:
-            ValueError: If ``level`` is out of range.
+            ValueError: If ``level`` is out of range, or the draws are too few: m draws reach (m - 1)/(m + 1).
         """
-        check_level(level)
+        check_interval(level, self.data.shape[1])
         ordered, draws = self.data.double().sort(1).values, self.data.shape[1]
 
         def at(quantile: float) -> Tensor:
-            rank = min(max((draws + 1) * quantile - 1, 0.0), draws - 1.0)
+            rank = min(max((draws + 1) * quantile - 1, 0.0), draws - 1.0)  # within rounding
             below = min(int(rank), draws - 1)
             return ordered[:, below].lerp(ordered[:, min(below + 1, draws - 1)], rank - below)
 
@@ -168,12 +169,14 @@ def impute(
     refuse_unknown(impute, model, cond)
     check_arguments(impute, {key: value for key, value in locals().items() if key != "table"})
     check_integer("draws", draws)
+    method = TwistedSMC(steps=60, particles=256) if method is None else method
+    refuse_sampler(method, sampler)
     events = KnownEvents.of(model, _values(model, table), "table", missing=True)
     missing = events.values.isnan() if events.values.is_floating_point() else torch.zeros_like(events.values) > 0
     known = events.model_mask(~missing)
     conditional = ConditionalDraws(
         model,
-        TwistedSMC(steps=60, particles=256) if method is None else method,
+        method,
         SDEDPMSolverPP(steps=50) if sampler is None else sampler,
         draws,
         noise_std,
@@ -188,7 +191,21 @@ def impute(
     drawn, nfe = conditional(events.x[rows], known[rows], generator, some, each)
     result = events.x.unsqueeze(1).repeat_interleave(draws, 1)
     result[rows] = torch.where(known[rows].unsqueeze(1), result[rows], drawn)
-    return Imputed(events.to_data(result, ~missing), result, missing, nfe, model.data)
+    return Imputed(events.to_data(result, ~missing), result, missing.to(result.device), nfe, model.data)
+
+
+def check_interval(level: float, draws: int) -> None:
+    """Checks that an interval of a level can be stated from so many draws.
+
+    Raises:
+        TypeError, ValueError: If the level is no number in (0, 1), or above (draws - 1)/(draws + 1).
+    """
+    check_level(level)
+    if level > (draws - 1) / (draws + 1) + 1e-9:
+        need = math.ceil((1 + level) / (1 - level) - 1e-9)
+        raise ValueError(
+            f"an interval of level {level:g} needs at least {need} draws, got {draws}; draw more, or lower the level."
+        )
 
 
 def _values(model: Model, table: Any) -> Any:

@@ -16,7 +16,7 @@ from scoresde._core.checks import check_integer
 from scoresde.data import Description
 from scoresde.guidance.posterior import MMPS, PosteriorMethod
 from scoresde.inverse.base import PosteriorSampler
-from scoresde.inverse.conditional_draws import ConditionalDraws
+from scoresde.inverse.conditional_draws import ConditionalDraws, refuse_sampler
 from scoresde.inverse.units import KnownEvents
 from scoresde.model import Model, refuse_unknown
 from scoresde.sampling import Sampler, SDEDPMSolverPP
@@ -94,6 +94,7 @@ def inpaint(
     refuse_unknown(inpaint, model, cond)
     check_arguments(inpaint, locals())
     check_integer("draws", draws)
+    refuse_sampler(method, sampler)
     events = KnownEvents.of(model, x)
     known = events.model_mask(mask)
     noise = noise_in_model_units(model.data, noise_std, events.x)

@@ -84,7 +84,8 @@ def sample_posterior(
     prepared, states = method.prepare(model, observation, like), method.states(n)
     like = like.new_empty((count, states, *observation.operator.event_shape))
     rows, results = batch_size or max(count, 1), []
-    with ProgressBar("sampling", enabled=progress) as bar, torch.no_grad(), evaluating(model):
+    bar = ProgressBar("sampling", enabled=progress)
+    with bar, torch.inference_mode(False), torch.no_grad(), evaluating(model):
         for i in range(0, count, rows):
             part = slice(i, min(i + rows, count))
             index = torch.arange(part.start, part.stop, device=like.device)

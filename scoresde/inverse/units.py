@@ -40,8 +40,8 @@ class KnownEvents:
 
         Args:
             model: Its ``data`` states the units.
-            values: ``(n, *D)``. Integers of quantized data go to the centers of their bins; floating values of
-                quantized data are positions in bins, see `Description.to_model`.
+            values: ``(n, *D)``. Integers of quantized data, also in a floating type, go to the centers of their bins;
+                other floating events are positions in bins, see `Description.to_model`.
             name: Name of the argument in an error.
             missing: Whether NaN stands for a missing value.
 
@@ -70,7 +70,7 @@ class KnownEvents:
             check_finite(values, name)
         placed = values
         if description.bins is not None and description.encoding is None:
-            placed = _in_bins(description, values, missing)
+            placed = _in_bins(description, values)
         return cls(values, description.to_model(placed).to(like), description)
 
     def model_mask(self, mask: ArrayLike, name: str = "mask") -> Tensor:
@@ -137,9 +137,9 @@ def _inside(description: Description) -> float:
     return 0.0 if description.low is None else float(description.low)
 
 
-def _in_bins(description: Description, values: Tensor, missing: bool) -> Tensor:
-    """Quantized values at the centers of their bins; floating ones are positions, except whole numbers beside NaN."""
+def _in_bins(description: Description, values: Tensor) -> Tensor:
+    """Quantized values at the centers of their bins; floating ones are positions, except events of whole numbers."""
     if not values.is_floating_point():
         return description.center(values)
-    whole = missing and bool((values.isnan() | (values == values.floor())).all())
-    return values + 0.5 if whole else values
+    whole = (values.isnan() | (values == values.floor())).flatten(1).all(1)
+    return values + 0.5 * whole.reshape(-1, *(1,) * (values.ndim - 1)).to(values)

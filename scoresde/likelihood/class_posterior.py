@@ -7,6 +7,7 @@ so that most of its error cancels in the posterior. The standard error is that o
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from scoresde.likelihood.ode.log_prob import log_prob
 from scoresde.likelihood.ode.solver import Solver
 from scoresde.likelihood.ode.trace import Hutchinson, Trace, default_trace
 from scoresde.model import Model, check_model, refuse_unknown
+from scoresde.nn.conditions import Classes
 
 __all__ = ["ClassPosterior", "class_posterior"]
 
@@ -108,11 +110,14 @@ def class_posterior(
     check_arguments(class_posterior, locals())
     refuse_unknown(class_posterior, model, {condition: None, **cond})
     check_integer("replicates", replicates)
+    if condition in cond:
+        raise ValueError(f"{condition} takes each class in turn, got it as a keyword too; leave it out.")
     x = as_input(model, x, "x")
     if not x.is_floating_point():
         raise TypeError(f"x must be a floating tensor, got {x.dtype}; dequantize and scale integer values first.")
     check_event_shape(x, model.event_shape, "x")
     labels = _checked_classes(classes)
+    _check_declared(model, condition, labels)
     log_prior = _checked_prior(prior, len(labels)).to(x.device, widest_dtype(x.device))
     chosen = default_trace(max(event_size(x), 1)) if trace is None else trace
     if trace is None and isinstance(chosen, Hutchinson):
@@ -157,12 +162,24 @@ def _error(result: LogProb) -> Tensor:
 
 
 def _checked_classes(classes: int | Sequence[int]) -> list[int]:
-    labels = list(range(classes)) if isinstance(classes, int) else [int(label) for label in classes]
+    labels = list(range(classes)) if isinstance(classes, int) else [operator.index(label) for label in classes]
     if len(labels) < 2 or len(set(labels)) < len(labels) or min(labels) < 0:
         raise ValueError(
             f"classes must be two or more different integers from 0 on, or their number, got {classes!r}; such as 10."
         )
     return labels
+
+
+def _check_declared(model: Model, condition: str, labels: list[int]) -> None:
+    """Checks the classes against the network's declaration, if it has one; the label after the last class is null."""
+    networks = [module for module in model.modules() if isinstance(getattr(module, "conditions", None), dict)]
+    declared = networks[0].conditions.get(condition) if networks else None  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    if declared is None:
+        return
+    if not isinstance(declared, Classes):
+        raise TypeError(f"{condition} must be a condition of classes, got {declared}; name the one that is.")
+    if max(labels) >= declared.count:
+        raise ValueError(f"classes must lie in 0 ... {declared.count - 1}, got {max(labels)}; pass {declared.count}.")
 
 
 def _checked_prior(prior: ArrayLike | None, count: int) -> Tensor:

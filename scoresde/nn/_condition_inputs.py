@@ -17,7 +17,7 @@ __all__ = ["ChannelInputs", "Context", "TokenInputs", "check_declared", "complet
 Context = tuple[Tensor, Tensor]
 """Tokens ``(B, n, width)`` and which of them are present, bool, ``(B, n)``."""
 
-_OTHER_INPUTS = ("x", "log_snr", "augment", "observed", "delta", "jump")
+_OTHER_INPUTS = ("x", "log_snr", "augment", "observed", "delta", "jump", "tau", "s", "self", "model", "sampler")
 
 
 def check_declared(conditions: Mapping[str, Condition]) -> dict[str, Condition]:
@@ -28,10 +28,12 @@ def check_declared(conditions: Mapping[str, Condition]) -> dict[str, Condition]:
         ValueError: If a name cannot be a keyword of the network's call.
     """
     for name, condition in conditions.items():
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name in _OTHER_INPUTS:
+        taken = name in _OTHER_INPUTS or (isinstance(name, str) and hasattr(nn.ModuleDict, name))
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or taken:
             raise ValueError(
-                f"the name of a condition must be a keyword other than {', '.join(_OTHER_INPUTS)}, got {name!r}; "
-                "label, text and low_res are usual."
+                "the name of a condition must be a name of Python, not one of its words, of the other inputs "
+                f"({', '.join(_OTHER_INPUTS)}) or of a module's attributes, got {name!r}; label, text and low_res are "
+                "usual."
             )
         if not isinstance(condition, Condition):
             raise TypeError(

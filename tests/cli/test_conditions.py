@@ -240,3 +240,29 @@ def test_a_student_is_trained_under_the_conditions_of_the_training_events(people
     assert result.exit_code == 0, result.output
     settings = ("--condition", "age=35", "--condition", "city=Rome", "-n", 2, "-q")
     assert run("sample", tmp_path / "s", *settings).exit_code == 0
+
+
+def test_a_start_with_other_classes_is_refused_and_scaling_is_that_of_the_run(tmp_path: Path) -> None:
+    def table(name: str, colors: tuple[str, ...], shift: float) -> Path:
+        rows = [f"{i % 7},{colors[i % len(colors)]},{i % 5 + shift}" for i in range(60)]
+        path = tmp_path / name
+        path.write_text("\n".join(["value,color,temp", *rows]))
+        return path
+
+    small = ("--steps", 2, "--batch-size", 8, "--network", "MLP(width=8, depth=1)", "--quiet")
+    first, others = (
+        table("first.csv", ("blue", "green", "red"), 20.0),
+        table("others.csv", ("amber", "red", "tan"), 20.0),
+    )
+    warmer, out = table("warmer.csv", ("blue", "green", "red"), 80.0), tmp_path / "run"
+    assert run("train", "--data", first, "--condition", "color,temp", "--out", out, *small).exit_code == 0
+    again = run(
+        "train", "--from", out, "--data", others, "--condition", "color,temp", "--out", tmp_path / "a", "--steps", 2
+    )
+    assert "condition 'color' must have the classes of the run" in one_line(again)
+    started = run(
+        "train", "--from", out, "--data", warmer, "--condition", "color,temp", "--out", tmp_path / "b", "--steps", 2
+    )
+    assert started.exit_code == 0, started.output
+    kinds = [sd.load(path).data.conditions["temp"] for path in (out, tmp_path / "b")]  # pyright: ignore[reportOptionalMemberAccess]
+    assert kinds[0] == kinds[1]

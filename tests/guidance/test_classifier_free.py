@@ -407,3 +407,9 @@ def test_rescaling_events_of_one_element_is_refused() -> None:
     guided.rescale = 0.5
     with pytest.raises(ValueError, match=r"rescale needs events of several elements"):
         guided(torch.zeros(4, 1), 0.5)
+
+
+def test_scales_that_sum_to_one_up_to_rounding_leave_the_null_out() -> None:
+    for first in (0.7, 0.9, 1.0 / 3.0):
+        composed = Composed(conditional_model(), {"label": first, "second": 1.0 - first}, reads={"second": "label"})
+        assert composed.cost == 2

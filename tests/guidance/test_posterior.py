@@ -471,3 +471,11 @@ def test_a_steered_model_says_that_its_field_is_no_score() -> None:
     reason = model.why_no_score()
     assert reason is not None
     assert "no density's score" in reason
+
+
+def test_an_index_outside_of_the_observations_is_refused() -> None:
+    three = Observation(Mask(torch.tensor([True, False, True])), torch.zeros(3, 3), noise_std=0.1)
+    model = Posterior(network_model(), three)
+    for index in (torch.tensor([0, 3]), torch.tensor([-1, 0])):
+        with pytest.raises(ValueError, match=r"observation must lie in 0 … 2, one of 3 observations"):
+            sample(model, 2, Adams(2), observation=index)

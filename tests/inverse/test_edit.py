@@ -11,9 +11,10 @@ from linear_gaussian import GaussianData, run_sampler
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from scoresde import DDIM, DDPM, ODE, VE, VPSDE, Adams, Description, Gaussian, Heun, ScoreModel, V, edit, sample
+from scoresde import DDIM, DDPM, MLP, ODE, VE, VPSDE, Adams, Description, Gaussian, Heun, ScoreModel, V, edit, sample
 from scoresde._core.noise import Noise
 from scoresde.inverse import Replacement
+from scoresde.inverse.units import KnownEvents
 from scoresde.process import ou
 from scoresde.process.sde import SDE
 from scoresde.sampling import Sampler, SamplingContext, StepSampler, UniformAngle
@@ -236,3 +237,13 @@ def test_integers_need_a_model_that_knows_its_data() -> None:
 
 def test_no_events_give_no_edits() -> None:
     assert edit(gaussian(3), torch.zeros(0, 3).double(), TAU, Adams(4), mask=torch.ones(3) > 0).data.shape == (0, 3)
+
+
+def test_whole_numbers_are_bins_event_by_event_whatever_their_type() -> None:
+    description = Description("levels", (2,), bins=4)
+    model = ScoreModel(MLP((2,), width=8, depth=1), VPSDE(), data=description)
+    k = torch.tensor([[0, 3], [1, 2]])
+    mixed = torch.cat([k.double(), torch.tensor([[0.25, 3.5]]).double()])
+    events = KnownEvents.of(model, mixed, missing=True)
+    torch.testing.assert_close(events.x[:2], KnownEvents.of(model, k).x)
+    torch.testing.assert_close(events.x[2], torch.tensor([-0.875, 0.75]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import MLP, VPSDE, Description, Gaussian, ScoreModel, V, impute, load_data
+from scoresde import DDPM, MLP, VPSDE, Description, Gaussian, ScoreModel, V, impute, load_data
 from scoresde.guidance import MMPS
 from scoresde.inverse import Imputed, TwistedSMC
 from scoresde.sampling import SDEDPMSolverPP
@@ -202,3 +202,16 @@ def test_a_wrong_argument_is_answered_with_the_remedy(options: dict, error: type
 def test_a_value_that_the_table_cannot_have_is_refused(table_model: ScoreModel) -> None:
     with pytest.raises(ValueError, match="column 'count' must hold multiples of 1, got 3.5"):
         impute(table_model, torch.tensor([[170.5, 3.5, 1.0, NAN]], dtype=torch.float64), 2)
+
+
+def test_an_interval_needs_enough_draws_and_a_method_that_draws_by_itself_takes_no_sampler() -> None:
+    model = Gaussian(torch.zeros(2).double(), torch.eye(2).double())
+    table = torch.tensor([[2.0, torch.nan]]).double()
+    filled = impute(model, table, draws=9, method=MMPS(), seeds=[0])
+    low, high = filled.interval(0.8)
+    ordered = filled.data[0, :, 1].sort().values
+    assert (float(low[0, 1]), float(high[0, 1])) == (float(ordered[0]), float(ordered[-1]))
+    with pytest.raises(ValueError, match=r"an interval of level 0.9 needs at least 19 draws, got 9"):
+        filled.interval(0.9)
+    with pytest.raises(ValueError, match=r"TwistedSMC draws by itself and takes no sampler, got DDPM"):
+        impute(model, table, draws=2, sampler=DDPM(3))

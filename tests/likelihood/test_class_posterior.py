@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import VPSDE, AdaptiveSolver, Gaussian, Hutchinson, LinearVP, class_posterior
+from scoresde import MLP, VPSDE, AdaptiveSolver, Gaussian, Hutchinson, LinearVP, ScoreModel, class_posterior
 from scoresde.likelihood import ExactTrace
 from scoresde.model import Model
+from scoresde.nn import Classes, Vector
 from scoresde.process.parameterization import Prediction, V
 
 D = torch.float64
@@ -142,3 +143,17 @@ def test_arrays_are_converted_and_the_trace_may_be_chosen():
     x = np.zeros((2, 2))
     result = class_posterior(Labeled(planar()), x, 2, trace=Hutchinson(probes=2), seeds=[0, 1])
     assert math.isfinite(float(result.stderr.sum()))
+
+
+def test_classes_that_the_network_does_not_have_are_refused() -> None:
+    net = MLP((2,), width=8, depth=1, conditions={"label": Classes(3), "v": Vector(2)})
+    model = ScoreModel(net, VPSDE(), event_shape=(2,))
+    x = torch.zeros(2, 2)
+    with pytest.raises(ValueError, match=r"classes must lie in 0 ... 2, got 3; pass 3"):
+        class_posterior(model, x, 4)
+    with pytest.raises(ValueError, match="label takes each class in turn, got it as a keyword too"):
+        class_posterior(model, x, 3, label=torch.tensor([0, 1]))
+    with pytest.raises(TypeError, match="v must be a condition of classes, got Vector"):
+        class_posterior(model, x, 3, condition="v")
+    with pytest.raises(TypeError, match="float"):
+        class_posterior(model, x, [0.7, 1.2])  # pyright: ignore[reportArgumentType]

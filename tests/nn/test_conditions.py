@@ -419,8 +419,8 @@ def test_a_value_that_does_not_fit_its_condition_is_refused(
 @pytest.mark.parametrize(
     ("build", "error", "match"),
     [
-        (lambda: MLP((2,), conditions={"x": Vector(2)}), ValueError, r"a keyword other than x, log_snr, .* 'x'"),
-        (lambda: UNet(SHAPE, conditions={"a b": Vector(2)}), ValueError, r"must be a keyword other than .* got 'a b'"),
+        (lambda: MLP((2,), conditions={"x": Vector(2)}), ValueError, r"a name of Python, .*x, log_snr, .* got 'x'"),
+        (lambda: UNet(SHAPE, conditions={"a b": Vector(2)}), ValueError, r"must be a name of Python, .* got 'a b'"),
         (lambda: DiT(SHAPE, conditions={"label": 10}), TypeError, r"conditions\['label'\] must be a Condition, got 10"),  # type: ignore[dict-item]
         (lambda: MLP((2,), conditions={"low": Channels(1)}), ValueError, r"needs an event of channels on a grid, got"),
         (lambda: UNet(SHAPE, attention=(), conditions={"text": Tokens(2)}), ValueError, r"tokens enter by attention"),
@@ -539,3 +539,9 @@ def test_a_wrapper_reads_what_the_network_inside_it_reads() -> None:
         sd.sample(model, 4, sd.DDIM(2), wether=torch.zeros(4, 2))
     with pytest.raises(ValueError, match=r"guidance needs a null for weather, and QuantizedSkip declares no"):
         model.null_cond({"weather": torch.zeros(4, 2)})
+
+
+@pytest.mark.parametrize("name", ["type", "items", "forward", "tau", "class"])
+def test_a_name_that_a_call_or_a_module_has_already_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"must be a name of Python, .* got '{name}'"):
+        UNet((1, 8, 8), channels=16, multipliers=(1,), attention=(), conditions={name: Channels(1)})

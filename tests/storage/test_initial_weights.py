@@ -81,3 +81,17 @@ def test_weights_for_another_target_are_refused(tmp_path):
 def test_only_a_score_model_takes_weights(tmp_path):
     with pytest.raises(TypeError, match="must be a ScoreModel"):
         sd.start_from(sd.Gaussian(torch.zeros(2), 1.0), tmp_path)  # pyright: ignore[reportArgumentType]
+
+
+def test_new_channels_before_those_of_the_run_are_refused(tmp_path):
+    def made(conditions, **options) -> sd.ScoreModel:
+        net = sd.UNet((1, 8, 8), channels=16, multipliers=(1,), attention=(), conditions=conditions, **options)
+        return sd.ScoreModel(net, sd.VPSDE())
+
+    sd.save(made({"low": Channels(1)}), tmp_path)
+    sd.start_from(made({"low": Channels(1), "edges": Channels(1)}), tmp_path)
+    for other in (made({"edges": Channels(1), "low": Channels(1)}), made({"edges": Channels(3)})):
+        before = other.net.conv_in.weight.clone()  # pyright: ignore
+        with pytest.raises(ValueError, match="new input channels must follow those of the run"):
+            sd.start_from(other, tmp_path)
+        assert torch.equal(other.net.conv_in.weight, before)  # pyright: ignore

@@ -6,6 +6,7 @@ of the events are images, if the events have channels and a grid; other ``(N, le
 
 from __future__ import annotations
 
+import keyword
 import re
 import warnings
 from collections.abc import Mapping
@@ -24,6 +25,13 @@ LABEL = "label"
 
 RESERVED = frozenset(
     {
+        "mask",
+        "seed",
+        "strength",
+        "method",
+        "noise_std",
+        "particles",
+        "populations",
         "x",
         "x0",
         "tau",
@@ -98,8 +106,11 @@ def check_name(name: object) -> None:
     Raises:
         ValueError: If it is no identifier, or one of `RESERVED`.
     """
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"a condition must have a name like 'label' or 'low_res', got {name!r}; rename it.")
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        raise ValueError(
+            f"a condition must have a name like 'label' or 'low_res', no word of Python, got {name!r}; rename it, e.g. "
+            "class_."
+        )
     if name in RESERVED:
         raise ValueError(
             f"a condition must have another name than {name!r}, an argument of models and samplers; rename it."

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scoresde._core.checks import check_kind
 from scoresde._core.elementwise import Scalar
-from scoresde._core.tensors import as_time, expand
+from scoresde._core.tensors import as_time, expand, has_values
 from scoresde.guidance.observation import Observation
 from scoresde.guidance.operators import LinearOperator, Operator
 from scoresde.guidance.posterior.base import PosteriorMethod, Problem, Shift
@@ -173,6 +173,8 @@ class Posterior(Model):
         source = (self.observation, _version(self.observation.y), 0 if index is None else _version(index))
         if kept is not None and kept.kind == kind and kept.source == source and kept.has(index):
             return kept
+        if index is not None:
+            _check_range(index, self.observation.count or 1)
         operator, y = self.observation.of_batch(x, index)
         reference = None if index is None else weakref.ref(index)
         self._selection = _Selection(reference, source, kind, operator, y.to(x.dtype), operator.support())
@@ -190,6 +192,15 @@ def _check_index(index: object, size: int) -> None:
         raise TypeError(f"observation must be an integer tensor, one index per sample, got {received}.")
     if index.shape != (size,):
         raise ValueError(f"observation must have shape ({size},), one index per sample, got {tuple(index.shape)}.")
+
+
+def _check_range(index: Tensor, count: int) -> None:
+    """Reads the values of an index, once for each index tensor and not in every step."""
+    if not has_values(index) or not index.numel():
+        return
+    low, high = int(index.min()), int(index.max())
+    if low < 0 or high >= count:
+        raise ValueError(f"observation must lie in 0 … {count - 1}, one of {count} observations, got {low} to {high}.")
 
 
 def _with_observation(reader: Callable[..., object]) -> Callable[..., object]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+import scoresde.nn
 from scoresde._core.annotations import check_arguments
 from scoresde.model import ScoreModel
+from scoresde.nn._condition_inputs import entering
+from scoresde.nn.conditions import Condition
 from scoresde.storage import spec
 from scoresde.storage.checkpoint.reading import Checkpoint, read_checkpoint
 
@@ -87,6 +92,9 @@ def start_from(model: ScoreModel, run: str | os.PathLike[str] | Checkpoint, *, r
             f"the weights of {stored.path} must have the shapes of the network's, got {got}; build the network with "
             "the run's settings, and add to them. Nothing was copied."
         )
+    widened = tuple(name for name in fitting if source[name].shape != weights[name].shape)
+    if widened:
+        _check_widened(model.net, stored)
     with torch.no_grad():
         for name, value in fitting.items():
             assert value is not None
@@ -94,7 +102,7 @@ def start_from(model: ScoreModel, run: str | os.PathLike[str] | Checkpoint, *, r
     buffers = {name for name, _ in model.net.named_buffers()}
     return CopiedWeights(
         tuple(fitting),
-        tuple(name for name in fitting if source[name].shape != weights[name].shape),
+        widened,
         tuple(name for name in weights if name not in source),
         tuple(name for name in source if name not in weights and name not in buffers),
     )
@@ -112,6 +120,34 @@ def _fitted(name: str, weight: nn.Parameter, value: Tensor) -> Tensor | None:
     widened = torch.zeros(weight.shape, dtype=value.dtype)
     widened[:, : value.shape[1]] = value
     return widened
+
+
+def _check_widened(net: nn.Module, stored: Checkpoint) -> None:
+    """Checks that the new input channels come after those of the run, whose weights would else have other inputs.
+
+    Raises:
+        ValueError: If not, or if the run does not say which inputs its network has.
+    """
+    text = (stored.meta.get("model") or {}).get("net")
+    former = None
+    if text is not None:
+        with contextlib.suppress(ValueError, TypeError), torch.random.fork_rng(devices=[]):
+            former = spec.parse(text, spec.known_classes(scoresde.nn), kind=nn.Module, stored=True)
+    before, now = (None if each is None else _inputs(each) for each in (former, net))
+    if before is None or now is None or before[0] != now[0] or now[1][: len(before[1])] != before[1]:
+        raise ValueError(
+            "new input channels must follow those of the run, in its order; declare the run's conditions of channels "
+            "first and then the new ones, and change no other input (fourier, observed). Nothing was copied."
+        )
+
+
+def _inputs(net: nn.Module) -> tuple[Any, list[Any]]:
+    """What precedes the conditions of channels in the input of the innermost network, and these in their order."""
+    while isinstance(getattr(net, "net", None), nn.Module):
+        net = cast("nn.Module", net.net)
+    fourier = getattr(net, "fourier", None)
+    first = (None if fourier is None else spec.to_text(fourier), getattr(net, "observed", False))
+    return first, list(entering(cast("dict[str, Condition]", getattr(net, "conditions", {})), "channels").items())
 
 
 def _check_target(model: ScoreModel, stored: Checkpoint) -> None:
