@@ -145,13 +145,19 @@ class _Counted:
     """The network call, counted by the model's cost. The model checks the arguments of the first call only."""
 
     def __init__(self, model: Model, cond: Mapping[str, Tensor]) -> None:
-        self.nfe, self.calls, self._cost = 0, 0, model.cost
+        self.calls, self._cost, self._varying = 0, model.cost, 0
         self._cost_at = model.cost_at if _cost_varies(model) else None
         self._call, self._next, self._cond = model, model.predict, cond
 
+    @property
+    def nfe(self) -> int:
+        """Network evaluations so far."""
+        return self.calls * self._cost if self._cost_at is None else self._varying
+
     def __call__(self, x: Tensor, tau: Scalar, s: Scalar | None = None) -> Prediction:
         self.calls += 1
-        self.nfe += self._cost if self._cost_at is None else self._cost_at(tau)
+        if self._cost_at is not None:
+            self._varying += self._cost_at(tau)
         call, self._call = self._call, self._next
         if s is None:
             return call(x, tau, **self._cond)
