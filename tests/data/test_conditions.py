@@ -230,3 +230,11 @@ def test_no_condition_has_the_name_of_an_argument():
 def test_wrong_kinds_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_integers_far_apart_are_no_classes_in_silence() -> None:
+    years = {"year": torch.tensor([1999, 2005, 2011, 2020])}
+    with pytest.raises(ValueError, match=r"'year' has 4 different integers up to 2020, too few .* pass floats"):
+        Data(torch.zeros(4, 2), torch.zeros(0, 2), Description("rows", (2,)), years)
+    stated = Description("rows", (2,), conditions={"year": ClassCondition(2021)})
+    assert Data(torch.zeros(4, 2), torch.zeros(0, 2), stated, years).description.conditions["year"].count == 2021  # pyright: ignore[reportAttributeAccessIssue]

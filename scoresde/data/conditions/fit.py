@@ -20,6 +20,8 @@ from scoresde.data.standardize import feature_moments
 
 __all__ = ["LABEL", "RESERVED", "check_name", "condition_name", "found_kind"]
 
+_CLASSES = 1000  # so many classes are taken for classes, however few of them occur
+
 LABEL = "label"
 """Name of the condition that holds class labels."""
 
@@ -139,8 +141,15 @@ def found_kind(name: str, parts: Mapping[str, Tensor], shape: tuple[int, ...], b
     rank = values.ndim - 1
     integers = not values.is_floating_point()
     if name == LABEL or (rank == 0 and integers):
-        top = max((int(part.max()) for part in parts.values() if part.numel()), default=0)
-        return ClassCondition(max(1, top + 1))
+        count = max((int(part.max()) + 1 for part in parts.values() if part.numel()), default=1)
+        different = len(torch.cat([part.reshape(-1) for part in parts.values()]).unique())
+        if name != LABEL and count > max(_CLASSES, 2 * different):
+            raise ValueError(
+                f"condition {name!r} has {different} different integers up to {count - 1}, too few for classes; "
+                f"pass floats for a number such as a year, or state Description(..., conditions={{{name!r}: "
+                f"ClassCondition({count})}})."
+            )
+        return ClassCondition(max(1, count))
     if rank <= 1:
         return _vector(name, values if rank else values.unsqueeze(1))
     if rank == len(shape) >= 2 and (rank > 2 or values.shape[2:] == shape[1:]):
