@@ -21,10 +21,9 @@ from scoresde._core.call_inputs import as_input, cond_inputs, device_of
 from scoresde._core.checks import check_event_shape, check_integer, check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde._core.peer_keywords import check_keywords, network_reader
-from scoresde._core.suggest import nearest
 from scoresde._core.tensors import as_time
 from scoresde.data import Description
-from scoresde.nn.conditions import Condition
+from scoresde.nn.conditions import null_conditions
 from scoresde.process import ou
 from scoresde.process.parameterization import Parameterization, PosteriorMean, Prediction, V
 from scoresde.process.sde import SDE
@@ -119,7 +118,7 @@ class Model(nn.Module, ABC):
         inner = getattr(self, "model", None)
         if isinstance(inner, Model):
             return inner.null_cond(cond)
-        return _null_cond(type(self).__name__, {}, cond)
+        return null_conditions(type(self).__name__, {}, cond)
 
     @abstractmethod
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
@@ -249,7 +248,7 @@ class ScoreModel(Model):
         return network_reader(self.net)
 
     def null_cond(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return _null_cond(type(self.net).__name__, getattr(self.net, "conditions", {}), cond)
+        return null_conditions(type(self.net).__name__, getattr(self.net, "conditions", {}), cond)
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         net, net_input = self.net, x
@@ -277,23 +276,6 @@ class ScoreModel(Model):
         if out.shape != x.shape:
             raise ValueError(f"the network must return the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}.")
         return Prediction(x, tau, out, self.parameterization, mix)
-
-
-def _null_cond(name: str, conditions: Mapping[str, Condition], cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`Model.null_cond` of a network or model called ``name``, which declares ``conditions``."""
-    nulls: dict[str, Tensor] = {}
-    for key, value in cond.items():
-        if key in conditions:
-            nulls[key] = conditions[key].null_like(value, key)
-        elif key in ("augment", "observed", "delta"):
-            nulls[key] = value
-        else:
-            hint = f"{nearest(key, conditions)} Or " if conditions else ""
-            raise ValueError(
-                f"guidance needs a null for {key}, and {name} declares no such condition; {hint}pass its null entry, "
-                f"CFG(model, null={{{key!r}: …}}), or train a network with conditions={{{key!r}: …}}."
-            )
-    return nulls
 
 
 def split_learned_variance(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -159,8 +159,8 @@ def _as_described(name: str, value: Any, kind: ConditionKind) -> Any:
     """The words of ``name=value`` as classes or as one row of numbers; arrays as they are.
 
     Raises:
-        ValueError: If numbers are expected and a word is none, or integers of a file stand for classes whose names are
-            numbers themselves.
+        ValueError: If a word is not a number where numbers are expected. If a file has integers for classes whose
+            names are numbers.
     """
     names = kind.names if isinstance(kind, ClassCondition) else None
     classes, named = isinstance(kind, ClassCondition), any(map(_is_number, names or ()))

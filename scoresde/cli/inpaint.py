@@ -14,7 +14,7 @@ __all__ = ["inpaint"]
 def inpaint(
     checkpoint: Path = options.CHECKPOINT,
     image: Path = typer.Argument(..., help="The image; or a .npy file of events in data units."),
-    mask: Path = typer.Argument(..., help="An image: white where pixels are drawn anew, black where they are kept."),
+    mask: Path = typer.Argument(..., help="An image: white where pixels are redrawn, black where they are kept."),
     n: int = typer.Option(8, "-n", "--number", min=1, help="Number of draws."),
     keep_white: bool = typer.Option(False, "--keep-white", help="The mask is white where pixels are kept."),
     method: str = options.METHOD,
@@ -68,7 +68,7 @@ def inpaint(
     share = float((~seen).double().mean())
     console.print_settings(
         {
-            "drawn anew": f"{100 * share:.3g} % of the pixels, where the mask is {'black' if keep_white else 'white'}",
+            "redrawn": f"{100 * share:.3g} % of the pixels, where the mask is {'black' if keep_white else 'white'}",
             "network calls": str(result.nfe),
         }
     )

@@ -8,15 +8,14 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.elementwise import Scalar
-from scoresde.guidance._wrapper import Scales
-from scoresde.guidance.combination import Combination
+from scoresde.guidance.combination import Extrapolation
 from scoresde.model import Model, check_model
 from scoresde.process.parameterization import Prediction
 
 __all__ = ["Autoguidance"]
 
 
-class Autoguidance(Combination):
+class Autoguidance(Extrapolation):
     r"""A model guided away from a weaker one: $\varepsilon_{weak} + w(\varepsilon_{model} - \varepsilon_{weak})$.
 
     The weaker model makes the same errors, larger. It is a smaller or less trained one, for example an earlier or
@@ -54,7 +53,7 @@ class Autoguidance(Combination):
         interval: tuple[float, float] | None = None,
         conditional: bool = True,
     ) -> None:
-        super().__init__(model, interval)
+        super().__init__(model, interval, scale)
         check_model(weaker)
         check_arguments(Autoguidance, locals())
         if weaker.sde != model.sde or weaker.event_shape != model.event_shape:
@@ -63,20 +62,6 @@ class Autoguidance(Combination):
                 f"{weaker.sde} with {weaker.event_shape} instead of {model.sde} with {model.event_shape}."
             )
         self.weaker, self.conditional = weaker, conditional
-        self._scales = Scales(model, {"scale": scale})
-
-    @property
-    def scale(self) -> float | Tensor:
-        """The scale w."""
-        return self._scales["scale"]
-
-    @property
-    def coefficients(self) -> list[Scalar]:
-        return [self.scale, 1.0 - self.scale]
-
-    @property
-    def unguided(self) -> list[float]:
-        return [1.0, 0.0]
 
     @property
     def models(self) -> list[Model]:

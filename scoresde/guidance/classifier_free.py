@@ -14,8 +14,8 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.elementwise import Scalar
-from scoresde.guidance._wrapper import Entries, Scales
-from scoresde.guidance.combination import Combination, predict_together
+from scoresde.guidance._wrapper import Entries
+from scoresde.guidance.combination import Extrapolation, predict_together
 from scoresde.model import Model
 from scoresde.process.parameterization import Prediction
 
@@ -24,7 +24,7 @@ __all__ = ["CFG"]
 _SHARED = ("s", "observation")  # the end of a jump, the index of a `Posterior`: no conditions to strengthen
 
 
-class CFG(Combination):
+class CFG(Extrapolation):
     r"""Classifier-free guidance of a model with conditions.
 
     $\varepsilon = \varepsilon_{null} + w(\varepsilon_{cond} - \varepsilon_{null})$. With w = 1 it is the conditional
@@ -73,27 +73,13 @@ class CFG(Combination):
         names: Sequence[str] | None = None,
         batched: bool = True,
     ) -> None:
-        super().__init__(model, interval)
+        super().__init__(model, interval, scale)
         check_arguments(CFG, locals())
         if not 0 <= rescale <= 1:
             raise ValueError(f"rescale must lie in [0, 1], got {rescale!r}; 0.7 is usual, 0 leaves it out.")
-        self._scales = Scales(model, {"scale": scale})
         self._other = Entries(model, {**(null or {}), **(negative or {})})
         self.rescale, self.batched = float(rescale), batched
         self.names = None if names is None else tuple(names)
-
-    @property
-    def scale(self) -> float | Tensor:
-        """The scale w."""
-        return self._scales["scale"]
-
-    @property
-    def coefficients(self) -> list[Scalar]:
-        return [self.scale, 1.0 - self.scale]
-
-    @property
-    def unguided(self) -> list[float]:
-        return [1.0, 0.0]
 
     @property
     def models(self) -> list[Model]:

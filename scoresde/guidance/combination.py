@@ -14,11 +14,11 @@ from torch import Tensor
 
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine, event_size
-from scoresde.guidance._wrapper import Guide, between, check_scale_length, is_zero
+from scoresde.guidance._wrapper import Guide, Scales, between, check_scale_length, is_zero
 from scoresde.model import Model
 from scoresde.process.parameterization import Prediction, V
 
-__all__ = ["Combination", "predict_together"]
+__all__ = ["Combination", "Extrapolation", "predict_together"]
 
 
 class Combination(Guide, ABC):
@@ -113,6 +113,35 @@ class Combination(Guide, ABC):
         if self.rescale:
             out = out * (1.0 - self.rescale + self.rescale * _spread_ratio(outs[0], out))
         return Prediction(first.x, first.tau, out, first.parameterization if alike else V(), first.mix)
+
+
+class Extrapolation(Combination):
+    r"""Two terms, $\varepsilon_2 + w(\varepsilon_1 - \varepsilon_2)$; outside of the interval the first alone.
+
+    Subclasses define the `models` and `estimates` of the two terms.
+
+    Args:
+        model: The model of the first term.
+        interval: OU times between which the model is guided, or None.
+        scale: w, a number, or a tensor with one entry per sample, ``(B,)``.
+    """
+
+    def __init__(self, model: Model, interval: tuple[float, float] | None, scale: float | Tensor) -> None:
+        super().__init__(model, interval)
+        self._scales = Scales(model, {"scale": scale})
+
+    @property
+    def scale(self) -> float | Tensor:
+        """The scale w."""
+        return self._scales["scale"]
+
+    @property
+    def coefficients(self) -> list[Scalar]:
+        return [self.scale, 1.0 - self.scale]
+
+    @property
+    def unguided(self) -> list[float]:
+        return [1.0, 0.0]
 
 
 def _as_number(weight: Scalar) -> float:

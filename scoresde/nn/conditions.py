@@ -16,6 +16,7 @@ a label that equals the number of classes, or floating values that are all NaN.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,10 +24,11 @@ import torch
 from torch import Tensor
 
 from scoresde._core.checks import check_integer, check_tensor
+from scoresde._core.suggest import nearest
 from scoresde.nn._condition import Condition, Way
 from scoresde.nn._condition_encoders import ChannelEncoder, LabelEmbedding, TokenEncoder, VectorEmbedding
 
-__all__ = ["Channels", "Classes", "Condition", "Tokens", "Vector"]
+__all__ = ["Channels", "Classes", "Condition", "Tokens", "Vector", "null_conditions"]
 
 
 def _check_floating(name: str, value: Tensor) -> None:
@@ -197,3 +199,29 @@ class Channels(Condition):
 
     def encoder(self, width: int = 0) -> ChannelEncoder:
         return ChannelEncoder(self.channels, self.null)
+
+
+def null_conditions(name: str, conditions: Mapping[str, Condition], cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Conditions of the same shapes whose entries are all null; ``augment``, ``observed`` and ``delta`` stay.
+
+    Args:
+        name: Name of the network or model, for the error.
+        conditions: Those that it declares.
+        cond: Conditions by name, ``(B, …)``.
+
+    Raises:
+        ValueError: If a condition is not declared, or has no null.
+    """
+    nulls: dict[str, Tensor] = {}
+    for key, value in cond.items():
+        if key in conditions:
+            nulls[key] = conditions[key].null_like(value, key)
+        elif key in ("augment", "observed", "delta"):
+            nulls[key] = value
+        else:
+            hint = f"{nearest(key, conditions)} Or " if conditions else ""
+            raise ValueError(
+                f"guidance needs a null for {key}, and {name} declares no such condition; {hint}pass its null entry, "
+                f"CFG(model, null={{{key!r}: …}}), or train a network with conditions={{{key!r}: …}}."
+            )
+    return nulls
