@@ -179,6 +179,12 @@ class _Checked(_Counted):
             rows = bad.flatten(1).any(1) if bad.ndim > 1 else bad
             indices = rows.nonzero().flatten().tolist()
             shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
+            for name, value in self._cond.items():
+                if value.is_floating_point() and bool(value[rows].isnan().any()):
+                    raise ValueError(
+                        f"condition {name!r} must be finite, or NaN in a whole entry where the network has a null, got "
+                        f"NaN for samples [{shown}], for which the network returned NaN; correct these entries."
+                    )
             raise RuntimeError(
                 f"the network must return finite numbers, but call {self.calls}, at tau = {float(tau):.6g}, "
                 f"gave NaN or infinity for samples [{shown}] of a batch of {len(x)}; check its inputs there, or train "

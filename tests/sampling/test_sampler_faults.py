@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from scoresde.analytic import Gaussian
 from scoresde.guidance.clipping import Clipping
 from scoresde.model import ScoreModel
+from scoresde.nn import MLP, Vector
 from scoresde.process import ou
 from scoresde.process.parameterization import Eps, V
 from scoresde.process.schedule import Cosine
@@ -355,3 +356,13 @@ def test_an_assertion_of_the_network_is_not_reported_as_a_solver_error() -> None
 
     with pytest.raises(AssertionError, match="never trained there"):
         sample(ScoreModel(Strict(), VPSDE(), V(), (2,)), 2, ODE())
+
+
+def test_a_condition_that_is_nan_is_named_and_not_the_network() -> None:
+    net = MLP((2,), width=8, depth=1, conditions={"v": Vector(2)})
+    model = ScoreModel(net, VPSDE(), event_shape=(2,))
+    torch.nn.init.normal_(net.linear_out.weight)
+    v = torch.tensor([[1.0, 2.0], [1.0, torch.nan], [torch.nan, torch.nan]])  # the last one is null
+    with pytest.raises(ValueError, match=r"condition 'v' must be finite, .* got NaN for samples \[1\]"):
+        sample(model, 3, DDIM(3), v=v)
+    assert sample(model, 2, DDIM(3), v=v[[0, 2]]).x.isfinite().all()
