@@ -1,5 +1,7 @@
 # The public names of scoresde, and the module that each one lives in; __init__.py reads this list and imports lazily.
+from scoresde import adapters as adapters
 from scoresde import analytic as analytic
+from scoresde import bridges as bridges
 from scoresde import data as data
 from scoresde import distillation as distillation
 from scoresde import distributed as distributed

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import scoresde.adapters
 import scoresde.data
 import scoresde.nn
 import scoresde.process
@@ -185,7 +186,7 @@ def model_settings(model: ScoreModel) -> dict[str, str | None]:
 
 
 def _known_classes() -> spec.Known:
-    return spec.known_classes(scoresde.nn, scoresde.process, scoresde.data)
+    return spec.known_classes(scoresde.nn, scoresde.adapters, scoresde.process, scoresde.data)
 
 
 def _stored_settings(checkpoint: Checkpoint) -> dict[str, Any]:
