@@ -20,6 +20,7 @@ from scoresde._core.arrays import ArrayLike, as_tensor, is_array
 from scoresde._core.call_inputs import as_input, cond_inputs, device_of
 from scoresde._core.checks import check_event_shape, check_integer, check_kind
 from scoresde._core.elementwise import Scalar
+from scoresde._core.foreign_networks import check_time_argument, refuse_integer_times, refuse_output
 from scoresde._core.peer_keywords import check_keywords, network_reader
 from scoresde._core.tensors import as_time
 from scoresde.data import Description
@@ -176,14 +177,15 @@ class ScoreModel(Model):
             ``x``. Its weights may have a narrower type (bf16) than ``x``; the output is converted back.
         sde: The forward process on its clock.
         parameterization: The target that the output estimates; default `V`.
-        event_shape: Shape of one sample, which ``sample(model, n)`` draws; default that of ``data``.
+        event_shape: Shape of one sample, which ``sample(model, n)`` draws; default that of ``data``, or the
+            network's attribute ``event_shape``.
         data: Description of the training data, the only source of their scaling.
         learned_variance: The network returns two values per element, as ``(B, *D, 2)`` (this package's ``outputs=2``)
             or as twice the channels, ``(B, 2C, …)``. The second value, in [-1, 1], becomes ``Prediction.mix`` in
             [0, 1], without clamping. ``DDPM(rev_var="learned")`` reads it and ``Loss(hybrid=0.001)`` trains it.
 
     Raises:
-        TypeError: If an argument has the wrong class.
+        TypeError: If an argument has the wrong class, or the network's second argument is a step or a noise level.
         ValueError: If the clock ends without signal and the output does not determine x_0 there (`Eps`, `Score`); if
             ``tau_min`` lies outside the network's declared ``log_snr_range``; if the clock of `PosteriorMean` is not
             that of the process; or if ``event_shape`` is not that of the data.
@@ -214,11 +216,14 @@ class ScoreModel(Model):
         self.sde = sde
         self.parameterization = V() if parameterization is None else parameterization
         self.data = data
-        self.event_shape = tuple(event_shape) if event_shape is not None else (data.model_shape if data else None)
+        if event_shape is None:
+            event_shape = data.model_shape if data else getattr(net, "event_shape", None)
+        self.event_shape = None if event_shape is None else tuple(event_shape)
         self.learned_variance = learned_variance
         self._check()
 
     def _check(self) -> None:
+        check_time_argument(self.net)
         check_kind("parameterization", self.parameterization, Parameterization)
         if self.data is not None and self.event_shape != self.data.model_shape:
             raise ValueError(
@@ -262,14 +267,13 @@ class ScoreModel(Model):
             log_snr = torch.full((x.shape[0],), log_snr, dtype=torch.float32, device=x.device)
         try:
             out = net(net_input, log_snr, **cond)
-        except TypeError as error:
-            refuse_signature(net, cond, error)
+        except (TypeError, RuntimeError, IndexError) as error:
+            if isinstance(error, TypeError):
+                refuse_signature(net, cond, error)
+            refuse_integer_times(net, error)
             raise
         if not isinstance(out, Tensor):
-            raise TypeError(
-                f"the network must return a tensor, got {type(out).__name__}; wrap it in a module that returns the "
-                "tensor only (out[0], out.sample …)."
-            )
+            refuse_output(net, out)
         out, mix = out if out.dtype == x.dtype else out.to(x.dtype), None
         if self.learned_variance:
             out, mix = split_learned_variance(out, x)

@@ -190,8 +190,47 @@ def test_a_network_that_returns_a_tuple_is_refused_with_the_remedy():
         def forward(self, x, log_snr):
             return (x,)
 
-    with pytest.raises(TypeError, match=r"must return a tensor, got tuple; wrap it .* \(out\[0\]"):
+    with pytest.raises(TypeError, match=r"must return a tensor, got tuple .*FromStep.* \(out\[0\]"):
         ScoreModel(TupleOutput(), VPSDE())(torch.zeros(2, 3), 0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "adapter"),
+    [("timesteps", "FromStep"), ("timestep", "FromStep"), ("sigma", "FromSigma"), ("time_cond", "FromTime")],
+)
+def test_a_network_that_takes_a_step_or_a_noise_level_is_refused_with_its_adapter(name, adapter):
+    net = nn.Identity()
+    net.forward = eval(f"lambda sample, {name}, y=None: sample")
+    with pytest.raises(TypeError, match=rf"second argument is named {name}; wrap it .*{adapter}\(net"):
+        ScoreModel(net, VPSDE())
+
+
+def test_a_network_whose_second_argument_is_named_for_a_time_meets_a_warning():
+    class Timed(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return x
+
+    with pytest.warns(UserWarning, match=r"receive log-SNR .* as t\. Name the argument log_snr .* FromTime"):
+        ScoreModel(Timed(), VPSDE())
+
+
+def test_a_network_that_needs_integers_is_refused_with_its_adapter():
+    class Embedded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(1000, 2)
+
+        def forward(self, x: Tensor, code: Tensor) -> Tensor:
+            return x + self.table(code)
+
+    with pytest.raises(TypeError, match=r"Embedded needs integers .*FromStep\(net, clock, steps=1000, rounding=True\)"):
+        ScoreModel(Embedded(), VPSDE())(torch.zeros(3, 2), 0.3)
+
+
+def test_the_event_shape_is_that_which_the_network_states():
+    assert ScoreModel(sd.MLP((3,), width=4, depth=1), VPSDE()).event_shape == (3,)
+    assert ScoreModel(nn.Identity(), VPSDE()).event_shape is None
+    assert ScoreModel(nn.Identity(), VPSDE(), event_shape=()).event_shape == ()
 
 
 def test_an_event_shape_other_than_that_of_the_data_is_refused():

@@ -1,4 +1,4 @@
-r"""`FromSigma`: a network of the noise level $\tilde\sigma = e^{-\mathrm{logSNR}/2}$, for the state $\tilde x = x/\alpha$."""
+r"""`FromSigma`: a network of $\tilde\sigma = e^{-\mathrm{logSNR}/2}$, in the coordinates $\tilde x = x/\alpha$."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class FromSigma(Adapter):
     r"""Calls ``net(c_in x̃, c_noise)``, with $\tilde x = x/\alpha$ and a function of $\tilde\sigma$.
 
     A denoiser $D(\tilde x, \tilde\sigma)$ needs only the defaults and the parameterization `X0`. EDM's raw network has
-    ``sigma_data=0.5, level="quarter log", output_form="negative"`` and the parameterization ``V(sigma_data=0.5)``. A network
-    of the score in $\tilde x$, $-\varepsilon/\tilde\sigma$, has ``output_form="score"`` and the parameterization `Eps`.
+    ``sigma_data=0.5, level="quarter log", output_form="negative"`` and the parameterization ``V(sigma_data=0.5)``. A
+    network of the score in $\tilde x$, $-\varepsilon/\tilde\sigma$, has ``output_form="score"`` and the parameterization `Eps`.
 
     Args:
         net: The network; its output is unwrapped as that of `FromStep`.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import scoresde
+from scoresde.adapters import FromStep
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
@@ -558,12 +559,12 @@ def test_a_model_is_rebuilt_from_its_directory_alone(tmp_path, parameterization)
     require_same(read_checkpoint(tmp_path), loaded)
 
 
-def test_a_model_without_data_and_shape_in_double_precision_round_trips(tmp_path):
+def test_a_model_without_data_in_double_precision_round_trips(tmp_path):
     model = _model(data=None).double()
     _randomized(model.net)
     loaded = load(save(model, tmp_path))
     assert loaded.data is None
-    assert loaded.event_shape is None
+    assert loaded.event_shape == model.event_shape
     assert next(loaded.parameters()).dtype == torch.float64
     assert _same_function(model, loaded)
 
@@ -628,3 +629,30 @@ def test_a_checkpoint_without_a_model_is_refused(tmp_path):
         save(nn.Linear(1, 1), tmp_path)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="further tensors and metadata need other names"):
         save(_model(), tmp_path, tensors={"ema": {}})
+
+
+class _Foreign(nn.Module):
+    """A network of another code base: takes DDPM's step, and has no settings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        return self.inner(torch.cat([x, timesteps.unsqueeze(1).to(x.dtype) / 100], 1))
+
+
+def test_a_foreign_network_in_an_adapter_is_saved_with_the_adapter_and_loaded_by_the_network_alone(tmp_path, generator):
+    clock = LinearBetas(steps=100)
+    process = VPSDE(clock, tau_min=clock.knots(100)[1])
+    model = ScoreModel(FromStep(_Foreign(), clock, 100), process, Eps(), event_shape=(2,))
+    save(model, tmp_path)
+    x = torch.randn(4, 2, generator=generator)
+    for net in (_Foreign(), FromStep(_Foreign(), clock, 100)):
+        loaded = load(tmp_path, net=net)
+        assert isinstance(loaded.net, FromStep)
+        assert loaded.net.steps == 100
+        assert torch.equal(loaded(x, 0.3).eps, model(x, 0.3).eps)
+    with pytest.raises(ValueError, match=r"of the class _Foreign, .* load\(path, net=_Foreign\(...\)\)"):
+        load(tmp_path)
+    assert isinstance(model.net.net, _Foreign)  # saving does not change the model

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import scoresde.adapters
@@ -27,6 +26,7 @@ from scoresde.storage import spec
 from scoresde.storage.checkpoint.posthoc_ema import reconstruct, widened
 from scoresde.storage.checkpoint.reading import Checkpoint, read_checkpoint
 from scoresde.storage.checkpoint.state_dicts import load_into
+from scoresde.storage.checkpoint.stored_network import is_inner, network_text, rebuilt
 from scoresde.storage.checkpoint.writing import write_checkpoint
 
 __all__ = ["load", "model_settings", "require_same", "save"]
@@ -103,7 +103,8 @@ def load(
 
     Args:
         path: A run directory (its newest checkpoint), a checkpoint, or one that was read.
-        net: A network that gets the weights, if its class is not a dataclass.
+        net: A network that gets the weights, if its class is not a dataclass. In a saved adapter such as `FromStep` it
+            is the network inside.
         known: The user's own classes that the settings may name, e.g. `{"MyNet": MyNet}`. Only these and the package's
             classes are ever called.
         raw: Load the raw weights instead of the averaged ones.
@@ -136,8 +137,8 @@ def load(
         raise ValueError(
             f"{checkpoint.path} holds a few-step student; load it by scoresde.distillation.load_student(path)."
         )
-    if net is None:
-        net = _build(settings, classes)
+    if net is None or is_inner(settings, net):
+        net = rebuilt(settings, classes, net)
         types = {v.dtype for v in weights.values() if v.is_floating_point()}
         net = net.to(types.pop()) if len(types) == 1 else net
     model = ScoreModel(
@@ -176,13 +177,9 @@ def model_settings(model: ScoreModel) -> dict[str, str | None]:
         TypeError: If they have none.
     """
     check_arguments(model_settings, locals())
-    try:
-        net = spec.to_text(model.net)
-    except TypeError:  # a user's network that is not a dataclass: `load` needs the object
-        net = None
     names = ("sde", "parameterization", "event_shape", "data", "learned_variance")
     parts = {n: spec.to_text(getattr(model, n)) for n in names}
-    return {"net": net, "net_class": type(model.net).__name__, **parts}
+    return {"net": network_text(model.net), "net_class": type(model.net).__name__, **parts}
 
 
 def _known_classes() -> spec.Known:
@@ -205,19 +202,3 @@ def _check_settings(checkpoint: Checkpoint, expected: Mapping[str, str | None]) 
             f"a model is used as it was trained; {checkpoint.path} has {'; '.join(differing)}. Leave the argument out "
             "to use the stored setting, or train a new model."
         )
-
-
-def _build(settings: Mapping[str, Any], known: spec.Known) -> nn.Module:
-    if settings["net"] is None:
-        raise ValueError(
-            f"a network is rebuilt from its settings, {settings['net_class']} was saved without them (its class is not "
-            f"a dataclass of plain settings); build it and pass load(path, net={settings['net_class']}(...))."
-        )
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return spec.parse(settings["net"], known, kind=nn.Module, stored=True)
-    except ValueError as error:
-        name = settings["net_class"]
-        if name in known:
-            raise
-        raise ValueError(f"{error} Pass your own class as known={{{name!r}: {name}}}.") from error

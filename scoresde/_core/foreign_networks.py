@@ -1,0 +1,71 @@
+"""Networks of other code bases, which take a step or a noise level instead of log-SNR, or return a wrapped tensor."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any, NoReturn
+
+__all__ = ["check_time_argument", "refuse_integer_times", "refuse_output"]
+
+_ADAPTERS = {
+    **dict.fromkeys(("timestep", "timesteps", "time_step", "step", "steps"), "FromStep(net, clock, steps=1000)"),
+    **dict.fromkeys(("sigma", "sigmas", "noise_labels", "noise_level", "c_noise"), "FromSigma(net)"),
+    **dict.fromkeys(("time_cond", "time_steps"), "FromTime(net, sde, scale=999)"),
+}
+_AMBIGUOUS = ("t", "time", "times", "ts")
+
+
+def check_time_argument(net: Any) -> None:
+    """Refuses a network whose second argument is named for a step or a noise level; warns if it is named for a time.
+
+    Raises:
+        TypeError: If the second argument of ``forward`` is a step or a noise level; names the adapter.
+    """
+    try:
+        parameters = list(inspect.signature(net.forward).parameters.values())
+    except (TypeError, ValueError, AttributeError):  # no signature can be read
+        return
+    if len(parameters) < 2 or parameters[1].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        return
+    name, called = parameters[1].name, f"{type(net).__name__}.forward{inspect.signature(net.forward)}"
+    if name in _ADAPTERS:
+        raise TypeError(
+            f"a network is called as net(x, log_snr), got {called}, whose second argument is named {name}; wrap it in "
+            f"an adapter, scoresde.adapters.{_ADAPTERS[name]}, or name the argument log_snr if it is the log-SNR."
+        )
+    if name in _AMBIGUOUS:
+        warnings.warn(
+            f"{called} will receive log-SNR in nats, from about 11 near the data to -10 at the end of the clock, as "
+            f"{name}. Name the argument log_snr if it is that; otherwise wrap the network in an adapter: "
+            "scoresde.adapters.FromStep, FromTime or FromSigma.",
+            stacklevel=4,
+        )
+
+
+def refuse_integer_times(net: Any, error: Exception) -> None:
+    """Explains a failed call of a network that takes integers.
+
+    Raises:
+        TypeError: If the error is about indices that must be integers; names the adapter.
+    """
+    text = str(error).lower()
+    if ("indices" in text or "index" in text) and any(kind in text for kind in ("long", "int64", "integer")):
+        raise TypeError(
+            f"a network receives log-SNR as a floating tensor, but {type(net).__name__} needs integers ({error}); if "
+            "it takes DDPM's step, wrap it: scoresde.adapters.FromStep(net, clock, steps=1000, rounding=True)."
+        ) from error
+
+
+def refuse_output(net: Any, out: object) -> NoReturn:
+    """Refuses an output that is not a tensor.
+
+    Raises:
+        TypeError: Always; names the adapters, which unwrap it.
+    """
+    raise TypeError(
+        f"the network must return a tensor, got {type(out).__name__} from {type(net).__name__}; a network of another "
+        "code base goes into an adapter, which also converts its time and unwraps its output: scoresde.adapters."
+        "FromStep, FromTime or FromSigma. Otherwise wrap it in a module that returns the tensor only (out[0], "
+        "out.sample …)."
+    )
