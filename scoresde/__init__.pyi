@@ -22,6 +22,8 @@ from scoresde import training as training
 from scoresde.analytic import Gaussian as Gaussian
 from scoresde.analytic import GaussianMixture as GaussianMixture
 from scoresde.analytic import KernelDensity as KernelDensity
+from scoresde.bridges import load as load
+from scoresde.bridges import open_model as open_model
 from scoresde.data import Data as Data
 from scoresde.data import Description as Description
 from scoresde.data import load_data as load_data
@@ -138,7 +140,6 @@ from scoresde.sampling import Whitened as Whitened
 from scoresde.sampling import calibrate as calibrate
 from scoresde.sampling import grid as grid
 from scoresde.sampling import sample as sample
-from scoresde.storage.checkpoint import load as load
 from scoresde.storage.checkpoint import save as save
 from scoresde.storage.checkpoint import start_from as start_from
 from scoresde.training import Callback as Callback

@@ -25,7 +25,8 @@ class FromSigma(Adapter):
 
     A denoiser $D(\tilde x, \tilde\sigma)$ needs only the defaults and the parameterization `X0`. EDM's raw network has
     ``sigma_data=0.5, level="quarter log", output_form="negative"`` and the parameterization ``V(sigma_data=0.5)``. A
-    network of the score in $\tilde x$, $-\varepsilon/\tilde\sigma$, has ``output_form="score"`` and the parameterization `Eps`.
+    network of the score in $\tilde x$, $-\varepsilon/\tilde\sigma$, has ``output_form="score"`` and the
+    parameterization `Eps`.
 
     Args:
         net: The network; its output is unwrapped as that of `FromStep`.

@@ -17,6 +17,7 @@ from scoresde.cli.impute import impute
 from scoresde.cli.info import info
 from scoresde.cli.inpaint import inpaint
 from scoresde.cli.likelihood import likelihood
+from scoresde.cli.open import open_command
 from scoresde.cli.sample import sample
 from scoresde.cli.train import train
 
@@ -78,6 +79,8 @@ def _help(docstring: str) -> str:
     return "\n\n".join(parts)
 
 
-for command in (train, sample, edit, inpaint, impute, calibrate, distill, likelihood, compare, info):
-    app.command(name=command.__name__, help=_help(command.__doc__ or ""))(report_errors(command))
+for command in (train, sample, edit, inpaint, impute, calibrate, distill, likelihood, compare, open_command, info):
+    app.command(name=command.__name__.removesuffix("_command"), help=_help(command.__doc__ or ""))(
+        report_errors(command)
+    )
 app.callback(help=_help(_HELP))(main)

@@ -95,6 +95,8 @@ def select_events(
     events = _first(parts, limit)
     conditions = [getattr(complete, f"{name}_cond") for name in used]
     cond = {name: _first([each[name] for each in conditions], limit) for name in conditions[0]}
+    if "label" in cond:
+        cond["label"] = _codes_of_run(cond["label"], loaded.description.labels, described_by(stored))
     name = loaded.description.name
     if not len(events):
         without = " without missing values" if dropped else ""
@@ -104,6 +106,28 @@ def select_events(
     left_out = f" ({dropped} with missing values are left out)" if dropped else ""
     count = f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events{left_out}"
     return HeldOut(events, cond, name, count)
+
+
+def _codes_of_run(codes: Tensor, names: tuple[str, ...] | None, trained: Description | None) -> Tensor:
+    """Class codes of other data as those of the run, by the names of the classes where both have names.
+
+    Raises:
+        ValueError: If the run has no class of that name.
+    """
+    import torch
+
+    known = None if trained is None else trained.labels
+    if names is None or known is None or names == known:
+        return codes
+    used = [names[code] for code in codes.unique().tolist()]
+    unknown = [name for name in used if name not in known]
+    if unknown:
+        raise ValueError(
+            f"classes must be those of the run, {', '.join(known)}; got {', '.join(unknown)}. Rename the folders or "
+            "labels, or leave those events out."
+        )
+    table = torch.tensor([known.index(name) if name in known else -1 for name in names])
+    return table[codes]
 
 
 def _first(parts: list[Tensor], limit: int | None) -> Tensor:

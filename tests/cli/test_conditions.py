@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import one_line, run
+from PIL import Image
 
 import scoresde as sd
 from scoresde.cli.parse_lists import parse_shares
@@ -157,6 +158,37 @@ def test_labels_are_read_if_they_are_asked_for(tmp_path):
     assert for_one_class.exit_code == 0, for_one_class.output
     refused = run("train", "--data", "ring", "--condition", "text", "--out", tmp_path / "no", *QUICK)
     assert "ring has no conditions but its labels, got --condition text" in one_line(refused)
+
+
+def test_classes_of_other_data_are_those_of_the_run_by_their_names(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)).save(folder / f"{i}.png")
+
+    for name in ("cat", "dog"):
+        write(tmp_path / "pets" / name)
+    write(tmp_path / "dogs" / "dog")
+    write(tmp_path / "birds" / "bird")
+    net = ("--network", "MLP(width=16, depth=1)")
+    trained = run("train", "--data", tmp_path / "pets", "--condition", "label", *net, "--out", tmp_path / "run", *QUICK)
+    assert trained.exit_code == 0, trained.output
+    randomize(tmp_path / "run")
+
+    def scores(*arguments: object) -> str:
+        values = tmp_path / "values.csv"
+        result = run("likelihood", tmp_path / "run", *arguments, "--limit", 3, "--out", values, "-q")
+        assert result.exit_code == 0, result.output
+        return values.read_text()
+
+    by_name, first, second = (
+        scores("--data", tmp_path / "dogs", *label) for label in ((), ("--label", 0), ("--label", 1))
+    )
+    assert by_name == second != first
+    refused = run("likelihood", tmp_path / "run", "--data", tmp_path / "birds", "-q")
+    assert "classes must be those of the run, cat, dog; got bird." in one_line(refused)
 
 
 def test_a_network_that_is_named_gets_the_conditions_unless_it_states_its_own(tmp_path):

@@ -192,7 +192,10 @@ def _check_file(folder: Path, group: str, expected: Mapping[str, Any]) -> None:
 
 def _find(path: Path) -> Path:
     """The checkpoint that `path` means; its content is not read."""
-    remedy = "pass a run directory or a checkpoint-000001 in one; a new run needs no loading or resuming"
+    remedy = (
+        "pass a run directory or a checkpoint-000001 in one; a new run needs no loading or resuming, and a model of "
+        "another code base becomes a run by: scoresde open PATH --out RUN"
+    )
     if not path.exists():
         raise FileNotFoundError(f"there must be a checkpoint at {path}, which does not exist; {remedy}.")
     if not path.is_dir():

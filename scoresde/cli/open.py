@@ -1,0 +1,113 @@
+"""``scoresde open``: a model of another code base as a run that every other command takes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from scoresde.cli import options
+
+if TYPE_CHECKING:
+    from scoresde.bridges import Opened
+
+__all__ = ["open_command"]
+
+
+def open_command(
+    path: Path = typer.Argument(..., help="A file or folder: a diffusers pipeline, weights of EDM, score_sde …"),
+    out: Path = typer.Option(None, "--out", help="Write a run to this directory.", show_default=False),
+    origin: str = typer.Option(
+        None, "--origin", help="The code base, if the files do not show it.", show_default=False
+    ),
+    network: str = typer.Option(
+        None,
+        "--network",
+        help='The network of the weights, as in Python, e.g. "OldNet(width=64)"; its module is named by --import.',
+        show_default=False,
+    ),
+    setting: list[str] = typer.Option(
+        [],
+        "--set",
+        metavar="NAME=VALUE",
+        help="A fact that the files do not state, by the name that the code base has for it; repeatable.",
+        show_default=False,
+    ),
+    imports: list[str] = options.IMPORT,
+) -> None:
+    """Open a model that was trained with another code base: diffusers, EDM, score_sde, k-diffusion and others.
+
+    It prints what the files state and what had to be assumed, and writes a run for all other commands. Nothing is
+    downloaded, and nothing is unpickled. For example:
+
+        scoresde open my-pipeline
+
+        scoresde open my-pipeline --out runs/mine
+
+        scoresde verify runs/mine --data images
+
+        scoresde sample runs/mine -n 16 --sampler "Adams(steps=20)" --out grid.png
+    """
+    from scoresde.bridges import open_model, save_opened
+    from scoresde.cli.console import print_done
+    from scoresde.cli.parsing import import_modules
+
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise ValueError(f"--out must be a new directory, got {out}, which holds files; choose another one.")
+    modules = import_modules(imports)
+    net = None if network is None else _network(network, modules)
+    opened = open_model(path, net, origin=origin, **dict(_settings(setting)))
+    _print_findings(opened)
+    if out is None:
+        print_done("nothing was written; --out runs/NAME writes a run", None)
+        return
+    save_opened(opened, out)
+    print_done(f"wrote {out}; check it on data that the model was trained on:", f"scoresde verify {out} --data DATA")
+
+
+def _network(text: str, modules: Sequence[Any]) -> Any:
+    from torch import nn
+
+    from scoresde.storage import spec
+
+    return spec.parse(text, spec.known_classes(*modules), kind=nn.Module)
+
+
+def _settings(texts: Sequence[str]) -> list[tuple[str, Any]]:
+    """Names and values of ``--set``: a literal of Python where it is one, else text."""
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name.isidentifier() or not equals:
+            raise ValueError(f"--set takes name=value, such as sigma_data=0.5, got {text!r}.")
+        try:
+            pairs.append((name, ast.literal_eval(value)))
+        except (ValueError, SyntaxError):
+            pairs.append((name, value))
+    return pairs
+
+
+def _print_findings(opened: Opened) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    model = opened.model
+    count = sum(parameter.numel() for parameter in model.net.parameters())
+    rows = [("origin", opened.origin, "", ""), ("parameters", f"{count:,}", "", "")]
+    rows += [(finding.name, finding.value, finding.source, finding.why) for finding in opened.findings]
+    table = Table("", "", "known", "from", box=None, header_style="dim", padding=(0, 1))
+    for name, value, source, why in rows:
+        style = "yellow" if source == "assumed" else ""
+        table.add_row(Text(name, style="dim"), Text(value, overflow="fold"), Text(source, style=style), Text(why))
+    Console().print(table)
+    assumed = [finding.name for finding in opened.findings if finding.source == "assumed"]
+    if assumed:
+        names = inspect.cleandoc(", ".join(assumed))
+        Console(soft_wrap=True).print(
+            Text(f"assumed, not stated: {names}; --set NAME=VALUE changes it", style="yellow")
+        )
