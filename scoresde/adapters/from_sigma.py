@@ -1,4 +1,4 @@
-r"""`FromSigma`: a network of the noise level $\tilde\sigma = e^{-\mathrm{logSNR}/2}$, for the state $\tilde x = x/\alpha$."""
+r"""`FromSigma`: a network of the noise level $\tilde\sigma = e^{-\mathrm{logSNR}/2}$, for $\tilde x = x/\alpha$."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scoresde.adapters.base import Adapter
 
 __all__ = ["FromSigma"]
 
-_LEVELS = ("sigma", "log", "quarter log", "angle")
+_LEVELS = ("sigma", "log", "quarter log", "log half", "angle")
 _OUTPUTS = ("unchanged", "negative", "score")
 
 
@@ -24,15 +24,17 @@ class FromSigma(Adapter):
     r"""Calls ``net(c_in x̃, c_noise)``, with $\tilde x = x/\alpha$ and a function of $\tilde\sigma$.
 
     A denoiser $D(\tilde x, \tilde\sigma)$ needs only the defaults and the parameterization `X0`. EDM's raw network has
-    ``sigma_data=0.5, level="quarter log", output_form="negative"`` and the parameterization ``V(sigma_data=0.5)``. A network
-    of the score in $\tilde x$, $-\varepsilon/\tilde\sigma$, has ``output_form="score"`` and the parameterization `Eps`.
+    ``sigma_data=0.5, level="quarter log", output_form="negative"`` and the parameterization ``V(sigma_data=0.5)``. A
+    network of the score in $\tilde x$, $-\varepsilon/\tilde\sigma$, has ``output_form="score"`` and the
+    parameterization `Eps`.
 
     Args:
         net: The network; its output is unwrapped as that of `FromStep`.
         sigma_data: Standard deviation $\sigma_d$ of $c_{in} = 1/\sqrt{\sigma_d^2 + \tilde\sigma^2}$; None for
             $c_{in} = 1$.
         level: What the network receives: ``"sigma"``, $\tilde\sigma$; ``"log"``, its logarithm; ``"quarter log"``,
-            a quarter of that; ``"angle"``, $\tfrac2\pi\,\mathrm{atan}\,\tilde\sigma$ in [0, 1].
+            a quarter of that; ``"log half"``, that of half the level; ``"angle"``,
+            $\tfrac2\pi\,\mathrm{atan}\,\tilde\sigma$ in [0, 1].
         output_form: ``"unchanged"``; ``"negative"``, -out; ``"score"``, $-\tilde\sigma\,out$.
 
     Raises:
@@ -84,7 +86,13 @@ class FromSigma(Adapter):
     def _level(self, sigma: Tensor, log_snr: Tensor) -> Tensor:
         if self.level == "angle":
             return sigma.atan() * (2.0 / math.pi)
-        return {"sigma": sigma, "log": -0.5 * log_snr, "quarter log": -0.125 * log_snr}[self.level]
+        log_sigma = -0.5 * log_snr
+        return {
+            "sigma": sigma,
+            "log": log_sigma,
+            "quarter log": 0.25 * log_sigma,
+            "log half": log_sigma - math.log(2.0),
+        }[self.level]
 
     def output(self, out: Tensor, log_snr: Tensor) -> Tensor:
         if self.output_form == "unchanged":
