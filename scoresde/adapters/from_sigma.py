@@ -15,7 +15,7 @@ from scoresde.adapters.base import Adapter
 
 __all__ = ["FromSigma"]
 
-_LEVELS = ("sigma", "log", "quarter log", "angle")
+_LEVELS = ("sigma", "log", "quarter log", "log half", "angle")
 _OUTPUTS = ("unchanged", "negative", "score")
 
 
@@ -33,7 +33,8 @@ class FromSigma(Adapter):
         sigma_data: Standard deviation $\sigma_d$ of $c_{in} = 1/\sqrt{\sigma_d^2 + \tilde\sigma^2}$; None for
             $c_{in} = 1$.
         level: What the network receives: ``"sigma"``, $\tilde\sigma$; ``"log"``, its logarithm; ``"quarter log"``,
-            a quarter of that; ``"angle"``, $\tfrac2\pi\,\mathrm{atan}\,\tilde\sigma$ in [0, 1].
+            a quarter of that; ``"log half"``, that of half the level; ``"angle"``,
+            $\tfrac2\pi\,\mathrm{atan}\,\tilde\sigma$ in [0, 1].
         output_form: ``"unchanged"``; ``"negative"``, -out; ``"score"``, $-\tilde\sigma\,out$.
 
     Raises:
@@ -85,7 +86,13 @@ class FromSigma(Adapter):
     def _level(self, sigma: Tensor, log_snr: Tensor) -> Tensor:
         if self.level == "angle":
             return sigma.atan() * (2.0 / math.pi)
-        return {"sigma": sigma, "log": -0.5 * log_snr, "quarter log": -0.125 * log_snr}[self.level]
+        log_sigma = -0.5 * log_snr
+        return {
+            "sigma": sigma,
+            "log": log_sigma,
+            "quarter log": 0.25 * log_sigma,
+            "log half": log_sigma - math.log(2.0),
+        }[self.level]
 
     def output(self, out: Tensor, log_snr: Tensor) -> Tensor:
         if self.output_form == "unchanged":

@@ -1,0 +1,104 @@
+"""Conventions that several code bases share: images of bytes, and grids of noise levels or steps that end at 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from scoresde._core.annotations import check_arguments
+from scoresde.bridges.opened import Finding
+from scoresde.data import Description
+from scoresde.process import ou
+from scoresde.process.schedule import Schedule
+from scoresde.sampling import ExplicitGrid
+
+__all__ = [
+    "byte_images",
+    "cosine_betas",
+    "data_finding",
+    "karras_grid",
+    "linear_betas",
+    "ready",
+    "sigma_grid",
+    "step_grid",
+]
+
+
+def byte_images(shape: tuple[int, ...], centered: bool = True) -> Description:
+    r"""Images of bytes k as x = k/127.5 − 1, or x = k/255 where they are not centered.
+
+    Args:
+        shape: Shape of one image, channels first.
+        centered: Whether they lie in [-1, 1]; otherwise in [0, 1].
+    """
+    check_arguments(byte_images, locals())
+    if centered:
+        return Description("images", shape, bins=256, offset=128.0, scale=127.5)
+    return Description("images", shape, bins=256, offset=0.5, scale=255.0)
+
+
+def data_finding(data: Description | None, given: bool, centered: bool, why: str) -> Finding:
+    """What is known of the range of the data."""
+    span = "[-1, 1]" if centered else "[0, 1]"
+    if given:
+        return Finding("range of the data", "as in the description given", "stated", "argument `data`")
+    unit = "images of bytes in " if data is not None and data.bins is not None else ""
+    return Finding("range of the data", f"{unit}{span}", "assumed", why)
+
+
+def sigma_grid(sigmas: Sequence[float]) -> ExplicitGrid:
+    r"""Falling noise levels $\tilde\sigma$, the last perhaps 0, as OU times $\tfrac12\log(1 + \tilde\sigma^2)$."""
+    check_arguments(sigma_grid, locals())
+    return ExplicitGrid(
+        tuple(float(ou.tau_from_log_snr(-2.0 * math.log(s))) if s > 0 else 0.0 for s in map(float, sigmas))
+    )
+
+
+def karras_grid(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> ExplicitGrid:
+    r"""EDM's grid: ``steps`` levels from ``sigma_max`` to ``sigma_min``, even in $\sigma^{1/\rho}$, then 0.
+
+    Source: Karras et al. 2022, eq. 5.
+    """
+    check_arguments(karras_grid, locals())
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    inner = [(high + (low - high) * i / max(steps - 1, 1)) ** rho for i in range(1, steps - 1)]
+    return sigma_grid([sigma_max, *inner, *([sigma_min] if steps > 1 else []), 0.0])
+
+
+def step_grid(clock: Schedule, length: int, steps: Sequence[int]) -> ExplicitGrid:
+    """Steps of a chain, counted from 0 at its first knot, as OU times in falling order, then 0.
+
+    Args:
+        clock: The schedule of the chain.
+        length: Its length.
+        steps: The steps, each in 0 … length - 1.
+    """
+    check_arguments(step_grid, locals())
+    knots = clock.knots(length)
+    return ExplicitGrid((*(knots[t + 1] for t in sorted(set(steps), reverse=True)), 0.0))
+
+
+def linear_betas(steps: int, scaled: bool = True) -> tuple[float, ...]:
+    """DDPM's betas 1e-4 … 0.02, times 1000/steps, as the code bases after improved-diffusion have them."""
+    factor = 1000 / steps if scaled else 1.0
+    values = torch.linspace(factor * 1e-4, factor * 0.02, steps, dtype=torch.float64)
+    return tuple(values.tolist())
+
+
+def cosine_betas(steps: int) -> tuple[float, ...]:
+    r"""Betas of $\bar\alpha = \cos^2(\tfrac\pi2 (u + .008)/1.008)$, each at most .999.
+
+    `Cosine` is the same clock where only the last beta is clipped.
+
+    Source: Nichol & Dhariwal 2021, eq. 17.
+    """
+    bars = [math.cos((k / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(steps + 1)]
+    return tuple(min(1 - after / before, 0.999) for before, after in zip(bars, bars[1:]))
+
+
+def ready(net: nn.Module) -> nn.Module:
+    """The network in evaluation mode, with gradients of its weights off."""
+    return net.eval().requires_grad_(False)

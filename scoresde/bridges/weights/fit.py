@@ -1,0 +1,136 @@
+"""Weights into a network: names without the prefixes of wrappers, averages where there are any, one complete error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from scoresde._core.annotations import check_arguments
+from scoresde._core.checks import check_kind
+from scoresde.bridges.opened import Finding
+from scoresde.bridges.weights.read import WeightFile
+
+__all__ = ["choose", "fit", "without_wrappers"]
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""Prefixes that DataParallel and torch.compile put before every name."""
+
+SHADOW = "shadow_params."
+"""Prefix of a list of averages in the order of the parameters that require a gradient."""
+
+
+def without_wrappers(tensors: Mapping[str, Tensor], wrappers: Sequence[str] = WRAPPERS) -> dict[str, Tensor]:
+    """The tensors under names without the prefixes that every name has.
+
+    Args:
+        tensors: Tensors by name.
+        wrappers: The prefixes, removed as often as all names begin with one.
+    """
+    check_arguments(without_wrappers, locals())
+    names = list(tensors)
+    while names and (found := next((w for w in wrappers if all(name.startswith(w) for name in names)), None)):
+        names = [name.removeprefix(found) for name in names]
+    return dict(zip(names, tensors.values()))
+
+
+def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] = WRAPPERS) -> None:
+    """Copies weights into a network, all of them or, after an error, none.
+
+    Args:
+        net: Gets the values in its own types; it stays on its device.
+        tensors: Its state dict, by name; the prefixes of wrappers are removed.
+        wrappers: As in `without_wrappers`.
+
+    Raises:
+        TypeError: If ``net`` is not a module.
+        ValueError: If names are missing or unexpected, or shapes differ; all are listed. The network does not change.
+    """
+    check_kind("net", net, nn.Module)
+    check_arguments(fit, locals())
+    tensors = without_wrappers(tensors, wrappers)
+    current = {name: value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
+    faults = {
+        "missing": [name for name in current if name not in tensors],
+        "unexpected": [name for name in tensors if name not in current],
+        "of another shape": [
+            f"{name} {tuple(tensors[name].shape)} instead of {tuple(value.shape)}"
+            for name, value in current.items()
+            if name in tensors and tensors[name].shape != value.shape
+        ],
+    }
+    if any(faults.values()):
+        lists = "; ".join(f"{fault}: {_listed(names)}" for fault, names in faults.items() if names)
+        raise ValueError(
+            f"the weights must fit the network, {type(net).__name__}, name by name, got {lists}. Nothing was loaded; "
+            "build the network with the settings that it was trained with."
+        )
+    net.load_state_dict({name: tensors[name] for name in current}, strict=False)
+
+
+def choose(
+    file: WeightFile, net: nn.Module, averaged: Sequence[str], raw: Sequence[str], inner: str = ""
+) -> tuple[dict[str, Tensor], Finding]:
+    """The weights of a network among the groups of a file: the averaged ones where there are any.
+
+    Args:
+        file: The content of a file.
+        net: The network; of it the order of parameters counts, for a list of averages.
+        averaged: Prefixes of groups of averages, the preferred ones first; one that ends in ``shadow_params.`` is a
+            list in the order of the parameters that require a gradient, completed from the raw group.
+        raw: Prefixes of groups of raw weights; ``""`` for a file that is a state dict.
+        inner: Prefix of the network's names inside a group.
+
+    Returns:
+        State dict, and a finding that says which group it is.
+
+    Raises:
+        ValueError: If there is no such group, or a list of averages does not fit the parameters.
+    """
+    check_arguments(choose, locals())
+    groups = [*((prefix, True) for prefix in averaged), *((prefix, False) for prefix in raw)]
+    for prefix, is_average in groups:
+        tensors = _group(file.tensors, prefix, inner)
+        if not tensors:
+            continue
+        if prefix.endswith(SHADOW):
+            base = next((g for p in raw if (g := _group(file.tensors, p, inner))), {})
+            tensors = _from_list(net, tensors, without_wrappers(base), f"{prefix}* in {file.path}")
+        name = f"{prefix}{inner}*" if prefix + inner else "all entries"
+        others = [p for p, other in groups if other != is_average and _group(file.tensors, p, inner)]
+        value = "exponential moving average" if is_average else "as trained, no average"
+        why = f"{name} in {file.path.name}" + (f"; it also holds {others[0] or 'raw weights'}*" if others else "")
+        return tensors, Finding("weights", value, "stated" if is_average or others or prefix else "assumed", why)
+    names = ", ".join(repr(f"{prefix}{inner}…") for prefix, _ in groups)
+    raise ValueError(
+        f"{file.path} must hold weights named {names}, got {_listed(list(file.tensors))}; it has another origin."
+    )
+
+
+def _group(tensors: Mapping[str, Tensor], prefix: str, inner: str) -> dict[str, Tensor]:
+    """The tensors of a group under the names of the network; wrappers inside the group are removed."""
+    group = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    group = without_wrappers(group)
+    return {name.removeprefix(inner): value for name, value in group.items() if name.startswith(inner)}
+
+
+def _from_list(
+    net: nn.Module, listed: Mapping[str, Tensor], base: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    names = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
+    shapes = [tuple(net.get_parameter(name).shape) for name in names]
+    values = [listed[str(k)] for k in range(len(listed)) if str(k) in listed]
+    if len(values) != len(listed) or [tuple(v.shape) for v in values] != shapes:
+        differing = next((k for k, (v, s) in enumerate(zip(values, shapes)) if tuple(v.shape) != s), None)
+        detail = "" if differing is None else f"; entry {differing} has shape {tuple(values[differing].shape)} "
+        detail += "" if differing is None else f"where {names[differing]} has {shapes[differing]}"
+        raise ValueError(
+            f"{where} must have one entry for each of the {len(names)} parameters of {type(net).__name__} that require "
+            f"a gradient, in their order, got {len(listed)}{detail}; build the network as it was trained."
+        )
+    return dict(base) | dict(zip(names, values))
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return (", ".join(names[:12]) or "none") + rest
