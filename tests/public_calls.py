@@ -331,7 +331,14 @@ call(
 )
 call("ParallelBeam", observed(sd.ParallelBeam, (1, 4, 4)), angles=v((0.0, 0.5)), event_shape=v((1, 4, 4)))
 call("Function", observed(sd.Function, (2,)), function=v(torch.sin), event_shape=v((2,)), output_shape=v((2,)))
-call("Clipping", lambda **a: sd.Clipping(**a)(x(), 0.3).x0.detach(), model=model, low=v(-1.0), high=v(1.0))
+call(
+    "Clipping",
+    lambda **a: sd.Clipping(**a)(x(), 0.3).v.detach(),
+    model=model,
+    low=v(-1.0),
+    high=v(1.0),
+    keep_eps=v(True),
+)
 CONDITIONED: dict[str, Any] = {"x": x, "tau": v(0.3), "label": lambda: torch.arange(6) % 3}
 call(
     "CFG",
@@ -408,6 +415,8 @@ call(
     model=model,
     quantile=v(0.9),
     bound=v(1.0),
+    largest=v(2.0),
+    keep_eps=v(False),
 )
 
 # --- networks ------------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ SETTINGS: list[StepSampler] = [
     DEIS(variable="rho"),
     DPMSolver(solver_order=3, prediction="x0"),
     UniPC(prediction="eps"),
+    UniPC(solver_order=2, as_published=True),
     SDEDPMSolverPP(solver_order=3),
     SASolver(corrector_order=0),
     ERSDE(solver_order=2),

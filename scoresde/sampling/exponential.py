@@ -68,8 +68,8 @@ class Interpolation(CheckedArguments):
         variable: The polynomial's variable: ``"log_snr"``, ``"angle"``, ``"sigma"``, ``"rho"``, ``"tau"``, or a clock,
             for its u.
         noise: Noise function; None for the ODE. Only with ``"x0"``.
-        midpoint: Uses the polynomial's value in the middle of the step (in log-SNR) for the whole step, as DPM-Solver++
-            does at order 2, instead of integrating it.
+        midpoint: Uses the value of a polynomial through two predictions in the middle of the step (in log-SNR) for the
+            whole step, as DPM-Solver++ does at order 2, instead of integrating it.
 
     Raises:
         ValueError: If a name is unknown, or a noise function is given with another prediction than x0.
@@ -184,7 +184,7 @@ def _weights(
         raise ValueError(
             f"{interpolation} needs a finite start, got tau = inf; use variable='angle', a clipped clock, or start=."
         )
-    nodes = _quadrature(interpolation, tau, s)
+    nodes = _quadrature(interpolation, tau, s, interpolation.midpoint and len(times) == 2)
     norm = _sum([mass for mass, _ in nodes])
     return on_x, [
         total * (_sum([mass * _lagrange(coordinates, j, point) for mass, point in nodes]) / norm)
@@ -235,13 +235,13 @@ def _constant_step(interpolation: Interpolation, tau: Scalar, s: Scalar) -> tupl
     return shrink, ou.alpha(s) - shrink * ou.alpha(tau)
 
 
-def _quadrature(interpolation: Interpolation, tau: Scalar, s: Scalar) -> list[tuple[Scalar, Scalar]]:
+def _quadrature(interpolation: Interpolation, tau: Scalar, s: Scalar, midpoint: bool) -> list[tuple[Scalar, Scalar]]:
     """Quadrature nodes of the step: the measure's mass at each (up to a factor), and the polynomial's variable there.
 
     One pair per node for floats; for tensors a single pair of vectors.
     """
     in_angle = interpolation.prediction == "v"
-    size = 4 if interpolation.variable == "angle" and in_angle else 1 if interpolation.midpoint else _NODES
+    size = 4 if interpolation.variable == "angle" and in_angle else 1 if midpoint else _NODES
     to, back = (ou.angle, ou.tau_from_angle) if in_angle else (ou.log_snr, ou.tau_from_log_snr)
     a, b = to(tau), to(s)
     pairs = []

@@ -70,6 +70,9 @@ class Multistep(StepSampler):
     corrector: ClassVar[int] = 0
     """Number of predictions that the corrector uses, the new one among them; 0 for no corrector."""
 
+    restarts: ClassVar[bool] = True
+    """Whether early steps start again from the first state; otherwise they are steps of lower order."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("the predictor's order", self.predictor, 1, 6)
@@ -93,9 +96,14 @@ class Multistep(StepSampler):
         return min(order, 2) if self.stochastic else order
 
     @property
+    def start_order(self) -> int:
+        """`order`; without restarts at most 2, the order of a start by steps of order 1, 2 …."""
+        return self.order if self.restarts else min(self.order, 2)
+
+    @property
     def start_calls(self) -> int:
         """Network calls of the start beyond one per step."""
-        return sum(range(1, self.order - 2))
+        return sum(range(1, self.order - 2)) if self.restarts else 0
 
     @property
     def stochastic(self) -> bool:
@@ -122,7 +130,7 @@ class Multistep(StepSampler):
         if past is not None:
             reused = max(self.predictor, self.corrector) - 1
             predictions, times = predictions + past.predictions[:reused], times + past.times[:reused]
-            starting = common.noise is None and len(times) < self.order
+            starting = self.restarts and common.noise is None and len(times) < self.order
             if starting:
                 predictions = self._repeat_early(predict, past, times, predictions)
             if self.corrector:

@@ -7,7 +7,7 @@ lower orders.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from scoresde.process.schedule import LinearVP, Schedule
@@ -72,8 +72,8 @@ class DPMSolverPP(Multistep):
 class UniPC(Multistep):
     r"""UniPC-p: a predictor through p predictions and a corrector through p + 1, which needs no network call.
 
-    The paper's free function B(h) cancels where its equations are solved exactly, as they are here. It matters only in
-    the factor one half that the paper uses for p ≤ 2.
+    The paper's free function B(h) cancels where its equations are solved exactly, as they are here by default. It
+    matters only in the factor one half that the paper uses for p ≤ 2.
 
     Args:
         steps: See `Multistep`.
@@ -81,6 +81,9 @@ class UniPC(Multistep):
             ``"eps"`` grows by $1/\alpha$ towards the noise, so long first steps diverge.
         solver_order: p; the order reached is p + 1.
         prediction: ``"x0"`` or ``"eps"``.
+        as_published: Starts with steps of lower order, and uses the factor one half with $B(h) = e^h - 1$: the value of
+            a polynomial through two predictions in the middle of the step. Up to p = 2 this is ``bh2`` of the authors'
+            code and of diffusers, and of order 2.
 
     Source: Zhao et al. 2023 (UniPC), algorithms 1–2.
     """
@@ -88,6 +91,7 @@ class UniPC(Multistep):
     grid: Grid = None  # pyright: ignore[reportAssignmentType] -- resolved in __post_init__
     solver_order: int = 3
     prediction: str = "x0"
+    as_published: bool = field(default=False, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         if self.grid is None:
@@ -96,7 +100,12 @@ class UniPC(Multistep):
 
     @cached_property
     def interpolation(self) -> Interpolation:
-        return Interpolation(self.prediction, "log_snr")
+        return Interpolation(self.prediction, "log_snr", midpoint=self.as_published)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether early steps start again from the first state."""
+        return not self.as_published
 
     @property
     def predictor(self) -> int:

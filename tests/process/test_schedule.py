@@ -290,3 +290,36 @@ def test_the_printed_form_of_many_betas_is_short_and_their_text_is_exact():
     assert len(repr(VPSDE(betas))) < 100
     assert parse(to_text(betas), {"FromBetas": FromBetas}) == betas
     assert repr(FromBetas((0.1, 0.2))) == "FromBetas(betas=(0.1, 0.2))"
+
+
+@pytest.mark.parametrize("between", ["sigma", "log_sigma"])
+@pytest.mark.parametrize("last", [0.02, 1.0])
+def test_between_two_knots_sigma_or_its_logarithm_is_linear(between: str, last: float) -> None:
+    betas = (*torch.linspace(1e-4, 0.02, 99).double().tolist(), last)
+    clock, plain = FromBetas(betas, between), FromBetas(betas)
+    assert clock.knots(100) == pytest.approx(plain.knots(100), rel=1e-12)
+    bars = np.cumprod(1.0 - np.array(betas))[:99]
+    levels = np.sqrt((1 - bars) / bars)
+    forward, back = (np.log, np.exp) if between == "log_sigma" else (np.array, np.array)
+    for t in (0.5, 17.25, 97.9):  # the level of knot t + 1
+        u = (t + 1) / 100
+        tau = float(clock.tau(u))
+        expected = back(np.interp(t, np.arange(99), forward(levels)))
+        assert math.sqrt(math.expm1(2 * tau)) == pytest.approx(expected, rel=1e-12)
+        assert float(clock.u(tau)) == pytest.approx(u, rel=1e-12)
+        h = 1e-6
+        slope = (float(clock.tau(u + h)) - float(clock.tau(u - h))) / (2 * h)
+        assert float(clock.rate(u)) == pytest.approx(slope, rel=1e-6)
+        several = torch.tensor([u, 0.004, 0.999], dtype=torch.float64)
+        singly = torch.tensor([float(clock.tau(v)) for v in several.tolist()], dtype=torch.float64)
+        torch.testing.assert_close(clock.tau(several), singly, rtol=1e-13, atol=0)
+        torch.testing.assert_close(clock.u(singly), several, rtol=1e-12, atol=0)
+    for u in (0.004, 0.999) if last == 1 else (0.004,):  # before the first knot and in a step to infinity
+        assert clock.tau(u) == plain.tau(u)
+        assert clock.rate(u) == plain.rate(u)
+
+
+def test_an_unknown_interpolation_of_betas_is_refused() -> None:
+    with pytest.raises(ValueError, match="no interpolation is named 'log_sigmas'; did you mean log_sigma"):
+        FromBetas((0.1, 0.2), "log_sigmas")
+    assert repr(FromBetas((0.1, 0.2), "sigma")) == "FromBetas(betas=(0.1, 0.2), between='sigma')"

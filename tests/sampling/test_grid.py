@@ -16,7 +16,20 @@ from scoresde.analytic import Gaussian
 from scoresde.process import ou
 from scoresde.process.schedule import Cosine, LinearBetas
 from scoresde.process.sde import SDE, VE, VPSDE, Flow, SubVP
-from scoresde.sampling import DDIM, Chain, DenseEnds, ExplicitGrid, Grid, Karras, PowerU, Spaced, UniformU, sample
+from scoresde.sampling import (
+    DDIM,
+    Chain,
+    DenseEnds,
+    ExplicitGrid,
+    Grid,
+    Karras,
+    PowerU,
+    ShiftedFlow,
+    Spaced,
+    ThenZero,
+    UniformU,
+    sample,
+)
 from scoresde.storage import spec
 
 VIEWS = [VPSDE(), VPSDE(LinearBetas()), VPSDE(Cosine()), VE(), SubVP(), Flow()]
@@ -31,9 +44,9 @@ def _name(v: Any) -> str:
 @pytest.mark.parametrize("sde", VIEWS, ids=_name)
 @pytest.mark.parametrize("grid", GRIDS, ids=repr)
 def test_a_grid_falls_strictly_in_the_requested_number_of_steps_and_keeps_its_ends(grid: Grid, sde: SDE) -> None:
-    needs_a_finite_start = type(grid).__name__ in ("Karras", "UniformTau", "UniformLogSNR")
+    needs_a_finite_start = type(grid).__name__ in ("Karras", "ThenZero", "UniformTau", "UniformLogSNR")
     for steps in [1, 2, 3, 7, 10, 50, 333, 999, 1000]:
-        if steps > 1 and needs_a_finite_start and sde.tau_max == math.inf:
+        if steps > 1 + isinstance(grid, ThenZero) and needs_a_finite_start and sde.tau_max == math.inf:
             with pytest.raises(
                 ValueError,
                 match=r"must fall strictly.*a clock with a finite end|start with some signal.*a clipped clock",
@@ -44,7 +57,7 @@ def test_a_grid_falls_strictly_in_the_requested_number_of_steps_and_keeps_its_en
         assert len(taus) == steps + 1
         assert all(tau > s for tau, s in zip(taus, taus[1:]))
         assert taus[0] == sde.tau_max
-        assert taus[-1] == (0.0 if isinstance(grid, (Chain, Spaced)) else sde.tau_min)
+        assert taus[-1] == (0.0 if isinstance(grid, (Chain, ShiftedFlow, Spaced, ThenZero)) else sde.tau_min)
 
 
 @pytest.mark.parametrize("sde", VIEWS, ids=_name)
@@ -89,6 +102,48 @@ def test_the_quadratic_grid_is_that_of_ddim() -> None:
     low = math.sqrt(sde.u_min)
     assert us == pytest.approx([(low + (1 - low) * i / n) ** 2 for i in range(n, -1, -1)], rel=1e-9)
     assert us == pytest.approx([(i / n) ** 2 for i in range(n, -1, -1)], abs=3e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10, 13, 50, 333])
+def test_an_offset_an_end_and_an_extra_timestep_are_those_of_diffusers_arrays(steps: int) -> None:
+    length, points = 1000, steps + 1
+    leading = (np.arange(0, steps) * (length // steps))[::-1] + 1
+    extra = (np.arange(0, points) * (length // points))[::-1][:-1] + 1
+    even = np.linspace(0, length - 1, points).round()[::-1][:-1]
+    unrounded = np.linspace(0, length - 1, steps)[::-1] if steps > 1 else [length - 1]
+    assert Spaced("leading", offset=1).timesteps(steps) == [k + 1 for k in leading]
+    assert Spaced("leading", offset=1, extra=True).timesteps(steps) == [k + 1 for k in extra]
+    assert Spaced("linspace", extra=True).timesteps(steps) == [k + 1 for k in even]
+    assert Spaced("linspace", rounded=False).timesteps(steps) == pytest.approx([k + 1 for k in unrounded], rel=1e-14)
+    sde = VPSDE(LinearBetas())
+    start = float(sde.schedule.tau((leading[0] + 1) / length))
+    times = Spaced("leading", offset=1, end=1).times(sde, steps, start)
+    assert times[-1] == pytest.approx(sde.schedule.knots(length)[1], rel=1e-14)
+
+
+def test_then_zero_has_the_noise_levels_of_edm() -> None:
+    """Karras et al. 2022, eq. 5, and 0 after the last of the n levels."""
+    sde, n = VE(tau_min=float(VE().schedule.tau(0.0))), 18
+    low, high = 0.01 ** (1 / 7), 50.0 ** (1 / 7)
+    sigmas = [(high + i / (n - 1) * (low - high)) ** 7 for i in range(n)] + [0.0]
+    times = ThenZero(Karras()).times(sde, n)
+    assert [math.sqrt(math.expm1(2 * tau)) for tau in times] == pytest.approx(sigmas, rel=1e-9, abs=0)
+    assert ThenZero(Karras()).times(sde, 1) == [sde.tau_max, 0.0]
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
+def test_a_shifted_flow_has_the_noise_levels_of_stable_diffusion_3(shift: float) -> None:
+    sde, n = Flow(), 7
+    even = np.linspace(1.0, 0.01, n)
+    expected = [*(shift * even / (1 + (shift - 1) * even)), 0.0]
+    levels = [float(sde.schedule.u(tau)) for tau in ShiftedFlow(shift, 0.01).times(sde, n)]
+    assert levels == pytest.approx(expected, rel=1e-12)
+    last = [float(sde.schedule.u(tau)) for tau in ShiftedFlow(shift).times(sde, n)][-2]
+    assert last == pytest.approx(shift / n / (1 + (shift - 1) / n), rel=1e-12)
+    later = [float(sde.schedule.u(tau)) for tau in ShiftedFlow(shift, 0.01).times(sde, 3, float(sde.schedule.tau(0.6)))]
+    first = 0.6 / (shift - (shift - 1) * 0.6)  # whose shifted level is .6
+    even = np.linspace(first, 0.01, 3)
+    assert later == pytest.approx([*(shift * even / (1 + (shift - 1) * even)), 0.0], rel=1e-12)
 
 
 def test_power_1_is_the_uniform_u_grid() -> None:

@@ -425,6 +425,29 @@ def test_b_of_h_matters_only_in_the_one_half_of_unipc_1_and_2(p: int) -> None:
     assert 1e-6 < gap(True) < gap(False) < 0.02
 
 
+@pytest.mark.parametrize("prediction", ["x0", "eps"])
+@pytest.mark.parametrize("p", [1, 2])
+def test_unipc_as_published_has_the_one_half_of_the_paper(p: int, prediction: str) -> None:
+    published = paper(_unipc(p, False, prediction, True), prediction, p, _unipc(p, True, prediction, True))
+    agree(ours(UniPC(solver_order=p, prediction=prediction, as_published=True), p), published, 1e-10)
+
+
+def test_unipc_as_published_starts_with_a_step_of_order_1() -> None:
+    taus = TAUS[:4]
+    x, estimate, zero = exact(taus[0]), ESTIMATES["x0"], 0 * ONE
+    first = estimate(x, taus[0])
+    guess = _unipc(1, False, "x0", True)(x, [taus[0]], [first], taus[1], zero)
+    second = estimate(guess, taus[1])
+    corrected = _unipc(1, True, "x0", True)(x, [taus[0]], [second, first], taus[1], zero)
+    guess = _unipc(2, False, "x0", True)(corrected, [taus[1], taus[0]], [second, first], taus[2], zero)
+    third = estimate(guess, taus[2])
+    end = _unipc(2, True, "x0", True)(corrected, [taus[1], taus[0]], [third, second, first], taus[2], zero)
+    end = _unipc(2, False, "x0", True)(end, [taus[2], taus[1]], [third, second], taus[3], zero)
+    agree(ours(UniPC(solver_order=2, as_published=True), 0, taus), end, 1e-10)
+    assert UniPC(solver_order=5, as_published=True).start_calls == 0
+    assert UniPC(solver_order=2, as_published=True).start_order == 2
+
+
 def _sa_solver(n: int, eta: float, corrector: bool) -> Formula:
     """The theorem of the paper with constant τ = eta, each coefficient by quadrature over λ."""
 
