@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 from torch import nn
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.suggest import nearest
 from scoresde.bridges.opened import Opened
+from scoresde.bridges.weights import read_weight_file
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import Parameterization
@@ -24,22 +25,15 @@ from scoresde.storage.checkpoint import Checkpoint
 __all__ = ["ORIGINS", "load", "open_model"]
 
 ORIGINS: Mapping[str, str] = {
-    "diffusers": "a folder with model_index.json, or with config.json and weights",
-    "k_diffusion": "a JSON configuration beside weights",
-    "guided_diffusion": "weights with time_embed and input_blocks",
-    "lucidrains": "weights with the buffers betas and alphas_cumprod",
-    "score_sde": "weights with an optimizer, a model, an ema and a step",
-    "edm": "weights of a preconditioned network",
+    "diffusers": "a folder with model_index.json or config.json, as save_pretrained writes it",
+    "k_diffusion": "a checkpoint with model_ema and its configuration",
+    "score_sde": "a checkpoint with model, ema.shadow_params and step",
+    "lucidrains": "a trainer's model-<n>.pt with the buffers betas",
+    "guided_diffusion": "weights of its U-Net: time_embed, input_blocks, out",
+    "edm": "weights of EDM's or EDM2's networks: map_layer0 or emb_noise",
+    "azula": "weights of a denoiser, named by origin",
 }
 """Name of each code base whose files are opened, and how its files are recognized."""
-
-
-class _Origin(Protocol):
-    """A module of one code base: recognizes its files by names and small JSON, and opens them."""
-
-    def recognize(self, path: Path) -> bool: ...
-
-    def open_path(self, path: Path, net: nn.Module | None = None, **options: Any) -> Opened: ...
 
 
 def load(
@@ -127,32 +121,63 @@ def open_model(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there must be a file or folder at {path}, which does not exist.")
+    origin = None if origin is None else origin.replace("-", "_")
+    if origin is not None and origin not in ORIGINS:
+        raise ValueError(f"no origin is named {origin!r}; {nearest(origin, list(ORIGINS))}")
     name = _recognized(path) if origin is None else origin
-    module = _origin(name)
-    known = [p for p in inspect.signature(module.open_path).parameters if p not in ("path", "net")]
+    opener, known = _opener(name)
     for option in options:
         if option not in known:
-            raise TypeError(f"{name} has no option {option!r}; {nearest(option, known) if known else 'it has none.'}")
-    return module.open_path(path, net, **options)
+            raise TypeError(f"{name} has no option {option!r}; {nearest(option, known)}")
+    if net is None and name != "diffusers":
+        raise ValueError(
+            f"{path} holds weights of {name}, but not the network that they belong to; build it with the code that "
+            f"trained it, and pass it: load({str(path)!r}, net=…)."
+        )
+    return opener(path, net, **options)
 
 
-def _origin(name: str) -> _Origin:
-    if name not in ORIGINS:
-        raise ValueError(f"no origin is named {name!r}; {nearest(name, list(ORIGINS))}")
-    return cast("_Origin", importlib.import_module(f"scoresde.bridges.{name}"))
+def _opener(name: str) -> tuple[Callable[..., Opened], list[str]]:
+    """The function that opens an origin's files, and the names of its options."""
+    module = importlib.import_module(f"scoresde.bridges.{name}")
+    if name == "diffusers":
+        return module.open_folder, _options(module.open_folder)
+    takes_settings = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(module.open_file).parameters.values())
+    further = _options(module.from_network) if takes_settings else []
+    return module.open_file, [*_options(module.open_file), *further]
+
+
+def _options(function: Callable[..., Opened]) -> list[str]:
+    parameters = list(inspect.signature(function).parameters.values())[2 if "path" in function.__annotations__ else 1 :]
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
 
 
 def _recognized(path: Path) -> str:
-    names = [name for name in ORIGINS if _origin(name).recognize(path)]
-    if not names:
-        layouts = "; ".join(f"{name}: {layout}" for name, layout in ORIGINS.items())
-        holds = ", ".join(sorted(p.name for p in path.iterdir())[:8]) if path.is_dir() else path.name
-        raise FileNotFoundError(
-            f"a model must have one of the known layouts ({layouts}; or a run of this package: checkpoint-000001), got "
-            f"{holds or 'an empty folder'}. If the files are of one of these code bases, name it: "
-            "open_model(path, net=…, origin=…)."
-        )
-    return names[0]
+    from scoresde.bridges import diffusers, edm, guided_diffusion, k_diffusion, lucidrains, score_sde
+
+    if diffusers.recognize(path):
+        return "diffusers"
+    if (path / "checkpoints").is_dir():
+        return "score_sde"
+    if path.is_file():
+        file = read_weight_file(path)
+        if k_diffusion.recognize(file.tensors, file.values):
+            return "k_diffusion"
+        modules = {"score_sde": score_sde, "lucidrains": lucidrains, "guided_diffusion": guided_diffusion, "edm": edm}
+        for name, module in modules.items():
+            if module.recognize(file.tensors):
+                return name
+    raise FileNotFoundError(_not_recognized(path))
+
+
+def _not_recognized(path: Path) -> str:
+    layouts = "; ".join(f"{name}: {layout}" for name, layout in ORIGINS.items())
+    holds = ", ".join(sorted(p.name for p in path.iterdir())[:8]) if path.is_dir() else path.name
+    return (
+        f"a model must have one of the known layouts (a run of this package: checkpoint-000001; {layouts}), got "
+        f"{holds or 'an empty folder'}. If the files are of one of these code bases, name it: "
+        "open_model(path, net=…, origin=…)."
+    )
 
 
 def _is_run(path: Path) -> bool:

@@ -41,7 +41,7 @@ from scoresde.sampling import DDPM, ODE, Sampler
 __all__ = ["from_network", "open_file", "recognize"]
 
 _PROCESSES = ("vp", "subvp", "ve")
-_AVERAGES, _RAW = ("ema.shadow_params.",), ("model.",)
+_AVERAGES, _RAW = ("ema.shadow_params.",), ("model.", "")
 
 
 def recognize(names: Collection[str]) -> bool:

@@ -75,8 +75,10 @@ def select_events(
             f"the held-out events of a run are scored, {checkpoint} does not record where its data came from; name "
             "data by --data."
         )
-    loaded = load_data(**data_options(recorded, **options), like=described_by(stored))
+    trained = described_by(stored)
+    loaded = load_data(**data_options(recorded, **options), like=trained)
     check_columns(recorded, loaded)
+    _check_bins(loaded.description, trained)
     trained_on = stored.meta.get("events")
     same_events = fingerprint(loaded.train) == trained_on
     new_split = options["test_fraction"] is not None or options["split_seed"] is not None or bool(options["read"])
@@ -96,7 +98,7 @@ def select_events(
     conditions = [getattr(complete, f"{name}_cond") for name in used]
     cond = {name: _first([each[name] for each in conditions], limit) for name in conditions[0]}
     if "label" in cond:
-        cond["label"] = _codes_of_run(cond["label"], loaded.description.labels, described_by(stored))
+        cond["label"] = _codes_of_run(cond["label"], loaded.description.labels, trained)
     name = loaded.description.name
     if not len(events):
         without = " without missing values" if dropped else ""
@@ -106,6 +108,21 @@ def select_events(
     left_out = f" ({dropped} with missing values are left out)" if dropped else ""
     count = f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events{left_out}"
     return HeldOut(events, cond, name, count)
+
+
+def _check_bins(data: Description, trained: Description | None) -> None:
+    """Refuses integers that count otherwise than those of the run.
+
+    Raises:
+        ValueError: If both are quantized, with another number of bins.
+    """
+    if trained is not None and None not in (data.bins, trained.bins) and data.bins != trained.bins:
+        assert data.bins is not None
+        assert trained.bins is not None
+        raise ValueError(
+            f"the model's data are integers 0 … {trained.bins - 1}, those of {data.name!r} are 0 … {data.bins - 1}; "
+            "score data on the scale that the model was trained on."
+        )
 
 
 def _codes_of_run(codes: Tensor, names: tuple[str, ...] | None, trained: Description | None) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,16 +97,18 @@ def _print_findings(opened: Opened) -> None:
 
     model = opened.model
     count = sum(parameter.numel() for parameter in model.net.parameters())
-    rows = [("origin", opened.origin, "", ""), ("parameters", f"{count:,}", "", "")]
-    rows += [(finding.name, finding.value, finding.source, finding.why) for finding in opened.findings]
-    table = Table("", "", "known", "from", box=None, header_style="dim", padding=(0, 1))
-    for name, value, source, why in rows:
-        style = "yellow" if source == "assumed" else ""
-        table.add_row(Text(name, style="dim"), Text(value, overflow="fold"), Text(source, style=style), Text(why))
-    Console().print(table)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("origin", Text(opened.origin))
+    grid.add_row("parameters", Text(f"{count:,}"))
+    for finding in opened.findings:
+        style = "yellow" if finding.source == "assumed" else "dim"
+        reason = f"  {finding.source}{': ' if finding.why else ''}{finding.why}"
+        grid.add_row(finding.name, Text.assemble(finding.value, (reason, style)))
+    Console().print(grid)
     assumed = [finding.name for finding in opened.findings if finding.source == "assumed"]
     if assumed:
-        names = inspect.cleandoc(", ".join(assumed))
         Console(soft_wrap=True).print(
-            Text(f"assumed, not stated: {names}; --set NAME=VALUE changes it", style="yellow")
+            Text(f"assumed, not stated: {', '.join(assumed)}; --set NAME=VALUE changes it", style="yellow")
         )

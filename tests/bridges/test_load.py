@@ -1,0 +1,131 @@
+"""The one door: our runs, files of other code bases, what is refused, and opened models as runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import one_line, run
+from digit_network import DigitNetwork
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import scoresde as sd
+from scoresde.bridges import diffusers, k_diffusion, open_model, save_opened
+
+MODELS = Path(__file__).parent / "models"
+PIPELINE, CHECKPOINT = MODELS / "diffusers" / "linear", MODELS / "k_diffusion" / "own.safetensors"
+
+
+def _network() -> DigitNetwork:
+    return DigitNetwork(scale=0.25)
+
+
+def _same(a: sd.Model, b: sd.Model, generator: torch.Generator) -> bool:
+    x = torch.randn(3, 1, 8, 8, generator=generator)
+    return torch.equal(a(x, 0.4).eps, b(x, 0.4).eps)
+
+
+def test_a_run_of_this_package_is_loaded_as_before(tmp_path, generator):
+    model = sd.ScoreModel(sd.MLP((1, 8, 8), width=8, depth=1), sd.VPSDE())
+    sd.save(model, tmp_path / "run")
+    loaded = sd.load(tmp_path / "run", parameterization=sd.V())
+    assert _same(model, loaded, generator)
+
+
+def test_a_pipeline_folder_is_opened_in_one_line(generator):
+    pytest.importorskip("diffusers")
+    assert _same(sd.load(PIPELINE), diffusers.open_folder(PIPELINE).model, generator)
+    with pytest.raises(ValueError, match=r"has parameterization Eps\(\)"):
+        sd.load(PIPELINE, parameterization=sd.V())
+
+
+def test_a_file_of_weights_is_recognized_and_opened_with_its_network(generator):
+    opened = open_model(CHECKPOINT, _network())
+    assert opened.origin == "k-diffusion"
+    expected = k_diffusion.open_file(CHECKPOINT, _network()).model
+    assert _same(opened.model, expected, generator)
+    assert _same(sd.load(CHECKPOINT, _network()), expected, generator)
+
+
+def test_an_opened_model_becomes_a_run_that_is_loaded_again(tmp_path, generator):
+    opened = open_model(CHECKPOINT, _network())
+    stored = save_opened(opened, tmp_path / "run")
+    assert _same(sd.load(tmp_path / "run", _network()), opened.model, generator)
+    meta = json.loads((stored / "state.json").read_text())["meta"]
+    assert meta["origin"] == "k-diffusion"
+    assert {finding["source"] for finding in meta["findings"]} <= {"stated", "derived", "assumed"}
+    with pytest.raises(ValueError, match=r"class DigitNetwork, .* load\(path, net=DigitNetwork"):
+        sd.load(tmp_path / "run")
+
+
+def test_a_pipeline_becomes_a_run_that_needs_no_network(tmp_path, generator):
+    pytest.importorskip("diffusers")
+    opened = open_model(PIPELINE)
+    save_opened(opened, tmp_path / "run")
+    assert _same(sd.load(tmp_path / "run"), opened.model, generator)
+
+
+def test_what_is_not_recognized_is_refused_with_the_known_layouts(tmp_path):
+    (tmp_path / "notes.txt").write_text("text")
+    with pytest.raises(FileNotFoundError, match=r"known layouts .*model_index.json.* got notes.txt.*origin="):
+        sd.load(tmp_path)
+    save_file({"first.weight": torch.ones(2)}, tmp_path / "plain.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"got plain.safetensors"):
+        sd.load(tmp_path / "plain.safetensors", nn.Linear(1, 2))
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        open_model(tmp_path / "absent")
+
+
+def test_weights_without_their_network_are_refused_with_the_call():
+    with pytest.raises(ValueError, match=r"holds weights of k_diffusion, but not the network .* net=…"):
+        sd.load(CHECKPOINT)
+
+
+def test_an_unknown_origin_or_option_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no origin is named 'difusers'.*diffusers"):
+        open_model(PIPELINE, origin="difusers")
+    with pytest.raises(TypeError, match=r"score_sde has no option 'sigma_mim'.*sigma_min"):
+        open_model(CHECKPOINT, _network(), origin="score_sde", sigma_mim=0.1)
+
+
+def test_options_of_runs_are_refused_for_other_files():
+    with pytest.raises(ValueError, match="raw, average and known are about runs of this package"):
+        sd.load(CHECKPOINT, _network(), raw=True)
+
+
+def test_a_bare_dictionary_of_weights_is_opened_by_its_origin(tmp_path, generator):
+    weights = {name.removeprefix("model."): value for name, value in load_file(CHECKPOINT).items()}
+    network = DigitNetwork()
+    names = network.state_dict()
+    save_file({name: weights.get(name, value).clone() for name, value in names.items()}, tmp_path / "net.safetensors")
+    opened = open_model(tmp_path / "net.safetensors", network, origin="score_sde", process="vp", shape=(1, 8, 8))
+    assert opened.model.event_shape == (1, 8, 8)
+    assert {finding.name: finding.source for finding in opened.findings}["process"] == "assumed"
+
+
+def test_the_command_opens_prints_and_writes_a_run(tmp_path):
+    pytest.importorskip("diffusers")
+    shown = run("open", PIPELINE)
+    assert shown.exit_code == 0, shown.output
+    assert "prediction" in shown.output
+    assert "assumed, not stated: range of the data" in one_line(shown)
+    written = run("open", PIPELINE, "--out", tmp_path / "run")
+    assert f"next: scoresde verify {tmp_path / 'run'} --data DATA" in written.output.replace("\n", "")
+    sampled = run("sample", tmp_path / "run", "-n", 2, "--sampler", "Adams(steps=4)", "--out", tmp_path / "a.npz", "-q")
+    assert sampled.exit_code == 0, sampled.output
+    refused = run("open", PIPELINE, "--out", tmp_path / "run")
+    assert "--out must be a new directory" in one_line(refused)
+    refused = run("open", PIPELINE, "--set", "stepss=3")
+    assert "diffusers has no option 'stepss'" in one_line(refused)
+    refused = run("open", CHECKPOINT)
+    assert "holds weights of k_diffusion, but not the network" in one_line(refused)
+
+
+def test_integers_of_another_range_are_not_scored(tmp_path):
+    pytest.importorskip("diffusers")
+    save_opened(open_model(PIPELINE), tmp_path / "run")
+    refused = run("likelihood", tmp_path / "run", "--data", "digits", "--limit", 2)
+    assert "the model's data are integers 0 … 255, those of 'digits' are 0 … 16" in one_line(refused)
