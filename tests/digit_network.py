@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import MagicMock
 
 import torch
@@ -63,7 +64,8 @@ class DigitNetwork(nn.Module):
 
 def digits() -> Tensor:
     """The digits of scikit-learn as images of bytes, ``(1797, 1, 8, 8)`` uint8."""
-    values = torch.from_numpy(load_digits().images)[:, None]
+    images: Any = load_digits()
+    values = torch.from_numpy(images.images)[:, None]
     return (values * 255 / 16).round().to(torch.uint8)
 
 

@@ -8,6 +8,7 @@ import functools
 import inspect
 import shutil
 import tempfile
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from subclasses import concrete
 from torch import Tensor
 
 import scoresde as sd
 from scoresde import (
+    adapters,
     data,
     distillation,
     evaluation,
@@ -34,6 +37,7 @@ from scoresde import (
     training,
 )
 from scoresde._core.noise import Noise
+from scoresde.bridges import azula, edm, guided_diffusion, k_diffusion, score_sde, weights
 from scoresde.guidance.observation import Observation
 from scoresde.guidance.operators import Mask
 from scoresde.model import ScoreModel
@@ -1255,3 +1259,109 @@ call(
     rows=v(2),
     columns=v(2),
 )
+
+# --- bridges -------------------------------------------------------------------------------------------------------
+
+
+class PeerNetwork(torch.nn.Module):
+    """A network of another code base: it takes a state, one more argument, and labels."""
+
+    def __init__(self, outputs: int = 2) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, outputs)
+
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        return self.layer(x) * torch.cos(t.float()).reshape(-1, 1)
+
+
+class PeerDenoiser(PeerNetwork):
+    """A denoiser with a schedule."""
+
+    def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 - 0.99 * t, 0.01 + 0.99 * t
+
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Any:
+        return types.SimpleNamespace(mean=super().forward(x, t))
+
+
+def adapted(adapter: torch.nn.Module, target: Any = None) -> Tensor:
+    return sd.ScoreModel(adapter, sd.VPSDE(), target or sd.Eps(), (2,))(x(), 0.3).eps.detach()
+
+
+def opened(origin: Any) -> Tensor:
+    return origin.model(x(), 0.3).x0.detach()
+
+
+def settings_of(function: Callable[..., Any], **given: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """The arguments given, and every other one of a function at its default."""
+    parameters = inspect.signature(function).parameters.values()
+    defaults = {p.name: v(p.default) for p in parameters if p.default is not p.empty}
+    return defaults | given
+
+
+call(
+    "FromSigmaTable",
+    lambda **a: adapted(adapters.FromSigmaTable(**a)),
+    net=PeerNetwork,
+    sigmas=v((0.1, 1.0, 10.0)),
+    rounding=v(True),
+    scaled=v(False),
+    score_output=v(True),
+)
+call(
+    "OneHot",
+    lambda **a: adapted(adapters.FromSigma(adapters.OneHot(**a))),
+    net=PeerNetwork,
+    count=v(3),
+    keyword=v("class_labels"),
+)
+call("FromSchedule", lambda **a: adapted(adapters.FromSchedule(**a), sd.X0()), net=PeerDenoiser)
+SHAPED: dict[str, Callable[[], Any]] = {"shape": v((2,))}
+call(
+    "edm.from_network",
+    lambda **a: opened(edm.from_network(**a)),
+    **settings_of(edm.from_network, net=PeerNetwork, **SHAPED),
+)
+call(
+    "score_sde.from_network",
+    lambda **a: opened(score_sde.from_network(**a)),
+    **settings_of(score_sde.from_network, net=PeerNetwork, steps=v(20), **SHAPED),
+)
+call(
+    "guided_diffusion.from_network",
+    lambda **a: opened(guided_diffusion.from_network(**a)),
+    **settings_of(guided_diffusion.from_network, net=PeerNetwork, diffusion_steps=v(40), **SHAPED),
+)
+call("respaced_steps", guided_diffusion.respaced_steps, length=v(10), respacing=v("2,3"))
+call(
+    "k_diffusion.from_network",
+    lambda **a: opened(k_diffusion.from_network(**a)),
+    net=PeerNetwork,
+    config=v({"model": {"sigma_data": 0.5}}),
+    data=lambda: data.Description("a", (2,)),
+)
+call(
+    "k_diffusion.from_wrapper",
+    lambda **a: opened(k_diffusion.from_wrapper(**a)),
+    **settings_of(k_diffusion.from_wrapper, wrapper=PeerNetwork, **SHAPED),
+)
+call(
+    "azula.from_denoiser",
+    lambda **a: opened(azula.from_denoiser(**a)),
+    **settings_of(azula.from_denoiser, denoiser=PeerDenoiser, **SHAPED),
+)
+call("time_grid", azula.time_grid, schedule=lambda: PeerDenoiser().schedule, steps=v(3), start=v(1.0), stop=v(0.0))
+
+
+@functools.cache
+def weights_file() -> Path:
+    path = Path(tempfile.mkdtemp()) / "weights.safetensors"
+    atexit.register(shutil.rmtree, path.parent)
+    save_file({name: value.contiguous() for name, value in PeerNetwork().state_dict().items()}, path)
+    return path
+
+
+call("read_weights", weights.read_weights, path=weights_file)
+call("read_weight_file", lambda **a: weights.read_weight_file(**a).tensors, path=weights_file)
+call("fit", weights.fit, net=PeerNetwork, tensors=lambda: PeerNetwork().state_dict(), wrappers=v(("module.",)))
+call("without_wrappers", weights.without_wrappers, tensors=lambda: {"module.a": x()}, wrappers=v(("module.",)))

@@ -220,16 +220,24 @@ def _examples(kind: type) -> list[str]:
     return [cls.__name__ for cls in concrete] + [name for cls in kind.__subclasses__() for name in _examples(cls)]
 
 
-def refuse_signature(net: Any, cond: Mapping[str, object], error: TypeError) -> None:
-    """Explains a failed call of a network whose ``forward`` does not take the state, log-SNR and the conditioning.
+def refuse_signature(
+    net: Any, cond: Mapping[str, object], error: TypeError, inputs: tuple[str, ...] = ("x", "log_snr")
+) -> None:
+    """Explains a failed call of a network whose ``forward`` does not take its inputs and the conditioning.
+
+    Args:
+        net: The network.
+        cond: The conditions it was called with.
+        error: What it raised.
+        inputs: Names of its positional inputs.
 
     Raises:
         TypeError: If the signature of ``forward`` does not fit; it states the one that does.
     """
     try:
-        inspect.signature(net.forward).bind(None, None, **cond)
+        inspect.signature(net.forward).bind(*inputs, **cond)
     except TypeError as mismatch:
-        names = ", ".join(["x", "log_snr", *cond])
+        names = ", ".join([*inputs, *cond])
         raise TypeError(
             f"a network must be called as net({names}), got {type(net).__name__} with forward"
             f"{inspect.signature(net.forward)} ({mismatch}); write a module that takes these arguments."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from scoresde._core.annotations import refuse_signature
 from scoresde._core.checks import check_kind
 from scoresde.nn._network_wrapper import NetworkWrapper
 
@@ -49,7 +50,24 @@ class Adapter(NetworkWrapper, ABC):
 
     def forward(self, x: Tensor, log_snr: Tensor, **cond: Tensor) -> Tensor:
         """The output at ``(x, log_snr)``, ``(B, *D)``; ``cond`` is passed to the foreign network by name."""
-        return self.output(unwrapped(self.net(*self.inputs(x, log_snr), **cond)), log_snr)
+        return self.output(unwrapped(self.call_net(*self.inputs(x, log_snr), **cond)), log_snr)
+
+    def call_net(self, x: Tensor, t: Tensor, **cond: Tensor) -> object:
+        """What the foreign network returns, not unwrapped; a call that its ``forward`` does not take is explained.
+
+        Args:
+            x: State as it takes it, ``(B, *D)``.
+            t: Its time or noise level, ``(B,)``.
+            **cond: Passed by name.
+
+        Raises:
+            TypeError: If it does not take these arguments.
+        """
+        try:
+            return self.net(x, t, **cond)
+        except TypeError as error:
+            refuse_signature(self.net, cond, error, ("x", "t"))
+            raise
 
 
 @dataclass(eq=False, repr=False)

@@ -53,4 +53,7 @@ class FromSchedule(Adapter):
         return self.net.schedule(t)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor, log_snr: Tensor, **cond: Tensor) -> Tensor:
-        return self.net(*self.inputs(x, log_snr), **cond).mean
+        posterior = self.call_net(*self.inputs(x, log_snr), **cond)
+        if not isinstance(mean := getattr(posterior, "mean", None), Tensor):
+            raise TypeError(f"the denoiser must return an object with a tensor `mean`, got {type(posterior).__name__}.")
+        return mean

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scoresde._core.checks import check_integer, check_kind
-from scoresde.nn._network_wrapper import NetworkWrapper
+from scoresde._core.checks import check_integer
+from scoresde._core.tensors import has_values
+from scoresde.adapters.base import Adapter, unwrapped
 from scoresde.nn.conditions import Classes, Condition
 
 __all__ = ["OneHot"]
 
 
 @dataclass(eq=False, repr=False, init=False)
-class OneHot(NetworkWrapper):
+class OneHot(Adapter):
     """Calls ``net(x, t, class_labels=one_hot)`` with the one-hot vector of ``label``.
 
     The null label, ``count``, is a vector of zeros, as EDM's networks were trained without a class.
@@ -36,10 +37,9 @@ class OneHot(NetworkWrapper):
     keyword: str = "class_labels"
 
     def __init__(self, net: nn.Module, count: int, keyword: str = "class_labels") -> None:
-        super().__init__()
-        check_kind("net", net, nn.Module)
+        super().__init__(net)
         check_integer("count", count)
-        self.net, self.count, self.keyword = net, count, keyword
+        self.count, self.keyword = count, keyword
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
@@ -50,17 +50,32 @@ class OneHot(NetworkWrapper):
         """`forward`, which takes ``label``."""
         return self.forward
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> object:
+    def inputs(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return x, t
+
+    def _check_range(self, label: Tensor) -> None:
+        """Refuses labels out of range; on the CPU only, since the values of a device are not read in a loop."""
+        if label.device.type == "cpu" and has_values(label) and bool(((label < 0) | (label > self.count)).any()):
+            raise ValueError(
+                f"label must lie in 0 … {self.count}, the last of which is null, got {int(label.min())} … "
+                f"{int(label.max())}; pass the classes that the network was trained on."
+            )
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """The output of the network.
 
         Args:
             x: State as the network takes it, ``(B, *D)``.
             t: Time or noise level as the network takes it, ``(B,)``.
             label: Integers in 0 … ``count``, ``(B,)``; default all null.
+
+        Raises:
+            ValueError: If a label is out of range.
         """
         if label is None:
             vectors = torch.zeros(len(x), self.count, device=x.device)
         else:
             Classes(self.count).check("label", label, len(x))
-            vectors = torch.nn.functional.one_hot(label.long(), self.count + 1)[:, :-1].float()
-        return self.net(x, t, **{self.keyword: vectors})
+            self._check_range(label)
+            vectors = (label[:, None] == torch.arange(self.count, device=label.device)).float()
+        return unwrapped(self.call_net(*self.inputs(x, t), **{self.keyword: vectors}))

@@ -10,7 +10,6 @@ Source: azula's ``denoise.py`` and ``noise.py`` (Rozet), version 0.11.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +19,9 @@ from torch import Tensor, nn
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde.adapters import Adapter, FromSchedule, FromSigma
-from scoresde.bridges.conventions import data_finding, ready
+from scoresde.bridges.conventions import data_finding
 from scoresde.bridges.opened import Finding, Opened
-from scoresde.bridges.weights import choose, fit, read_weight_file
+from scoresde.bridges.weights import Source, choose, fit, read_weight_file
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process import ou
@@ -39,7 +38,7 @@ AzulaSchedule = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def open_file(
-    path: str | os.PathLike[str],
+    path: Source,
     denoiser: nn.Module,
     *,
     shape: tuple[int, ...] | None = None,
@@ -106,7 +105,7 @@ def from_denoiser(
     adapter, target = _adapter(denoiser)
     schedule: Any = denoiser.schedule
     sde = _process(schedule)
-    model = ScoreModel(ready(adapter), sde, target, shape, data)
+    model = ScoreModel(adapter, sde, target, shape, data)
     findings = (
         Finding("denoiser", type(denoiser).__name__, "stated", "class of the object"),
         Finding("prediction", repr(target), "derived", "class of the denoiser"),
@@ -123,13 +122,15 @@ def time_grid(schedule: AzulaSchedule, steps: int, start: float = 1.0, stop: flo
     Args:
         schedule: The schedule.
         steps: Number of steps.
-        start, stop: First and last time of azula's sampler.
+        start, stop: First and last time of azula's sampler, 0 <= stop < start <= 1.
 
     Raises:
-        ValueError: If ``steps`` is not a positive integer.
+        ValueError: If ``steps`` is not a positive integer, or the times are out of range.
     """
     check_arguments(time_grid, locals())
     check_integer("steps", steps)
+    if not 0 <= stop < start <= 1:
+        raise ValueError(f"azula's times lie in [0, 1] and fall, got start = {start!r} and stop = {stop!r}.")
     # as azula's samplers: float32 times
     times = torch.linspace(start, stop, steps + 1).double()
     return ExplicitGrid(tuple(float(ou.tau_from_log_snr(value)) for value in _log_snr(schedule, times)))

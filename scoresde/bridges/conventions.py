@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from scoresde._core.annotations import check_arguments
 from scoresde.bridges.opened import Finding
@@ -21,7 +20,6 @@ __all__ = [
     "data_finding",
     "karras_grid",
     "linear_betas",
-    "ready",
     "sigma_grid",
     "step_grid",
 ]
@@ -97,8 +95,3 @@ def cosine_betas(steps: int) -> tuple[float, ...]:
     """
     bars = [math.cos((k / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(steps + 1)]
     return tuple(min(1 - after / before, 0.999) for before, after in zip(bars, bars[1:]))
-
-
-def ready(net: nn.Module) -> nn.Module:
-    """The network in evaluation mode, with gradients of its weights off."""
-    return net.eval().requires_grad_(False)

@@ -17,7 +17,6 @@ Source: Karras et al. 2022, table 1; Karras et al. 2024 (EDM2), whose networks k
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection
 
 from torch import Tensor, nn
@@ -26,9 +25,9 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_kind, check_positive
 from scoresde._core.suggest import nearest
 from scoresde.adapters import Adapter, FromSigma, FromStep, FromTime, OneHot
-from scoresde.bridges.conventions import byte_images, data_finding, karras_grid, ready
+from scoresde.bridges.conventions import byte_images, data_finding, karras_grid
 from scoresde.bridges.opened import Finding, Opened
-from scoresde.bridges.weights import choose, fit, read_weight_file
+from scoresde.bridges.weights import Source, choose, fit, read_weight_file
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import X0, Eps, Parameterization, V
@@ -48,7 +47,7 @@ def recognize(names: Collection[str]) -> bool:
     return {"map_layer0.weight", "map_layer1.weight"} <= plain or "emb_noise.weight" in plain or "out_gain" in plain
 
 
-def open_file(path: str | os.PathLike[str], net: nn.Module, **settings: object) -> Opened:
+def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
     """Loads an exported state dict into a network of EDM or EDM2.
 
     Args:
@@ -145,7 +144,7 @@ def from_network(
     shape = _shape(net, shape)
     described = data if data is not None or shape is None else byte_images(shape)
     findings.append(data_finding(described, data is not None, True, "EDM's data loader, k/127.5 − 1"))
-    model = ScoreModel(ready(adapter), sde, target, shape, described, learned_variance)
+    model = ScoreModel(adapter, sde, target, shape, described, learned_variance)
     return Opened(model, "EDM", tuple(findings), sampler=Heun(steps, karras_grid(steps, sigma_min, sigma_max, rho)))
 
 

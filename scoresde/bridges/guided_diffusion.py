@@ -9,7 +9,6 @@ Source: Nichol & Dhariwal 2021; Dhariwal & Nichol 2021; the repositories' ``scri
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
@@ -18,9 +17,9 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.suggest import nearest
 from scoresde.adapters import FromStep
-from scoresde.bridges.conventions import byte_images, cosine_betas, data_finding, linear_betas, ready, step_grid
+from scoresde.bridges.conventions import byte_images, cosine_betas, data_finding, linear_betas, step_grid
 from scoresde.bridges.opened import Finding, Opened
-from scoresde.bridges.weights import choose, fit, read_weight_file
+from scoresde.bridges.weights import Source, choose, fit, read_weight_file
 from scoresde.data import Description
 from scoresde.guidance import Clipping
 from scoresde.model import ScoreModel
@@ -40,7 +39,7 @@ def recognize(names: Collection[str]) -> bool:
     return {"time_embed.0.weight", _FIRST, _LAST} <= {name.removeprefix("module.") for name in names}
 
 
-def open_file(path: str | os.PathLike[str], net: nn.Module, **settings: object) -> Opened:
+def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
     """Loads a state dict into a network.
 
     Args:
@@ -110,7 +109,7 @@ def from_network(
     sde = VPSDE(clock, tau_min=clock.knots(length)[1])
     described = data if data is not None or shape is None else byte_images(shape)
     target = X0() if predict_xstart else Eps()
-    model = ScoreModel(ready(FromStep(net, clock, length, scale=scale)), sde, target, shape, described, learn_sigma)
+    model = ScoreModel(FromStep(net, clock, length, scale=scale), sde, target, shape, described, learn_sigma)
     variance = "learned" if learn_sigma else "beta_tilde" if sigma_small else "beta"
     sampler = _sampler(clock, length, timestep_respacing, variance)
     flags = "the flags' default"

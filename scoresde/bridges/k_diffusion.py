@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_kind, check_positive
 from scoresde.adapters import FromSigma, FromSigmaTable
-from scoresde.bridges.conventions import byte_images, data_finding, karras_grid, ready
+from scoresde.bridges.conventions import byte_images, data_finding, karras_grid
 from scoresde.bridges.opened import Finding, Opened
-from scoresde.bridges.weights import WeightFile, choose, fit, read_json, read_weight_file
+from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_json, read_weight_file
 from scoresde.bridges.weights.files import parse_json
 from scoresde.data import Description
 from scoresde.model import ScoreModel
@@ -53,7 +53,7 @@ def recognize(names: Collection[str], values: Mapping[str, object]) -> bool:
 
 
 def open_file(
-    path: str | os.PathLike[str],
+    path: Source,
     net: nn.Module,
     config: str | os.PathLike[str] | None = None,
     data: Description | None = None,
@@ -205,7 +205,7 @@ def _opened(
     described = data if data is not None or shape is None else byte_images(shape)
     findings.append(data_finding(described, data is not None, True, "k-diffusion's data transforms"))
     findings.append(Finding("sampler", f"DPM-Solver++(2M), {_STEPS} levels", "assumed", "its training script"))
-    model = ScoreModel(ready(adapter), sde, target, shape, described, learned_variance)
+    model = ScoreModel(adapter, sde, target, shape, described, learned_variance)
     sampler = DPMSolverPP(_STEPS, karras_grid(_STEPS, *levels))
     return Opened(model, "k-diffusion", tuple(findings), sampler=sampler)
 

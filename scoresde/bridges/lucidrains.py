@@ -10,7 +10,6 @@ Source: denoising_diffusion_pytorch.py of the package denoising-diffusion-pytorc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 
 import torch
@@ -20,9 +19,9 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.suggest import nearest
 from scoresde.adapters import FromStep
-from scoresde.bridges.conventions import byte_images, cosine_betas, data_finding, linear_betas, ready, step_grid
+from scoresde.bridges.conventions import byte_images, cosine_betas, data_finding, linear_betas, step_grid
 from scoresde.bridges.opened import Finding, Opened
-from scoresde.bridges.weights import WeightFile, choose, fit, read_weight_file
+from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_weight_file
 from scoresde.data import Description
 from scoresde.guidance import Clipping
 from scoresde.model import ScoreModel
@@ -40,11 +39,12 @@ _FIRST, _LAST = "init_conv.weight", "final_conv.weight"
 
 def recognize(names: Collection[str]) -> bool:
     """Whether names are those of a trainer's file, or of the state dict of a ``GaussianDiffusion``."""
-    return any(f"{prefix}betas" in names and f"{prefix}model.{_FIRST}" in names for prefix in (*_AVERAGES, *_RAW))
+    prefixes = [p for p in (*_AVERAGES, *_RAW) if {f"{p}betas", f"{p}alphas_cumprod"} <= set(names)]
+    return any(name.startswith(f"{prefix}model.") for prefix in prefixes for name in names)
 
 
 def open_file(
-    path: str | os.PathLike[str],
+    path: Source,
     net: nn.Module,
     *,
     objective: str | None = None,
@@ -72,14 +72,13 @@ def open_file(
     """
     check_arguments(open_file, locals())
     check_kind("net", net, nn.Module)
-    inner, size = _inner(net), getattr(net, "image_size", None)
+    inner = _inner(net)
     file = read_weight_file(path)
     tensors, finding = choose(file, inner, _AVERAGES, _RAW, inner="model.")
     _refuse_self_conditioning(inner, tensors)
     fit(inner, tensors)
     learned = _LAST in tensors and tensors[_LAST].shape[0] == 2 * tensors[_FIRST].shape[1]
-    if shape is None and size is not None and _FIRST in tensors:
-        shape = (tensors[_FIRST].shape[1], *size)
+    shape = _shape(net) if shape is None else shape
     buffers = _buffers(file)
     return _opened(
         inner,
@@ -113,9 +112,7 @@ def from_diffusion(
     check_arguments(from_diffusion, locals())
     inner, buffers = _inner(diffusion), dict(diffusion.named_buffers(recurse=False))
     _refuse_self_conditioning(inner, inner.state_dict())
-    channels, size = getattr(diffusion, "channels", None), getattr(diffusion, "image_size", None)
-    if shape is None and channels is not None and size is not None:
-        shape = (int(channels), *map(int, size))
+    shape = _shape(diffusion) if shape is None else shape
     steps = getattr(diffusion, "sampling_timesteps", None) if getattr(diffusion, "is_ddim_sampling", False) else None
     centered = getattr(getattr(diffusion, "normalize", None), "__name__", "") != "identity"
     objective, eta = getattr(diffusion, "objective", None), float(getattr(diffusion, "ddim_sampling_eta", 0.0))
@@ -126,6 +123,12 @@ def from_diffusion(
 def _inner(net: nn.Module) -> nn.Module:
     model = getattr(net, "model", None)
     return model if isinstance(model, nn.Module) and hasattr(net, "betas") else net
+
+
+def _shape(net: nn.Module) -> tuple[int, ...] | None:
+    """The event shape that a ``GaussianDiffusion`` states; a ``Unet`` states none."""
+    channels, size = getattr(net, "channels", None), getattr(net, "image_size", None)
+    return None if channels is None or size is None else (int(channels), *map(int, size))
 
 
 def _buffers(file: WeightFile) -> dict[str, Tensor]:
@@ -158,7 +161,7 @@ def _opened(
     target = _objective(buffers, objective, findings)
     described = data if data is not None or shape is None else byte_images(shape, centered)
     sde = VPSDE(clock, tau_min=clock.knots(length)[1])
-    model = ScoreModel(ready(FromStep(net, clock, length)), sde, target, shape, described, learned_variance)
+    model = ScoreModel(FromStep(net, clock, length), sde, target, shape, described, learned_variance)
     sampler = _sampler(clock, length, sampling_timesteps, eta, learned_variance)
     findings += [
         Finding("range of the estimates", "x_0 clipped to [-1, 1]", "stated", "clip_denoised of its samplers"),

@@ -18,7 +18,6 @@ Source: Song et al. 2021, appendices B–C and G; the repository's ``models/util
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,9 +27,9 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_kind
 from scoresde._core.suggest import nearest
 from scoresde.adapters import Adapter, FromSigma, FromSigmaTable, FromStep, FromTime
-from scoresde.bridges.conventions import byte_images, data_finding, ready
+from scoresde.bridges.conventions import byte_images, data_finding
 from scoresde.bridges.opened import Finding, Opened
-from scoresde.bridges.weights import choose, fit, read_weight_file
+from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_weight_file
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import Eps
@@ -49,7 +48,7 @@ def recognize(names: Collection[str]) -> bool:
     return "ema.shadow_params.0" in names and any(name.startswith("model.") for name in names)
 
 
-def open_file(path: str | os.PathLike[str], net: nn.Module, **settings: object) -> Opened:
+def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
     """Loads a checkpoint into a network; the averages are used where the file has them.
 
     Args:
@@ -63,7 +62,7 @@ def open_file(path: str | os.PathLike[str], net: nn.Module, **settings: object) 
     """
     check_arguments(open_file, locals())
     check_kind("net", net, nn.Module)
-    file = read_weight_file(_checkpoint(Path(path)))
+    file = path if isinstance(path, WeightFile) else read_weight_file(_checkpoint(Path(path)))
     tensors, finding = choose(file, net, _AVERAGES, _RAW)
     fit(net, tensors)
     opened = from_network(net, **settings)  # pyright: ignore[reportArgumentType]
@@ -124,7 +123,7 @@ def from_network(
         Finding("prediction", "score in x̃" if process == "ve" else "noise", "derived", "models/utils.py, get_score_fn"),
         data_finding(described, data is not None, in_center, f"data.centered of its {process} configs"),
     )
-    model = ScoreModel(ready(adapter), sde, Eps(), shape, described)
+    model = ScoreModel(adapter, sde, Eps(), shape, described)
     return Opened(model, "score_sde", findings, sampler=sampler)
 
 

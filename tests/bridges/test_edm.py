@@ -113,6 +113,8 @@ def test_a_denoiser_with_classes_takes_labels_and_zeros_for_the_null(generator: 
     vectors = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]])
     expected = peer(noisy, sigma.float(), vectors)
     assert (ours - expected).abs().max() < 2e-6 * expected.abs().max()
+    with pytest.raises(ValueError, match="label must lie in 0 … 3, .* got 0 … 4"):
+        opened.model(x, tau, label=torch.tensor([0, 2, 1, 4]))
     assert opened.model.null_cond({"label": label})["label"].tolist() == [3, 3, 3, 3]
 
 

@@ -30,9 +30,14 @@ def check(opened: Opened, ddim: Opened, outputs: dict[str, Tensor]) -> None:
     knots = opened.model.sde.schedule.knots(1000)
     taus = torch.tensor([knots[int(t) + 1] for t in outputs["t"]], dtype=torch.float64)
     prediction = opened.model(outputs["x"], taus)
-    for name, ours in (("out", prediction.out), ("x0", prediction.x0), ("eps", prediction.eps)):
+    # the peer computes x_0 and ε of an output with float32 coefficients
+    for name, ours, bound in (
+        ("out", prediction.out, 1e-6),
+        ("x0", prediction.x0, 1e-5),
+        ("eps", prediction.eps, 1e-5),
+    ):
         scale = outputs[name].abs().amax((1, 2, 3), keepdim=True)
-        assert ((ours - outputs[name]).abs() / scale).max() < 3e-6, name
+        assert ((ours - outputs[name]).abs() / scale).max() < bound, name
     for name, each in (("ddim", ddim), ("ddpm", opened)):
         generator = torch.Generator().manual_seed(5)
         first = torch.randn((2, *SHAPE), generator=generator)
@@ -93,7 +98,9 @@ def test_the_objective_follows_from_the_weights_of_the_loss(
 ) -> None:
     diffusion = Diffusion(DigitNetwork(), torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), objective, gamma)
     save_file(diffusion.state_dict(), tmp_path / "bare.safetensors")
-    opened = lucidrains.open_file(tmp_path / "bare.safetensors", Diffusion(DigitNetwork(), diffusion.betas, "pred_x0"))
+    opened = lucidrains.open_file(
+        tmp_path / "bare.safetensors", Diffusion(DigitNetwork(), torch.ones(1) / 2, "pred_x0")
+    )
     assert opened.model.parameterization == target
     assert opened.model.event_shape == SHAPE
     assert lucidrains.from_diffusion(diffusion).model.parameterization == target

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from digit_network import SHAPE, UNUSED_BY_K_DIFFUSION, DigitNetwork, digits, stand_ins
 
 with stand_ins(*UNUSED_BY_K_DIFFUSION):
-    import k_diffusion as K
+    import k_diffusion as K  # pyright: ignore[reportMissingImports]
 
 OUT = Path(__file__).parent / "models" / "k_diffusion"
 STEPS = 1500
@@ -83,7 +83,7 @@ def outputs(denoiser: torch.nn.Module, low: float, high: float, chains: bool) ->
     return {name: value.contiguous() for name, value in stored.items()}
 
 
-def store(name: str, average: torch.nn.Module, config: dict[str, Any], values: dict[str, torch.Tensor]) -> None:
+def store(name: str, average: torch.nn.Module, config: dict[str, Any], values: dict[str, Any]) -> None:
     """A file for inference as ``convert_for_inference.py`` writes it, and the outputs beside it."""
     inner: torch.nn.Module = average.inner_model  # pyright: ignore[reportAssignmentType]
     save_file(inner.state_dict(), OUT / f"{name}.safetensors", metadata={"config": json.dumps(config)})

@@ -61,7 +61,7 @@ def transforms() -> ModuleType:
 if "torchvision" not in sys.modules:
     sys.modules["torchvision"] = transforms()
 with stand_ins(*UNUSED_BY_LUCIDRAINS):
-    import denoising_diffusion_pytorch.denoising_diffusion_pytorch as ddp
+    import denoising_diffusion_pytorch.denoising_diffusion_pytorch as ddp  # pyright: ignore[reportMissingImports]
 
 
 def trained(net: torch.nn.Module, folder: Path, **settings: Any) -> Any:
@@ -115,7 +115,8 @@ def main() -> None:
             torch.manual_seed(0)
             trainer = trained(make(), Path(folder), **options)
             file = read_weight_file(Path(folder) / "results" / "model-1.pt")
-            kept = {k: v for k, v in file.tensors.items() if k.startswith(("ema.ema_model.", "model."))}
+            groups = ("ema.ema_model.", "model.") if name == "own" else ("ema.ema_model.",)
+            kept = {k: v for k, v in file.tensors.items() if k.startswith(groups)}
             save_file(kept, OUT / f"{name}.safetensors", metadata={"step": str(file.values["step"])})
             save_file(outputs(trainer.ema.ema_model.eval()), OUT / f"{name}_outputs.safetensors")
 

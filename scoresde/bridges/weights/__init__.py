@@ -7,9 +7,10 @@ pickle; torch's weights-only loader reads it in a process of its own, with limit
 
 from scoresde.bridges.weights.files import read_json
 from scoresde.bridges.weights.fit import choose, fit, without_wrappers
-from scoresde.bridges.weights.read import WeightFile, convert_weights, read_weight_file, read_weights
+from scoresde.bridges.weights.read import Source, WeightFile, convert_weights, read_weight_file, read_weights
 
 __all__ = [
+    "Source",
     "WeightFile",
     "choose",
     "convert_weights",

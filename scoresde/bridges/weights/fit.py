@@ -35,7 +35,7 @@ def without_wrappers(tensors: Mapping[str, Tensor], wrappers: Sequence[str] = WR
 
 
 def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] = WRAPPERS) -> None:
-    """Copies weights into a network, all of them or, after an error, none.
+    """Copies weights into a network, all of them or, after an error, none, and sets it to evaluation mode.
 
     Args:
         net: Gets the values in its own types; it stays on its device.
@@ -66,6 +66,7 @@ def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] =
             "build the network with the settings that it was trained with."
         )
     net.load_state_dict({name: tensors[name] for name in current}, strict=False)
+    net.eval()
 
 
 def choose(

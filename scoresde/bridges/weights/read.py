@@ -23,7 +23,7 @@ from scoresde.bridges.weights.files import check_file
 from scoresde.bridges.weights.safetensors_files import read_index, read_safetensors, safetensors_header
 from scoresde.bridges.weights.torch_files import EXPORT, Value, read_torch_file
 
-__all__ = ["WeightFile", "convert_weights", "read_weight_file", "read_weights"]
+__all__ = ["Source", "WeightFile", "convert_weights", "read_weight_file", "read_weights"]
 
 _TORCH_ENDINGS = (".pt", ".pth", ".ckpt", ".bin")
 
@@ -45,6 +45,10 @@ class WeightFile:
     tensors: Mapping[str, Tensor]
     values: Mapping[str, Value] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+
+
+Source = str | os.PathLike[str] | WeightFile
+"""A path, or the content of a file that was read before."""
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -75,16 +79,18 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return dict(read_weight_file(path).tensors)
 
 
-def read_weight_file(path: str | os.PathLike[str]) -> WeightFile:
+def read_weight_file(path: Source) -> WeightFile:
     """Tensors, and the numbers and texts beside them, by name.
 
     Args:
-        path: As in `read_weights`.
+        path: As in `read_weights`; the content of a file is returned as it is.
 
     Raises:
         FileNotFoundError, ValueError: As `read_weights`.
     """
     check_arguments(read_weight_file, locals())
+    if isinstance(path, WeightFile):
+        return path
     path = Path(path)
     name = path.name.lower()
     if name.endswith(".safetensors"):
