@@ -74,6 +74,7 @@ def open_folder(
     rules = model_rules(settings)
     network, weights_findings = _network(layout, net, variant)
     shape = event_shape or getattr(network, "event_shape", None) or _shape_of(layout.config)
+    shape = None if shape is None else tuple(shape)
     doubled = _has_learned_variance(layout.config)
     data, data_finding = _description(layout, shape, rules)
     model = ScoreModel(
@@ -146,6 +147,8 @@ def _current_names(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str, T
 
 def _shape_of(config: Mapping[str, Any]) -> tuple[int, ...] | None:
     size, channels = config.get("sample_size"), config.get("in_channels")
+    if config.get("_class_name") == "FluxTransformer2DModel" and channels:
+        return channels // 4, 128, 128  # its channels are patches of 2×2 latents; its pipeline makes 1024 pixels
     if size is None or channels is None:
         return None
     return (channels, *(size if isinstance(size, (list, tuple)) else (size, size)))

@@ -38,6 +38,7 @@ _REV_VAR = {
     "fixed_large_log": "beta",
     "learned_range": "learned",
 }
+_EDM_START = "; it starts from √(σ̃² + 1) times the noise, this from σ̃ times the noise"
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,8 @@ def peer_sampler(settings: SchedulerSettings, process: SDE, steps: int, image_to
     name = settings.class_name
     if name in FLOW:
         return _flow(settings, steps, image_tokens)
-    if name.startswith("EDMEuler") or (name == "EulerDiscreteScheduler" and settings["timestep_type"] == "continuous"):
-        grid = {"karras": Karras(float(settings["rho"])), "exponential": UniformLogSNR()}
-        if name == "EulerDiscreteScheduler":
-            grid = {"karras": Karras() if settings["use_karras_sigmas"] else None}
-        return _ending(settings, grid.get(settings["sigma_schedule"]), steps)
+    if name.startswith("EDM") or (name == "EulerDiscreteScheduler" and settings["timestep_type"] == "continuous"):
+        return _edm(settings, steps)
     if name.startswith(("DDIM", "DDPM")):
         return _of_alpha_bar(settings, process, steps)
     if name in ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"):
@@ -160,12 +158,21 @@ def _ddpm(settings: SchedulerSettings, grid: Spaced, ks: list[float], process: S
     return _found(settings, sampler, _start(grid, process, steps), f", variance_type {kind}")
 
 
-def _ending(settings: SchedulerSettings, grid: Grid | None, steps: int) -> PeerSampler:
-    if grid is None:
-        return _without(settings, "its noise levels have no equal here", "DDIM(50, ThenZero(Karras()))")
+def _edm(settings: SchedulerSettings, steps: int) -> PeerSampler:
+    """Euler's method and DPM-Solver++ on the noise levels of EDM."""
+    grid: Grid = Karras(float(settings["rho"])) if settings["sigma_schedule"] == "karras" else UniformLogSNR()
+    if settings.class_name == "EulerDiscreteScheduler":
+        if not settings["use_karras_sigmas"]:
+            return _without(settings, "its noise levels have no equal here", str(DDIM(steps, ThenZero(Karras()))))
+        grid = Karras()
     if settings["final_sigmas_type"] != "zero":
-        return _without(settings, "its last step stays at its own noise level", f"DDIM({steps}, {grid})")
-    return _found(settings, DDIM(steps, ThenZero(grid)))
+        return _without(settings, "its last step stays at its own noise level", str(DDIM(steps, grid)))
+    if settings.class_name != "EDMDPMSolverMultistepScheduler":
+        return _found(settings, DDIM(steps, ThenZero(grid)), None, _EDM_START)
+    sampler = _dpm(settings, steps, ThenZero(grid))
+    if sampler is None:
+        return _without(settings, "this variant has no equal here", str(DPMSolverPP(steps, ThenZero(grid))))
+    return _found(settings, sampler, None, _EDM_START)
 
 
 def _sigma_grid(settings: SchedulerSettings) -> Grid | None:
@@ -219,7 +226,7 @@ def _multistep(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSam
     return _found(settings, sampler, _start(grid, process, steps))
 
 
-def _dpm(settings: SchedulerSettings, steps: int, grid: Spaced) -> Sampler | None:
+def _dpm(settings: SchedulerSettings, steps: int, grid: Grid) -> Sampler | None:
     order, kind = settings["solver_order"], settings["algorithm_type"]
     if order not in (1, 2) or (order == 2 and settings["solver_type"] == "heun"):
         return None
