@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from scoresde.nn import MLP
 from scoresde.process import ou
 from scoresde.process.parameterization import Eps, V
 from scoresde.process.sde import SDE, VE, VPSDE, Flow, SubVP
-from scoresde.sampling import DDIM, DDPM, EulerMaruyama, ExponentialSDE, RungeKutta, sample
+from scoresde.sampling import DDIM, DDPM, DPMSolver, EulerMaruyama, ExponentialSDE, RungeKutta, sample
 
 ALL: list[Any] = concrete(Guided)
 TIMES = [0.02, 0.7, torch.tensor([0.02, 0.4, 1.1, 3.0])]
@@ -203,6 +204,69 @@ def test_the_threshold_of_a_sample_does_not_depend_on_the_batch() -> None:
     torch.testing.assert_close(drawn[-3:], alone, rtol=0, atol=1e-5)
 
 
+WITH_EPS: list[Any] = [
+    lambda m: Clipping(m, -0.5, 0.5, keep_eps=True),
+    lambda m: DynamicThresholding(m, 0.9, 0.5, keep_eps=True),
+]
+
+
+@pytest.mark.parametrize("make", WITH_EPS)
+@pytest.mark.parametrize("tau", TIMES)
+def test_the_kept_noise_estimate_is_that_of_the_unclipped_model(make: Any, tau: Any) -> None:
+    inner, x = large_output_model(), torch.randn(4, 5, dtype=torch.float64)
+    model, plain = make(inner), inner(x, tau)
+    kept = model(x, tau)
+    assert torch.equal(kept.eps, plain.eps)
+    assert torch.equal(kept.score, plain.score)
+    assert torch.equal(kept.x0, model.steer(plain.x0))
+    exact = tau.double().reshape(-1, 1) if isinstance(tau, Tensor) else tau
+    alpha, sigma = ou.alpha(exact), ou.sigma(exact)
+    torch.testing.assert_close(kept.v, alpha * plain.eps - sigma * kept.x0, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", WITH_EPS)
+def test_ddim_uses_the_clipped_data_and_the_kept_noise_estimate(make: Any) -> None:
+    """Song, Meng & Ermon 2021, eq. 12, in which the two estimates do not give x."""
+    inner, x, noise = large_output_model(), torch.randn(4, 5).double(), torch.randn(4, 5).double()
+    tau, s, eta = 1.1, 0.4, 0.7
+    model, plain = make(inner), inner(x, tau)
+    x0 = model.steer(plain.x0)
+    bar, bar_s = math.exp(-2 * tau), math.exp(-2 * s)
+    std = eta * math.sqrt((1 - bar_s) / (1 - bar) * (1 - bar / bar_s))
+    expected = math.sqrt(bar_s) * x0 + math.sqrt(1 - bar_s) * plain.eps
+    stepped, _ = DDIM().step(model.predict, x, tau, s, lambda: noise, None)
+    torch.testing.assert_close(stepped, expected, rtol=0, atol=1e-12)
+    expected = math.sqrt(bar_s) * x0 + math.sqrt(1 - bar_s - std**2) * plain.eps + std * noise
+    stepped, _ = DDIM(eta=eta).step(model.predict, x, tau, s, lambda: noise, None)
+    torch.testing.assert_close(stepped, expected, rtol=0, atol=1e-12)
+    last, _ = DDIM().step(model.predict, x, tau, 0.0, lambda: noise, None)
+    torch.testing.assert_close(last, x0, rtol=0, atol=1e-12)
+
+
+def test_a_kept_noise_estimate_changes_nothing_in_ddpm_and_nothing_that_is_not_clipped() -> None:
+    inner = large_output_model()
+    clipped = [Clipping(inner, keep_eps=keep) for keep in (True, False)]
+    kept, plain = (sample(m, 4, DDPM(9), seeds=range(4), dtype=torch.float64).x for m in clipped)
+    torch.testing.assert_close(kept, plain, rtol=1e-9, atol=1e-9)
+    wide = Clipping(inner, -math.inf, math.inf, keep_eps=True)
+    free, unclipped = (sample(m, 4, DDIM(3), seeds=range(4), dtype=torch.float64).x for m in (wide, inner))
+    torch.testing.assert_close(free, unclipped, rtol=1e-9, atol=1e-9)
+
+
+def test_a_sampler_that_needs_one_output_is_told_that_two_estimates_are_none() -> None:
+    with pytest.raises(
+        ValueError, match=r"with keep_eps, eps is no combination of x and one output.*take DDIM or DDPM"
+    ):
+        sample(Clipping(large_output_model(), keep_eps=True), 2, DPMSolver(2), seeds=range(2))
+
+
+def test_the_threshold_has_a_largest_value() -> None:
+    x0 = torch.randn(6, 21, dtype=torch.float64) * torch.tensor([0.01, 0.1, 1, 3, 10, 100]).double().reshape(-1, 1)
+    model = DynamicThresholding(large_output_model(), 0.9, largest=2.5)
+    limit = torch.quantile(x0.abs(), 0.9, 1).clamp(1.0, 2.5).reshape(-1, 1)
+    torch.testing.assert_close(model.steer(x0), torch.clamp(x0, -limit, limit) / limit, rtol=0, atol=1e-14)
+
+
 def test_a_nan_is_not_hidden_by_clipping() -> None:
     class NaNOutput(nn.Module):
         def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
@@ -219,6 +283,7 @@ def test_a_nan_is_not_hidden_by_clipping() -> None:
         (lambda m: Clipping(m, 1.0, -1.0), r"low must lie below high, got low = 1\.0 and high = -1\.0"),
         (lambda m: Clipping(m, 0.0, float("nan")), r"low must lie below high"),
         (lambda m: DynamicThresholding(m, 99.5), r"quantile must lie in \[0, 1\], got 99\.5; 0\.995 is usual"),
+        (lambda m: DynamicThresholding(m, largest=0.5), r"largest must be at least the bound, 1\.0, got 0\.5"),
         (lambda m: DynamicThresholding(m, bound=0.0), r"bound must be a positive finite number, got 0\.0"),
     ],
 )
