@@ -160,6 +160,20 @@ class StepSampler(Sampler):
             State at ``s`` and the memory for the next step.
         """
 
+    def moved(self, memory: Any, tau: float, change: Any) -> Any:
+        """What `step` remembers, if the state at ``tau`` is changed from outside between two steps.
+
+        Args:
+            memory: What the last step returned; None before the first.
+            tau: OU time of the state.
+            change: What was added to the state, like ``x``.
+
+        Returns:
+            The memory for the next step. A method that remembers states moves them, so that it would have arrived at
+            the changed state. Default: the memory itself.
+        """
+        return memory
+
     def for_model(self, model: Model) -> Self:
         grid = self.grid.for_model(model)
         if grid is self.grid:

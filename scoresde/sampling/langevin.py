@@ -196,6 +196,9 @@ class PredictorCorrector(StepSampler):
                 x = correct(x, predict(x, s).eps, sigma, noise())
         return x, memory
 
+    def moved(self, memory: Any, tau: float, change: Any) -> Any:
+        return self._configured_predictor.moved(memory, tau, change)
+
 
 def _field_default(sampler: StepSampler, name: str) -> Any:
     match = next(f for f in fields(sampler) if f.name == name)

@@ -144,6 +144,13 @@ class Multistep(StepSampler):
             end = combine(1.0, end, std, draw)
         return end, History(begin, origin, std, draw, times, predictions)
 
+    def moved(self, memory: Any, tau: float, change: Any) -> Any:
+        if memory is None:
+            return None
+        used = memory.times[: 1 if tau == 0 else self.predictor]
+        on_x, _ = self.interpolation_of(memory.tau, tau).weights(memory.tau, tau, used)
+        return memory._replace(x=combine(1.0, memory.x, 1.0 / on_x, change))
+
     def _corrected(self, past: History, times: tuple[Scalar, ...], predictions: list[Any]) -> Any:
         """The last step repeated with the new prediction in its polynomial, and with the same noise."""
         interpolation = self.interpolation_of(past.tau, times[0])

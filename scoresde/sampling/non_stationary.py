@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from scoresde._core.tensors import combine
 from scoresde.process import ou
 from scoresde.sampling.base import Predict, StepSampler
 from scoresde.sampling.exponential import advance
@@ -61,3 +62,10 @@ class NonStationary(StepSampler):
         velocities = (*velocities, velocity)
         on_first, *weights = self.weights[len(velocities) - 1]
         return advance(first, on_first, weights, list(velocities)), (first, velocities)
+
+    def moved(self, memory: Any, tau: float, change: Any) -> Any:
+        if memory is None:
+            return None
+        first, velocities = memory
+        on_first = self.weights[len(velocities) - 1][0]
+        return combine(1.0, first, 1.0 / on_first, change), velocities

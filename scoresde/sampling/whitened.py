@@ -61,7 +61,7 @@ class WhitenedCoordinates:
     def whiten(self, x: Tensor, tau: float) -> Tensor:
         """y of x at ``tau`` > 0, ``(B, *D)``."""
         scales, rest_scale = self._scales(tau)
-        centered = x.reshape(len(x), -1) - ou.alpha(tau) * self._mean
+        centered = x.reshape(x.shape[0], -1) - ou.alpha(tau) * self._mean
         return self._multiply(centered, 1.0 / scales, 1.0 / rest_scale).reshape(x.shape)
 
     def unwhiten(self, y: Tensor, tau: float) -> Tensor:
@@ -70,7 +70,7 @@ class WhitenedCoordinates:
 
     def scaled(self, y: Tensor, tau: float) -> Tensor:
         r"""The deviation $S y = x - \alpha m$ of y at ``tau``, ``(B, d)``."""
-        return self._multiply(y.reshape(len(y), -1), *self._scales(tau))
+        return self._multiply(y.reshape(y.shape[0], -1), *self._scales(tau))
 
     def centered(self, x: Tensor, tau: float) -> Tensor:
         r"""The deviation $x - \alpha m$ of flat states ``(B, d)`` from the mean at ``tau``."""
@@ -81,7 +81,7 @@ class WhitenedCoordinates:
         if tau >= start * (1 - 1e-6):
             return Prediction(y, tau, torch.zeros_like(y), V())
         alpha, sigma = ou.alpha(tau), ou.sigma(tau)
-        (scales, rest_scale), flat = self._scales(tau), y.reshape(len(y), -1)
+        (scales, rest_scale), flat = self._scales(tau), y.reshape(y.shape[0], -1)
         along = flat @ self._axes
         x = rest_scale * flat + (along * (scales - rest_scale)) @ self._axes.mT + alpha * self._mean
         velocity = predict(x.reshape(y.shape), tau).v.reshape(flat.shape) + sigma * self._mean

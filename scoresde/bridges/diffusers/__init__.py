@@ -1,11 +1,12 @@
-"""diffusers: its pipeline and model folders in.
+"""diffusers: its pipeline and model folders in, samplers of this package into its pipelines.
 
 `open_folder` makes a `ScoreModel` of a folder, with the scheduler's own sampler; `decode_latents` makes images of the
-samples of a latent model.
+samples of a latent model. `Scheduler` puts a sampler into a pipeline: ``pipe.scheduler = Scheduler(…)``.
 """
 
 from scoresde.bridges.diffusers.folder import open_folder
 from scoresde.bridges.diffusers.latents import decode_latents, encode_images, open_autoencoder
 from scoresde.bridges.diffusers.layout import recognize
+from scoresde.bridges.diffusers.scheduler import Scheduler
 
-__all__ = ["decode_latents", "encode_images", "open_autoencoder", "open_folder", "recognize"]
+__all__ = ["Scheduler", "decode_latents", "encode_images", "open_autoencoder", "open_folder", "recognize"]

@@ -1,0 +1,337 @@
+"""`Scheduler`: a sampler of this package as a scheduler of diffusers, for any of its pipelines.
+
+The pipeline calls the network; each `Scheduler.step` passes one output to the sampler (`scoresde.bridges.replay`).
+A method with several network calls in a step has several timesteps in it, as diffusers' Heun.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import scoresde.process
+import scoresde.sampling
+from scoresde._core.atomic import atomic_file
+from scoresde._core.checks import check_integer
+from scoresde.bridges.diffusers.loop import Planned, PlannedLoop, steps_of, with_steps
+from scoresde.bridges.diffusers.peer import (
+    CLASS_NAME,
+    class_name_of,
+    class_of_diffusers,
+    frozen_config,
+    output_of_step,
+)
+from scoresde.bridges.diffusers.received import Received
+from scoresde.bridges.diffusers.rules import model_rules, steered_model
+from scoresde.bridges.diffusers.settings import SchedulerSettings
+from scoresde.process import ou
+from scoresde.sampling import DDIM, StepSampler, Whitened
+from scoresde.storage import spec
+
+__all__ = ["Scheduler"]
+
+_CONFIG_NAME = "scheduler_config.json"
+
+
+class Scheduler:
+    """A sampler as a scheduler of diffusers: ``pipe.scheduler = Scheduler(Adams(20), pipe.scheduler)``.
+
+    Clock, prediction and clipping are those of the scheduler that it replaces. A pipeline then takes the same steps as
+    `scoresde.sample` with the pipeline's network in an adapter (`scoresde.adapters.FromStep` for DDPM's step), from the
+    same noise, bit for bit. Guidance, callbacks and img2img work as with diffusers' own schedulers.
+
+    ``num_inference_steps`` of the pipeline is the number of steps. A calibrated sampler, or one with an explicit grid,
+    has a fixed number, which the pipeline must then ask for.
+
+    Args:
+        sampler: A step sampler, or what `calibrate` returns.
+        scheduler: The scheduler that is replaced, or its configuration.
+        event_shape: Shape of one sample, e.g. ``(4, 64, 64)``, on which the default grid depends where the network does
+            not estimate noise; None if unknown.
+        rounding: Whether the network takes integer timesteps only. By default it receives fractions.
+        **changes: Entries of the configuration to change, e.g. ``clip_sample=False``.
+
+    Raises:
+        TypeError: If ``sampler`` is not one of these.
+        ValueError: If the scheduler's model cannot be expressed here.
+        ImportError: If diffusers is not installed.
+    """
+
+    def __new__(cls, *_: Any, **__: Any) -> Scheduler:
+        return super().__new__(class_of_diffusers(cls))
+
+    def __init__(
+        self,
+        sampler: StepSampler | Whitened,
+        scheduler: Any,
+        event_shape: tuple[int, ...] | None = None,
+        rounding: bool = False,
+        **changes: Any,
+    ) -> None:
+        if not isinstance(sampler, (StepSampler, Whitened)):
+            raise TypeError(
+                f"sampler must be a step sampler, whose calls are known in advance, got {sampler!r}; take Adams(20)."
+            )
+        config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
+        name = class_name_of(
+            config if isinstance(scheduler, Mapping) else {"_class_name": type(scheduler).__name__, **config}
+        )
+        config = {key: value for key, value in config.items() if not key.startswith("_")}
+        config.update(changes, replaces=name, rounding=rounding, event_shape=event_shape)
+        if config.get("invert_sigmas"):
+            raise ValueError(
+                "invert_sigmas counts time from noise to data, which no sampler here does, got True; keep the "
+                "pipeline's own scheduler."
+            )
+        self._sampler = sampler
+        self._internal_dict = frozen_config(config)
+        settings = SchedulerSettings(name, config, "the scheduler's configuration")
+        self._received = Received.of(model_rules(settings), rounding, event_shape)
+        # diffusers' DDIM keeps the noise estimate of the unclipped output
+        self._model, _ = steered_model(self._received, settings, not isinstance(sampler, DDIM))
+        self._plans: dict[int, Planned] = {}
+        self._planned: PlannedLoop | None = None
+
+    # --- configuration -------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the replaced scheduler, its class as ``replaces``, and the settings of this one."""
+        return self._internal_dict
+
+    @classmethod
+    def from_config(cls, config: Any, sampler: StepSampler | Whitened | None = None, **changes: Any) -> Scheduler:
+        """The scheduler of a configuration, e.g. ``Scheduler.from_config(pipe.scheduler.config, sampler=Adams(20))``.
+
+        Args:
+            config: A configuration of diffusers, or one that `save_pretrained` wrote.
+            sampler: The sampler; None for the one in the configuration.
+            **changes: Entries to change; ``event_shape`` and ``rounding`` among them.
+
+        Raises:
+            ValueError: If there is no sampler.
+        """
+        config = {**config, **changes}
+        text = config.pop("sampler", None)
+        if sampler is None and text is None:
+            raise ValueError("a configuration of another scheduler has no sampler; pass sampler=, e.g. Adams(20).")
+        if sampler is None:
+            known = spec.known_classes(scoresde.sampling, scoresde.process)
+            sampler = spec.parse(str(text), known, kind=StepSampler, stored=True)
+        shape, rounding = config.pop("event_shape", None), config.pop("rounding", False)
+        return cls(sampler, config, None if shape is None else tuple(shape), rounding)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Writes ``scheduler_config.json`` with the sampler as text, for `from_pretrained`.
+
+        Args:
+            save_directory: The folder; made if there is none.
+            **kwargs: Not used; pipelines pass options of their own files.
+
+        Raises:
+            TypeError: If the sampler has no text form.
+        """
+        from diffusers import __version__
+
+        if isinstance(self._sampler, Whitened):
+            raise TypeError(
+                "a sampler with moments has no text form, got Whitened; calibrate with whiten=False to save it here."
+            )
+        entries = {
+            "_class_name": CLASS_NAME,
+            "_diffusers_version": __version__,
+            **self.config,
+            "sampler": spec.to_text(self._sampler),
+        }
+        path = Path(save_directory) / _CONFIG_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(entries, indent=2, default=list) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], subfolder: str | None = None, **_: Any
+    ) -> Scheduler:
+        """The scheduler of a folder that `save_pretrained` wrote; nothing is downloaded.
+
+        Args:
+            pretrained_model_name_or_path: The folder.
+            subfolder: A folder in it, e.g. ``"scheduler"``.
+            **_: Options of downloads, which pipelines pass.
+
+        Raises:
+            FileNotFoundError: If it holds no ``scheduler_config.json``.
+        """
+        path = Path(pretrained_model_name_or_path) / (subfolder or "") / _CONFIG_NAME
+        return cls.from_config(json.loads(path.read_text(encoding="utf-8")))
+
+    # --- times ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _loop(self) -> PlannedLoop:
+        if self._planned is None:
+            self.set_timesteps(steps_of(self._sampler))
+        assert self._planned is not None
+        return self._planned
+
+    @property
+    def timesteps(self) -> Tensor:
+        """The times of the network calls as the network takes them, ``(calls,)``, on the device of `set_timesteps`."""
+        return self._loop.timesteps
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Number of steps."""
+        return self._loop.steps
+
+    @property
+    def order(self) -> int:
+        """Network calls of a step, 1 where their number differs between steps: pipelines skip multiples of it."""
+        return self._loop.plan.calls_per_step
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """Standard deviation of the first state in the coordinates of the pipeline."""
+        return self._loop.init_noise_sigma
+
+    @property
+    def step_index(self) -> int | None:
+        """Number of network calls so far; None before the first."""
+        return self._loop.index
+
+    @property
+    def begin_index(self) -> int | None:
+        """The call at which the pipeline begins; None if it did not say."""
+        return self._loop.begin
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: torch.device | str | None = None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
+    ) -> None:
+        """Plans a run. Pipelines call it before their loop.
+
+        Args:
+            num_inference_steps: Number of steps.
+            device: Of `timesteps`.
+            timesteps: Timesteps of the steps instead of the sampler's grid, falling; the last step ends at the data.
+            sigmas: Noise levels instead, as diffusers counts them: σ/α, of a flow its σ in (0, 1] before the shift.
+            mu: Shift of the given ``sigmas`` of a flow. The sampler's own grid is not shifted.
+
+        Raises:
+            ValueError: If the sampler has another number of steps, or the times are given twice.
+        """
+        if timesteps is not None and sigmas is not None:
+            raise ValueError("the times of the steps must be given once, got timesteps and sigmas; leave one out.")
+        if timesteps is None and sigmas is None:
+            check_integer("num_inference_steps", num_inference_steps)
+            planned = self._planned_steps(num_inference_steps or 1)
+        else:
+            received = self._received
+            taus = [received.tau_of(t) for t in timesteps] if timesteps is not None else []
+            taus = taus or received.taus_of_sigmas(sigmas or (), self.config, mu)
+            planned = Planned.of(with_steps(self._sampler, len(taus), [*taus, 0.0]), received, self._model)
+        self._planned = PlannedLoop(self._received, self._model, planned, device)
+
+    def _planned_steps(self, steps: int) -> Planned:
+        """The plan of a number of steps, kept for the next run: it computes the weights of the sampler."""
+        if steps not in self._plans:
+            self._plans[steps] = Planned.of(with_steps(self._sampler, steps), self._received, self._model)
+        return self._plans[steps]
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begins the run at a later call, as img2img does. `timesteps` from there on are those of the shorter run.
+
+        Args:
+            begin_index: Number of calls that are left out.
+
+        Raises:
+            ValueError: If the sampler cannot begin later, or not there.
+        """
+        self._loop.begin_at(begin_index)
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """The input of the network for a state in the coordinates of the pipeline; itself, except for EDM's networks.
+
+        Args:
+            sample: The state, ``(B, *D)``.
+            timestep: An entry of `timesteps`.
+        """
+        return self._loop.run_at(timestep).network_input(sample) if self._received.scales_input else sample
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """Passes one output of the network to the sampler.
+
+        Args:
+            model_output: The output at ``(sample, timestep)`` after guidance, ``(B, *D)``, or with twice the channels
+                for a learned variance.
+            timestep: The entry of `timesteps` that the network received.
+            sample: The state that it received, ``(B, *D)``.
+            eta, use_clipped_model_output: Options of DDIM; the sampler decides here, and only defaults are accepted.
+            generator: Source of the sampler's noise, or one per sample.
+            return_dict: Whether to return an object with ``prev_sample`` instead of a tuple.
+
+        Returns:
+            The state at the next entry of `timesteps`, or the last state.
+
+        Raises:
+            ValueError: If ``timestep`` is not the next one, or all calls have been made.
+        """
+        if eta or use_clipped_model_output:
+            raise ValueError(
+                f"the noise of a step is the sampler's, got eta={eta} and use_clipped_model_output="
+                f"{use_clipped_model_output}; leave them out and take a sampler such as DDPM() or ERSDE()."
+            )
+        state = self._loop.run_at(timestep).step(model_output, sample, generator)
+        return output_of_step(state) if return_dict else (state,)
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        r"""Noised data in the coordinates of the pipeline, $c(\alpha x_0 + \sigma\varepsilon)$, as img2img needs them.
+
+        Args:
+            original_samples: Data, ``(B, *D)``.
+            noise: Unit normal noise, ``(B, *D)``.
+            timesteps: Times as the network takes them, ``()`` or ``(B,)``.
+        """
+        sde, taus = self._received.sde, self._loop.taus_of(timesteps)
+        scales = [float(sde.scale(min(tau, 300.0))) for tau in taus]
+        on_data = [scale * ou.alpha(tau) for scale, tau in zip(scales, taus)]
+        on_noise = [scale * ou.sigma(tau) for scale, tau in zip(scales, taus)]
+        shape = (-1,) + (1,) * (original_samples.ndim - 1)
+        a, b = (torch.tensor(values).to(original_samples).reshape(shape) for values in (on_data, on_noise))
+        return a * original_samples + b * noise
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        """`add_noise` under the name and with the order of diffusers' flow schedulers."""
+        return self.add_noise(sample, noise, timestep)
+
+    def __len__(self) -> int:
+        return int(self.config.get("num_train_timesteps", 1000))
+
+
+def __getattr__(name: str) -> Any:
+    """What pipelines of diffusers look for in the module of a saved scheduler's class."""
+    if name in (CLASS_NAME, "SchedulerMixin"):
+        joined = class_of_diffusers(Scheduler)
+        return joined if name == CLASS_NAME else joined.__mro__[2]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,6 @@
+"""Models on the Hugging Face Hub: a folder with weights, settings and a model card, and the way back."""
+
+from scoresde.bridges.hub.card import model_card
+from scoresde.bridges.hub.transfer import from_pretrained, push_to_hub, save_pretrained
+
+__all__ = ["from_pretrained", "model_card", "push_to_hub", "save_pretrained"]
