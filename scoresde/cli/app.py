@@ -19,6 +19,7 @@ from scoresde.cli.inpaint import inpaint
 from scoresde.cli.likelihood import likelihood
 from scoresde.cli.sample import sample
 from scoresde.cli.train import train
+from scoresde.cli.verify import verify
 
 __all__ = ["app"]
 
@@ -78,6 +79,6 @@ def _help(docstring: str) -> str:
     return "\n\n".join(parts)
 
 
-for command in (train, sample, edit, inpaint, impute, calibrate, distill, likelihood, compare, info):
+for command in (train, sample, edit, inpaint, impute, calibrate, distill, likelihood, verify, compare, info):
     app.command(name=command.__name__, help=_help(command.__doc__ or ""))(report_errors(command))
 app.callback(help=_help(_HELP))(main)
