@@ -30,6 +30,8 @@ from scoresde.data import load_data as load_data
 from scoresde.distillation import FlowMap as FlowMap
 from scoresde.distillation import distill as distill
 from scoresde.distillation import load_student as load_student
+from scoresde.evaluation import Verification as Verification
+from scoresde.evaluation import verify as verify
 from scoresde.guidance import CFG as CFG
 from scoresde.guidance import DDNM as DDNM
 from scoresde.guidance import DDRM as DDRM

@@ -1242,6 +1242,28 @@ call(
     cond=v(None),
 )
 call("gaussian_fit", lambda **a: evaluation.gaussian_fit(**a).means, x=x)
+call(
+    "verify",
+    lambda **a: evaluation.verify(**a).error,
+    model=model,
+    data=lambda: x(64),
+    units=v("data"),
+    cond=v(None),
+    others=v(None),
+    peer=v(None),
+    limit=v(32),
+    seed=v(0),
+)
+call(
+    "Verification",
+    lambda **a: str(evaluation.Verification(**a)),
+    checks=lambda: (evaluation.Check("output", "passed", "Every alternative is worse."),),
+    events=v(64),
+    log_snr=v((0.0,)),
+    error=v((0.1,)),
+    linear_error=v((0.2,)),
+    seconds=v(1.0),
+)
 call("error_by_noise", evaluation.error_by_noise, model=model, held_out=x, levels=v(3), seed=v(0))
 call(
     "before_and_after",

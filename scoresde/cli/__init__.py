@@ -1,4 +1,4 @@
-"""The command line: ``scoresde train | sample | calibrate | likelihood | compare | info``.
+"""The command line: ``scoresde train | sample | calibrate | likelihood | verify | compare | info``.
 
 Each command has a file of its own and only chooses objects of the package; nothing is computed here. `options` holds
 the options that several commands share, and `parsing` turns text into objects. `loading` reads data and models,

@@ -20,6 +20,7 @@ from scoresde.cli.likelihood import likelihood
 from scoresde.cli.open import open_command
 from scoresde.cli.sample import sample
 from scoresde.cli.train import train
+from scoresde.cli.verify import verify
 
 __all__ = ["app"]
 
@@ -79,7 +80,11 @@ def _help(docstring: str) -> str:
     return "\n\n".join(parts)
 
 
-for command in (train, sample, edit, inpaint, impute, calibrate, distill, likelihood, compare, open_command, info):
+_COMMANDS = (
+    *(train, sample, edit, inpaint, impute, calibrate, distill),
+    *(likelihood, compare, open_command, verify, info),
+)
+for command in _COMMANDS:
     app.command(name=command.__name__.removesuffix("_command"), help=_help(command.__doc__ or ""))(
         report_errors(command)
     )

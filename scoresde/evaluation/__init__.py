@@ -1,4 +1,4 @@
-"""Evaluation of a model on data: held-out likelihoods, variational bounds, sample distances and baselines."""
+"""Evaluation of a model on data: held-out likelihoods, bounds, sample distances, baselines; `verify` checks a model."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from scoresde.evaluation.likelihood_labels import Quantity, quantity_of
 from scoresde.evaluation.ode_likelihood import EventLikelihoods, LikelihoodSettings
 from scoresde.evaluation.sample_distances import METRICS, SampleDistances, comparable, gaussian_fit
 from scoresde.evaluation.table_scores import TableScores, table_kinds
+from scoresde.evaluation.verify import Check, Verification, verify
 from scoresde.evaluation.vlb import BoundSettings, BoundSummary
 
 __all__ = [
     "BoundSettings",
     "BoundSummary",
+    "Check",
     "Evaluation",
     "EventLikelihoods",
     "LikelihoodSettings",
@@ -20,6 +22,7 @@ __all__ = [
     "Quantity",
     "SampleDistances",
     "TableScores",
+    "Verification",
     "baselines",
     "canonical_weights",
     "comparable",
@@ -28,4 +31,5 @@ __all__ = [
     "gaussian_fit",
     "quantity_of",
     "table_kinds",
+    "verify",
 ]

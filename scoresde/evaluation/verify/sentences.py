@@ -1,0 +1,42 @@
+"""The checks of the readings, in sentences: what differs from the stated one, what is excluded, what is open."""
+
+from __future__ import annotations
+
+from scoresde.evaluation.verify.search import Search, Verdict
+from scoresde.evaluation.verify.verification import Check
+
+__all__ = ["reading_checks"]
+
+_QUESTIONS = ("output", "sigma_data", "state", "time", "data scale", "channel order", "orientation")
+_MOST_NAMED = 3
+
+
+def reading_checks(found: Search) -> list[Check]:
+    """One check per question, in the order of the table.
+
+    Args:
+        found: The result of the search.
+    """
+    checks: dict[str, Check] = {}
+    for verdict in found.verdicts:
+        checks[verdict.question] = _from_verdict(verdict)
+    for correction in found.corrections:
+        sentence = f"the network denoises better as if {correction.name}: {correction.gain.text()}."
+        evidence = {f"gain as if {correction.name}": (correction.gain.mean, correction.gain.stderr)}
+        checks[correction.question] = Check(correction.question, "failed", sentence, correction.remedy, evidence)
+    order = {name: i for i, name in enumerate(_QUESTIONS)}
+    return sorted(checks.values(), key=lambda check: order.get(check.name, len(order)))
+
+
+def _from_verdict(verdict: Verdict) -> Check:
+    name, amount = verdict.closest
+    evidence = {f"gain as if {name}": (amount.mean, amount.stderr)}
+    if not verdict.undecided:
+        sentence = f"{verdict.tried} alternatives are worse; the closest, as if {name}: {amount.text()}."
+        return Check(verdict.question, "passed", sentence, evidence=evidence)
+    named = sorted(verdict.undecided, key=lambda entry: -entry[1].mean)
+    evidence |= {f"gain as if {other}": (g.mean, g.stderr) for other, g in named}
+    listed = "; ".join(f"as if {other}: {g.text()}" for other, g in named[:_MOST_NAMED])
+    more = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    sentence = f"these data cannot tell it from {len(named)} of {verdict.tried} alternatives: {listed}{more}."
+    return Check(verdict.question, "undecidable", sentence, evidence=evidence)
