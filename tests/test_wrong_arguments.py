@@ -17,7 +17,10 @@ from wrong_values import WRONG, complaint
 import scoresde as sd
 
 EXAMPLES = 40  # cases of each call; a call with fewer is tried in full
-FUNCTIONS = {"announce", "call", "density", "function", "log_prob_fn", "metric", "network", "observe", "peer", "prior_log_prob"}
+FUNCTIONS = {
+    *("announce", "call", "density", "function", "log_prob_fn", "metric"),
+    *("network", "observe", "peer", "prior_log_prob"),
+}
 CALLABLE = {"class", "function", "model", "network", "weighting"}  # their own errors are not ours
 LONG = {("train", "settings", "None")}  # valid: the default of 10,000 updates
 NOT_FINITE = {"inf", "infinite tensor", "nan", "NaN tensor", "NaNs"}

@@ -1,4 +1,4 @@
-"""Opened models as runs: the model of a checkpoint, with its origin, its findings and the peer's sampler as metadata."""
+"""Opened models as runs: checkpoints with the origin, the findings and the peer's sampler as metadata."""
 
 from __future__ import annotations
 
