@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scoresde.model import ScoreModel
     from scoresde.storage.checkpoint import Checkpoint
 
-__all__ = ["HeldOut", "check_events", "check_part", "described_by", "select_events"]
+__all__ = ["HeldOut", "check_bins", "check_events", "check_part", "described_by", "select_events"]
 
 _PARTS = {"test": "test part", "train": "train part", "all": "train and test part"}
 
@@ -78,7 +78,7 @@ def select_events(
     trained = described_by(stored)
     loaded = load_data(**data_options(recorded, **options), like=trained)
     check_columns(recorded, loaded)
-    _check_bins(loaded.description, trained)
+    check_bins(loaded.description, trained)
     trained_on = stored.meta.get("events")
     same_events = fingerprint(loaded.train) == trained_on
     new_split = options["test_fraction"] is not None or options["split_seed"] is not None or bool(options["read"])
@@ -110,7 +110,7 @@ def select_events(
     return HeldOut(events, cond, name, count)
 
 
-def _check_bins(data: Description, trained: Description | None) -> None:
+def check_bins(data: Description, trained: Description | None) -> None:
     """Refuses integers that count otherwise than those of the run.
 
     Raises:

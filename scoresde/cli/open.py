@@ -36,6 +36,14 @@ def open_command(
         help="A fact that the files do not state, by the name that the code base has for it; repeatable.",
         show_default=False,
     ),
+    data: str = typer.Option(
+        None,
+        "--data",
+        help="Data that the model was trained on, name or path: verifies the model on them, as scoresde verify does.",
+        show_default=False,
+    ),
+    bins: int = options.BINS,
+    read: list[str] = options.READ,
     imports: list[str] = options.IMPORT,
 ) -> None:
     """Open a model that was trained with another code base: diffusers, EDM, score_sde, k-diffusion and others.
@@ -46,6 +54,8 @@ def open_command(
         scoresde open my-pipeline
 
         scoresde open my-pipeline --out runs/mine
+
+        scoresde open my-pipeline --data images
 
         scoresde verify runs/mine --data images
 
@@ -61,11 +71,33 @@ def open_command(
     net = None if network is None else _network(network, modules)
     opened = open_model(path, net, origin=origin, **dict(_settings(setting)))
     _print_findings(opened)
+    verified = None if data is None else _verified(opened, path, data, bins, read)
     if out is None:
         print_done("nothing was written; --out runs/NAME writes a run", None)
-        return
-    save_opened(opened, out)
-    print_done(f"wrote {out}; check it on data that the model was trained on:", f"scoresde verify {out} --data DATA")
+    else:
+        save_opened(opened, out)
+        next_command = f"scoresde verify {out} --data DATA" if data is None else f"scoresde sample {out} -n 16"
+        print_done(f"wrote {out}", next_command)
+    if verified is False:
+        raise typer.Exit(1)
+
+
+def _verified(opened: Opened, path: Path, data: str, bins: int | None, read: Sequence[str]) -> bool:
+    """Prints the checks of the model on data; whether none failed."""
+    from rich.console import Console
+
+    from scoresde.cli.held_out import check_bins
+    from scoresde.cli.loading import load_data
+    from scoresde.evaluation import verify
+    from scoresde.evaluation.verify import diffusers_chain
+
+    loaded = load_data(data, bins, read=read)
+    check_bins(loaded.description, opened.model.data)
+    events = loaded.test if len(loaded.test) >= 64 else loaded.train
+    peer = diffusers_chain(path) if opened.origin == "diffusers" else None
+    result = verify(opened.model, events, peer=peer)
+    Console().print(result)
+    return result.ok
 
 
 def _network(text: str, modules: Sequence[Any]) -> Any:

@@ -6,7 +6,8 @@ one, `search` compares their errors on the same noised data, `score_identities` 
 
 from __future__ import annotations
 
+from scoresde.evaluation.verify.peer_chain import diffusers_chain
 from scoresde.evaluation.verify.verification import Check, Verification
 from scoresde.evaluation.verify.verify import verify
 
-__all__ = ["Check", "Verification", "verify"]
+__all__ = ["Check", "Verification", "diffusers_chain", "verify"]
