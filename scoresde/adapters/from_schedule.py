@@ -47,7 +47,7 @@ class FromSchedule(Adapter):
             low, high = middle.where(below, low), high.where(below, middle)
         t = 0.5 * (low + high)
         alpha, sigma = self._scales(t)
-        return x * expand((alpha * alpha + sigma * sigma).sqrt(), x), t.to(x.dtype)
+        return x * expand((alpha * alpha + sigma * sigma).sqrt(), x), t.to(torch.promote_types(x.dtype, torch.float32))
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return self.net.schedule(t)  # pyright: ignore[reportCallIssue]

@@ -75,7 +75,7 @@ class FromSigmaTable(Adapter):
         low, high = logs.take(index), logs.take(index + 1)
         t = index + ((log_sigma - low) / (high - low)).clamp(0.0, 1.0)
         if self._falls:
-            t = t
+            t = len(self._logs) - 1 - t
         nearest = t.round()
         if self.rounding:
             return x, nearest.long()

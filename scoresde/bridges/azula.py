@@ -11,6 +11,7 @@ Source: azula's ``denoise.py`` and ``noise.py`` (Rozet), version 0.11.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def open_file(
     tensors, finding = choose(file, denoiser, ("ema.",), ("denoiser.", ""), "")
     fit(denoiser if whole else backbone, tensors)  # pyright: ignore[reportArgumentType]
     opened = from_denoiser(denoiser, shape=shape, data=data)
-    return Opened(opened.model, opened.origin, (finding, *opened.findings), sampler=opened.sampler)
+    return replace(opened, findings=(finding, *opened.findings))
 
 
 def from_denoiser(

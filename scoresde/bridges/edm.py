@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -66,9 +67,7 @@ def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
     tensors, finding = choose(file, net, ("ema.",), ("net.", ""), inner)
     fit(net, tensors)
     opened = from_network(net, **settings)  # pyright: ignore[reportArgumentType]
-    return Opened(
-        opened.model, opened.origin, (finding, *opened.findings), opened.steered, opened.sampler, opened.start
-    )
+    return replace(opened, findings=(finding, *opened.findings))
 
 
 def all_in_model(tensors: Collection[str]) -> bool:

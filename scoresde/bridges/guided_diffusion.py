@@ -10,6 +10,7 @@ Source: Nichol & Dhariwal 2021; Dhariwal & Nichol 2021; the repositories' ``scri
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -61,7 +62,7 @@ def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
     derived, learn_sigma = _derived(tensors)
     opened = from_network(net, **{**learn_sigma, **settings})  # pyright: ignore[reportArgumentType]
     findings = (finding, *derived, *opened.findings)
-    return Opened(opened.model, opened.origin, findings, opened.steered, opened.sampler, opened.start)
+    return replace(opened, findings=findings)
 
 
 def from_network(

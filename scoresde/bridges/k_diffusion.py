@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def open_file(
         finding = Finding("weights", "exponential moving average", "assumed", "a file for inference holds averages")
     fit(net, tensors)
     opened = from_network(net, settings, data)
-    return Opened(opened.model, opened.origin, (finding, *opened.findings), sampler=opened.sampler)
+    return replace(opened, findings=(finding, *opened.findings))
 
 
 def from_network(net: nn.Module, config: Mapping[str, Any], data: Description | None = None) -> Opened:

@@ -127,8 +127,9 @@ def _inner(net: nn.Module) -> nn.Module:
 
 def _shape(net: nn.Module) -> tuple[int, ...] | None:
     """The event shape that a ``GaussianDiffusion`` states; a ``Unet`` states none."""
-    channels, size = getattr(net, "channels", None), getattr(net, "image_size", None)
-    return None if channels is None or size is None else (int(channels), *map(int, size))
+    channels, size, length = (getattr(net, name, None) for name in ("channels", "image_size", "seq_length"))
+    axes = size if length is None else (length,)
+    return None if channels is None or axes is None else (int(channels), *map(int, axes))
 
 
 def _buffers(file: WeightFile) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -68,7 +69,7 @@ def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
     opened = from_network(net, **settings)  # pyright: ignore[reportArgumentType]
     step = Finding("trained for", f"{file.values['step']} steps", "stated", "step") if "step" in file.values else None
     findings = tuple(f for f in (finding, step, *opened.findings) if f is not None)
-    return Opened(opened.model, opened.origin, findings, opened.steered, opened.sampler, opened.start)
+    return replace(opened, findings=findings)
 
 
 def from_network(

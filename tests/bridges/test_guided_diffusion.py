@@ -106,6 +106,7 @@ def test_a_network_receives_every_step_as_it_counts_them() -> None:
     net = Net()
     model = guided_diffusion.from_network(net, learn_sigma=True, shape=SHAPE).model
     knots = model.sde.schedule.knots(1000)
+    assert model.sde.tau_min == knots[1]
     for step in (0, 1, 500, 998, 999):
         model(torch.zeros(1, *SHAPE), knots[step + 1])
         assert net.received.tolist() == [step]

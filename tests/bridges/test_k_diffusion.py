@@ -77,7 +77,10 @@ def test_one_call_is_the_peers(name: str) -> None:
     sigma = outputs["sigma"].double()
     factor = torch.rsqrt(1 + sigma**2).float().reshape(-1, 1, 1, 1)
     ours = model(outputs["noisy"] * factor, 0.5 * torch.log1p(sigma**2)).x0
-    assert relative(ours, outputs["denoised"]) < 2e-6
+    scale = outputs["denoised"].abs().amax((1, 2, 3))
+    errors = (ours - outputs["denoised"]).abs().amax((1, 2, 3)) / scale
+    assert errors[:3].max() < 1e-6
+    assert errors[3] < (3e-6 if name == "eps" else 1e-6)  # at σ̃ = 90, x_0 is a difference of two terms of order 90
 
 
 @pytest.mark.parametrize("name", ["own", "v", "eps"])
@@ -167,7 +170,7 @@ def test_its_own_network_and_samplers_live() -> None:
         call = ours.model(
             outputs["noisy"] * torch.rsqrt(1 + sigma**2).float().reshape(-1, 1, 1, 1), 0.5 * torch.log1p(sigma**2)
         )
-    assert relative(call.x0, live) < 2e-6
+    assert relative(call.x0, live) < 1e-6
     assert relative(live, outputs["denoised"]) < 2e-6
     assert relative(chain(ours.model, outputs, sd.DDIM), outputs["euler"]) < 1e-5
     assert relative(chain(ours.model, outputs, sd.Heun), outputs["heun"]) < 1e-5

@@ -6,8 +6,10 @@ import io
 import json
 import os
 import pickle
+import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -305,6 +307,21 @@ def test_a_malicious_or_damaged_file_is_refused_by_name_and_leaves_nothing(
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"net\.pt, which does not exist"):
+        read_weights(tmp_path / "net.pt")
+
+
+def test_a_full_disk_and_an_endless_file_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(STATE, tmp_path / "net.pt")
+
+    def too_long(command: object, **options: Any) -> None:
+        raise subprocess.TimeoutExpired("python", options["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", too_long)
+    with pytest.raises(ValueError, match="must be read within 120 s, got no end; the process was stopped"):
+        read_weights(tmp_path / "net.pt")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=16 << 20))
+    with pytest.raises(ValueError, match=r"needs 16 MiB in .*, which are not free; .*TMPDIR"):
         read_weights(tmp_path / "net.pt")
 
 

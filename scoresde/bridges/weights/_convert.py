@@ -40,7 +40,7 @@ class _RefusedError(Exception):
     pass
 
 
-def _limit(size: int, seconds: int, expansion: int) -> None:
+def _limit(size: int, seconds: int, written: int, expansion: int) -> None:
     """Limits of the system, where it has them: memory beyond what is now in use, time, files, core dumps."""
     try:
         import resource
@@ -54,7 +54,7 @@ def _limit(size: int, seconds: int, expansion: int) -> None:
 
     soft(resource.RLIMIT_CORE, 0)
     soft(resource.RLIMIT_CPU, seconds)
-    soft(resource.RLIMIT_FSIZE, expansion * size + (16 << 20))
+    soft(resource.RLIMIT_FSIZE, written)
     with contextlib.suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         soft(resource.RLIMIT_AS, pages * resource.getpagesize() + (2 * expansion + 1) * size + _MARGIN)
@@ -189,9 +189,9 @@ class _Flat:
         self.tensors[name] = value
 
 
-def _convert(path: Path, folder: Path, seconds: int, expansion: int) -> None:
+def _convert(path: Path, folder: Path, seconds: int, written: int, expansion: int) -> None:
     size = path.stat().st_size
-    _limit(size, seconds, expansion)
+    _limit(size, seconds, written, expansion)
     with path.open("rb") as file:
         archive = file.read(2) == b"PK"
     if archive:
@@ -202,7 +202,7 @@ def _convert(path: Path, folder: Path, seconds: int, expansion: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    _limit(size, seconds, expansion)
+    _limit(size, seconds, written, expansion)
     content = _load(path, archive)
     if not isinstance(content, dict):
         raise _RefusedError(f"a {type(content).__name__} in place of a dictionary of tensors")
@@ -219,7 +219,7 @@ def _main() -> int:
     path, folder, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     sys.path[:] = settings["sys_path"]
     try:
-        _convert(path, folder, settings["seconds"], settings["expansion"])
+        _convert(path, folder, settings["seconds"], settings["written"], settings["expansion"])
         return 0
     except _RefusedError as error:
         reason = str(error)

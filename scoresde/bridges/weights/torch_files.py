@@ -29,6 +29,7 @@ EXPORT = (
     "with net = pickle.load(file)['ema'] for EDM and EDM2, or torch.load(file, weights_only=False)"
 )
 _EXPANSION = 4  # tensors that share memory in the file are written one by one
+_MARGIN = 16 << 20  # bytes of disk, for the header
 _SCRIPT = Path(__file__).with_name("_convert.py")
 
 
@@ -45,22 +46,22 @@ def read_torch_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Value], tu
     size = check_file(path)
     _refuse_other_formats(path)
     with tempfile.TemporaryDirectory(prefix="scoresde-weights-") as folder:
-        free = shutil.disk_usage(folder).free
-        if free < (_EXPANSION + 1) * size:
+        written = min(_EXPANSION * size + _MARGIN, shutil.disk_usage(folder).free - _MARGIN)
+        if written < size:
             raise ValueError(
-                f"reading {path} needs up to {(_EXPANSION + 1) * size / 2**20:.4g} MiB in {tempfile.gettempdir()}, got "
-                f"{free / 2**20:.4g} MiB; free some space, or set TMPDIR to another disk."
+                f"reading {path} needs {(size + _MARGIN) / 2**20:.4g} MiB in {tempfile.gettempdir()}, which are not "
+                "free; free some space, or set TMPDIR to another disk."
             )
-        _run(path, Path(folder), size)
+        _run(path, Path(folder), size, written)
         file = Path(folder) / "weights.safetensors"
         rest = parse_json(safetensors_header(file)["__metadata__"]["rest"].encode(), "the handed-over values")
         tensors = {name: tensor.clone() for name, tensor in read_safetensors(file).items()}
     return tensors, rest["values"], tuple(rest["skipped"])
 
 
-def _run(path: Path, folder: Path, size: int) -> None:
+def _run(path: Path, folder: Path, size: int, written: int) -> None:
     seconds = 60 + size // (10 << 20)
-    settings = {"sys_path": sys.path, "seconds": seconds, "expansion": _EXPANSION}
+    settings = {"sys_path": sys.path, "seconds": seconds, "written": written, "expansion": _EXPANSION}
     command = [sys.executable, "-I", str(_SCRIPT), str(path.resolve()), str(folder), json.dumps(settings)]
     none = subprocess.DEVNULL
     try:
