@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,14 @@ NAMES = ("linear", "zero-snr", "flow")
 
 def peer_network(folder: Path, dtype: torch.dtype = torch.float64) -> nn.Module:
     """The network of a folder, loaded by diffusers."""
-    import diffusers
-
+    diffusers: Any = importlib.import_module("diffusers")
     network = diffusers.UNet2DModel.from_pretrained(folder / "unet").eval()
     return copy.deepcopy(network) if dtype == torch.float32 else nn.Module.to(network, dtype)
 
 
 def peer_scheduler(folder: Path, name: str, **settings: Any) -> Any:
     """A scheduler with the settings of a folder, changed by ``settings``."""
-    import diffusers
-
+    diffusers: Any = importlib.import_module("diffusers")
     scheduler = getattr(diffusers, name)
     return scheduler.from_pretrained(folder / "scheduler", **settings)
 
@@ -61,4 +60,5 @@ def peer_chain(
 
 def relative(a: Tensor, b: Tensor) -> float:
     """‖a - b‖ / ‖b‖."""
+    a, b = a.detach(), b.detach()
     return float((a - b).norm() / b.norm())

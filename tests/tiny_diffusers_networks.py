@@ -127,7 +127,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Tensor], Call]] = {
 
 def _flux(net: nn.Module, x: Tensor, t: Tensor, c: dict[str, Tensor]) -> Tensor:
     """With the packing and the positions of diffusers' own pipeline."""
-    from diffusers import FluxPipeline
+    from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 
     batch, channels, height, width = x.shape
     ids = FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, x.device, x.dtype)

@@ -105,8 +105,8 @@ def held_out_digits(count: int) -> Tensor:
     """Digits that the training script leaves out, as bytes, ``(count, 1, 8, 8)``."""
     from sklearn.datasets import load_digits
 
-    values = torch.tensor(load_digits().images[1500:], dtype=torch.float32)
-    return (values * (255 / 16)).round().to(torch.uint8).unsqueeze(1)[:count]
+    values = torch.tensor(load_digits(return_X_y=True)[0], dtype=torch.float32).reshape(-1, 1, 8, 8)
+    return (values * (255 / 16)).round().to(torch.uint8)[1500 : 1500 + count]
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
@@ -146,20 +146,21 @@ def bits_table(bits: BitsPerDim) -> str:
 
 
 def draw(rows: list[Row], end: Tensor, path: Path, count: int = 12) -> None:
-    """Images of the same noise by each method, one row each."""
-    shown = [("DDIM, 1000 calls", end), ("DDIM, 50", rows[0].images)]
-    shown += [(f"DPM++(2M), {CALLS[0]}", best(rows, CALLS[0], ours=False).images)]
-    shown += [(f"calibrated Adams, {CALLS[0]}", best(rows, CALLS[0], ours=True).images)]
+    """Images at the end of 1000 steps, and five times the difference of each method's from them, one row each."""
+    few = CALLS[0]
+    methods = [("DDIM, 50 calls", rows[0]), (f"best DPM++(2M), {few}", best(rows, few, ours=False))]
+    methods.append((f"calibrated Adams, {few}", best(rows, few, ours=True)))
+    shown = [("DDIM, 1000 calls", end), *((f"{label}: error × 5", 5 * (row.images - end)) for label, row in methods)]
     import matplotlib.pyplot as plt
 
-    with figure_style():
-        figure, axes = plt.subplots(len(shown), count, figsize=(0.55 * count + 1.6, 0.58 * len(shown)))
+    with figure_style("bring_your_model"):
+        figure, axes = plt.subplots(len(shown), count, figsize=(0.55 * count + 2.0, 0.58 * len(shown)))
         for line, (label, images) in zip(axes, shown):
             for axis, image in zip(line, images):
                 axis.imshow(image[0].numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
                 axis.axis("off")
             line[0].text(-0.3, 0.5, label, transform=line[0].transAxes, ha="right", va="center", color=INK, fontsize=8)
-        figure.subplots_adjust(left=0.24, right=0.995, top=0.99, bottom=0.01, wspace=0.08, hspace=0.08)
+        figure.subplots_adjust(left=0.27, right=0.995, top=0.99, bottom=0.01, wspace=0.08, hspace=0.08)
         save_png(figure, path)
 
 

@@ -17,7 +17,7 @@ from scoresde.bridges.diffusers import open_folder, recognize
 from scoresde.bridges.diffusers.settings import _DEFAULTS, _OF_CLASS, _ONLY, BETA_CHAINS, EDM, FLOW, SchedulerSettings
 from scoresde.bridges.opened import Opened
 from scoresde.process.parameterization import Eps, V, Velocity
-from scoresde.sampling import DDIM, DDPM, DPMSolverPP, Heun, SDEDPMSolverPP, UniPC, sample
+from scoresde.sampling import DDIM, DDPM, DPMSolverPP, Heun, SDEDPMSolverPP, StepSampler, UniPC, sample
 
 diffusers = pytest.importorskip("diffusers")
 CHAINS = ("linear", "zero-snr")
@@ -183,11 +183,12 @@ def test_a_chain_of_20_steps_is_that_of_the_scheduler(
 ) -> None:
     folder, x = with_scheduler(tmp_path, base, name, **settings), first_state()
     opened, scheduler = open_folder(folder, steps=20), in_float64(peer_scheduler(folder, name))
+    assert isinstance(opened.sampler, StepSampler)
     assert isinstance(opened.sampler, kind)
     scheduler.set_timesteps(20)
     in_sigma = name.startswith(("Euler", "Heun"))  # whose state is x/α
     alpha = math.exp(-(opened.model.sde.tau_max if opened.start is None else opened.start)) if in_sigma else 1.0
-    noised, seeded = x * float(scheduler.init_noise_sigma), opened.sampler.stochastic  # pyright: ignore[reportAttributeAccessIssue]
+    noised, seeded = x * float(scheduler.init_noise_sigma), opened.sampler.stochastic
     expected = peer_chain(
         scheduler, peer_network(folder), noised, 20, torch.Generator().manual_seed(1) if seeded else None
     )
@@ -332,6 +333,43 @@ def test_a_folder_without_a_scheduler_is_refused(tmp_path: Path) -> None:
         open_folder(tmp_path / "unet")
 
 
+def test_a_pipeline_whose_network_lies_beside_its_index_is_opened(tmp_path: Path) -> None:
+    """As early pipelines such as google/ddpm-cifar10-32 are stored; their scheduler does not name its class."""
+    for file in ("unet/config.json", "unet/diffusion_pytorch_model.safetensors", "model_index.json"):
+        shutil.copy(FOLDERS / "linear" / file, tmp_path)
+    settings = json.loads((FOLDERS / "linear/scheduler/scheduler_config.json").read_text())
+    del settings["_class_name"]
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(settings))
+    opened, right = open_folder(tmp_path), open_folder(FOLDERS / "linear")
+    assert opened.sampler == right.sampler
+    assert torch.equal(opened.model(first_state().float(), 0.5).out, right.model(first_state().float(), 0.5).out)
+
+
+def test_half_precision_weights_stay_so(tmp_path: Path) -> None:
+    network = diffusers.UNet2DModel.from_pretrained(FOLDERS / "linear" / "unet", torch_dtype=torch.float16)
+    network.save_pretrained(tmp_path / "unet", variant="fp16")
+    shutil.copytree(FOLDERS / "linear" / "scheduler", tmp_path / "scheduler")
+    opened, x = open_folder(tmp_path), first_state().float()
+    assert {parameter.dtype for parameter in opened.model.parameters()} == {torch.float16}
+    assert finding(opened, "size").startswith("90253 parameters, float16")
+    out = opened.model(x, 0.5).out
+    assert out.dtype == torch.float32
+    assert relative(out, open_folder(FOLDERS / "linear").model(x, 0.5).out) < 0.01
+
+
+def test_a_learned_variance_needs_a_network_that_returns_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must return twice the channels, got out_channels = 1"):
+        open_folder(with_scheduler(tmp_path, "linear", "DDPMScheduler", variance_type="learned_range"))
+
+
+def test_an_autoencoder_that_the_index_names_must_be_there(tmp_path: Path) -> None:
+    shutil.copytree(FOLDERS / "linear", tmp_path / "copy")
+    index = json.loads((tmp_path / "copy/model_index.json").read_text())
+    (tmp_path / "copy/model_index.json").write_text(json.dumps({**index, "vae": ["diffusers", "AutoencoderKL"]}))
+    with pytest.raises(FileNotFoundError, match=r"model_index.json names vae, but there is no .*vae; copy it"):
+        open_folder(tmp_path / "copy")
+
+
 def test_a_scheduler_without_rules_is_refused(tmp_path: Path) -> None:
     shutil.copytree(FOLDERS / "linear", tmp_path / "copy")
     (tmp_path / "copy/scheduler/scheduler_config.json").write_text('{"_class_name": "EulerDiscreteSchedulr"}')
@@ -340,11 +378,15 @@ def test_a_scheduler_without_rules_is_refused(tmp_path: Path) -> None:
 
 
 def test_averaged_weights_are_taken_where_the_folder_has_them(tmp_path: Path) -> None:
+    from diffusers.training_utils import EMAModel
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "copy"
     shutil.copytree(FOLDERS / "linear", folder)
-    shutil.copytree(folder / "unet", folder / "unet_ema")
+    network = diffusers.UNet2DModel.from_pretrained(folder / "unet")
+    average = EMAModel(network.parameters(), model_cls=diffusers.UNet2DModel, model_config=network.config)
+    average.save_pretrained(folder / "unet_ema")  # its configuration has further entries
+    assert "optimization_step" in json.loads((folder / "unet_ema" / "config.json").read_text())
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: 2 * value for name, value in load_file(file).items()}, file)
     x, right = first_state().float(), open_folder(FOLDERS / "linear").model
@@ -385,6 +427,17 @@ def test_a_network_that_is_given_gets_the_weights_and_diffusers_is_not_needed(mo
     opened = open_folder(FOLDERS / "linear", net=network.eval())
     assert torch.equal(opened.model(first_state().float(), 0.5).out, expected)
     assert opened.model.event_shape == (1, 8, 8)
+
+
+def test_a_network_of_the_users_own_class_gets_the_weights() -> None:
+    class Mine(diffusers.UNet2DModel):  # pyright: ignore[reportGeneralTypeIssues]
+        """Is called as net(x, t), and returns an object with a member `sample`."""
+
+    network = Mine.from_config(json.loads((FOLDERS / "linear" / "unet" / "config.json").read_text()))
+    opened = open_folder(FOLDERS / "linear", net=network.eval())
+    assert opened.model.net.net is network  # pyright: ignore[reportAttributeAccessIssue]
+    x = first_state().float()
+    assert torch.equal(opened.model(x, 0.5).out, open_folder(FOLDERS / "linear").model(x, 0.5).out)
 
 
 def test_weights_that_do_not_fit_are_listed_and_nothing_is_loaded() -> None:

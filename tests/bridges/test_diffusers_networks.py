@@ -152,7 +152,7 @@ def test_a_dit_has_labels_with_a_null_and_a_learned_variance(tmp_path: Path) -> 
     scheduler = diffusers.DDPMScheduler(variance_type="learned_range")
     opened = open_folder(saved(tmp_path, "DiTTransformer2DModel", scheduler), steps=20)
     assert opened.model.learned_variance
-    assert opened.model.net.conditions == {"label": Classes(10, null=True)}  # pyright: ignore[reportAttributeAccessIssue]
+    assert opened.model.net.conditions == {"label": Classes(10, null=True)}
     assert isinstance(opened.sampler, DDPM)
     assert opened.sampler.rev_var == "learned"
     network, label = built("DiTTransformer2DModel")[0].net.eval(), torch.tensor([3, 7])
@@ -182,7 +182,7 @@ def test_a_dit_has_labels_with_a_null_and_a_learned_variance(tmp_path: Path) -> 
 def test_a_prompt_is_a_condition_and_its_null_a_given_embedding(tmp_path: Path) -> None:
     scheduler = diffusers.DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
     opened = open_folder(saved(tmp_path, "UNet2DConditionModel", scheduler))
-    assert opened.model.net.conditions == {"text": Tokens(12, null=False)}  # pyright: ignore[reportAttributeAccessIssue]
+    assert opened.model.net.conditions == {"text": Tokens(12, null=False)}
     text, null = NETWORKS["UNet2DConditionModel"][1]["text"], torch.ones(3, 12)
     guided = sd.CFG(opened.model, 5.0, null={"text": null})
     a, b = (opened.model(X, 0.5, text=t).eps for t in (text, null.expand(2, 3, 12)))

@@ -7,6 +7,7 @@ its learning-rate schedule, and its pipeline writes the folder. Images are bytes
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ def digit_bytes() -> Tensor:
     """The first 1500 digits as bytes, ``(1500, 1, 8, 8)`` uint8; the other 297 are held out."""
     from sklearn.datasets import load_digits
 
-    values = torch.tensor(load_digits().images, dtype=torch.float32)
-    return (values * (255 / 16)).round().to(torch.uint8).unsqueeze(1)[:1500]
+    values = torch.tensor(load_digits(return_X_y=True)[0], dtype=torch.float32).reshape(-1, 1, 8, 8)
+    return (values * (255 / 16)).round().to(torch.uint8)[:1500]
 
 
 def noised(scheduler: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +55,7 @@ def noised(scheduler: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Te
 
 def train(name: str) -> None:
     """Trains one network and writes its folder."""
-    import diffusers
+    diffusers: Any = importlib.import_module("diffusers")
     from diffusers.optimization import get_cosine_schedule_with_warmup
     from diffusers.training_utils import EMAModel
 

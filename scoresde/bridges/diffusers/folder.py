@@ -76,6 +76,11 @@ def open_folder(
     shape = event_shape or getattr(network, "event_shape", None) or _shape_of(layout.config)
     shape = None if shape is None else tuple(shape)
     doubled = _has_learned_variance(layout.config)
+    if settings.class_name.startswith("DDPM") and settings["variance_type"] == "learned_range" and not doubled:
+        raise ValueError(
+            f"with variance_type = 'learned_range' the network must return twice the channels, got out_channels = "
+            f"{layout.config.get('out_channels')}; correct variance_type in {settings.file}."
+        )
     data, data_finding = _description(layout, shape, rules)
     model = ScoreModel(
         rules.adapter(network), rules.process, rules.parameterization, shape, data, learned_variance=doubled

@@ -25,7 +25,7 @@ __all__ = ["decode_latents", "encode_images", "latent_description", "open_autoen
 
 _CLASSES = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 _DEFAULT_SCALING = 0.18215
-_FILES = ("vae/config.json", "config.json")
+_FILES = ("vae/config.json", "vqvae/config.json", "config.json")
 
 
 def latent_description(vae: Path, shape: tuple[int, ...]) -> tuple[Description, Finding]:

@@ -21,6 +21,7 @@ from scoresde.bridges.weights.safetensors_files import read_index
 __all__ = ["Layout", "folder_weights", "read_layout", "recognize", "weights_file"]
 
 NETWORKS = ("unet", "transformer")
+AUTOENCODERS = ("vae", "vqvae")
 _STEM = "diffusion_pytorch_model"
 _ENDINGS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
 
@@ -84,7 +85,8 @@ def read_layout(path: Path, ema: bool | None = None) -> Layout:
     else:
         names = [name for name in NETWORKS if (path / name / "config.json").is_file()]
     findings: list[Finding] = []
-    if (path / "config.json").is_file() and not names:
+    at_root = (path / "config.json").is_file()
+    if at_root and (not names or not (path / names[0]).is_dir()):
         network = path
     elif len(names) == 1:
         network = _network_folder(path, names[0], ema, findings)
@@ -96,9 +98,13 @@ def read_layout(path: Path, ema: bool | None = None) -> Layout:
     config = read_json(network / "config.json")
     scheduler_file = _scheduler_file(path, network)
     scheduler = None if scheduler_file is None else read_json(scheduler_file)
-    vae = next((p for p in (path / "vae", network.parent / "vae") if (p / "config.json").is_file()), None)
-    if isinstance(index.get("vae"), list) and index["vae"][0] and vae is None:
-        raise FileNotFoundError(f"{path / 'model_index.json'} names a vae, but there is no {path / 'vae'}; copy it.")
+    if scheduler is not None and "_class_name" not in scheduler and isinstance(index.get("scheduler"), list):
+        scheduler = {**scheduler, "_class_name": index["scheduler"][-1]}
+    places = [folder / name for folder in (path, network.parent) for name in AUTOENCODERS]
+    vae = next((place for place in places if (place / "config.json").is_file()), None)
+    named = next((n for n in AUTOENCODERS if isinstance(index.get(n), list) and index[n][0]), None)
+    if named and vae is None:
+        raise FileNotFoundError(f"{path / 'model_index.json'} names {named}, but there is no {path / named}; copy it.")
     pipeline = index.get("_class_name")
     if pipeline:
         findings.insert(0, Finding("pipeline", str(pipeline), "stated", "_class_name in model_index.json"))

@@ -7,28 +7,25 @@ $\hat x_0$ and $\hat\varepsilon$ constant over a step; ancestral Euler is `DDIM`
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
+from scoresde.bridges.diffusers.continuous import dpm_solver, edm_sampler, flow_sampler
+from scoresde.bridges.diffusers.peer_sampler import PeerSampler, found, without
 from scoresde.bridges.diffusers.settings import FLOW, SchedulerSettings
-from scoresde.bridges.opened import Finding
 from scoresde.process.sde import SDE
 from scoresde.sampling import (
     DDIM,
     DDPM,
-    DPMSolverPP,
     Grid,
     Heun,
     Karras,
     Sampler,
-    SDEDPMSolverPP,
-    ShiftedFlow,
     Spaced,
     ThenZero,
     UniformLogSNR,
     UniPC,
 )
 
-__all__ = ["PeerSampler", "default_steps", "peer_sampler"]
+__all__ = ["default_steps", "peer_sampler"]
 
 _MULTISTEP = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 _REV_VAR = {
@@ -38,22 +35,6 @@ _REV_VAR = {
     "fixed_large_log": "beta",
     "learned_range": "learned",
 }
-_EDM_START = "; it starts from √(σ̃² + 1) times the noise, this from σ̃ times the noise"
-
-
-@dataclass(frozen=True)
-class PeerSampler:
-    """The scheduler's method as a sampler.
-
-    Attributes:
-        sampler: The equal sampler; None if there is none.
-        start: OU time at which it starts; None for the end of the clock.
-        findings: What it is, or why there is none.
-    """
-
-    sampler: Sampler | None = None
-    start: float | None = None
-    findings: tuple[Finding, ...] = field(default_factory=tuple)
 
 
 def default_steps(settings: SchedulerSettings, flow_steps: int = 28) -> int:
@@ -84,27 +65,16 @@ def peer_sampler(settings: SchedulerSettings, process: SDE, steps: int, image_to
     """
     name = settings.class_name
     if name in FLOW:
-        return _flow(settings, steps, image_tokens)
+        return flow_sampler(settings, steps, image_tokens)
     if name.startswith("EDM") or (name == "EulerDiscreteScheduler" and settings["timestep_type"] == "continuous"):
-        return _edm(settings, steps)
+        return edm_sampler(settings, steps)
     if name.startswith(("DDIM", "DDPM")):
         return _of_alpha_bar(settings, process, steps)
     if name in ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"):
         return _of_sigma(settings, process, steps)
     if name in _MULTISTEP:
         return _multistep(settings, process, steps)
-    return _without(settings, "its method has no equal here")
-
-
-def _found(settings: SchedulerSettings, sampler: Sampler, start: float | None = None, why: str = "") -> PeerSampler:
-    return PeerSampler(
-        sampler, start, (Finding("sampler", str(sampler), "derived", f"equals {settings.class_name}{why}"),)
-    )
-
-
-def _without(settings: SchedulerSettings, why: str, instead: str = "Adams(steps=20)") -> PeerSampler:
-    text = f"{settings.class_name}: {why}; take {instead}"
-    return PeerSampler(None, None, (Finding("sampler", "none", "derived", text),))
+    return without(settings, "its method has no equal here")
 
 
 def _spacing(settings: SchedulerSettings, *, end: int = 0, extra: bool = False, rounded: bool = True) -> Spaced:
@@ -132,15 +102,15 @@ def _of_alpha_bar(settings: SchedulerSettings, process: SDE, steps: int) -> Peer
     stride = length // steps
     if any(a - b != stride for a, b in zip(ks, ks[1:])) or ks[-1] > stride:
         consistent = DDIM(steps, grid if ks[-1] > end else _spacing(settings))
-        return _without(
+        return without(
             settings, f"its steps lead {stride} timesteps down, and not to its next timestep", str(consistent)
         )
     if ks[-1] <= end:  # its last step stays at its own time: only the clipping acts there
         if steps == 1:
-            return _without(settings, "its only step stays at its own time")
+            return without(settings, "its only step stays at its own time")
         shorter = Spaced("leading", length - stride, grid.offset + stride, end)
-        return _without(settings, "its last step leads from τ_1 to τ_1", f"DDIM({steps - 1}, {shorter})")
-    return _found(settings, DDIM(steps, grid), _start(grid, process, steps))
+        return without(settings, "its last step leads from τ_1 to τ_1", f"DDIM({steps - 1}, {shorter})")
+    return found(settings, DDIM(steps, grid), _start(grid, process, steps))
 
 
 def _ddpm(settings: SchedulerSettings, grid: Spaced, ks: list[float], process: SDE, steps: int) -> PeerSampler:
@@ -152,27 +122,10 @@ def _ddpm(settings: SchedulerSettings, grid: Spaced, ks: list[float], process: S
         )
     sampler = DDPM(steps, grid, _REV_VAR[kind])
     if ks[-1] > 1 and _REV_VAR[kind] != "beta_tilde":
-        return _without(settings, "it adds noise in its last step, to time 0", str(sampler))
+        return without(settings, "it adds noise in its last step, to time 0", str(sampler))
     if kind == "fixed_large_log":
-        return _without(settings, "it takes the root of a logarithm for the variance, which is NaN", str(sampler))
-    return _found(settings, sampler, _start(grid, process, steps), f", variance_type {kind}")
-
-
-def _edm(settings: SchedulerSettings, steps: int) -> PeerSampler:
-    """Euler's method and DPM-Solver++ on the noise levels of EDM."""
-    grid: Grid = Karras(float(settings["rho"])) if settings["sigma_schedule"] == "karras" else UniformLogSNR()
-    if settings.class_name == "EulerDiscreteScheduler":
-        if not settings["use_karras_sigmas"]:
-            return _without(settings, "its noise levels have no equal here", str(DDIM(steps, ThenZero(Karras()))))
-        grid = Karras()
-    if settings["final_sigmas_type"] != "zero":
-        return _without(settings, "its last step stays at its own noise level", str(DDIM(steps, grid)))
-    if settings.class_name != "EDMDPMSolverMultistepScheduler":
-        return _found(settings, DDIM(steps, ThenZero(grid)), None, _EDM_START)
-    sampler = _dpm(settings, steps, ThenZero(grid))
-    if sampler is None:
-        return _without(settings, "this variant has no equal here", str(DPMSolverPP(steps, ThenZero(grid))))
-    return _found(settings, sampler, None, _EDM_START)
+        return without(settings, "it takes the root of a logarithm for the variance, which is NaN", str(sampler))
+    return found(settings, sampler, _start(grid, process, steps), f", variance_type {kind}")
 
 
 def _sigma_grid(settings: SchedulerSettings) -> Grid | None:
@@ -185,14 +138,14 @@ def _of_sigma(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSamp
     """Euler, ancestral Euler and Heun in σ̃."""
     name = settings.class_name
     if process.tau_max == math.inf:
-        return _without(settings, "its noise rises again in the last step, which it sets to ᾱ = 2^-24")
+        return without(settings, "its noise rises again in the last step, which it sets to ᾱ = 2^-24")
     if settings["use_beta_sigmas"] or settings["interpolation_type"] != "linear":
-        return _without(settings, "its noise levels have no equal here")
+        return without(settings, "its noise levels have no equal here")
     if settings["final_sigmas_type"] != "zero":
-        return _without(settings, "its last step ends at sigma_min")
+        return without(settings, "its last step ends at sigma_min")
     spaced, grid = _spacing(settings, rounded=False), _sigma_grid(settings)
     if grid is not None and spaced.timesteps(steps)[-1] != 1:
-        return _without(settings, "its noise levels end above that of the first timestep", str(DDIM(steps, grid)))
+        return without(settings, "its noise levels end above that of the first timestep", str(DDIM(steps, grid)))
     start, grid = _start(spaced, process, steps), grid or spaced
     if name == "HeunDiscreteScheduler":
         sampler: Sampler = Heun(steps, grid)
@@ -201,38 +154,31 @@ def _of_sigma(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSamp
     first = (
         "" if settings["timestep_spacing"] == "leading" else "; it starts from σ times the noise, this from the noise"
     )
-    return _found(settings, sampler, start, first)
+    return found(settings, sampler, start, first)
 
 
 def _multistep(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSampler:
     """DPM-Solver++ and UniPC."""
     if process.tau_max == math.inf:
-        return _without(settings, "its noise rises again in the last step, which it sets to ᾱ = 2^-24")
+        return without(settings, "its noise rises again in the last step, which it sets to ᾱ = 2^-24")
     if any(settings[f"use_{name}"] for name in ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas")):
-        return _without(settings, "it rounds the timesteps of its noise levels", "DPMSolverPP(20, ThenZero(Karras()))")
+        return without(settings, "it rounds the timesteps of its noise levels", "DPMSolverPP(20, ThenZero(Karras()))")
     if settings["use_flow_sigmas"]:
-        return _without(settings, "its noise levels on the straight path have no equal here", "Adams(steps=20)")
+        return without(settings, "its noise levels on the straight path have no equal here", "Adams(steps=20)")
     if settings["lambda_min_clipped"] not in (None, -float("inf")):
-        return _without(settings, "its chain is cut at lambda_min_clipped")
+        return without(settings, "its chain is cut at lambda_min_clipped")
     end = 0 if settings["final_sigmas_type"] == "zero" else 1
     if end and settings["lower_order_final"] and (steps < 15 or settings.class_name.startswith("UniPC")):
-        return _without(settings, "its last step is of lower order, and does not end at 0")
+        return without(settings, "its last step is of lower order, and does not end at 0")
     if end and settings["euler_at_final"]:
-        return _without(settings, "its last step is of lower order, and does not end at 0")
+        return without(settings, "its last step is of lower order, and does not end at 0")
     grid = _spacing(settings, end=end, extra=True)
-    sampler = _unipc(settings, steps, grid) if settings.class_name.startswith("UniPC") else _dpm(settings, steps, grid)
+    sampler = (
+        _unipc(settings, steps, grid) if settings.class_name.startswith("UniPC") else dpm_solver(settings, steps, grid)
+    )
     if sampler is None:
-        return _without(settings, "this variant has no equal here", f"DPMSolverPP({steps}, {grid})")
-    return _found(settings, sampler, _start(grid, process, steps))
-
-
-def _dpm(settings: SchedulerSettings, steps: int, grid: Grid) -> Sampler | None:
-    order, kind = settings["solver_order"], settings["algorithm_type"]
-    if order not in (1, 2) or (order == 2 and settings["solver_type"] == "heun"):
-        return None
-    if kind in ("dpmsolver++", "deis"):
-        return DPMSolverPP(steps, grid, order)
-    return SDEDPMSolverPP(steps, grid, order) if kind == "sde-dpmsolver++" else None
+        return without(settings, "this variant has no equal here", f"DPMSolverPP({steps}, {grid})")
+    return found(settings, sampler, _start(grid, process, steps))
 
 
 def _unipc(settings: SchedulerSettings, steps: int, grid: Spaced) -> Sampler | None:
@@ -242,27 +188,3 @@ def _unipc(settings: SchedulerSettings, steps: int, grid: Spaced) -> Sampler | N
     if settings["disable_corrector"] or settings["solver_p"]:
         return None
     return UniPC(steps, grid, order, as_published=True)
-
-
-def _flow(settings: SchedulerSettings, steps: int, image_tokens: int | None) -> PeerSampler:
-    if settings.class_name != "FlowMatchEulerDiscreteScheduler":
-        return _without(settings, "its method has no equal here")
-    unlike = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "shift_terminal", "invert_sigmas")
-    if any(settings[name] for name in (*unlike, "stochastic_sampling")):
-        return _without(settings, "its noise levels or its noise have no equal here", "DDIM(28, ShiftedFlow(3.0))")
-    shift, length = float(settings["shift"]), settings["num_train_timesteps"]
-    last: float | None = shift / (length + shift - 1.0)
-    if settings["use_dynamic_shifting"]:
-        if image_tokens is None:
-            return _without(settings, "its shift depends on the size of the image", "DDIM(28, ShiftedFlow(3.0))")
-        shift, last = _dynamic_shift(settings, image_tokens), None
-    sampler = DDIM(steps, ShiftedFlow(shift, last))
-    return _found(settings, sampler, None, "; the shift moves the times only")
-
-
-def _dynamic_shift(settings: SchedulerSettings, image_tokens: int) -> float:
-    r"""The shift $e^\mu$, with μ linear in the number of tokens; for ``"linear"`` μ itself."""
-    low, high = settings["base_image_seq_len"], settings["max_image_seq_len"]
-    slope = (settings["max_shift"] - settings["base_shift"]) / (high - low)
-    mu = settings["base_shift"] + slope * (image_tokens - low)
-    return math.exp(mu) if settings["time_shift_type"] == "exponential" else mu
