@@ -12,6 +12,7 @@ Source: diffusers' schedulers (version 0.42), whose ``step`` states each rule.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -128,8 +129,10 @@ def _flow(settings: SchedulerSettings) -> Rules:
 
 def _edm(settings: SchedulerSettings, sigma_data: float) -> Rules:
     low, high, kind = settings["sigma_min"], settings["sigma_max"], settings["prediction_type"]
-    if low is None or high is None:
-        raise ValueError(f"{settings.class_name} needs sigma_min and sigma_max, which {settings.file} lacks; add them.")
+    if low is None or high is None:  # then Euler takes the ends of its chain of betas
+        chain = beta_clock(settings)
+        ends = (chain.knots(settings["num_train_timesteps"])[1], chain.tau_max)
+        low, high = (given or math.sqrt(math.expm1(2 * tau)) for given, tau in zip((low, high), ends))
     signs = {"epsilon": "negative", "v_prediction": "unchanged"}
     if kind not in signs or (kind == "epsilon" and settings.class_name not in EDM):
         raise ValueError(f"prediction_type must be epsilon or v_prediction, got {kind!r} in {settings.file}.")
