@@ -67,7 +67,7 @@ def test_the_card_states_data_likelihood_and_sampler(model: sd.ScoreModel) -> No
     assert "| values | integers in [0, 8) |" in card
     assert "| scaling | model units = (data - 4) / 4 |" in card
     assert "2.346 ± 0.012 bits per dimension (standard error over the test events)." in card
-    assert "Recommended sampler: `DDPM(steps=250, grid=Chain(), rev_var='beta_tilde')`" in card
+    assert "Recommended sampler: `sd.DDPM(steps=250)`" in card
     assert "output | `V(sigma_data=1.0)`" in card
     plain = model_card(model, "mine", bits_per_dim=2.0)
     assert "2 bits per dimension; its error is not stated." in plain

@@ -65,7 +65,7 @@ def model_card(
             raise ValueError(
                 f"{key} must be finite{' and not negative' if key == 'bits_error' else ''}, got {value!r}."
             )
-    text = spec.to_text(sampler)
+    spec.to_text(sampler)  # raises for a sampler that cannot be written as text
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, autoescape=False
     )
@@ -79,7 +79,6 @@ def model_card(
         parameterization=spec.to_text(model.parameterization),
         bits_per_dim=bits_per_dim,
         bits_error=bits_error,
-        sampler=text,
         call=_code(sampler),
         license=license,
         tags=[_line(tag) for tag in tags],
@@ -92,12 +91,12 @@ def _data(model: ScoreModel) -> dict[str, Any]:
     description = model.data
     if description is None:
         return {"stated": False, "name": "unnamed data", "shape": model.event_shape, "conditions": []}
-    values = f"integers in [0, {description.bins})" if description.bins else "real numbers"
+    numbers = f"integers in [0, {description.bins})" if description.bins else "real numbers"
     return {
         "stated": True,
         "name": _line(description.name),
         "shape": description.shape,
-        "values": values,
+        "numbers": numbers,
         "offset": _short(description.offset),
         "scale": _short(description.scale),
         "conditions": [f"{name}: `{kind}`" for name, kind in description.conditions.items()],
