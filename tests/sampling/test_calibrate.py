@@ -20,7 +20,7 @@ from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP
 from scoresde.process import ou
-from scoresde.process.parameterization import V
+from scoresde.process.parameterization import Eps, V
 from scoresde.process.schedule import Cosine
 from scoresde.process.sde import SDE, VPSDE
 from scoresde.sampling import (
@@ -46,10 +46,12 @@ from scoresde.sampling import (
     sample,
 )
 from scoresde.sampling.calibration.candidates import Candidate
+from scoresde.sampling.calibration.far_noises import DRAWS, with_far_noises
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoiseBatch, NoisePool
 from scoresde.sampling.calibration.preparation import hardest, reference_steps
 from scoresde.sampling.calibration.reference import solve_reference
+from scoresde.sampling.calibration.robust_loss import RobustLoss
 from scoresde.sampling.calibration.rollouts import Rollouts
 from scoresde.sampling.calibration.rows import FittedRollouts
 from scoresde.sampling.calibration.search import evolve
@@ -117,9 +119,14 @@ def test_calibration_lowers_the_error_of_every_deterministic_family(sampler: Ste
 
 def test_the_reported_errors_are_those_of_the_samplers() -> None:
     calibration = _calibrate(RING, PLAIN, noises=32)
-    x = RING.sde.prior(torch.empty(64, 2, dtype=D), _noise(0), RING.sde.tau_max)
+    halves = RING.sde.prior(torch.empty(64, 2, dtype=D), _noise(0), RING.sde.tau_max).split(32)
+    drawn = [with_far_noises(NoiseBatch(half, {}), 1.0) for half in halves]
+    x, weights = torch.cat([noises.x for noises, _ in drawn]), torch.cat([weights for _, weights in drawn])
     ends, own, fitted = (sample(RING, x.shape, each, init=x).x for each in (_reference(8), PLAIN, calibration.sampler))
-    rms = [float((a - ends)[rows].square().mean().sqrt()) for a in (own, fitted) for rows in (slice(32), slice(32, 64))]
+    squares = [
+        ((a - ends).square().mean(1) * weights)[rows] for a in (own, fitted) for rows in (slice(32), slice(32, 64))
+    ]
+    rms = [float(each.mean().sqrt()) for each in squares]
     assert rms[1:] == pytest.approx([calibration.original_error, calibration.fit_error, calibration.error], rel=1e-7)
 
 
@@ -285,6 +292,87 @@ def test_whitened_coordinates_are_used_only_where_they_are_better() -> None:
     assert not isinstance(_calibrate(RING, PLAIN, noises=16, iterations=3, whiten=moments).sampler, Whitened)
 
 
+# --- noises of large norm ---------------------------------------------------------------------------------------------
+
+
+class FarData(nn.Module):
+    """The noise estimate of the ring, which puts the data far outside for states of norm 3.4 and more."""
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        tau = ou.tau_from_log_snr(log_snr)
+        alpha, sigma = ou.alpha(tau)[:, None], ou.sigma(tau)[:, None]
+        norm = x.norm(dim=1, keepdim=True)
+        excess = (norm - 3.4).relu()
+        return RING.predict(x, tau).eps - alpha / sigma * 80.0 * excess / (0.2 + excess) * x / norm
+
+
+@pytest.mark.parametrize("steps", [5, 10])
+def test_rare_starts_that_end_far_outside_are_kept(steps: int) -> None:
+    model = ScoreModel(FarData(), VPSDE(tau_min=1e-3), Eps(), (2,))
+    x = torch.randn(4096, 2, generator=torch.Generator().manual_seed(5), dtype=D)
+    fine = sample(model, x.shape, Adams(150), init=x).x
+    far = fine.norm(dim=1) > 10
+    assert 2 <= far.sum() <= 20
+    calibration = _calibrate(model, Adams(steps), dtype=D)
+    ends = [sample(model, x.shape, each, init=x).x for each in (Adams(steps), calibration.sampler)]
+    default, fitted = ((end - fine).square().mean(1) for end in ends)
+    assert float(fitted.mean()) < 0.7**2 * float(default.mean())
+    assert float(fitted.median()) < 0.7**2 * float(default.median())
+
+
+def test_far_noises_have_the_norms_of_the_tail_and_weights_for_the_prior() -> None:
+    x = 3.0 * torch.randn(20, 2, generator=torch.Generator().manual_seed(8), dtype=D)
+    label = torch.arange(20)
+    noises, weights = with_far_noises(NoiseBatch(x, {"label": label}), 3.0)
+    total, rows = 20 * DRAWS, [4, 9, 14, 19]
+    norms = [3.0 * math.sqrt(-2.0 * math.log((k + 0.5) / total)) for k in range(4)]  # of two elements: exponential
+    assert noises.x[rows].norm(dim=1).tolist() == pytest.approx(norms)
+    others = [i for i in range(20) if i not in rows]
+    assert torch.equal(noises.x[others], x[others])
+    torch.testing.assert_close(noises.x / noises.x.norm(dim=1, keepdim=True), x / x.norm(dim=1, keepdim=True))
+    assert torch.equal(noises.cond["label"], label)
+    assert not (x[others].norm(dim=1) > norms[-1]).any()
+    assert weights[rows].tolist() == pytest.approx([20 / total] * 4)
+    assert weights[others].tolist() == pytest.approx([(total - 4) / 16 * 20 / total] * 16)
+    x[0] *= 100.0  # a random noise in the tail has the weight of one draw too
+    assert with_far_noises(NoiseBatch(x, {}), 3.0)[1][[0, 4]].tolist() == pytest.approx([20 / total] * 2)
+    few = with_far_noises(NoiseBatch(x[:4], {}), 3.0)
+    assert torch.equal(few[0].x, x[:4])
+    assert few[1].tolist() == [1.0] * 4
+
+
+def test_the_loss_of_a_far_target_is_not_that_of_a_lost_one() -> None:
+    targets = torch.tensor([[-1.0], [1.0], [-1.0], [1.0], [40.0], [-40.0]], dtype=D)
+    weights = torch.tensor([1.49, 1.49, 1.49, 1.49, 0.02, 0.02], dtype=D)
+    robust = RobustLoss.of(targets, weights)
+    variance = (5.96 + 0.04 * 1600) / 6
+    assert robust.variance == pytest.approx(variance)
+    assert robust.scales.tolist() == pytest.approx([variance] * 4 + [1600.0] * 2)
+    squares = torch.tensor([0.0, 1e-8, 0.0, 0.0, 0.0, 1.0], dtype=D)
+    expected = (1.49e-8 + 0.02 * 1600 * math.log1p(1 / 1600)) / 6 / variance
+    assert robust.value(squares) == pytest.approx(expected, rel=1e-6)
+    squares = torch.tensor([900.0, 0.0, 0.0, 0.0, 0.0, 0.0], dtype=D)  # lost: its influence is limited
+    assert robust.value(squares) == pytest.approx(1.49 / 6 * math.log1p(900 / variance))
+    assert float(robust.influence(squares)[0]) == pytest.approx(1.49 / (1 + 900 / variance))
+    assert robust.root_mean_square(squares) == pytest.approx(math.sqrt(1.49 * 900 / 6))
+    assert robust.value(squares / 0.0) == robust.root_mean_square(squares / 0.0) == math.inf
+
+
+def test_the_reference_of_a_noise_estimate_is_exact_for_data_at_one_point() -> None:
+    class PointMass(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            tau = ou.tau_from_log_snr(log_snr)
+            return (x - 40.0 * ou.alpha(tau)[:, None]) / ou.sigma(tau)[:, None]
+
+    sde = VPSDE(tau_min=1e-3)
+    model = ScoreModel(PointMass(), sde, Eps(), (2,))
+    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(2), dtype=D)
+    with torch.no_grad():
+        ends = solve_reference(model, _fractions(sde), 40, NoiseBatch(x, {})).ends
+    (a, s), (b, t) = [(ou.alpha(tau), ou.sigma(tau)) for tau in (sde.tau_max, sde.tau_min)]
+    torch.testing.assert_close(ends, 40.0 * b + t / s * (x - 40.0 * a), rtol=1e-7, atol=0)
+
+
 # --- cost, progress, several numbers of steps -------------------------------------------------------------------------
 
 
@@ -358,7 +446,11 @@ def test_fitted_weights_of_the_last_step_are_the_least_squares_solution() -> Non
     taus = fractions.times(fractions.power_positions(2.0, 4))
     targets = sample(RING, x.shape, _reference(4), init=x).x
     fitted = FittedRollouts(
-        RING.predict, x, lambda y, _: y, lambda tau: targets if tau == taus[-1] else _state(x, tau), torch.ones(64), 1e6
+        RING.predict,
+        x,
+        lambda y, _: y,
+        lambda tau: targets if tau == taus[-1] else _state(x, tau),
+        RobustLoss(torch.ones(64), torch.full((64,), 1e6), 1e6),
     )
     rows = fitted.rows(taus)
     sampler = NonStationary(4, ExplicitGrid(tuple(taus)), rows)

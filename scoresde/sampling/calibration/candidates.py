@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from scoresde.sampling.base import StepSampler
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoisePool
 from scoresde.sampling.calibration.reference import ReferenceSolutions
+from scoresde.sampling.calibration.robust_loss import RobustLoss
 from scoresde.sampling.calibration.rollouts import Rollouts, finite_difference_step
 from scoresde.sampling.calibration.rows import FittedRollouts
 from scoresde.sampling.calibration.surrogate import Surrogate
@@ -113,15 +115,20 @@ class Candidate:
                 x_ref = x_ref + coordinates.centered(torch.zeros_like(ends[:1]), tau)[:, chosen]
             return x_ref.to(precise)
 
-        targets = reference(last)
-        variance = float((targets - targets.mean(0)).square().mean()) or 1.0
-        return FittedRollouts(rollouts.predict, rollouts.x, linear, reference, pool.weights.to(precise), variance)
+        robust = RobustLoss.of(reference(last), pool.weights)
+        return FittedRollouts(rollouts.predict, rollouts.x, linear, reference, robust)
 
     def initial_grids(self) -> list[list[float]]:
         """Grids to start a descent from."""
         powers = [self.fractions.power_positions(power, self.steps) for power in (1.0, 1.5, 2.0, 3.0)]
         mixed = [self.fractions.mixed_positions(weight, self.steps) for weight in (0.25, 0.5)]
         return [self.fractions.times(positions) for positions in (*powers, *mixed)]
+
+    def own_grid(self) -> list[float]:
+        """The original's grid, interpolated to the candidate's number of steps."""
+        positions = self.fractions.of_times(self.original_taus)
+        at = np.linspace(0, len(positions) - 1, self.steps + 1)
+        return self.fractions.times(np.interp(at, np.arange(len(positions)), positions).tolist())
 
     @property
     def is_whitened(self) -> bool:

@@ -94,15 +94,20 @@ def _with_fitted_weights(model: Model, original: StepSampler, shared: Preparatio
 
 
 def _best_grid(candidate: Candidate, shared: Preparation) -> _Trial:
-    """Grids from the surrogate, and weights from the network's rollouts over them; the best of these."""
-    trials: list[_Trial] = []
+    """The original's grid, or a descent on the surrogate from it or another, with weights fitted on the network.
+
+    Some of the noises choose the grid; all of them fit the weights.
+    """
+    grids = [candidate.own_grid()]
     for feedback in _FEEDBACKS[candidate.is_whitened]:
         surrogate = candidate.surrogate_fit(shared.surrogate, shared.surrogate_weights, feedback)
-        taus = min(candidate.initial_grids(), key=surrogate.loss)
-        taus = _descended(_Trial(candidate, taus, math.nan, surrogate)).taus
-        rollouts = candidate.network_fit(shared.fit, shared.solved, shared.elements)
-        trials.append(_Trial(candidate, taus, rollouts.loss(taus), rollouts))
-    return min(trials, key=lambda trial: trial.loss)
+        for taus in (candidate.own_grid(), min(candidate.initial_grids(), key=surrogate.loss)):
+            grids.append(_descended(_Trial(candidate, taus, math.nan, surrogate)).taus)
+    part = _part(shared.fit)
+    few = candidate.network_fit(part, shared.solved[: len(part.noises)], shared.elements)
+    taus = min(grids, key=few.loss)
+    rollouts = candidate.network_fit(shared.fit, shared.solved, shared.elements)
+    return _Trial(candidate, taus, rollouts.loss(taus), rollouts)
 
 
 def _improved(trial: _Trial, shared: Preparation, effort: Effort) -> _Trial:
@@ -202,13 +207,15 @@ def planned_evaluations(model: Model, original: StepSampler, noises: Tensor, eff
     calls = count_calls(original, original.grid.times(model.sde, original.steps), call_at_start=True)
     thorough, is_open = effort.is_thorough(noises.shape[1:]), leaves_orders_open(original)
     iteration, fits = 0.5 * calls + 4, 1 if effort.search else 2
+    share = _part_size(len(noises)) / len(noises)
     rollouts = 1.0  # of the original, on the held-out noises
     if is_open:
-        rollouts += sum(map(len, _FEEDBACKS.values())) + fits + 10 * effort.search
+        grids = sum(1 + 2 * len(feedbacks) for feedbacks in _FEEDBACKS.values())
+        rollouts += grids * share + len(_FEEDBACKS) + fits + 10 * effort.search
         descent = effort.iterations * (iteration + 2) + 2
-        rollouts += fits * descent if thorough else 1 + descent * _part_size(len(noises)) / len(noises)
+        rollouts += fits * descent if thorough else 1 + descent * share
     if not is_open or thorough:
         rollouts += 2 if effort.search else 1
         descents = _SCREENED + 1 + (2 + effort.iterations) * iteration + 20 * effort.search
-        rollouts += descents * (1.0 if thorough else _part_size(len(noises)) / len(noises))
+        rollouts += descents * (1.0 if thorough else share)
     return math.ceil(rollouts * len(noises) * calls * model.cost)

@@ -68,9 +68,13 @@ class StepFractions:
         steps = [max(a - b, 1e-12) for a, b in zip(positions, positions[1:])]
         return torch.tensor(steps, dtype=torch.float64).log()
 
+    def of_times(self, taus: Sequence[float]) -> list[float]:
+        """The positions of a grid with these ends."""
+        return [*map(_position, taus[:-1]), self.last_position]
+
     def logits_of_times(self, taus: Sequence[float]) -> Tensor:
         """The logits of a grid with these ends."""
-        return self.logits([*map(_position, taus[:-1]), self.last_position])
+        return self.logits(self.of_times(taus))
 
     def jacobian(self, logits: Tensor) -> Tensor:
         """Derivatives of the interior positions in the logits, ``(steps - 1, steps)``."""
@@ -83,6 +87,13 @@ class StepFractions:
         r"""The ``steps + 1`` positions of a grid that is uniform in $\phi^{1/power}$."""
         a, b = _position(self.first) ** (2 / power), self.last_position ** (2 / power)
         return [(a + (b - a) * i / steps) ** (power / 2) for i in range(steps + 1)]
+
+    def log_snr_positions(self, steps: int) -> list[float]:
+        """The ``steps + 1`` positions of a grid that is uniform in log-SNR; the start must have some signal."""
+        low, high = (float(ou.log_snr(tau)) for tau in (self.first, self.time(self.last_position)))
+        log_snr = np.linspace(low, high, steps + 1)[1:-1].tolist()
+        interior = [_position(ou.tau_from_log_snr(value)) for value in log_snr]
+        return [_position(self.first), *interior, self.last_position]
 
     def mixed_positions(self, weight: float, steps: int) -> list[float]:
         r"""The ``steps + 1`` positions of a grid that is uniform in a mixture of log-SNR and $\phi^{2/3}$.

@@ -15,6 +15,7 @@ from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.sampling.base import StepSampler
 from scoresde.sampling.calibration.candidates import Candidate, candidate_methods
+from scoresde.sampling.calibration.far_noises import with_far_noises
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoiseBatch, NoisePool
 from scoresde.sampling.calibration.reference import ReferenceSolutions, join, solve_reference
@@ -100,7 +101,8 @@ def prepare(
         model: The model, in eval mode.
         originals: The samplers to be calibrated, on grids with the same ends.
         batch: Noises; the first half for the fit, the second held out.
-        noises: Noises in use of each half. If there are more, the hardest are taken, see `NoisePool.with_hardest`.
+        noises: Noises in use of each half. If there are more, the hardest are taken, see `NoisePool.with_hardest`;
+            otherwise some are replaced, see `with_far_noises`.
         whiten: Moments, or whether they are estimated.
         generator: Source of randomness.
     """
@@ -114,9 +116,11 @@ def prepare(
     none = torch.empty(0, dtype=torch.long, device=batch.x.device)
     fit_half, held_out_half = batch[: len(batch) // 2], batch[len(batch) // 2 :]
     n_random = noises if len(fit_half) == noises else -(-noises // _RANDOM_DIVISOR)
-    solved = solve(fit_half[:n_random])
-    fit = NoisePool.equally_weighted(fit_half[:n_random], solved.ends)
-    held_out = NoisePool.equally_weighted(held_out_half[:n_random], solve(held_out_half[:n_random], none).ends)
+    fit_noises, weights = _first(fit_half, n_random, model.sde.prior_std)
+    solved = solve(fit_noises)
+    fit = NoisePool(fit_noises, solved.ends, weights)
+    held_out_noises, weights = _first(held_out_half, n_random, model.sde.prior_std)
+    held_out = NoisePool(held_out_noises, solve(held_out_noises, none).ends, weights)
     moments = _moments(model, original, batch[:noises], whiten, generator)
     if n_random < noises:
         coarse = Candidate(model, original, candidate_methods(original)[0], moments)
@@ -128,8 +132,15 @@ def prepare(
         held_out = held_out.with_hardest(held_out_half[rows], ends, easy, len(held_out_half))
         solved = join([solved, hard])
     coordinates = (None,) if moments is None else (None, moments)
-    surrogate = Surrogate(solved[:_SURROGATE_NOISES], _sketch(moments, solved.x0, elements), elements)
+    surrogate = Surrogate(solved[:_SURROGATE_NOISES], _sketch(moments, solved.x0[fit.weights >= 1], elements), elements)
     return Preparation(fit, held_out, coordinates, solved, elements, surrogate)
+
+
+def _first(half: NoiseBatch, count: int, std: float) -> tuple[NoiseBatch, Tensor]:
+    """The first noises of a half with their weights. If these are all, some of them are moved to far noises."""
+    if count == len(half):
+        return with_far_noises(half, std)
+    return half[:count], half.x.new_ones(count)
 
 
 def hardest(pool: NoiseBatch, n_random: int, noises: int, coarse: Candidate) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -87,7 +87,9 @@ def solve_reference(
 ) -> ReferenceSolutions:
     """Solves the probability-flow ODE by the third-order Adams method, predictor and corrector.
 
-    The network is not called below ``tau_min``, even if the last time is 0.
+    For a noise estimate x₀ is interpolated, on a grid even in log-SNR: some trajectories end far from the data, and
+    there x₀ is nearly constant. For all other networks it is v, in the angle. The network is not called below
+    ``tau_min``, even if the last time is 0.
 
     Args:
         model: The model, in eval mode.
@@ -99,9 +101,9 @@ def solve_reference(
     Raises:
         RuntimeError: If a solution is not finite.
     """
-    solver = Adams(steps, predictor_order=3, corrector_order=3, prediction="v", variable="angle")
+    solver, positions = _solver(model, fractions, steps)
     predict = _Recorder(noises.predict(model), elements)
-    taus = fractions.times(fractions.mixed_positions(_LOG_SNR_SHARE, steps))
+    taus = fractions.times(positions)
     ends = rollout(solver, predict, taus, noises.x)
     if not bool(torch.isfinite(ends).all()):
         raise RuntimeError(
@@ -112,6 +114,15 @@ def solve_reference(
     times = sorted(predict.records, reverse=True)
     x, v = (torch.stack([predict.records[tau][i] for tau in times]) for i in (0, 1))
     return ReferenceSolutions(ends, x0, tuple(times), x, v)
+
+
+def _solver(model: Model, fractions: StepFractions, steps: int) -> tuple[Adams, list[float]]:
+    """The method, and the positions of its times."""
+    method = Adams(steps, predictor_order=3, corrector_order=3)
+    if model.amplifies_at_noise():
+        return replace(method, prediction="x0", variable="artanh_sigma"), fractions.log_snr_positions(steps)
+    positions = fractions.mixed_positions(_LOG_SNR_SHARE, steps)
+    return replace(method, prediction="v", variable="angle"), positions
 
 
 def join(parts: list[ReferenceSolutions]) -> ReferenceSolutions:

@@ -18,6 +18,7 @@ from torch import Tensor
 from scoresde.model import Model
 from scoresde.process.parameterization import Prediction
 from scoresde.sampling.base import Predict, StepSampler
+from scoresde.sampling.calibration.robust_loss import RobustLoss
 
 __all__ = ["Rollouts", "finite_difference_step", "rollout"]
 
@@ -43,12 +44,7 @@ class _Memo:
 
 @dataclass(frozen=True, eq=False)
 class Rollouts:
-    r"""Rollouts of a sampler from a pool of noises, and their errors against the reference.
-
-    A rollout that ends at another mode than its reference has an error as large as the distance between the modes. A
-    small change of a time does not correct it. The loss limits the influence of such rollouts. It is the weighted mean
-    of $\log(1 + e^2/c^2)$, with e the root mean square error of a rollout and c the spread of the targets. Up to the
-    factor c² it is the mean square error where errors are small.
+    """Rollouts of a sampler from a pool of noises, and their errors against the reference.
 
     The last rollout is kept, with the memory before each step, so that its derivatives begin where a time moves.
 
@@ -77,18 +73,16 @@ class Rollouts:
 
     def error(self, taus: Sequence[float]) -> float:
         """Weighted root mean square error over all elements; infinite if the times do not fall or a state diverges."""
-        return self._evaluate(taus, lambda squares: math.sqrt((squares * self.weights).mean()))
+        return self._evaluate(taus, self._robust.root_mean_square)
 
     def loss(self, taus: Sequence[float]) -> float:
-        """The loss of the class docstring; infinite under the same conditions as `error`."""
-        return self._evaluate(
-            taus, lambda squares: float(((squares / self._target_variance).log1p() * self.weights).mean())
-        )
+        """The `RobustLoss`; infinite under the same conditions as `error`."""
+        return self._evaluate(taus, self._robust.value)
 
     def influence(self, taus: Sequence[float]) -> Tensor:
         """Roots of the factors by which the loss weights the squared errors of the rollouts, ``(B, 1, …)``."""
         squares = self._squares(self.end(taus))
-        root = (self.weights / (1.0 + squares / self._target_variance)).sqrt()
+        root = self._robust.influence(squares).sqrt()
         return root.reshape(-1, *[1] * (self.targets.ndim - 1))
 
     def residual(self, taus: Sequence[float], weight: Tensor) -> Tensor:
@@ -115,9 +109,8 @@ class Rollouts:
         return torch.stack(columns, 1)
 
     @cached_property
-    def _target_variance(self) -> float:
-        """c²: mean square of the targets about their mean; 1 where all are the same point."""
-        return float((self.targets - self.targets.mean(0)).square().mean()) or 1.0
+    def _robust(self) -> RobustLoss:
+        return RobustLoss.of(self.targets, self.weights)
 
     def _squares(self, end: Tensor) -> Tensor:
         return (end - self.targets).reshape(len(end), -1).square().mean(1)
@@ -125,8 +118,7 @@ class Rollouts:
     def _evaluate(self, taus: Sequence[float], reduce: Callable[[Tensor], float]) -> float:
         if not all(tau > s for tau, s in zip(taus, taus[1:])):
             return math.inf
-        value = reduce(self._squares(self.end(taus)))
-        return value if math.isfinite(value) else math.inf
+        return reduce(self._squares(self.end(taus)))
 
     def _record(self, taus: Sequence[float]) -> _Recorded:
         key = tuple(taus)

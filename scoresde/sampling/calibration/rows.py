@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scoresde.process import ou
 from scoresde.sampling.base import Predict
+from scoresde.sampling.calibration.robust_loss import RobustLoss
 
 __all__ = ["FittedRollouts"]
 
@@ -36,8 +37,7 @@ class FittedRollouts:
         linear: The linear part of the change from these coordinates to the elements that are compared, at a time:
             ``(B, *D)`` to ``(B, e)``.
         reference: The reference solutions minus the constant part of that change, at a time, ``(B, e)``.
-        weights: Weights of the rollouts, ``(B,)``, 1 on average.
-        variance: Mean square of the targets about their mean, which limits the influence of large errors.
+        robust: The loss of last states.
         feedback: Weight of the errors of earlier states.
         reweightings: How often a least-squares problem is solved again with the influence of each noise.
         relative_step: Size of a finite difference relative to the shorter adjacent step.
@@ -47,8 +47,7 @@ class FittedRollouts:
     x: Tensor
     linear: Callable[[Tensor, float], Tensor]
     reference: Callable[[float], Tensor]
-    weights: Tensor
-    variance: float
+    robust: RobustLoss
     feedback: float = 0.0
     reweightings: int = 2
     relative_step: float = 1e-3
@@ -70,18 +69,17 @@ class FittedRollouts:
 
     def error(self, taus: Sequence[float]) -> float:
         """Weighted root mean square error of the last state over all compared elements."""
-        return math.sqrt((self._fitted(taus).errors[-1].square().mean(1) * self.weights).mean())
+        return self.robust.root_mean_square(self._fitted(taus).errors[-1].square().mean(1))
 
     def loss(self, taus: Sequence[float]) -> float:
         """The loss of the class docstring; infinite if the times do not fall or a state is not finite."""
         if not all(tau > s for tau, s in zip(taus, taus[1:])):
             return math.inf
-        value = float(((self._squares(taus) / self.variance).log1p() * self.weights).mean())
-        return value if math.isfinite(value) else math.inf
+        return self.robust.value(self._squares(taus))
 
     def influence(self, taus: Sequence[float]) -> Tensor:
         """Roots of the factors by which the loss weights the squared errors of the rollouts, ``(B, 1)``."""
-        return (self.weights / (1.0 + self._squares(taus) / self.variance)).sqrt()[:, None]
+        return self.robust.influence(self._squares(taus)).sqrt()[:, None]
 
     def residual(self, taus: Sequence[float], weight: Tensor) -> Tensor:
         """The errors of all states, times a weight, ``(n,)``."""
@@ -122,7 +120,7 @@ class FittedRollouts:
     def _least_squares(self, design: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The weights of one step, ``(i + 2,)`` float64 on the CPU, and the errors that they leave, ``(B, e)``."""
         joined = torch.cat([design, target[..., None]], 2)
-        weight, unit = self.weights, torch.eye(design.shape[2], dtype=torch.float64)
+        weight, unit = self.robust.weights, torch.eye(design.shape[2], dtype=torch.float64)
         row, error = unit[0], target
         for _ in range(1 + self.reweightings):
             weighted = (joined * weight.sqrt()[:, None, None]).flatten(0, 1)
@@ -130,7 +128,7 @@ class FittedRollouts:
             normal, right = products[:-1, :-1], products[:-1, -1]
             row = torch.linalg.solve(normal + _RIDGE * normal.diagonal().mean() * unit, right)
             error = design @ row.to(design) - target
-            weight = self.weights / (1.0 + error.square().mean(1) / self.variance)
+            weight = self.robust.influence(error.square().mean(1))
         return row, error
 
 

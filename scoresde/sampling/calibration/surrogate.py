@@ -19,6 +19,7 @@ from scoresde.process import ou
 from scoresde.process.parameterization import Prediction, V
 from scoresde.sampling.base import Predict, StepSampler
 from scoresde.sampling.calibration.reference import ReferenceSolutions
+from scoresde.sampling.calibration.robust_loss import RobustLoss
 from scoresde.sampling.calibration.rollouts import Rollouts
 from scoresde.sampling.calibration.rows import FittedRollouts
 from scoresde.sampling.moments import Moments
@@ -127,8 +128,8 @@ class Surrogate:
             x_ref = targets if tau == last else self._trajectories.interpolated(self._x, tau)
             return (x_ref - ou.alpha(tau) * self.sketch.mean if whiten else x_ref) * scale
 
-        variance = float(((targets - targets.mean(0)) * scale).square().mean()) or 1.0
-        return FittedRollouts(predict, x, linear, reference, weights.double().cpu(), variance, feedback, 0)
+        robust = RobustLoss.of(targets * scale, weights.double().cpu())
+        return FittedRollouts(predict, x, linear, reference, robust, feedback, 0)
 
     def _coordinates(self, first: float, whiten: bool) -> tuple[Predict, Tensor]:
         """The network call and the first states."""
