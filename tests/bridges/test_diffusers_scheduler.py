@@ -337,7 +337,7 @@ def test_a_run_that_begins_later_is_that_from_the_later_state(sampler: Any, unet
         ("epsilon", UniPC(9, prediction="eps"), lambda tau, s: ou.alpha(s) / ou.alpha(tau)),
         ("v_prediction", NonStationary(9), lambda tau, s: 1.0),
     ],
-    ids=repr,
+    ids=lambda value: None if callable(value) else repr(value),
 )
 @pytest.mark.parametrize("changed", [1, 3, 6])
 def test_a_change_of_the_state_by_the_pipeline_is_carried_on(kind: str, sampler: Any, gain: Any, changed: int) -> None:
