@@ -12,6 +12,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde.bridges.opened import Opened
 from scoresde.storage import spec
 from scoresde.storage.checkpoint import save
+from scoresde.training import Training
 
 __all__ = ["save_opened"]
 
@@ -36,4 +37,7 @@ def save_opened(opened: Opened, path: str | os.PathLike[str]) -> Path:
     }
     with contextlib.suppress(TypeError):  # a sampler without a text form is left out
         meta["sampler"] = None if opened.sampler is None else spec.to_text(opened.sampler)
+    # other code bases train on bin centers; `scoresde train --from` continues so
+    quantized = opened.model.data is not None and opened.model.data.bins is not None
+    meta["training"] = spec.to_text(Training(dequantize=not quantized))
     return save(opened.model, path, meta={**meta, "start": opened.start})

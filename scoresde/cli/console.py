@@ -123,11 +123,12 @@ def describe_data(data: Data) -> str:
 
 def recipe_settings(recipe: Recipe) -> dict[str, str]:
     """A recipe's parts as text, for `print_settings`; a network that was chosen by default with its reason."""
-    from scoresde.storage.setting_labels import short_text
+    from scoresde.storage.setting_labels import short_text, without_long_lists
 
+    network = without_long_lists(short_text(recipe.network))
     return {
-        "process": short_text(recipe.sde),
-        "network": short_text(recipe.network) + (f": {recipe.reason}" if recipe.reason else ""),
+        "process": without_long_lists(short_text(recipe.sde)),
+        "network": network + (f": {recipe.reason}" if recipe.reason else ""),
         "output": short_text(recipe.parameterization),
         "training": short_text(recipe.training),
     }

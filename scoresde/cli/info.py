@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,25 +140,16 @@ def _default(field: dataclasses.Field[Any]) -> str:
         return repr(value)
 
 
-def _shortened(text: str) -> str:
-    """A text in which of more than eight numbers in a row only the first and the last are left."""
-
-    def ends(match: re.Match[str]) -> str:
-        numbers = match[0].split(", ")
-        return f"{numbers[0]}, … {len(numbers) - 2} more …, {numbers[-1]}"
-
-    return re.sub(r"[-+\d.e]+(?:, [-+\d.e]+){8,}", ends, text)
-
-
 def _print_checkpoint(path: Path) -> None:
     from scoresde.cli import console
     from scoresde.storage.checkpoint import read_checkpoint
+    from scoresde.storage.setting_labels import without_long_lists
 
     checkpoint = read_checkpoint(path)
     settings = checkpoint.meta.get("model") or {}
     sizes = {group: sum(t.numel() for t in tensors.values()) for group, tensors in checkpoint.tensors.items()}
     lines = {"checkpoint": str(checkpoint.path)}
-    lines |= {name: _shortened(str(value)) for name, value in settings.items() if value not in (None, "None")}
+    lines |= {name: without_long_lists(str(value)) for name, value in settings.items() if value not in (None, "None")}
     lines |= {name: str(checkpoint.meta[name]) for name in ("step", "training", "torch") if name in checkpoint.meta}
     lines["tensors"] = ", ".join(f"{group} {size:,}" for group, size in sizes.items())
     console.print_settings(lines)

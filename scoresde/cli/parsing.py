@@ -91,9 +91,9 @@ def _own_classes(module: types.ModuleType) -> list[type]:
 
 
 def _package_modules(kind: type | None) -> tuple[types.ModuleType, ...]:
-    from scoresde import data, nn, objective, process, sampling
+    from scoresde import adapters, data, nn, objective, process, sampling
 
-    modules = sampling, objective, process, nn, data
+    modules = sampling, objective, process, nn, adapters, data
     others = ("scoresde.likelihood.", "scoresde.guidance.", "scoresde.inverse.")
     if kind is not None and not kind.__module__.startswith(others):
         return modules  # these objects occur in options of their own only, and importing them takes time

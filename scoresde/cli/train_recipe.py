@@ -103,7 +103,7 @@ def _with_further_conditions(recipe: Recipe, data: Data, names: Sequence[str] | 
 
 
 def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
-    """The data with the run's own description of the conditions that both have: their scaling and their classes.
+    """The data with the run's own description of the conditions that both have, and its scaling of integer values.
 
     Args:
         old: The ``config.json`` of the run from whose weights a training starts.
@@ -111,7 +111,7 @@ def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
 
     Raises:
         ValueError: If a condition has classes of other names, or another number of them: the embeddings of the run
-            would belong to other classes.
+            would belong to other classes. If the run's data are integers and these are others.
     """
     import scoresde.data
     from scoresde.data import Description
@@ -121,16 +121,26 @@ def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
     text = (old.get("model") or {}).get("data") or "None"
     if text == "None":
         return data
-    before = spec.parse(text, spec.known_classes(scoresde.data), kind=Description, stored=True).conditions
+    before = spec.parse(text, spec.known_classes(scoresde.data), kind=Description, stored=True)
     kinds = dict(data.description.conditions)
-    for name in before.keys() & kinds.keys():
-        if isinstance(before[name], ClassCondition) and before[name] != kinds[name]:
+    for name in before.conditions.keys() & kinds.keys():
+        kind = before.conditions[name]
+        if isinstance(kind, ClassCondition) and kind != kinds[name]:
             raise ValueError(
-                f"condition {name!r} must have the classes of the run, {before[name].describe()}, got "
+                f"condition {name!r} must have the classes of the run, {kind.describe()}, got "
                 f"{kinds[name].describe()}; use the same classes, or give the condition another name."
             )
-        kinds[name] = before[name]
-    return replace(data, description=replace(data.description, conditions=kinds))
+        kinds[name] = kind
+    description = replace(data.description, conditions=kinds)
+    if before.bins is not None:
+        if description.bins != before.bins:
+            got = "continuous values" if description.bins is None else f"integers 0 … {description.bins - 1}"
+            raise ValueError(
+                f"the run's data are integers 0 … {before.bins - 1}, whose scaling its weights have learned, got {got}; "
+                f"train on the same values, with --bins {before.bins}, or start without --from."
+            )
+        description = replace(description, offset=before.offset, scale=before.scale)
+    return replace(data, description=description)
 
 
 def _check_conditions(recipe: Recipe, names: Sequence[str] | None) -> None:

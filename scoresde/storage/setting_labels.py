@@ -7,7 +7,7 @@ import re
 
 from scoresde.storage import spec
 
-__all__ = ["short_text", "slug"]
+__all__ = ["short_text", "slug", "without_long_lists"]
 
 
 def short_text(obj: object) -> str:
@@ -36,6 +36,16 @@ def _default(cls: type, field: dataclasses.Field) -> object:
     except TypeError:
         factory = field.default_factory
         return field.default if factory is dataclasses.MISSING else factory()
+
+
+def without_long_lists(text: str) -> str:
+    """The text of a setting for people: of more than eight numbers in a row only the first and the last are left."""
+
+    def ends(match: re.Match[str]) -> str:
+        numbers = match[0].split(", ")
+        return f"{numbers[0]}, … {len(numbers) - 2} more …, {numbers[-1]}"
+
+    return re.sub(r"[-+\d.e]+(?:, [-+\d.e]+){8,}", ends, text)
 
 
 def slug(obj: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import one_line, run
@@ -122,6 +123,25 @@ def test_the_command_opens_prints_and_writes_a_run(tmp_path):
     assert "diffusers has no option 'stepss'" in one_line(refused)
     refused = run("open", CHECKPOINT)
     assert "holds weights of k_diffusion, but not the network" in one_line(refused)
+
+
+def test_training_continues_from_an_opened_model_in_its_scaling(tmp_path):
+    pytest.importorskip("diffusers")
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "bytes.npy", rng.integers(0, 256, (40, 1, 8, 8), dtype=np.uint8))
+    save_opened(open_model(PIPELINE), tmp_path / "run")
+    quick = ("--steps", 1, "--batch-size", 8, "--device", "cpu", "-q")
+    command = ("train", "--data", tmp_path / "bytes.npy", "--from", tmp_path / "run", "--out", tmp_path / "new", *quick)
+    assert "integers 0 … 255, whose scaling its weights have learned, got continuous values" in one_line(run(*command))
+    trained = run(*command, "--bins", 256)
+    assert trained.exit_code == 0, trained.output
+    assert "… 998 more …" in trained.output  # betas
+    model, before = sd.load(tmp_path / "new"), sd.load(tmp_path / "run")
+    assert model.data is not None
+    assert (model.data.offset, model.data.scale) == (128.0, 127.5)
+    assert model.net.clock == before.net.clock
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert "dequantize=False" in config["training"]
 
 
 def test_integers_of_another_range_are_not_scored(tmp_path):
