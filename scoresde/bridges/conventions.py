@@ -9,6 +9,7 @@ import torch
 
 from scoresde._core.annotations import check_arguments
 from scoresde.bridges.opened import Finding
+from scoresde.bridges.weights import WeightFile
 from scoresde.data import Description
 from scoresde.process import ou
 from scoresde.process.schedule import Schedule
@@ -21,6 +22,7 @@ __all__ = [
     "karras_grid",
     "linear_betas",
     "sigma_grid",
+    "step_findings",
     "step_grid",
 ]
 
@@ -45,6 +47,12 @@ def data_finding(data: Description | None, given: bool, centered: bool, why: str
         return Finding("range of the data", "as in the description given", "stated", "argument `data`")
     unit = "images of bytes in " if data is not None and data.bins is not None else ""
     return Finding("range of the data", f"{unit}{span}", "assumed", why)
+
+
+def step_findings(file: WeightFile) -> tuple[Finding, ...]:
+    """The number of training steps, where the file states it as ``step``."""
+    step = file.values.get("step")
+    return () if step is None else (Finding("trained for", f"{step} steps", "stated", f"step in {file.path.name}"),)
 
 
 def sigma_grid(sigmas: Sequence[float]) -> ExplicitGrid:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_kind, check_positive
 from scoresde.adapters import FromSigma, FromSigmaTable
-from scoresde.bridges.conventions import byte_images, data_finding, karras_grid
+from scoresde.bridges.conventions import byte_images, data_finding, karras_grid, step_findings
 from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_json, read_weight_file
 from scoresde.bridges.weights.files import parse_json
@@ -58,6 +58,7 @@ def open_file(
     net: nn.Module,
     config: str | os.PathLike[str] | None = None,
     data: Description | None = None,
+    raw: bool = False,
 ) -> Opened:
     """Loads a checkpoint or a file for inference into a network.
 
@@ -66,21 +67,23 @@ def open_file(
         net: The network that ``make_model(config)`` builds.
         config: The JSON configuration, where the file does not hold it.
         data: Description of the data; default images of bytes in [-1, 1].
+        raw: Take the weights as trained instead of their averages.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is refused, does not fit the network, or no configuration is found.
+        ValueError: If the file is refused, does not fit the network, no configuration is found, or it has no raw
+            weights although they are asked for.
     """
     check_arguments(open_file, locals())
     check_kind("net", net, nn.Module)
     file = read_weight_file(path)
     settings = _configuration(file, config)
-    tensors, finding = choose(file, net, ("model_ema.",), ("model.", ""))
+    tensors, finding = choose(file, net, ("model_ema.",), ("model.",) if raw else ("model.", ""), want_raw=raw)
     if "config" in file.values:
         finding = Finding("weights", "exponential moving average", "assumed", "a file for inference holds averages")
     fit(net, tensors)
     opened = from_network(net, settings, data)
-    return replace(opened, findings=(finding, *opened.findings))
+    return replace(opened, findings=(finding, *step_findings(file), *opened.findings))
 
 
 def from_network(net: nn.Module, config: Mapping[str, Any], data: Description | None = None) -> Opened:

@@ -19,7 +19,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.suggest import nearest
 from scoresde.adapters import FromStep
-from scoresde.bridges.conventions import byte_images, cosine_betas, data_finding, linear_betas, step_grid
+from scoresde.bridges.conventions import byte_images, cosine_betas, data_finding, linear_betas, step_findings, step_grid
 from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_weight_file
 from scoresde.data import Description
@@ -51,6 +51,7 @@ def open_file(
     sampling_timesteps: int | None = None,
     ddim_sampling_eta: float = 0.0,
     auto_normalize: bool = True,
+    raw: bool = False,
     shape: tuple[int, ...] | None = None,
     data: Description | None = None,
 ) -> Opened:
@@ -62,6 +63,7 @@ def open_file(
         objective: ``"pred_noise"``, ``"pred_x0"`` or ``"pred_v"``; default what the file's ``loss_weight`` states.
         sampling_timesteps, ddim_sampling_eta: Settings of its DDIM; without the first the sampler is the whole chain.
         auto_normalize: Whether images lie in [-1, 1] for the network; otherwise in [0, 1].
+        raw: Take the weights as trained instead of their averages.
         shape: Shape of one event; default that of a ``GaussianDiffusion``.
         data: Description of the data; default images of bytes if the shape is known.
 
@@ -74,7 +76,7 @@ def open_file(
     check_kind("net", net, nn.Module)
     inner = _inner(net)
     file = read_weight_file(path)
-    tensors, finding = choose(file, inner, _AVERAGES, _RAW, inner="model.")
+    tensors, finding = choose(file, inner, _AVERAGES, _RAW, "model.", raw)
     _refuse_self_conditioning(inner, tensors)
     fit(inner, tensors)
     learned = _LAST in tensors and tensors[_LAST].shape[0] == 2 * tensors[_FIRST].shape[1]
@@ -83,7 +85,7 @@ def open_file(
     return _opened(
         inner,
         buffers,
-        [finding],
+        [finding, *step_findings(file)],
         objective,
         sampling_timesteps,
         ddim_sampling_eta,

@@ -28,7 +28,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_kind
 from scoresde._core.suggest import nearest
 from scoresde.adapters import Adapter, FromSigma, FromSigmaTable, FromStep, FromTime
-from scoresde.bridges.conventions import byte_images, data_finding
+from scoresde.bridges.conventions import byte_images, data_finding, step_findings
 from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_weight_file
 from scoresde.data import Description
@@ -49,12 +49,13 @@ def recognize(names: Collection[str]) -> bool:
     return "ema.shadow_params.0" in names and any(name.startswith("model.") for name in names)
 
 
-def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
+def open_file(path: Source, net: nn.Module, *, raw: bool = False, **settings: object) -> Opened:
     """Loads a checkpoint into a network; the averages are used where the file has them.
 
     Args:
         path: A checkpoint, or a run folder, of which the last checkpoint in ``checkpoints`` is taken.
         net: The network that ``create_model(config)`` builds.
+        raw: Take the weights as trained instead of their averages.
         **settings: As in `from_network`.
 
     Raises:
@@ -64,12 +65,10 @@ def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
     check_arguments(open_file, locals())
     check_kind("net", net, nn.Module)
     file = path if isinstance(path, WeightFile) else read_weight_file(_checkpoint(Path(path)))
-    tensors, finding = choose(file, net, _AVERAGES, _RAW)
+    tensors, finding = choose(file, net, _AVERAGES, _RAW, want_raw=raw)
     fit(net, tensors)
     opened = from_network(net, **settings)  # pyright: ignore[reportArgumentType]
-    step = Finding("trained for", f"{file.values['step']} steps", "stated", "step") if "step" in file.values else None
-    findings = tuple(f for f in (finding, step, *opened.findings) if f is not None)
-    return replace(opened, findings=findings)
+    return replace(opened, findings=(finding, *step_findings(file), *opened.findings))
 
 
 def from_network(

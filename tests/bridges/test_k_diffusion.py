@@ -79,8 +79,9 @@ def test_one_call_is_the_peers(name: str) -> None:
     ours = model(outputs["noisy"] * factor, 0.5 * torch.log1p(sigma**2)).x0
     scale = outputs["denoised"].abs().amax((1, 2, 3))
     errors = (ours - outputs["denoised"]).abs().amax((1, 2, 3)) / scale
-    assert errors[:3].max() < 1e-6
-    assert errors[3] < (3e-6 if name == "eps" else 1e-6)  # at σ̃ = 90, x_0 is a difference of two terms of order 90
+    if name == "eps":
+        errors = errors / sigma.clamp(min=1.0)  # x_0 is a difference of two terms of order σ̃
+    assert errors.max() < 2e-6  # 5e-7 on the processor that stored them; others round otherwise
 
 
 @pytest.mark.parametrize("name", ["own", "v", "eps"])
@@ -120,6 +121,10 @@ def test_a_checkpoint_of_its_training_script_is_opened_with_its_averages(tmp_pat
     assert k_diffusion.recognize(file.tensors, file.values)
     ours = k_diffusion.open_file(path, DigitNetwork(scale=0.25))
     assert ours.model.event_shape == SHAPE
+    zero: Any = k_diffusion.open_file(path, DigitNetwork(scale=0.25), raw=True).model.net
+    assert not zero.net.first.weight.any()
+    with pytest.raises(ValueError, match="must hold weights named 'model.…'"):
+        k_diffusion.open_file(MODELS / "own.safetensors", DigitNetwork(scale=0.25), raw=True)
     x = torch.ones(1, *SHAPE)
     assert torch.equal(ours.model(x, 0.5).x0, opened("own")[0].model(x, 0.5).x0)
 

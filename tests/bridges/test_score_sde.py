@@ -62,6 +62,8 @@ def test_the_last_checkpoint_of_a_run_is_opened_with_its_averages(tmp_path: Path
     assert all(
         torch.equal(a, b) for a, b in zip(net.state_dict().values(), averaged.state_dict().values(), strict=True)
     )
+    score_sde.open_file(tmp_path, other := Net(), raw=True)
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters(), raw.parameters(), strict=True))
     findings = {f.name: f for f in opened.findings}
     assert findings["weights"].value == "exponential moving average"
     assert findings["trained for"].value == "1234 steps"

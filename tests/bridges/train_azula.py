@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from azula.denoise import KarrasDenoiser, SimpleDenoiser
-from azula.noise import RectifiedSchedule, VPSchedule
-from azula.sample import DDIMSampler, DDPMSampler, EulerSampler, HeunSampler
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from azula_backbone import AzulaUNet
 from digit_network import SHAPE, DigitNetwork, digits
+
+denoise: Any = importlib.import_module("azula.denoise")
+noise: Any = importlib.import_module("azula.noise")
+sample: Any = importlib.import_module("azula.sample")
 
 OUT = Path(__file__).parent / "models" / "azula"
 STEPS = 1500
@@ -53,7 +55,7 @@ def outputs(denoiser: Any) -> dict[str, torch.Tensor]:
     x_t = torch.randn(4, *SHAPE, generator=generator) * (0.64 * alpha**2 + sigma**2).sqrt()
     first = torch.randn(2, *SHAPE, generator=generator)
     stored = {"t": t, "x_t": x_t, "mean": denoiser(x_t, t).mean, "first": first}
-    for sampler in (EulerSampler, DDIMSampler, HeunSampler, DDPMSampler):
+    for sampler in (sample.EulerSampler, sample.DDIMSampler, sample.HeunSampler, sample.DDPMSampler):
         torch.manual_seed(5)
         name = sampler.__name__.removesuffix("Sampler").lower()
         stored[name] = sampler(denoiser, steps=50, silent=True, dtype=torch.float64)(first.double())
@@ -64,8 +66,8 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     for name, denoiser in {
-        "own": KarrasDenoiser(DigitNetwork(scale=0.25), VPSchedule()),
-        "unet": SimpleDenoiser(AzulaUNet(), RectifiedSchedule()),
+        "own": denoise.KarrasDenoiser(DigitNetwork(scale=0.25), noise.VPSchedule()),
+        "unet": denoise.SimpleDenoiser(AzulaUNet(), noise.RectifiedSchedule()),
     }.items():
         trained(denoiser)
         save_file(denoiser.state_dict(), OUT / f"{name}.safetensors")

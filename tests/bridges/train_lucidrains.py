@@ -6,6 +6,7 @@ Two networks: its `Unet` (objective pred_v, sigmoid betas) and our `DigitNetwork
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def transforms() -> ModuleType:
 if "torchvision" not in sys.modules:
     sys.modules["torchvision"] = transforms()
 with stand_ins(*UNUSED_BY_LUCIDRAINS):
-    import denoising_diffusion_pytorch.denoising_diffusion_pytorch as ddp  # pyright: ignore[reportMissingImports]
+    ddp: Any = importlib.import_module("denoising_diffusion_pytorch.denoising_diffusion_pytorch")
 
 
 def trained(net: torch.nn.Module, folder: Path, **settings: Any) -> Any:

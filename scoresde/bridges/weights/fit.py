@@ -70,7 +70,12 @@ def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] =
 
 
 def choose(
-    file: WeightFile, net: nn.Module, averaged: Sequence[str], raw: Sequence[str], inner: str = ""
+    file: WeightFile,
+    net: nn.Module,
+    averaged: Sequence[str],
+    raw: Sequence[str],
+    inner: str = "",
+    want_raw: bool = False,
 ) -> tuple[dict[str, Tensor], Finding]:
     """The weights of a network among the groups of a file: the averaged ones where there are any.
 
@@ -81,6 +86,7 @@ def choose(
             list in the order of the parameters that require a gradient, completed from the raw group.
         raw: Prefixes of groups of raw weights; ``""`` for a file that is a state dict.
         inner: Prefix of the network's names inside a group.
+        want_raw: Whether to take the raw weights although there are averages.
 
     Returns:
         State dict, and a finding that says which group it is.
@@ -90,7 +96,8 @@ def choose(
     """
     check_arguments(choose, locals())
     groups = [*((prefix, True) for prefix in averaged), *((prefix, False) for prefix in raw)]
-    for prefix, is_average in groups:
+    wanted = [(prefix, is_average) for prefix, is_average in groups if not (want_raw and is_average)]
+    for prefix, is_average in wanted:
         tensors = _group(file.tensors, prefix, inner)
         if not tensors:
             continue
@@ -102,7 +109,7 @@ def choose(
         value = "exponential moving average" if is_average else "as trained, no average"
         why = f"{name} in {file.path.name}" + (f"; it also holds {others[0] or 'raw weights'}*" if others else "")
         return tensors, Finding("weights", value, "stated" if is_average or others or prefix else "assumed", why)
-    names = ", ".join(repr(f"{prefix}{inner}…") for prefix, _ in groups)
+    names = ", ".join(repr(f"{prefix}{inner}…") for prefix, _ in wanted)
     raise ValueError(
         f"{file.path} must hold weights named {names}, got {_listed(list(file.tensors))}; it has another origin."
     )

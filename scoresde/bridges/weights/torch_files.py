@@ -8,6 +8,7 @@ of the file, time, and the size of what is written. It hands the tensors over as
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -61,12 +62,20 @@ def read_torch_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Value], tu
 
 def _run(path: Path, folder: Path, size: int, written: int) -> None:
     seconds = 60 + size // (10 << 20)
-    settings = {"sys_path": sys.path, "seconds": seconds, "written": written, "expansion": _EXPANSION}
+    packages = [str(Path(entry).resolve()) for entry in sys.path if entry]  # without the working directory
+    settings = {"sys_path": packages, "seconds": seconds, "written": written, "expansion": _EXPANSION}
     command = [sys.executable, "-I", str(_SCRIPT), str(path.resolve()), str(folder), json.dumps(settings)]
-    none = subprocess.DEVNULL
+    none, environment = subprocess.DEVNULL, os.environ | {"OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            command, cwd=folder, timeout=2 * seconds, check=False, stdin=none, stdout=none, stderr=none
+            command,
+            cwd=folder,
+            env=environment,
+            timeout=2 * seconds,
+            check=False,
+            stdin=none,
+            stdout=none,
+            stderr=none,
         )
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"{path} must be read within {2 * seconds} s, got no end; the process was stopped.") from error
