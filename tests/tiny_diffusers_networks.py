@@ -18,7 +18,7 @@ def _normal(*shape: int) -> Tensor:
 _BLOCKS: dict[str, Any] = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4}
 _DIT: dict[str, Any] = {
     "num_attention_heads": 2,
-    "attention_head_dim": 8,
+    "attention_head_dim": 12,
     "in_channels": 4,
     "out_channels": 8,
     "num_layers": 1,
@@ -109,8 +109,20 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Tensor], Call]] = {
         {"text": _normal(2, 3, 12), "pooled": _normal(2, 6), "guidance": torch.full((2, 1), 3.5)},
         lambda net, x, t, c: _flux(net, x, t, c),
     ),
+    "PixArtTransformer2DModel of 1024 pixels": (
+        {**_DIT, "cross_attention_dim": 24, "caption_channels": 12, "use_additional_conditions": True},
+        {"text": _normal(2, 3, 12), "resolution": torch.full((2, 2), 64.0), "aspect_ratio": torch.ones(2, 1)},
+        lambda net, x, t, c: (
+            net(
+                x,
+                encoder_hidden_states=c["text"],
+                timestep=t,
+                added_cond_kwargs={"resolution": c["resolution"], "aspect_ratio": c["aspect_ratio"]},
+            ).sample
+        ),
+    ),
     "PixArtTransformer2DModel": (
-        {**_DIT, "cross_attention_dim": 16, "caption_channels": 12},
+        {**_DIT, "cross_attention_dim": 24, "caption_channels": 12},
         {"text": _normal(2, 3, 12)},
         lambda net, x, t, c: (
             net(

@@ -34,8 +34,10 @@ class DiffusersNetwork(nn.Module):
     | ``pooled`` | pooled embedding of the prompt, ``(B, size)`` | SDXL's UNet2DConditionModel, SD3, Flux |
     | ``size`` | SDXL's ``time_ids``, ``(B, 6)`` | SDXL's UNet2DConditionModel |
     | ``guidance`` | distilled guidance scale, ``(B, 1)`` | Flux with ``guidance_embeds`` |
+    | ``resolution``, ``aspect_ratio`` | ``(B, 2)`` and ``(B, 1)`` | PixArt for 1024 pixels |
 
-    Flux's latents enter unpacked, ``(B, 16, h, w)``.
+    Flux's latents enter unpacked, ``(B, 16, h, w)``. There is no attention mask: pass prompts without padding where the
+    pipeline masks it.
 
     Args:
         class_name: Name of the class, e.g. ``"UNet2DModel"``.
@@ -189,9 +191,11 @@ def _flux_inputs(config: Config) -> dict[str, Condition]:
 
 
 def _pixart_inputs(config: Config) -> dict[str, Condition]:
-    if config.get("use_additional_conditions"):
-        raise ValueError("a PixArtTransformer2DModel with additional conditions is not supported.")
-    return {"text": Tokens(config.get("caption_channels") or 4096, null=False)}
+    text: dict[str, Condition] = {"text": Tokens(config.get("caption_channels") or 4096, null=False)}
+    added = config.get("use_additional_conditions")
+    if not (config.get("sample_size") == 128 if added is None else added):
+        return text
+    return {**text, "resolution": Vector(2, null=False), "aspect_ratio": Vector(1, null=False)}
 
 
 def _unet(net: nn.Module, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
@@ -202,10 +206,6 @@ def _unet_with_text(net: nn.Module, x: Tensor, t: Tensor, text: Tensor, **cond: 
     added = {"text_embeds": cond["pooled"], "time_ids": cond["size"]} if "pooled" in cond else None
     out = net(x, t, text, class_labels=cond.get("label"), added_cond_kwargs=added, return_dict=False)
     return out[0]
-
-
-def _dit(net: nn.Module, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-    return net(x, t, class_labels=label, return_dict=False)[0]
 
 
 def _sd3(net: nn.Module, x: Tensor, t: Tensor, text: Tensor, pooled: Tensor) -> Tensor:
@@ -234,15 +234,15 @@ def _flux(net: nn.Module, x: Tensor, t: Tensor, text: Tensor, pooled: Tensor, gu
     return out.reshape(batch, rows, columns, -1, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height, width)
 
 
-def _pixart(net: nn.Module, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
-    none = {"resolution": None, "aspect_ratio": None}
-    return net(x, encoder_hidden_states=text, timestep=t, added_cond_kwargs=none, return_dict=False)[0]
+def _pixart(net: nn.Module, x: Tensor, t: Tensor, text: Tensor, **size: Tensor) -> Tensor:
+    added = {name: size.get(name) for name in ("resolution", "aspect_ratio")}
+    return net(x, encoder_hidden_states=text, timestep=t, added_cond_kwargs=added, return_dict=False)[0]
 
 
 _CLASSES: dict[str, tuple[Callable[[Config], dict[str, Condition]], Callable[..., Tensor]]] = {
     "UNet2DModel": (_label, _unet),
     "UNet2DConditionModel": (_unet_inputs, _unet_with_text),
-    "DiTTransformer2DModel": (_dit_inputs, _dit),
+    "DiTTransformer2DModel": (_dit_inputs, _unet),
     "SD3Transformer2DModel": (_sd3_inputs, _sd3),
     "FluxTransformer2DModel": (_flux_inputs, _flux),
     "PixArtTransformer2DModel": (_pixart_inputs, _pixart),

@@ -158,6 +158,7 @@ SCHEDULERS = [
     ("linear", "DDIMScheduler", {"timestep_spacing": "trailing"}, DDIM),
     ("linear", "DDIMScheduler", {"steps_offset": 1, "set_alpha_to_one": False}, DDIM),
     ("zero-snr", "DDIMScheduler", {"set_alpha_to_one": False}, DDIM),
+    ("linear", "DDIMScheduler", {"set_alpha_to_one": False, "clip_sample": False}, DDIM),
     ("linear", "DDPMScheduler", {"variance_type": "fixed_small_log"}, DDPM),
     ("linear", "DDPMScheduler", {"variance_type": "fixed_large"}, DDPM),
     ("linear", "DDPMScheduler", {"prediction_type": "sample", "clip_sample_range": 0.7}, DDPM),
@@ -172,6 +173,9 @@ SCHEDULERS = [
     ("zero-snr", "EulerDiscreteScheduler", {}, DDIM),
     ("zero-snr", "HeunDiscreteScheduler", {"clip_sample": True}, Heun),
     ("linear", "EulerDiscreteScheduler", {"use_karras_sigmas": True}, DDIM),
+    ("linear", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, DPMSolverPP),
+    ("zero-snr", "DPMSolverMultistepScheduler", {"use_lu_lambdas": True}, DPMSolverPP),
+    ("zero-snr", "UniPCMultistepScheduler", {"use_karras_sigmas": True}, UniPC),
     ("linear", "EulerDiscreteScheduler", {"use_exponential_sigmas": True, "timestep_spacing": "leading"}, DDIM),
     ("linear", "HeunDiscreteScheduler", {"use_karras_sigmas": True, "timestep_spacing": "leading"}, Heun),
 ]
@@ -206,14 +210,13 @@ def test_flow_matching_steps_are_those_of_the_scheduler(settings: dict[str, Any]
 
 
 def test_a_dynamic_shift_follows_the_number_of_tokens(tmp_path: Path) -> None:
-    """With noise levels 1 … 1/n and the shift μ, which the pipelines of such models pass."""
     settings = {"use_dynamic_shifting": True, "base_image_seq_len": 16, "max_image_seq_len": 100}
     folder, x = with_scheduler(tmp_path, "flow", "FlowMatchEulerDiscreteScheduler", **settings), first_state()
     scheduler, network = peer_scheduler(folder, "FlowMatchEulerDiscreteScheduler"), peer_network(folder)
     from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
     mu = calculate_shift(64, 16, 100, scheduler.config.base_shift, scheduler.config.max_shift)
-    scheduler.set_timesteps(sigmas=[1 - i / 10 for i in range(10)], mu=mu)
+    scheduler.set_timesteps(10, mu=mu)
     scheduler.set_timesteps = lambda steps: None
     expected = peer_chain(scheduler, network, x, 10)
     assert relative(ours(open_folder(folder, steps=10), x), expected) < 1e-5
@@ -240,6 +243,11 @@ def test_sde_dpm_solver_is_theirs(tmp_path: Path) -> None:
     assert relative(ours(opened, x, torch.Generator().manual_seed(1)), expected) < 1e-5
 
 
+def test_the_clipped_output_is_a_setting_of_ddim_alone() -> None:
+    with pytest.raises(ValueError, match=r"is a setting of DDIM's step, got it with DDPMScheduler"):
+        open_folder(FOLDERS / "linear", use_clipped_model_output=True)
+
+
 # --- what has no equal ------------------------------------------------------------------------------------------------
 
 
@@ -251,13 +259,16 @@ def test_sde_dpm_solver_is_theirs(tmp_path: Path) -> None:
         ("DDPMScheduler", {"variance_type": "fixed_large_log"}, "which is NaN"),
         ("DDPMScheduler", {"variance_type": "fixed_large", "timestep_spacing": "trailing"}, "noise in its last step"),
         ("DPMSolverMultistepScheduler", {"solver_order": 3}, "no equal here"),
-        ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, "rounds the timesteps"),
+        ("DPMSolverMultistepScheduler", {"use_exponential_sigmas": True}, "have no equal here"),
+        ("DPMSolverMultistepScheduler", {"use_beta_sigmas": True}, "have no equal here"),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "sigma_max": 20.0}, "not those of its betas"),
         ("DPMSolverMultistepScheduler", {"solver_type": "heun"}, "no equal here"),
         ("UniPCMultistepScheduler", {"solver_order": 3}, "no equal here"),
         ("UniPCMultistepScheduler", {"solver_type": "bh1"}, "no equal here"),
         ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_min"}, "ends at sigma_min"),
         ("PNDMScheduler", {}, "no equal here"),
         ("LMSDiscreteScheduler", {}, "no equal here"),
+        ("LCMScheduler", {}, "samples a distilled network"),
     ],
     ids=str,
 )
@@ -305,6 +316,17 @@ def test_what_the_file_leaves_out_is_assumed_and_said(tmp_path: Path) -> None:
     assert {entry.source for entry in open_folder(FOLDERS / "linear").findings if entry.name == "prediction"} == {
         "stated"
     }
+
+
+def test_neither_the_bridge_nor_the_adapter_imports_diffusers() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, scoresde.adapters.diffusers_network, scoresde.bridges.diffusers; print('diffusers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -396,6 +418,8 @@ def test_averaged_weights_are_taken_where_the_folder_has_them(tmp_path: Path) ->
     assert finding(averaged, "weights").startswith("exponential moving average")
     with pytest.raises(ValueError, match="must hold averaged weights in unet_ema, got none"):
         open_folder(FOLDERS / "linear", ema=True)
+    with pytest.raises(ValueError, match="is the folder of a network, got ema=True"):
+        open_folder(folder / "unet", ema=True)
 
 
 def test_variants_and_shards_are_read(tmp_path: Path) -> None:
@@ -430,12 +454,12 @@ def test_a_network_that_is_given_gets_the_weights_and_diffusers_is_not_needed(mo
 
 
 def test_a_network_of_the_users_own_class_gets_the_weights() -> None:
-    class Mine(diffusers.UNet2DModel):  # pyright: ignore[reportGeneralTypeIssues]
+    class Mine(diffusers.UNet2DModel):
         """Is called as net(x, t), and returns an object with a member `sample`."""
 
     network = Mine.from_config(json.loads((FOLDERS / "linear" / "unet" / "config.json").read_text()))
     opened = open_folder(FOLDERS / "linear", net=network.eval())
-    assert opened.model.net.net is network  # pyright: ignore[reportAttributeAccessIssue]
+    assert opened.model.net.net is network
     x = first_state().float()
     assert torch.equal(opened.model(x, 0.5).out, open_folder(FOLDERS / "linear").model(x, 0.5).out)
 

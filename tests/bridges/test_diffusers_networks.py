@@ -179,6 +179,22 @@ def test_a_dit_has_labels_with_a_null_and_a_learned_variance(tmp_path: Path) -> 
     torch.testing.assert_close(null, both[0] + 3.0 * (both[1] - both[0]), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("DiTTransformer2DModel", "ada_norm_zero"), ("PixArtTransformer2DModel", "ada_norm_single")]
+)
+def test_a_transformer_under_its_former_class_is_opened(name: str, kind: str, tmp_path: Path) -> None:
+    """As facebook/DiT-XL-2-256 and the first PixArt are stored."""
+    folder = saved(tmp_path, name, diffusers.DDIMScheduler(clip_sample=False))
+    _, cond, _ = built(name)
+    expected = open_folder(folder).model(X, 0.5, **cond).out
+    file = folder / "transformer" / "config.json"
+    config = json.loads(file.read_text()) | {"_class_name": "Transformer2DModel", "norm_type": kind}
+    file.write_text(json.dumps(config))
+    opened = open_folder(folder)
+    assert torch.equal(opened.model(X, 0.5, **cond).out, expected)
+    assert opened.findings[0].value == name
+
+
 def test_a_prompt_is_a_condition_and_its_null_a_given_embedding(tmp_path: Path) -> None:
     scheduler = diffusers.DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
     opened = open_folder(saved(tmp_path, "UNet2DConditionModel", scheduler))
@@ -199,8 +215,8 @@ def test_networks_with_further_channels_are_refused(tmp_path: Path) -> None:
         open_folder(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["SD3Transformer2DModel", "FluxTransformer2DModel"])
-def test_flow_transformers_step_as_their_pipelines(name: str, tmp_path: Path) -> None:
+def test_stable_diffusion_3_steps_as_its_pipeline(tmp_path: Path) -> None:
+    name = "SD3Transformer2DModel"
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     folder = saved(tmp_path, name, scheduler)
     opened = open_folder(folder, steps=6, event_shape=(4, 8, 8))
@@ -213,6 +229,24 @@ def test_flow_transformers_step_as_their_pipelines(name: str, tmp_path: Path) ->
             x = scheduler.step(call(network.net, x, t.expand(2), cond), t, x).prev_sample
     drawn = sample(opened.steered, 2, opened.sampler, init=X, **cond).x  # pyright: ignore[reportArgumentType]
     assert relative(drawn, x) < 1e-5
+
+
+def test_flux_takes_noise_levels_to_one_over_n_and_a_shift_by_the_number_of_tokens(tmp_path: Path) -> None:
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    settings = {"use_dynamic_shifting": True, "base_image_seq_len": 4, "max_image_seq_len": 64}
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**settings)
+    opened = open_folder(saved(tmp_path, "FluxTransformer2DModel", scheduler), steps=6, event_shape=(4, 8, 8))
+    mu = calculate_shift(16, 4, 64, scheduler.config.base_shift, scheduler.config.max_shift)
+    scheduler.set_timesteps(sigmas=[1 - i / 6 for i in range(6)], mu=mu)
+    network, cond, call = built("FluxTransformer2DModel")
+    x = X
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(call(network.net, x, t.expand(2), cond), t, x).prev_sample
+    drawn = sample(opened.steered, 2, opened.sampler, init=X, **cond).x  # pyright: ignore[reportArgumentType]
+    assert relative(drawn, x) < 1e-4  # float32; this untrained network makes 0.2 of a shift by 1 %
+    assert open_folder(tmp_path).model.event_shape == (4, 128, 128)  # 1024 pixels, as its pipeline makes
 
 
 # --- latents ----------------------------------------------------------------------------------------------------------
@@ -264,6 +298,10 @@ def test_images_are_encoded_to_the_mean_of_the_latents(tmp_path: Path) -> None:
         expected = vae.encode(images / 127.5 - 1).latent_dist.mean  # pyright: ignore[reportCallIssue]
     assert torch.equal(encode_images(tmp_path, images), expected)
     assert torch.equal(encode_images(vae, images), expected)
+    with pytest.raises(TypeError, match="images must be bytes, got torch.float32"):
+        encode_images(vae, images / 255)
+    with pytest.raises(TypeError, match="samples must be"):
+        decode_latents(vae, "images")  # pyright: ignore[reportArgumentType]
 
 
 def test_an_autoencoder_of_another_class_is_refused(tmp_path: Path) -> None:

@@ -33,15 +33,15 @@ def edm_sampler(settings: SchedulerSettings, steps: int) -> PeerSampler:
     grid: Grid = Karras(float(settings["rho"])) if settings["sigma_schedule"] == "karras" else UniformLogSNR()
     if settings.class_name == "EulerDiscreteScheduler":
         if not settings["use_karras_sigmas"]:
-            return without(settings, "its noise levels have no equal here", str(DDIM(steps, ThenZero(Karras()))))
+            return without(settings, "its noise levels have no equal here", DDIM(steps, ThenZero(Karras())))
         grid = Karras()
     if settings["final_sigmas_type"] != "zero":
-        return without(settings, "its last step stays at its own noise level", str(DDIM(steps, grid)))
+        return without(settings, "its last step stays at its own noise level", DDIM(steps, grid))
     if settings.class_name != "EDMDPMSolverMultistepScheduler":
         return found(settings, DDIM(steps, ThenZero(grid)), None, _EDM_START)
     sampler = dpm_solver(settings, steps, ThenZero(grid))
     if sampler is None:
-        return without(settings, "this variant has no equal here", str(DPMSolverPP(steps, ThenZero(grid))))
+        return without(settings, "this variant has no equal here", DPMSolverPP(steps, ThenZero(grid)))
     return found(settings, sampler, None, _EDM_START)
 
 
@@ -61,13 +61,16 @@ def dpm_solver(settings: SchedulerSettings, steps: int, grid: Grid) -> Sampler |
     return SDEDPMSolverPP(steps, grid, order) if kind == "sde-dpmsolver++" else None
 
 
-def flow_sampler(settings: SchedulerSettings, steps: int, image_tokens: int | None) -> PeerSampler:
+def flow_sampler(
+    settings: SchedulerSettings, steps: int, image_tokens: int | None = None, even_to_last: bool = False
+) -> PeerSampler:
     """Euler's method on the straight path.
 
     Args:
         settings: The scheduler's.
         steps: Number of steps.
         image_tokens: Number of tokens of an image, on which a dynamic shift depends; None if unknown.
+        even_to_last: Whether the pipeline passes the noise levels 1 … 1/n of n steps, as Flux's does.
     """
     if settings.class_name != "FlowMatchEulerDiscreteScheduler":
         return without(settings, "its method has no equal here")
@@ -79,7 +82,9 @@ def flow_sampler(settings: SchedulerSettings, steps: int, image_tokens: int | No
     if settings["use_dynamic_shifting"]:
         if image_tokens is None:
             return without(settings, "its shift depends on the size of the image", "DDIM(28, ShiftedFlow(3.0))")
-        shift, last = _dynamic_shift(settings, image_tokens), None
+        shift, last = _dynamic_shift(settings, image_tokens), 1.0 / length
+    if even_to_last:
+        last = None
     sampler = DDIM(steps, ShiftedFlow(shift, last))
     return found(settings, sampler, None, "; the shift moves the times only")
 

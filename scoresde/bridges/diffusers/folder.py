@@ -76,21 +76,18 @@ def open_folder(
     shape = event_shape or getattr(network, "event_shape", None) or _shape_of(layout.config)
     shape = None if shape is None else tuple(shape)
     doubled = _has_learned_variance(layout.config)
-    if settings.class_name.startswith("DDPM") and settings["variance_type"] == "learned_range" and not doubled:
-        raise ValueError(
-            f"with variance_type = 'learned_range' the network must return twice the channels, got out_channels = "
-            f"{layout.config.get('out_channels')}; correct variance_type in {settings.file}."
-        )
+    _check_settings(layout, settings, doubled, use_clipped_model_output)
     data, data_finding = _description(layout, shape, rules)
-    model = ScoreModel(
-        rules.adapter(network), rules.process, rules.parameterization, shape, data, learned_variance=doubled
-    ).eval()
-    steered, clipping = steered_model(model, settings, use_clipped_model_output)
+    parts = (rules.process, rules.parameterization, shape, data, doubled)
+    model = ScoreModel(rules.adapter(network), *parts).eval()
+    used = ScoreModel(rules.rounded(network), *parts).eval() if rules.rounded else model
+    steered, clipping = steered_model(used, settings, use_clipped_model_output)
     count = default_steps(settings) if steps is None else steps
     check_integer("steps", count)
-    peer = peer_sampler(settings, rules.process, count, _tokens(layout.config, shape))
+    is_flux = layout.config.get("_class_name") == "FluxTransformer2DModel"
+    peer = peer_sampler(settings, rules.process, count, _tokens(layout.config, shape), is_flux)
     findings = (
-        Finding("network", str(layout.config.get("_class_name")), "stated", "_class_name in config.json"),
+        Finding("network", _class_name(layout.config), "stated", "_class_name in config.json"),
         *layout.findings,
         *weights_findings,
         Finding("scheduler", settings.class_name, "stated" if scheduler is None else "assumed", settings.file),
@@ -116,6 +113,20 @@ def _scheduler_settings(layout: Layout, scheduler: str | None) -> SchedulerSetti
     return SchedulerSettings(name, layout.scheduler, layout.scheduler_file.name)
 
 
+def _check_settings(layout: Layout, settings: SchedulerSettings, doubled: bool, clipped_output: bool) -> None:
+    """Refuses settings that the scheduler, or the network, does not have."""
+    if clipped_output and not settings.class_name.startswith("DDIM"):
+        raise ValueError(
+            f"use_clipped_model_output is a setting of DDIM's step, got it with {settings.class_name}; leave it out, "
+            "or pass scheduler='DDIMScheduler'."
+        )
+    if settings.class_name.startswith("DDPM") and settings["variance_type"] == "learned_range" and not doubled:
+        raise ValueError(
+            "with variance_type = 'learned_range' the network must return twice the channels, got out_channels = "
+            f"{layout.config.get('out_channels')}; correct variance_type in {settings.file}."
+        )
+
+
 def _network(layout: Layout, net: nn.Module | None, variant: str | None) -> tuple[nn.Module, tuple[Finding, ...]]:
     """The network with the weights of the folder."""
     file, findings = weights_file(layout.network, variant)
@@ -123,7 +134,7 @@ def _network(layout: Layout, net: nn.Module | None, variant: str | None) -> tupl
     types = {value.dtype for value in tensors.values() if value.is_floating_point()}
     if net is None:
         config = {name: value for name, value in layout.config.items() if not name.startswith("_")}
-        net = DiffusersNetwork(str(layout.config.get("_class_name")), json.dumps(config, sort_keys=True))
+        net = DiffusersNetwork(_class_name(layout.config), json.dumps(config, sort_keys=True))
     elif DiffusersNetwork.knows(net):
         net = DiffusersNetwork.around(net)
     inner = net.net if isinstance(net, DiffusersNetwork) else net
@@ -134,6 +145,15 @@ def _network(layout: Layout, net: nn.Module | None, variant: str | None) -> tupl
     value = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in types))
     count = sum(parameter.numel() for parameter in net.parameters())
     return net, (*findings, Finding("size", f"{count} parameters, {value}", "stated", file.name))
+
+
+_CURRENT = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
+
+
+def _class_name(config: Mapping[str, Any]) -> str:
+    """The network's class; DiT and PixArt were stored as Transformer2DModel before diffusers 0.29."""
+    name = str(config.get("_class_name"))
+    return _CURRENT.get(str(config.get("norm_type")), name) if name == "Transformer2DModel" else name
 
 
 _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

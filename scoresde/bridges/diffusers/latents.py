@@ -1,7 +1,10 @@
 r"""Latents of an autoencoder: $x = (z - shift)\,scaling$ in model units, and images from them.
 
-`decode` turns samples of a latent model into images, and `encode` images into latents. Both take the autoencoder as the
-pipeline folder, as its own folder, or as the module.
+`decode_latents` turns samples of a latent model into images, and `encode_images` images into latents. Both take the
+autoencoder as the pipeline folder, as its own folder, or as the module:
+
+    opened = open_folder(folder)
+    images = decode_latents(folder, sample(opened.model, 4, Adams(steps=20), text=embeddings))
 """
 
 from __future__ import annotations
@@ -94,8 +97,9 @@ def decode_latents(vae: nn.Module | str | os.PathLike[str], samples: Samples | T
         Images, ``(B, 3, H, W)`` uint8, on the device of the latents.
 
     Raises:
-        TypeError: If ``vae`` is no autoencoder.
+        TypeError: If an argument is of another kind.
     """
+    check_arguments(decode_latents, locals())
     module = vae if isinstance(vae, nn.Module) else open_autoencoder(vae)
     latents = samples.data if isinstance(samples, Samples) else samples
     weight = next(module.parameters())
@@ -113,7 +117,13 @@ def encode_images(vae: nn.Module | str | os.PathLike[str], images: Tensor) -> Te
 
     Returns:
         ``(B, C, h, w)``, in the type of the autoencoder.
+
+    Raises:
+        TypeError: If the images are no bytes.
     """
+    check_arguments(encode_images, locals())
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images must be bytes, got {images.dtype}; pass values 0 … 255 as torch.uint8.")
     module = vae if isinstance(vae, nn.Module) else open_autoencoder(vae)
     weight = next(module.parameters())
     with torch.no_grad():

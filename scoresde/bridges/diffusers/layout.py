@@ -88,6 +88,8 @@ def read_layout(path: Path, ema: bool | None = None) -> Layout:
     at_root = (path / "config.json").is_file()
     if at_root and (not names or not (path / names[0]).is_dir()):
         network = path
+        if ema:
+            raise ValueError(f"{path} is the folder of a network, got ema=True; pass the folder that holds both.")
     elif len(names) == 1:
         network = _network_folder(path, names[0], ema, findings)
     else:

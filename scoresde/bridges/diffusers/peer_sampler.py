@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from scoresde.bridges.diffusers.settings import SchedulerSettings
 from scoresde.bridges.opened import Finding
 from scoresde.sampling import Sampler
+from scoresde.storage.spec import to_text
 
 __all__ = ["PeerSampler", "found", "without"]
 
@@ -36,11 +37,11 @@ def found(settings: SchedulerSettings, sampler: Sampler, start: float | None = N
         why: Addition to the reason.
     """
     return PeerSampler(
-        sampler, start, (Finding("sampler", str(sampler), "derived", f"equals {settings.class_name}{why}"),)
+        sampler, start, (Finding("sampler", to_text(sampler), "derived", f"equals {settings.class_name}{why}"),)
     )
 
 
-def without(settings: SchedulerSettings, why: str, instead: str = "Adams(steps=20)") -> PeerSampler:
+def without(settings: SchedulerSettings, why: str, instead: Sampler | str = "Adams(steps=20)") -> PeerSampler:
     """No sampler.
 
     Args:
@@ -48,5 +49,5 @@ def without(settings: SchedulerSettings, why: str, instead: str = "Adams(steps=2
         why: The reason.
         instead: A sampler to take in its place.
     """
-    text = f"{settings.class_name}: {why}; take {instead}"
+    text = f"{settings.class_name}: {why}; take {instead if isinstance(instead, str) else to_text(instead)}"
     return PeerSampler(None, None, (Finding("sampler", "none", "derived", text),))

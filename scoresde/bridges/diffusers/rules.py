@@ -29,7 +29,7 @@ from scoresde.process.parameterization import X0, Eps, Parameterization, V, Velo
 from scoresde.process.schedule import GeometricSigma, StraightPath
 from scoresde.process.sde import SDE, VE, VPSDE, Flow
 
-__all__ = ["Rules", "model_rules", "steered_model"]
+__all__ = ["Rules", "model_rules", "rounds_times", "steered_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,7 @@ class Rules:
         parameterization: What the output estimates, after the adapter.
         adapter: The adapter around a network.
         findings: What is stated, derived and assumed.
+        rounded: The adapter with which the scheduler samples, if it rounds the times of its noise levels; else None.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Rules:
     parameterization: Parameterization
     adapter: Callable[[nn.Module], Adapter]
     findings: tuple[Finding, ...]
+    rounded: Callable[[nn.Module], Adapter] | None = None
 
 
 def model_rules(settings: SchedulerSettings) -> Rules:
@@ -90,6 +92,8 @@ def _chain(settings: SchedulerSettings) -> Rules:
             f"prediction_type must be epsilon, sample or v_prediction, got {kind!r} in {settings.file}; correct it."
         )
     betas = ("trained_betas", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
+    rounds = rounds_times(settings)
+    times = "integers, rounded; Opened.model takes fractions"
     return Rules(
         "chain",
         process,
@@ -98,13 +102,24 @@ def _chain(settings: SchedulerSettings) -> Rules:
         (
             settings.finding("clock", clock, *betas, "rescale_betas_zero_snr"),
             settings.finding("prediction", found, "prediction_type"),
+            *((Finding("times when sampling", times, "derived", name),) if rounds else ()),
         ),
+        (lambda net: FromStep(net, clock, length, rounding=True)) if rounds else None,
     )
+
+
+def rounds_times(settings: SchedulerSettings) -> bool:
+    """Whether the scheduler rounds the times of noise levels that it chooses between those of its timesteps."""
+    if settings.class_name == "UniPCMultistepScheduler":
+        return bool(settings["use_karras_sigmas"]) and not settings["use_flow_sigmas"]
+    chosen = settings["use_karras_sigmas"] or settings["use_lu_lambdas"]
+    is_dpm = settings.class_name == "DPMSolverMultistepScheduler"
+    return is_dpm and bool(chosen) and settings["beta_schedule"] != "squaredcos_cap_v2"
 
 
 def _interpolation(settings: SchedulerSettings) -> str:
     """How the scheduler finds noise levels between two timesteps, or timesteps between two noise levels."""
-    if any(settings[f"use_{name}_sigmas"] for name in ("karras", "exponential", "beta")):
+    if any(settings[f"use_{name}"] for name in ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas")):
         return "log_sigma"
     return "sigma" if settings.class_name.startswith(("Euler", "Heun", "LMS")) else "alpha_bar"
 
@@ -182,7 +197,7 @@ def steered_model(model: Model, settings: SchedulerSettings, clipped_output: boo
         wrapped = DynamicThresholding(model, ratio, 1.0, max(largest, 1.0), keep)
         value = f"dynamic thresholding, quantile {ratio:g}, at most {largest:g}{suffix}"
         return wrapped, settings.finding("clipping", value, "thresholding", "sample_max_value")
-    clips = settings.class_name.startswith(("DDIM", "DDPM", "Heun", "LCM", "TCD", "KDPM2"))
+    clips = settings.class_name.startswith(("DDIM", "DDPM", "Heun", "LCM", "TCD"))
     if clips and settings["clip_sample"]:
         bound = float(settings["clip_sample_range"])
         value = f"x0 to [{-bound:g}, {bound:g}]{suffix}"

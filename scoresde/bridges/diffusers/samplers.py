@@ -7,14 +7,17 @@ $\hat x_0$ and $\hat\varepsilon$ constant over a step; ancestral Euler is `DDIM`
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from scoresde.bridges.diffusers.continuous import dpm_solver, edm_sampler, flow_sampler
 from scoresde.bridges.diffusers.peer_sampler import PeerSampler, found, without
+from scoresde.bridges.diffusers.rules import rounds_times
 from scoresde.bridges.diffusers.settings import FLOW, SchedulerSettings
 from scoresde.process.sde import SDE
 from scoresde.sampling import (
     DDIM,
     DDPM,
+    DPMSolverPP,
     Grid,
     Heun,
     Karras,
@@ -51,21 +54,29 @@ def default_steps(settings: SchedulerSettings, flow_steps: int = 28) -> int:
     return flow_steps if settings.class_name in FLOW else 50
 
 
-def peer_sampler(settings: SchedulerSettings, process: SDE, steps: int, image_tokens: int | None = None) -> PeerSampler:
+def peer_sampler(
+    settings: SchedulerSettings,
+    process: SDE,
+    steps: int,
+    image_tokens: int | None = None,
+    even_to_last: bool = False,
+) -> PeerSampler:
     """The sampler that equals a scheduler with ``steps`` steps.
 
     Args:
         settings: The scheduler's.
         process: The process of `model_rules`.
         steps: Number of steps.
-        image_tokens: Number of tokens of an image, on which a dynamic shift depends.
+        image_tokens, even_to_last: As in `flow_sampler`.
 
     Returns:
         The sampler, its start and findings; no sampler where the method, or its times, have no equal here.
     """
     name = settings.class_name
     if name in FLOW:
-        return flow_sampler(settings, steps, image_tokens)
+        return flow_sampler(settings, steps, image_tokens, even_to_last)
+    if name.startswith(("LCM", "TCD")):
+        return without(settings, "it samples a distilled network in few steps of its own", "the scheduler itself")
     if name.startswith("EDM") or (name == "EulerDiscreteScheduler" and settings["timestep_type"] == "continuous"):
         return edm_sampler(settings, steps)
     if name.startswith(("DDIM", "DDPM")):
@@ -102,15 +113,16 @@ def _of_alpha_bar(settings: SchedulerSettings, process: SDE, steps: int) -> Peer
     stride = length // steps
     if any(a - b != stride for a, b in zip(ks, ks[1:])) or ks[-1] > stride:
         consistent = DDIM(steps, grid if ks[-1] > end else _spacing(settings))
-        return without(
-            settings, f"its steps lead {stride} timesteps down, and not to its next timestep", str(consistent)
-        )
-    if ks[-1] <= end:  # its last step stays at its own time: only the clipping acts there
-        if steps == 1:
-            return without(settings, "its only step stays at its own time")
-        shorter = Spaced("leading", length - stride, grid.offset + stride, end)
-        return without(settings, "its last step leads from τ_1 to τ_1", f"DDIM({steps - 1}, {shorter})")
-    return found(settings, DDIM(steps, grid), _start(grid, process, steps))
+        return without(settings, f"its steps lead {stride} timesteps down, and not to its next timestep", consistent)
+    if ks[-1] > end:
+        return found(settings, DDIM(steps, grid), _start(grid, process, steps))
+    if steps == 1 or settings["timestep_spacing"] != "leading":
+        return without(settings, "its last step stays at its own time")
+    shorter = DDIM(steps - 1, replace(grid, extra=True))
+    if settings["clip_sample"] or settings["thresholding"]:  # which is all that its last step does
+        return without(settings, "its last step leads from τ_1 to τ_1", shorter)
+    why = ", whose last step, from τ_1 to τ_1, changes nothing"
+    return found(settings, shorter, _start(grid, process, steps), why)
 
 
 def _ddpm(settings: SchedulerSettings, grid: Spaced, ks: list[float], process: SDE, steps: int) -> PeerSampler:
@@ -122,15 +134,16 @@ def _ddpm(settings: SchedulerSettings, grid: Spaced, ks: list[float], process: S
         )
     sampler = DDPM(steps, grid, _REV_VAR[kind])
     if ks[-1] > 1 and _REV_VAR[kind] != "beta_tilde":
-        return without(settings, "it adds noise in its last step, to time 0", str(sampler))
+        return without(settings, "it adds noise in its last step, to time 0", sampler)
     if kind == "fixed_large_log":
-        return without(settings, "it takes the root of a logarithm for the variance, which is NaN", str(sampler))
+        return without(settings, "it takes the root of a logarithm for the variance, which is NaN", sampler)
     return found(settings, sampler, _start(grid, process, steps), f", variance_type {kind}")
 
 
 def _sigma_grid(settings: SchedulerSettings) -> Grid | None:
     """The grid of ``use_…_sigmas``, which leads from the noise level of the first timestep to that of the last."""
-    grids = {"use_karras_sigmas": Karras(), "use_exponential_sigmas": UniformLogSNR()}
+    even = UniformLogSNR()
+    grids = {"use_karras_sigmas": Karras(), "use_exponential_sigmas": even, "use_lu_lambdas": even}
     return next((ThenZero(grid) for name, grid in grids.items() if settings[name]), None)
 
 
@@ -144,8 +157,10 @@ def _of_sigma(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSamp
     if settings["final_sigmas_type"] != "zero":
         return without(settings, "its last step ends at sigma_min")
     spaced, grid = _spacing(settings, rounded=False), _sigma_grid(settings)
+    if grid is not None and (settings["sigma_min"] or settings["sigma_max"]):
+        return without(settings, "its noise levels are not those of its betas", DDIM(steps, grid))
     if grid is not None and spaced.timesteps(steps)[-1] != 1:
-        return without(settings, "its noise levels end above that of the first timestep", str(DDIM(steps, grid)))
+        return without(settings, "its noise levels end above that of the first timestep", DDIM(steps, grid))
     start, grid = _start(spaced, process, steps), grid or spaced
     if name == "HeunDiscreteScheduler":
         sampler: Sampler = Heun(steps, grid)
@@ -161,8 +176,12 @@ def _multistep(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSam
     """DPM-Solver++ and UniPC."""
     if process.tau_max == math.inf:
         return without(settings, "its noise rises again in the last step, which it sets to ᾱ = 2^-24")
-    if any(settings[f"use_{name}"] for name in ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas")):
-        return without(settings, "it rounds the timesteps of its noise levels", "DPMSolverPP(20, ThenZero(Karras()))")
+    levels = _sigma_grid(settings)
+    truncates = settings["use_beta_sigmas"] or (levels is not None and not rounds_times(settings))
+    if truncates or (levels and (settings["sigma_min"] or settings["sigma_max"])):
+        return without(
+            settings, "its noise levels, or their times, have no equal here", DPMSolverPP(steps, levels or ThenZero())
+        )
     if settings["use_flow_sigmas"]:
         return without(settings, "its noise levels on the straight path have no equal here", "Adams(steps=20)")
     if settings["lambda_min_clipped"] not in (None, -float("inf")):
@@ -172,16 +191,18 @@ def _multistep(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSam
         return without(settings, "its last step is of lower order, and does not end at 0")
     if end and settings["euler_at_final"]:
         return without(settings, "its last step is of lower order, and does not end at 0")
-    grid = _spacing(settings, end=end, extra=True)
-    sampler = (
-        _unipc(settings, steps, grid) if settings.class_name.startswith("UniPC") else dpm_solver(settings, steps, grid)
-    )
+    if end and levels is not None:
+        return without(settings, "its last step does not end at 0", DPMSolverPP(steps, levels))
+    spaced = _spacing(settings, end=end, extra=True)
+    grid, start = (levels, None) if levels is not None else (spaced, _start(spaced, process, steps))
+    is_unipc = settings.class_name.startswith("UniPC")
+    sampler = _unipc(settings, steps, grid) if is_unipc else dpm_solver(settings, steps, grid)
     if sampler is None:
-        return without(settings, "this variant has no equal here", f"DPMSolverPP({steps}, {grid})")
-    return found(settings, sampler, _start(grid, process, steps))
+        return without(settings, "this variant has no equal here", DPMSolverPP(steps, grid))
+    return found(settings, sampler, start)
 
 
-def _unipc(settings: SchedulerSettings, steps: int, grid: Spaced) -> Sampler | None:
+def _unipc(settings: SchedulerSettings, steps: int, grid: Grid) -> Sampler | None:
     order, kind = settings["solver_order"], settings["solver_type"]
     if order not in (1, 2) or kind == "bh1" or not settings["predict_x0"]:
         return None
