@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bridges.tiny_diffusers import model_of, tiny_unet
@@ -194,13 +195,14 @@ def test_a_flow_is_sampled_bit_for_bit(sampler: Any) -> None:
     noise = torch.randn(4, 3, generator=seeded())
     assert torch.equal(loop(scheduler, noise, 7), sd.sample(model, 4, sampler, init=noise).x)
     assert scheduler.timesteps[0] == 1000
+    assert scheduler.config.use_flow_sigmas  # Flux's pipeline then passes no noise levels
 
 
 def test_given_sigmas_and_timesteps_are_the_grid() -> None:
     noise = torch.randn(4, 3, generator=seeded())
     flow = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     sigmas = [1.0, 0.8, 0.5, 0.2]
-    ours = loop(Scheduler(DDIM(), flow), noise, None, sigmas=sigmas)
+    ours = loop(Scheduler(DDIM(), flow), noise, None, sigmas=np.array(sigmas))
     flow.set_timesteps(sigmas=sigmas)
     x = noise
     for t in flow.timesteps:
@@ -273,7 +275,7 @@ def test_rounded_timesteps_are_integers(pipe: Any, unet: Any, old: Any) -> None:
     scheduler.set_timesteps(8)
     assert scheduler.timesteps.dtype == torch.int64
     model = model_of(unet, old)
-    model.net.rounding = True
+    vars(model.net)["rounding"] = True
     state = run(pipe, scheduler, 8, batch_size=2, generator=seeded())
     assert torch.equal(state, sd.sample(model, 2, Adams(8), generator=seeded()).x)
 
@@ -383,6 +385,17 @@ def test_the_result_survives_a_folder(tmp_path: Path, pipe: Any, unet: Any, old:
     assert Scheduler.from_config(old.config, sampler=DDIM(4)).num_inference_steps == 4
     back = diffusers.DDIMScheduler.from_config({**scheduler.config})
     assert torch.equal(back.betas, old.betas)
+
+
+def test_the_moments_of_a_calibrated_sampler_are_stored_beside_it(tmp_path: Path, old: Any) -> None:
+    moments = Moments(torch.tensor([0.2, -0.1, 0.0]), torch.eye(3)[:, :2], torch.tensor([0.9, 0.1]), 0.3)
+    taus = Adams().grid.times(model_of(torch.nn.Identity(), old).sde, 2)
+    weighted = NonStationary(2, ExplicitGrid(tuple(taus)), weights=((1.0, -0.5), (1.0, -0.4, -0.2)))
+    Scheduler(Whitened(weighted, moments), old).save_pretrained(tmp_path)
+    assert Scheduler.from_pretrained(tmp_path)._sampler == Whitened(weighted, moments)
+    old.save_pretrained(tmp_path / "old")
+    with pytest.raises(ValueError, match="must be that of a Scheduler, got one of DDPMScheduler without a sampler"):
+        Scheduler.from_pretrained(tmp_path / "old")
 
 
 def test_a_pipeline_saves_and_opens_it(tmp_path: Path, unet: Any, old: Any) -> None:

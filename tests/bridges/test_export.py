@@ -92,17 +92,28 @@ def test_onnx_of_a_calibrated_sampler_of_ten_calls_is_one_graph(tmp_path: Path, 
     torch.testing.assert_close(torch.from_numpy(samples), expected.x, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "unet"])
+def test_a_compiled_network_has_no_graph_breaks_and_the_same_samples(kind: str) -> None:
+    shape = (2,) if kind == "mlp" else (1, 8, 8)
+    net = sd.MLP(shape, width=8, depth=1) if kind == "mlp" else sd.UNet(shape, 8, (1, 2), 1)
+    model = sd.ScoreModel(net, sd.VPSDE(), sd.V(), event_shape=shape)
+    expected = sd.sample(model, 2, Adams(3), seeds=[1, 2]).x
+    compiled: Any = torch.compile(net, fullgraph=True, backend="eager")
+    model.net = compiled
+    assert torch.equal(sd.sample(model, 2, Adams(3), seeds=[1, 2]).x, expected)
+
+
 @pytest.mark.slow
-def test_onnx_of_a_unet_and_ten_steps_of_adams(tmp_path: Path, generator: torch.Generator) -> None:
+def test_onnx_of_a_unet_and_steps_of_adams(tmp_path: Path, generator: torch.Generator) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    net = sd.UNet((1, 8, 8), width=8)
+    net = sd.UNet((1, 8, 8), 8, (1, 2), 1)
     model = sd.ScoreModel(net, sd.VPSDE(), sd.V(), event_shape=(1, 8, 8))
-    path = save_onnx(model, tmp_path / "unet.onnx", Adams(10))
+    path = save_onnx(model, tmp_path / "unet.onnx", Adams(3))
     noise = torch.randn(1, 3, 1, 8, 8, generator=generator)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (samples,) = session.run(None, {"noise": noise.numpy()})
-    expected = sd.sample(model, 3, Adams(10), init=noise[0]).x
+    expected = sd.sample(model, 3, Adams(3), init=noise[0]).x
     torch.testing.assert_close(torch.from_numpy(samples), expected, rtol=1e-5, atol=1e-5)
 
 

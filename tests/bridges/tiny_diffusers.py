@@ -18,7 +18,7 @@ PARAMETERIZATIONS: dict[str, Parameterization] = {"epsilon": Eps(), "sample": X0
 
 def tiny_unet(seed: int = 0, **settings: Any) -> Any:
     """A UNet2DModel of 8 × 8 images with one channel, in evaluation mode."""
-    from diffusers import UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
     blocks = {"down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D")}
     size = {"sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}

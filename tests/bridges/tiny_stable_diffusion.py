@@ -16,13 +16,14 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 def components(folder: Path, scheduler: Any) -> dict[str, Any]:
     """Arguments of `StableDiffusionPipeline`; latents of 4 × 8 × 8. The vocabulary is written to ``folder``."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     names = ("<|startoftext|>", "<|pad|>", "<|endoftext|>", *(f"{c}</w>" for c in _LETTERS), *_LETTERS)
     (folder / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    blocks = {"block_out_channels": (8, 16), "norm_num_groups": 4}
+    blocks: dict[str, Any] = {"block_out_channels": (8, 16), "norm_num_groups": 4}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet2DConditionModel(
@@ -34,10 +35,18 @@ def components(folder: Path, scheduler: Any) -> dict[str, Any]:
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             **blocks,
         )
-        kinds = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+        kinds: dict[str, Any] = {
+            "down_block_types": ["DownEncoderBlock2D"] * 2,
+            "up_block_types": ["UpDecoderBlock2D"] * 2,
+        }
         vae = AutoencoderKL(latent_channels=4, **kinds, **blocks)
-        size = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
-        ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+        size: dict[str, Any] = {
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 1,
+        }
+        ids: dict[str, Any] = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
         text = CLIPTextModel(CLIPTextConfig(vocab_size=len(names), max_position_embeddings=16, **size, **ids))
     return {
         "unet": unet.eval(),

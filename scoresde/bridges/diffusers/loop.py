@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from scoresde._core.checks import check_integer
 from scoresde.bridges.diffusers.pipeline_run import PipelineRun
 from scoresde.bridges.diffusers.received import Received
 from scoresde.bridges.diffusers.schedule_plan import Plan
 from scoresde.model import Model
+from scoresde.process import ou
 from scoresde.sampling import ExplicitGrid, NonStationary, StepSampler, Whitened
 
-__all__ = ["Planned", "PlannedLoop", "steps_of", "with_steps"]
+__all__ = ["Planned", "PlannedLoop", "Planner", "steps_of", "with_steps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +128,16 @@ class PlannedLoop:
         values = [float(t) for t in timesteps.reshape(-1).tolist()]
         return [own[t] if t in own else self._received.tau_of(t) for t in values]
 
+    def noised(self, data: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        r"""$c(\alpha x_0 + \sigma\varepsilon)$ at timesteps of shape ``()`` or ``(B,)``, see `Scheduler.add_noise`."""
+        sde, taus = self._received.sde, self.taus_of(timesteps)
+        scales = [float(sde.scale(min(tau, 300.0))) for tau in taus]
+        on_data = [scale * ou.alpha(tau) for scale, tau in zip(scales, taus)]
+        on_noise = [scale * ou.sigma(tau) for scale, tau in zip(scales, taus)]
+        shape = (-1,) + (1,) * (data.ndim - 1)
+        a, b = (torch.tensor(values).to(data).reshape(shape) for values in (on_data, on_noise))
+        return a * data + b * noise
+
     def _begun(self, timestep: float) -> PipelineRun:
         if timestep not in self._on_host:
             raise ValueError(f"timestep must be an entry of Scheduler.timesteps, got {timestep:g}; loop over them.")
@@ -137,6 +149,52 @@ class PlannedLoop:
                 "before the loop, or take a sampler of order 3 or below."
             )
         return PipelineRun(self._received, self._model, self._sampler, plan, begin)
+
+
+class Planner:
+    """Makes the loop of a sampler for a number of steps or for given times.
+
+    Args:
+        received: The model that gets the outputs.
+        model: It, or it with clipping.
+        sampler: The sampler.
+        config: The scheduler's configuration.
+    """
+
+    def __init__(
+        self, received: Received, model: Model, sampler: StepSampler | Whitened, config: Mapping[str, Any]
+    ) -> None:
+        self._received, self._model, self._sampler, self._config = received, model, sampler, config
+        self._plans: dict[int, Planned] = {}
+
+    def loop(
+        self,
+        steps: int | None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
+        device: torch.device | str | None = None,
+    ) -> PlannedLoop:
+        """The loop, see `Scheduler.set_timesteps`."""
+        received = self._received
+        if timesteps is not None and sigmas is not None:
+            raise ValueError("the times of the steps must be given once, got timesteps and sigmas; leave one out.")
+        if timesteps is None and sigmas is None:
+            check_integer("num_inference_steps", steps)
+            planned = self._of_steps(steps or 1)
+        else:
+            if timesteps is not None:
+                taus = [received.tau_of(t) for t in timesteps]
+            else:
+                taus = received.taus_of_sigmas([] if sigmas is None else list(sigmas), self._config, mu)
+            planned = Planned.of(with_steps(self._sampler, len(taus), [*taus, 0.0]), received, self._model)
+        return PlannedLoop(received, self._model, planned, device)
+
+    def _of_steps(self, steps: int) -> Planned:
+        """The plan of a number of steps, kept for the next run: it computes the weights of the sampler."""
+        if steps not in self._plans:
+            self._plans[steps] = Planned.of(with_steps(self._sampler, steps), self._received, self._model)
+        return self._plans[steps]
 
 
 def with_steps(sampler: StepSampler | Whitened, steps: int, taus: Sequence[float] | None = None) -> Any:

@@ -33,8 +33,8 @@ def network_class() -> Any:
     Raises:
         ImportError: If diffusers is not installed.
     """
-    from diffusers import ConfigMixin, ModelMixin
-    from diffusers.configuration_utils import register_to_config
+    from diffusers.configuration_utils import ConfigMixin, register_to_config
+    from diffusers.models.modeling_utils import ModelMixin
     from diffusers.models.unets.unet_2d import UNet2DOutput
 
     class ScoresdeNetwork(ModelMixin, ConfigMixin):
@@ -64,10 +64,10 @@ def network_class() -> Any:
         def forward(self, sample: Tensor, timestep: Any, return_dict: bool = True, **cond: Tensor) -> Any:
             """The output at ``(x, t)``; ``t`` is a number, ``()`` or ``(B,)``."""
             t = torch.as_tensor(timestep, device=sample.device).double().expand(len(sample))
-            tau = self.times.tau((t + 1.0) / self.config.steps)
+            tau = self.times.tau((t + 1.0) / self.config["steps"])
             out = self.network(sample, ou.log_snr(tau).float(), **cond)
-            rest: tuple[Tensor, ...] = ()
-            if self.config.learned_variance:
+            rest: list[Tensor] = []
+            if self.config["learned_variance"]:
                 out, *rest = out.unbind(-1) if out.ndim > sample.ndim else out.chunk(2, 1)
             if self.target not in PREDICTION_TYPES:
                 out = Prediction(sample, tau, out, self.target).v

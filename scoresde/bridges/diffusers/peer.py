@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scoresde.bridges.diffusers.settings import BETA_CHAINS, EDM, FLOW
 
-__all__ = ["CLASS_NAME", "class_name_of", "class_of_diffusers", "frozen_config", "output_of_step"]
+__all__ = ["CLASS_NAME", "class_name_of", "class_of_diffusers", "diffusers_package", "frozen_config", "output_of_step"]
 
 CLASS_NAME = "PipelineScheduler"
 """The name under which pipelines of diffusers find `Scheduler` in a saved folder."""
@@ -27,7 +27,7 @@ def class_of_diffusers(cls: type) -> type:
     Raises:
         ImportError: If diffusers is not installed.
     """
-    mixin = _diffusers().SchedulerMixin
+    mixin = diffusers_package().SchedulerMixin
     if issubclass(cls, mixin):
         return cls
     return type(CLASS_NAME, (cls, mixin), {"__module__": cls.__module__, "__doc__": cls.__doc__})
@@ -45,7 +45,7 @@ def class_name_of(config: Mapping[str, Any]) -> str:
     stated = config.get("replaces") or config.get("_class_name")
     if stated:
         return str(stated)
-    diffusers, entries = _diffusers(), {name for name in config if not name.startswith("_")}
+    diffusers, entries = diffusers_package(), {name for name in config if not name.startswith("_")}
     for name in sorted((*BETA_CHAINS, *FLOW, *EDM), key=len):  # DDIM before DDIMParallel, with the same entries
         if {*inspect.signature(getattr(diffusers, name).__init__).parameters} - {"self"} == entries:
             return name
@@ -69,9 +69,14 @@ def output_of_step(state: Tensor) -> Any:
     return SchedulerOutput(prev_sample=state)
 
 
-def _diffusers() -> Any:
+def diffusers_package() -> Any:
+    """The package diffusers.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     try:
         import diffusers
     except ImportError as error:
-        raise ImportError("Scheduler needs diffusers: pip install 'scoresde[diffusers]'.") from error
+        raise ImportError("this needs diffusers: pip install 'scoresde[diffusers]'.") from error
     return diffusers

@@ -13,7 +13,6 @@ from scoresde.bridges.diffusers.received import Received
 from scoresde.bridges.diffusers.schedule_plan import Plan
 from scoresde.bridges.replay import Replay
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction
 from scoresde.sampling import StepSampler, Whitened
 
 __all__ = ["PipelineRun"]
@@ -31,13 +30,12 @@ class PipelineRun:
 
     Attributes:
         index: Number of calls so far, with ``begin``.
-        last: The last prediction; None before the first.
     """
 
     def __init__(
         self, received: Received, model: Model, sampler: StepSampler | Whitened, plan: Plan, begin: int = 0
     ) -> None:
-        self.index, self.last = begin, None
+        self.index = begin
         self._received, self._model, self._sampler, self._plan = received, model, sampler, plan
         self._replay: Replay | None = None
         self._shown: Tensor | None = None
@@ -63,6 +61,8 @@ class PipelineRun:
         else:
             self._receive(self._replay, out, sample)
         self._shown = self._next(self._replay, sample.dtype)
+        if self.over:
+            self._replay = None  # the scheduler outlives the run; its states need not
         return self._shown
 
     def network_input(self, sample: Tensor) -> Tensor:
@@ -82,8 +82,8 @@ class PipelineRun:
                 replay.move(x)
                 x, tau = replay.request
         self._received.out = out
-        self.last: Prediction | None = self._model.predict(x, tau)
-        replay.receive(self.last)
+        replay.receive(self._model.predict(x, tau))
+        self._received.out = None
 
     def _next(self, replay: Replay, dtype: torch.dtype) -> Tensor:
         x, tau = replay.request or (replay.x, self._plan.taus[-1])

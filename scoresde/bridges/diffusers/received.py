@@ -19,6 +19,14 @@ from scoresde.process.parameterization import Prediction
 __all__ = ["Received"]
 
 
+class _Elsewhere(nn.Module):
+    """Stands for a network that is called elsewhere; the rules read whether it takes integer timesteps only."""
+
+    def __init__(self, time_is_integer: bool) -> None:
+        super().__init__()
+        self.time_is_integer = time_is_integer
+
+
 class Received(Model):
     """A model that has the output of its network only while one is passed in.
 
@@ -54,9 +62,7 @@ class Received(Model):
             rounding: Whether the network takes integer timesteps only.
             event_shape: Shape of one sample; None if unknown.
         """
-        net = nn.Identity()
-        net.time_is_integer = rounding  # read by the rules
-        return cls(rules.adapter(net), rules.process, rules.parameterization, event_shape)
+        return cls(rules.adapter(_Elsewhere(rounding)), rules.process, rules.parameterization, event_shape)
 
     def amplifies_at_noise(self) -> bool:
         return abs(float(self.parameterization.determinant(self.sde.tau_max))) < 0.1

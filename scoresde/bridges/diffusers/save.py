@@ -15,6 +15,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer
 from scoresde.adapters import Adapter, FromSigma, FromStep, FromTime
 from scoresde.bridges.diffusers.own_network import MODULE_NAME, NETWORK_CLASS, PREDICTION_TYPES, network_class
+from scoresde.bridges.diffusers.peer import diffusers_package
 from scoresde.model import ScoreModel, check_model
 from scoresde.process import VE, Flow, GeometricSigma, V, Velocity
 from scoresde.storage import spec
@@ -60,13 +61,10 @@ def save(model: ScoreModel, folder: str | os.PathLike[str], *, steps: int = 1000
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"the folder must be new or empty, got {folder}; choose another one.")
-    try:
-        import diffusers
-    except ImportError as error:
-        raise ImportError("a folder of diffusers is written by it: pip install 'scoresde[diffusers]'.") from error
+    diffusers = diffusers_package()
     if not isinstance(model.net, Adapter):
         return _save_own(model, folder, steps)
-    network = getattr(model.net.net, "net", model.net.net)  # DiffusersNetwork holds it as net
+    network: Any = getattr(model.net.net, "net", model.net.net)  # DiffusersNetwork holds it as net
     if not isinstance(network, diffusers.ModelMixin):
         raise TypeError(
             f"the network must be one of diffusers or of this package, got a {type(network).__name__}; write it by "
@@ -122,8 +120,7 @@ def _chain(betas: list[float], prediction: str, learned_variance: bool) -> dict[
 
 def _save_own(model: ScoreModel, folder: Path, steps: int) -> Path:
     """A network of this package: its class for diffusers, its settings as text, and a chain on its clock."""
-    import diffusers
-
+    diffusers = diffusers_package()
     clock, shape = model.sde.schedule, model.event_shape
     if clock.tau_start > 0 or shape is None or len(shape) < 2:
         raise ValueError(

@@ -6,7 +6,6 @@ A method with several network calls in a step has several timesteps in it, as di
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import scoresde.process
-import scoresde.sampling
-from scoresde._core.atomic import atomic_file
-from scoresde._core.checks import check_integer
-from scoresde.bridges.diffusers.loop import Planned, PlannedLoop, steps_of, with_steps
+from scoresde.bridges.diffusers.loop import PlannedLoop, Planner, steps_of
 from scoresde.bridges.diffusers.peer import (
     CLASS_NAME,
     class_name_of,
@@ -30,13 +25,10 @@ from scoresde.bridges.diffusers.peer import (
 from scoresde.bridges.diffusers.received import Received
 from scoresde.bridges.diffusers.rules import model_rules, steered_model
 from scoresde.bridges.diffusers.settings import SchedulerSettings
-from scoresde.process import ou
+from scoresde.bridges.diffusers.stored import read_scheduler, sampler_of_text, write_scheduler
 from scoresde.sampling import DDIM, StepSampler, Whitened
-from scoresde.storage import spec
 
 __all__ = ["Scheduler"]
-
-_CONFIG_NAME = "scheduler_config.json"
 
 
 class Scheduler:
@@ -45,6 +37,10 @@ class Scheduler:
     Clock, prediction and clipping are those of the scheduler that it replaces. A pipeline then takes the same steps as
     `scoresde.sample` with the pipeline's network in an adapter (`scoresde.adapters.FromStep` for DDPM's step), from the
     same noise, bit for bit. Guidance, callbacks and img2img work as with diffusers' own schedulers.
+
+    Where a pipeline passes no generator to its scheduler, as those of flow models do not, the noise of stochastic
+    samplers comes from torch's global generator. A state that a callback or a mask changes between two steps is carried
+    on; a change between two network calls of one step only moves the point of the second call.
 
     ``num_inference_steps`` of the pipeline is the number of steps. A calibrated sampler, or one with an explicit grid,
     has a fixed number, which the pipeline must then ask for.
@@ -89,13 +85,15 @@ class Scheduler:
                 "invert_sigmas counts time from noise to data, which no sampler here does, got True; keep the "
                 "pipeline's own scheduler."
             )
-        self._sampler = sampler
-        self._internal_dict = frozen_config(config)
         settings = SchedulerSettings(name, config, "the scheduler's configuration")
-        self._received = Received.of(model_rules(settings), rounding, event_shape)
+        rules = model_rules(settings)
+        if rules.kind == "flow":  # pipelines such as Flux's then leave the noise levels to the scheduler
+            config["use_flow_sigmas"] = True
+        self._sampler, self._internal_dict = sampler, frozen_config(config)
+        self._received = Received.of(rules, rounding, event_shape)
         # diffusers' DDIM keeps the noise estimate of the unclipped output
-        self._model, _ = steered_model(self._received, settings, not isinstance(sampler, DDIM))
-        self._plans: dict[int, Planned] = {}
+        model, _ = steered_model(self._received, settings, not isinstance(sampler, DDIM))
+        self._planner = Planner(self._received, model, sampler, config)
         self._planned: PlannedLoop | None = None
 
     # --- configuration -------------------------------------------------------------------------------------------
@@ -121,38 +119,21 @@ class Scheduler:
         text = config.pop("sampler", None)
         if sampler is None and text is None:
             raise ValueError("a configuration of another scheduler has no sampler; pass sampler=, e.g. Adams(20).")
-        if sampler is None:
-            known = spec.known_classes(scoresde.sampling, scoresde.process)
-            sampler = spec.parse(str(text), known, kind=StepSampler, stored=True)
         shape, rounding = config.pop("event_shape", None), config.pop("rounding", False)
-        return cls(sampler, config, None if shape is None else tuple(shape), rounding)
+        chosen = sampler_of_text(text) if sampler is None else sampler
+        return cls(chosen, config, None if shape is None else tuple(shape), rounding)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **_: Any) -> None:
         """Writes ``scheduler_config.json`` with the sampler as text, for `from_pretrained`.
 
         Args:
             save_directory: The folder; made if there is none.
-            **kwargs: Not used; pipelines pass options of their own files.
+            **_: Options of uploads, which pipelines pass.
 
         Raises:
             TypeError: If the sampler has no text form.
         """
-        from diffusers import __version__
-
-        if isinstance(self._sampler, Whitened):
-            raise TypeError(
-                "a sampler with moments has no text form, got Whitened; calibrate with whiten=False to save it here."
-            )
-        entries = {
-            "_class_name": CLASS_NAME,
-            "_diffusers_version": __version__,
-            **self.config,
-            "sampler": spec.to_text(self._sampler),
-        }
-        path = Path(save_directory) / _CONFIG_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(entries, indent=2, default=list) + "\n", encoding="utf-8")
+        write_scheduler(Path(save_directory), self.config, self._sampler)
 
     @classmethod
     def from_pretrained(
@@ -167,17 +148,16 @@ class Scheduler:
 
         Raises:
             FileNotFoundError: If it holds no ``scheduler_config.json``.
+            ValueError: If that is not of a `Scheduler`.
         """
-        path = Path(pretrained_model_name_or_path) / (subfolder or "") / _CONFIG_NAME
-        return cls.from_config(json.loads(path.read_text(encoding="utf-8")))
+        return cls.from_config(*read_scheduler(Path(pretrained_model_name_or_path) / (subfolder or "")))
 
     # --- times ---------------------------------------------------------------------------------------------------
 
     @property
     def _loop(self) -> PlannedLoop:
         if self._planned is None:
-            self.set_timesteps(steps_of(self._sampler))
-        assert self._planned is not None
+            self._planned = self._planner.loop(steps_of(self._sampler))
         return self._planned
 
     @property
@@ -230,23 +210,7 @@ class Scheduler:
         Raises:
             ValueError: If the sampler has another number of steps, or the times are given twice.
         """
-        if timesteps is not None and sigmas is not None:
-            raise ValueError("the times of the steps must be given once, got timesteps and sigmas; leave one out.")
-        if timesteps is None and sigmas is None:
-            check_integer("num_inference_steps", num_inference_steps)
-            planned = self._planned_steps(num_inference_steps or 1)
-        else:
-            received = self._received
-            taus = [received.tau_of(t) for t in timesteps] if timesteps is not None else []
-            taus = taus or received.taus_of_sigmas(sigmas or (), self.config, mu)
-            planned = Planned.of(with_steps(self._sampler, len(taus), [*taus, 0.0]), received, self._model)
-        self._planned = PlannedLoop(self._received, self._model, planned, device)
-
-    def _planned_steps(self, steps: int) -> Planned:
-        """The plan of a number of steps, kept for the next run: it computes the weights of the sampler."""
-        if steps not in self._plans:
-            self._plans[steps] = Planned.of(with_steps(self._sampler, steps), self._received, self._model)
-        return self._plans[steps]
+        self._planned = self._planner.loop(num_inference_steps, timesteps, sigmas, mu, device)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begins the run at a later call, as img2img does. `timesteps` from there on are those of the shorter run.
@@ -313,13 +277,7 @@ class Scheduler:
             noise: Unit normal noise, ``(B, *D)``.
             timesteps: Times as the network takes them, ``()`` or ``(B,)``.
         """
-        sde, taus = self._received.sde, self._loop.taus_of(timesteps)
-        scales = [float(sde.scale(min(tau, 300.0))) for tau in taus]
-        on_data = [scale * ou.alpha(tau) for scale, tau in zip(scales, taus)]
-        on_noise = [scale * ou.sigma(tau) for scale, tau in zip(scales, taus)]
-        shape = (-1,) + (1,) * (original_samples.ndim - 1)
-        a, b = (torch.tensor(values).to(original_samples).reshape(shape) for values in (on_data, on_noise))
-        return a * original_samples + b * noise
+        return self._loop.noised(original_samples, noise, timesteps)
 
     def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
         """`add_noise` under the name and with the order of diffusers' flow schedulers."""
