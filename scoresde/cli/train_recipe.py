@@ -136,8 +136,8 @@ def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
         if description.bins != before.bins:
             got = "continuous values" if description.bins is None else f"integers 0 … {description.bins - 1}"
             raise ValueError(
-                f"the run's data are integers 0 … {before.bins - 1}, whose scaling its weights have learned, got {got}; "
-                f"train on the same values, with --bins {before.bins}, or start without --from."
+                f"the run's data are integers 0 … {before.bins - 1}, whose scaling its weights have learned, "
+                f"got {got}; train on the same values, with --bins {before.bins}, or start without --from."
             )
         description = replace(description, offset=before.offset, scale=before.scale)
     return replace(data, description=description)
