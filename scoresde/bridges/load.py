@@ -13,7 +13,7 @@ from torch import nn
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.suggest import nearest
-from scoresde.bridges.opened import Opened
+from scoresde.bridges.opened import Opened, with_bins
 from scoresde.bridges.weights import read_weight_file
 from scoresde.data import Description
 from scoresde.model import ScoreModel
@@ -99,7 +99,12 @@ def load(
 
 
 def open_model(
-    path: str | os.PathLike[str], net: nn.Module | None = None, *, origin: str | None = None, **options: Any
+    path: str | os.PathLike[str],
+    net: nn.Module | None = None,
+    *,
+    origin: str | None = None,
+    bins: int | None = None,
+    **options: Any,
 ) -> Opened:
     """A model of another code base, with what its files state and what had to be assumed.
 
@@ -107,6 +112,8 @@ def open_model(
         path: A file or folder, see `ORIGINS`.
         net: The code base's network, which gets the weights; needed where it cannot be built from what is stored.
         origin: Name of the code base; needed if its files do not show it, as a bare dictionary of weights.
+        bins: Number of integer values of the images, where they are not bytes, e.g. 17 for digits 0 … 16; the range in
+            model units stays.
         **options: Facts that the files do not state, by the origin's names, e.g. ``steps=1000``.
 
     Returns:
@@ -117,7 +124,7 @@ def open_model(
         TypeError: If the origin has no such option; lists them.
         ValueError: If the files contradict themselves or ``net``.
     """
-    check_arguments(open_model, {"path": path, "net": net, "origin": origin})
+    check_arguments(open_model, {"path": path, "net": net, "origin": origin, "bins": bins})
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there must be a file or folder at {path}, which does not exist.")
@@ -134,7 +141,8 @@ def open_model(
             f"{path} holds weights of {name}, but not the network that they belong to; build it with the code that "
             f"trained it, and pass it: load({str(path)!r}, net=…)."
         )
-    return opener(path, net, **options)
+    opened = opener(path, net, **options)
+    return opened if bins is None else with_bins(opened, bins)
 
 
 def _opener(name: str) -> tuple[Callable[..., Opened], list[str]]:

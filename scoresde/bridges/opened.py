@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from scoresde._core.annotations import check_arguments
+from scoresde._core.checks import check_integer
+from scoresde.data import Description
 from scoresde.model import Model, ScoreModel
 from scoresde.sampling import Sampler
 
-__all__ = ["Finding", "Opened"]
+__all__ = ["Finding", "Opened", "with_bins"]
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,31 @@ class Opened:
     def __post_init__(self) -> None:
         if self.steered is None:
             object.__setattr__(self, "steered", self.model)
+
+
+def with_bins(opened: Opened, bins: int) -> Opened:
+    """The same model for integers 0 … bins - 1 that fill the same range of model units, in place of bytes.
+
+    Args:
+        opened: A model whose data are quantized; its description changes.
+        bins: Number of integer values.
+
+    Raises:
+        ValueError: If ``bins`` is below 2, or the data are not known to be quantized.
+    """
+    check_arguments(with_bins, locals())
+    check_integer("bins", bins, 2)
+    before = opened.model.data
+    if before is None or before.bins is None or isinstance(before.offset, tuple) or isinstance(before.scale, tuple):
+        raise ValueError(f"bins need a model of images, whose shape is known, got data {before}; leave bins out.")
+    assert before.offset is not None
+    assert before.scale is not None
+    low, high = (0.5 - before.offset) / before.scale, (before.bins - 0.5 - before.offset) / before.scale
+    scale = (bins - 1) / (high - low)
+    data = Description(before.name, before.shape, bins, offset=0.5 - low * scale, scale=scale)
+    for module in (*opened.model.modules(), *opened.steered.modules()):
+        if isinstance(module, Model) and module.data == before:
+            module.data = data
+    name, value = "range of the data", f"integers 0 … {bins - 1} in [{low:g}, {high:g}]"
+    stated = Finding(name, value, "stated", "argument `bins`")
+    return replace(opened, findings=tuple(stated if f.name == name else f for f in opened.findings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ def open_command(
         raise ValueError(f"--out must be a new directory, got {out}, which holds files; choose another one.")
     modules = import_modules(imports)
     net = None if network is None else _network(network, modules)
-    opened = open_model(path, net, origin=origin, **dict(_settings(setting)))
+    opened = open_model(path, net, origin=origin, bins=bins, **dict(_settings(setting)))
     _print_findings(opened)
     verified = None if data is None else _verified(opened, path, data, bins, read)
     if out is None:
@@ -88,10 +89,13 @@ def _verified(opened: Opened, path: Path, data: str, bins: int | None, read: Seq
 
     from scoresde.cli.held_out import check_bins
     from scoresde.cli.loading import load_data
+    from scoresde.data.sources import reader_of
     from scoresde.evaluation import verify
     from scoresde.evaluation.verify import diffusers_chain
 
-    loaded = load_data(data, bins, read=read)
+    reader = reader_of(data)
+    takes_bins = reader is not None and "bins" in inspect.signature(reader).parameters
+    loaded = load_data(data, bins if takes_bins else None, read=read)
     check_bins(loaded.description, opened.model.data)
     events = loaded.test if len(loaded.test) >= 64 else loaded.train
     peer = diffusers_chain(path) if opened.origin == "diffusers" else None

@@ -144,6 +144,19 @@ def test_training_continues_from_an_opened_model_in_its_scaling(tmp_path):
     assert "dequantize=False" in config["training"]
 
 
+@pytest.mark.parametrize("bins", [17, 2])
+def test_other_integers_than_bytes_fill_the_same_range(bins):
+    opened = open_model(CHECKPOINT, _network(), bins=bins)
+    data = opened.model.data
+    assert data is not None
+    ends = data.to_model(data.center(torch.tensor([0, bins - 1]).reshape(2, 1, 1, 1).expand(2, 1, 8, 8)))
+    torch.testing.assert_close(ends[:, 0, 0, 0], torch.tensor([-1.0, 1.0]))
+    findings = {finding.name: finding for finding in opened.findings}
+    assert findings["range of the data"].value == f"integers 0 … {bins - 1} in [-1, 1]"
+    with pytest.raises(ValueError, match="bins must be"):
+        open_model(CHECKPOINT, _network(), bins=1)
+
+
 def test_integers_of_another_range_are_not_scored(tmp_path):
     pytest.importorskip("diffusers")
     save_opened(open_model(PIPELINE), tmp_path / "run")
