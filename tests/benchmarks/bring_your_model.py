@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bring_your_model.py           # prints the tables; exits with 1 if a limit is passed
     python tests/benchmarks/bring_your_model.py --draw    # also writes docs/bring-your-model.md and its figure
-    python tests/benchmarks/bring_your_model.py --quick   # fewer images
+    python tests/benchmarks/bring_your_model.py --quick   # fewer images, too few for the limit on distances
 
 The network is ``tests/bridges/models/diffusers/linear``, trained by ``tests/bridges/train_diffusers.py`` on digits.
 Distances are root mean squares over the pixels, in x, between images of the same noise: at the end of few steps, and at
@@ -194,7 +194,7 @@ def main() -> int:
         print("wrote docs/bring-your-model.md and docs/img/bring_your_model.png")
     ratios = {calls: best(rows, calls, ours=True).distance / best(rows, calls, ours=False).distance for calls in CALLS}
     print("ours over the best of theirs:", ", ".join(f"{ratio:.2f} at {calls}" for calls, ratio in ratios.items()))
-    return int(max(ratios.values()) > LIMIT or same > 1e-4)
+    return int((max(ratios.values()) > LIMIT and not options.quick) or same > 1e-4)
 
 
 if __name__ == "__main__":

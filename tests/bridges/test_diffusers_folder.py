@@ -349,6 +349,17 @@ def test_a_model_folder_takes_the_scheduler_of_the_pipeline_around_it() -> None:
     assert torch.equal(part.model(x, 0.5).out, whole.model(x, 0.5).out)
 
 
+def test_a_path_or_an_event_shape_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="path must be a folder of diffusers, got .*absent"):
+        open_folder(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"must hold one network, in a folder unet or transformer.*got none"):
+        open_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"event_shape must be \(1, height, width\), got \(3, 8, 8\)"):
+        open_folder(FOLDERS / "linear", event_shape=(3, 8, 8))
+    opened = open_folder(FOLDERS / "linear", event_shape=(1, 16, 12))
+    assert sample(opened.model, 2, DDIM(2)).data.shape == (2, 1, 16, 12)
+
+
 def test_a_folder_without_a_scheduler_is_refused(tmp_path: Path) -> None:
     shutil.copytree(FOLDERS / "linear" / "unet", tmp_path / "unet")
     with pytest.raises(FileNotFoundError, match=r"must hold scheduler_config.json.*save_pretrained"):

@@ -73,8 +73,7 @@ def open_folder(
     settings = _scheduler_settings(layout, scheduler)
     rules = model_rules(settings)
     network, weights_findings = _network(layout, net, variant)
-    shape = event_shape or getattr(network, "event_shape", None) or _shape_of(layout.config)
-    shape = None if shape is None else tuple(shape)
+    shape = _shape_of(layout.config) if event_shape is None else _checked_shape(event_shape, layout.config)
     doubled = _has_learned_variance(layout.config)
     _check_settings(layout, settings, doubled, use_clipped_model_output)
     data, data_finding = _description(layout, shape, rules)
@@ -177,6 +176,15 @@ def _shape_of(config: Mapping[str, Any]) -> tuple[int, ...] | None:
     if size is None or channels is None:
         return None
     return (channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
+
+
+def _checked_shape(shape: tuple[int, ...], config: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape that the user states; of another size than the configuration's where the network allows it."""
+    expected = _shape_of({**config, "sample_size": config.get("sample_size") or 1})
+    if len(shape) != 3 or (expected is not None and shape[0] != expected[0]):
+        channels = "channels" if expected is None else expected[0]
+        raise ValueError(f"event_shape must be ({channels}, height, width), got {tuple(shape)}; leave it out.")
+    return tuple(shape)
 
 
 def _has_learned_variance(config: Mapping[str, Any]) -> bool:

@@ -75,10 +75,12 @@ def read_layout(path: Path, ema: bool | None = None) -> Layout:
         ema: Whether to take the averaged weights of a folder such as `unet_ema`; None takes them if they are there.
 
     Raises:
-        FileNotFoundError: If a component that `model_index.json` names has no folder.
+        FileNotFoundError: If there is no folder, or none for a component that `model_index.json` names.
         ValueError: If the folder holds no network, or ``ema`` asks for averages that it does not hold.
     """
     path, index = Path(path), {}
+    if not path.is_dir():
+        raise FileNotFoundError(f"path must be a folder of diffusers, got {path}, which is none; check the path.")
     if (path / "model_index.json").is_file():
         index = read_json(path / "model_index.json")
         names = [name for name in NETWORKS if isinstance(index.get(name), list) and index[name][0]]
