@@ -2,6 +2,10 @@
 
 `ExportedCall` is one network call; `ExportedSampler` is a whole run, from noise to samples, in which the times and the
 weights of all steps are constants.
+
+To sample faster in Python itself, compile the network, not the loop: ``model.net = torch.compile(model.net)``. It has
+no graph breaks, and the loop around it costs little. On one CPU thread a UNet of 8 × 8 images took 0.63 times as long,
+the compiled loop 0.74 times, and its compilation ten times as long.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ and ``step`` over the rounds, for runs of 20 steps, and the time of `set_timeste
 from __future__ import annotations
 
 import argparse
+import importlib
 import time
 from typing import Any
 
@@ -35,9 +36,8 @@ THEIRS = ("DPMSolverMultistepScheduler", "DDIMScheduler", "UniPCMultistepSchedul
 
 def schedulers() -> dict[str, Any]:
     """All schedulers on Stable Diffusion's betas; the first is DPM-Solver++(2M), which the others are compared with."""
-    import diffusers
-
-    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    diffusers: Any = importlib.import_module("diffusers")
+    betas: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     base = diffusers.DDIMScheduler(**betas, clip_sample=False)
     theirs = {name: getattr(diffusers, name)(**betas) for name in THEIRS}
     theirs["DDIMScheduler"] = base

@@ -13,7 +13,7 @@ from scoresde.bridges.export import export_program, save_onnx
 from scoresde.guidance import Clipping
 from scoresde.nn.conditions import Classes
 from scoresde.process import VE, GeometricSigma
-from scoresde.sampling import DDIM, DDPM, Adams, ExplicitGrid, Moments, NonStationary, Whitened
+from scoresde.sampling import DDIM, ERSDE, Adams, ExplicitGrid, Moments, NonStationary, Whitened
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 
@@ -24,6 +24,17 @@ def model_of(event_shape: tuple[int, ...] = (2,), sde: Any = None, **settings: A
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     return sd.ScoreModel(net, sde or sd.VPSDE(), sd.V(), event_shape=event_shape)
+
+
+class Small(torch.nn.Module):
+    """A network of few operations, because the graph of a sampler repeats it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.linear(x) + 0.1 * log_snr[:, None])
 
 
 def calibrated(steps: int) -> Whitened:
@@ -46,7 +57,7 @@ def test_a_program_of_one_call_takes_any_batch(generator: torch.Generator) -> No
         torch.testing.assert_close(eps, expected.eps, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("sampler", [Adams(5), calibrated(4)], ids=["adams", "calibrated"])
+@pytest.mark.parametrize("sampler", [Adams(3), calibrated(3)], ids=["adams", "calibrated"])
 def test_a_program_of_a_sampler_gives_the_samples(sampler: Any, generator: torch.Generator) -> None:
     model = model_of()
     program = export_program(model, sampler)
@@ -56,12 +67,13 @@ def test_a_program_of_a_sampler_gives_the_samples(sampler: Any, generator: torch
 
 
 def test_the_noise_of_the_steps_is_an_input(generator: torch.Generator) -> None:
-    model = model_of(sde=VE(GeometricSigma(0.02, 20.0), tau_min=1e-3))
-    program = export_program(Clipping(model), DDPM(4), batch=3)
+    model = model_of(sde=VE(GeometricSigma(0.02, 20.0), tau_min=0.1))  # the run ends where the view's scale is 1.1
+    program = export_program(Clipping(model), ERSDE(4), batch=3)
     source = torch.Generator().manual_seed(5)
-    noise = torch.stack([torch.randn(3, 2, generator=source) for _ in range(4)])
-    expected = sd.sample(Clipping(model), 3, DDPM(4), generator=torch.Generator().manual_seed(5)).x
-    torch.testing.assert_close(program.module()(noise), expected, rtol=1e-5, atol=1e-5)
+    noise = torch.stack([torch.randn(3, 2, generator=source) for _ in range(5)])
+    expected = sd.sample(Clipping(model), 3, ERSDE(4), generator=torch.Generator().manual_seed(5))
+    assert expected.tau == 0.1
+    torch.testing.assert_close(program.module()(noise), expected.x, rtol=1e-5, atol=1e-5)
 
 
 def test_onnx_of_one_call_agrees_on_other_inputs(tmp_path: Path, generator: torch.Generator) -> None:
@@ -82,7 +94,7 @@ def test_onnx_of_one_call_agrees_on_other_inputs(tmp_path: Path, generator: torc
 def test_onnx_of_a_calibrated_sampler_of_ten_calls_is_one_graph(tmp_path: Path, generator: torch.Generator) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    model, sampler = model_of(), calibrated(11)
+    model, sampler = sd.ScoreModel(Small(), sd.VPSDE(), sd.V(), event_shape=(2,)), calibrated(11)
     path = save_onnx(model, tmp_path / "sampler.onnx", sampler)
     noise = torch.randn(1, 9, 2, generator=generator)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -95,12 +107,14 @@ def test_onnx_of_a_calibrated_sampler_of_ten_calls_is_one_graph(tmp_path: Path, 
 @pytest.mark.parametrize("kind", ["mlp", "unet"])
 def test_a_compiled_network_has_no_graph_breaks_and_the_same_samples(kind: str) -> None:
     shape = (2,) if kind == "mlp" else (1, 8, 8)
-    net = sd.MLP(shape, width=8, depth=1) if kind == "mlp" else sd.UNet(shape, 8, (1, 2), 1)
+    conditions: dict[str, Any] = {"label": Classes(3)} if kind == "mlp" else {}
+    net = sd.MLP(shape, 8, 1, conditions=conditions) if kind == "mlp" else sd.UNet(shape, 8, (1, 2), 1)
+    cond: dict[str, Any] = {"label": torch.tensor([0, 2])} if kind == "mlp" else {}
     model = sd.ScoreModel(net, sd.VPSDE(), sd.V(), event_shape=shape)
-    expected = sd.sample(model, 2, Adams(3), seeds=[1, 2]).x
+    expected = sd.sample(model, 2, Adams(3), seeds=[1, 2], **cond).x
     compiled: Any = torch.compile(net, fullgraph=True, backend="eager")
     model.net = compiled
-    assert torch.equal(sd.sample(model, 2, Adams(3), seeds=[1, 2]).x, expected)
+    assert torch.equal(sd.sample(model, 2, Adams(3), seeds=[1, 2], **cond).x, expected)
 
 
 @pytest.mark.slow
@@ -130,7 +144,7 @@ def test_a_result_that_disagrees_is_an_error(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(runtime, "InferenceSession", Wrong)
     with pytest.raises(RuntimeError, match="onnxruntime must agree with torch to 1e-05, but differs by"):
-        save_onnx(model_of(), tmp_path / "wrong.onnx", DDIM(1))
+        save_onnx(sd.ScoreModel(Small(), sd.VPSDE(), event_shape=(2,)), tmp_path / "wrong.onnx", DDIM(1))
 
 
 def test_wrong_arguments_are_answered(tmp_path: Path) -> None:

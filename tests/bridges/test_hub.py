@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import scoresde as sd
+from scoresde.adapters import FromStep
 from scoresde.bridges.hub import from_pretrained, model_card, push_to_hub, save_pretrained
 from scoresde.data import Description
 from scoresde.sampling import Calibration, ExplicitGrid, Moments, NonStationary, Whitened
@@ -73,6 +74,13 @@ def test_the_card_states_data_likelihood_and_sampler(model: sd.ScoreModel) -> No
     assert "2 bits per dimension; its error is not stated." in plain
     assert "No likelihood was measured." in model_card(model, "mine")
     assert "model-index" not in model_card(model, "mine")
+
+
+def test_the_card_names_the_network_within_an_adapter(model: sd.ScoreModel) -> None:
+    clock = sd.LinearBetas(steps=10)
+    adapted = sd.ScoreModel(FromStep(torch.nn.Linear(2, 2), clock, 10), sd.VPSDE(clock), event_shape=(2,))
+    assert "| network | `FromStep around Linear`, 6 parameters |" in model_card(adapted, "mine")
+    assert "| network | `MLP`, " in model_card(model, "mine")
 
 
 def test_the_code_of_the_card_draws_samples(model: sd.ScoreModel, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import jinja2
 
 import scoresde.sampling
 from scoresde._core.annotations import check_arguments
+from scoresde.adapters import Adapter
 from scoresde.model import ScoreModel, check_model
 from scoresde.sampling import Adams, Sampler
 from scoresde.storage import spec
@@ -73,7 +74,7 @@ def model_card(
         name=_line(name),
         repo=_line(repo or name),
         data=_data(model),
-        network=type(model.net).__name__,
+        network=_network(model),
         parameters=f"{sum(p.numel() for p in model.net.parameters()):,}",
         process=spec.to_text(model.sde) if len(spec.to_text(model.sde)) < 200 else repr(model.sde),
         parameterization=spec.to_text(model.parameterization),
@@ -85,6 +86,14 @@ def model_card(
         about=about.strip(),
         calibrated=[f"`{entry}`" for entry in calibrated],
     )
+
+
+def _network(model: ScoreModel) -> str:
+    """The class of the network, within its adapter if it has one; of a stored network of diffusers its own class."""
+    net = model.net
+    if not isinstance(net, Adapter):
+        return type(net).__name__
+    return f"{type(net).__name__} around {getattr(net.net, 'class_name', type(net.net).__name__)}"
 
 
 def _data(model: ScoreModel) -> dict[str, Any]:
