@@ -1,4 +1,4 @@
-"""Checks of the error itself: against denoisers without a network, one step off, and with other weights."""
+"""Checks of the error itself: against denoisers without a network, and with other weights."""
 
 from __future__ import annotations
 
@@ -6,23 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from scoresde.evaluation.verify.comparison import Bench, gain, t_bound
 from scoresde.evaluation.verify.moments import LinearDenoiser
 from scoresde.evaluation.verify.reading import OutputTarget, Reading
-from scoresde.evaluation.verify.times import chain_of, step_offset
 from scoresde.evaluation.verify.verification import Check
 from scoresde.model import Model
-from scoresde.process import ou
-from scoresde.process.schedule import Schedule
 
-__all__ = ["check_denoising", "check_steps", "check_weights"]
+__all__ = ["check_denoising", "check_weights"]
 
 _LINEAR = 1.5  # a trained network's error over the linear denoiser's stays below it; badly trained ones have 1.05
-_STEPS = 10
-_STEP_GAIN = 0.001
 _WEIGHT_GAIN = 0.005
 
 
@@ -73,54 +67,6 @@ def _references(bench: Bench, linear: LinearDenoiser, level: int) -> dict[str, t
         "mean": (bench.error_of(mean), 1.1),
         "itself": (bench.error_of(y), 1.1),
     }
-
-
-def check_steps(reading: Reading, x0: Tensor, target: OutputTarget, generator: torch.Generator) -> Check | None:
-    """Compares a network of steps with itself one step earlier and later, on the least noisy steps of its chain.
-
-    The noise is the same for all. A network is told the right step if its error is least there.
-
-    Returns:
-        None for a network that takes no steps.
-    """
-    chain = chain_of(reading.model)
-    if chain is None:
-        return None
-    clock, steps = chain
-    knots = [tau for tau in clock.knots(steps)[1 : _STEPS + 1] if tau >= reading.model.sde.tau_min * (1 - 1e-6)]
-    sigmas = tuple(math.exp(-0.5 * float(ou.log_snr(tau))) for tau in knots)
-    bench = Bench.draw(x0, sigmas, generator)
-    errors = {o: bench.errors(_offset(reading, clock, steps, o), [target])[0] for o in (-2, -1, 0, 1, 2)}
-    gains = {o: g for o in (-2, -1, 1, 2) if (g := gain(errors[0], errors[o])) is not None}
-    evidence = {f"gain at {o:+d} steps": (g.mean, g.stderr) for o, g in gains.items()}
-    bound = t_bound(4, len(x0))
-    best = max((-1, 1), key=lambda o: gains[o].mean if o in gains else -math.inf)
-    if best not in gains:
-        return None
-    found = gains[best]
-    where = f"on the {len(knots)} least noisy steps"
-    if found.mean > _STEP_GAIN and found.t > bound and _is_minimum(errors, best, bound):
-        word = "later" if best > 0 else "earlier"
-        sentence = f"{where} {found.text()} with the step {word} by one: the count of steps is off by one."
-        return Check("step", "failed", sentence, f"FromStep(…, offset={_new_offset(reading, best)})", evidence)
-    if all(gains[o].t < -bound and gains[o].mean < 0 for o in (-1, 1) if o in gains):
-        return Check("step", "passed", f"{where} {found.text()} if the step changes by one.", evidence=evidence)
-    sentence = f"the network hardly tells one step from the next: {where} {found.text()} with the step {best:+d}."
-    return Check("step", "undecidable", sentence, evidence=evidence)
-
-
-def _is_minimum(errors: dict[int, Tensor], offset: int, bound: float) -> bool:
-    """Whether the error at an offset is below that at twice the offset, which a mistake of one step is."""
-    further = gain(errors[offset], errors[2 * offset])
-    return further is None or (further.mean < 0 and further.t < -bound)
-
-
-def _offset(reading: Reading, clock: Schedule, steps: int, offset: int) -> Reading:
-    return replace(reading, time=step_offset(clock, steps, offset) if offset else None)
-
-
-def _new_offset(reading: Reading, change: int) -> float:
-    return getattr(getattr(reading.model, "net", None), "offset", 0) + change
 
 
 def check_weights(

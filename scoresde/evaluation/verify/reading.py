@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.adapters import Adapter
+from scoresde.adapters import FromSigma, FromTime
+from scoresde.evaluation.verify.times import clock_of
 from scoresde.model import Model, ScoreModel
 from scoresde.process import ou
 from scoresde.process.parameterization import Eps, Parameterization, Prediction
@@ -129,8 +130,9 @@ class Reading:
         return Output(x, tau, torch.cat(parts).flatten(1), self.data)
 
     def _inside(self, tau: float) -> bool:
-        sde = self.model.sde
-        return max(sde.schedule.tau_start, 0.5 * sde.tau_min) <= tau <= sde.tau_max
+        sde, clock = self.model.sde, clock_of(self.model) or self.model.sde.schedule
+        low = max(sde.schedule.tau_start, clock.tau_start, 0.5 * sde.tau_min)
+        return low <= tau <= min(sde.tau_max, clock.tau_max)
 
 
 def stated_target(model: Model) -> OutputTarget:
@@ -150,7 +152,9 @@ def _kind(model: Model) -> tuple[torch.dtype, torch.device]:
 def fed_factor(model: Model) -> Callable[[float], float]:
     """Factor of x in what the innermost network gets, as a function of tau: that of the adapter; 1 without one."""
     net = getattr(model, "net", None)
-    if not isinstance(net, Adapter):
+    if isinstance(net, FromTime):
+        return lambda tau: float(net.sde.scale(tau))
+    if not isinstance(net, FromSigma):
         return lambda _tau: 1.0
 
     def factor(tau: float) -> float:

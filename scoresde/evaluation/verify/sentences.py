@@ -20,10 +20,14 @@ def reading_checks(found: Search) -> list[Check]:
     checks: dict[str, Check] = {}
     for verdict in found.verdicts:
         checks[verdict.question] = _from_verdict(verdict)
-    for correction in found.corrections:
-        sentence = f"the network denoises better as if {correction.name}: {correction.gain.text()}."
-        evidence = {f"gain as if {correction.name}": (correction.gain.mean, correction.gain.stderr)}
-        checks[correction.question] = Check(correction.question, "failed", sentence, correction.remedy, evidence)
+    for question in dict.fromkeys(correction.question for correction in found.corrections):
+        parts = [correction for correction in found.corrections if correction.question == question]
+        names = " and ".join(part.name for part in parts)
+        amount = parts[-1].gain
+        sentence = f"the network denoises better as if {names}: {amount.text()}."
+        remedy = "; ".join(part.remedy for part in parts)
+        evidence = {f"gain as if {names}": (amount.mean, amount.stderr)}
+        checks[question] = Check(question, "failed", sentence, remedy, evidence)
     order = {name: i for i, name in enumerate(_QUESTIONS)}
     return sorted(checks.values(), key=lambda check: order.get(check.name, len(order)))
 

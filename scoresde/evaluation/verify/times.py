@@ -14,7 +14,7 @@ from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.schedule import Cosine, FromBetas, LinearBetas, Schedule, Sigmoid, StraightPath
 
-__all__ = ["Time", "chain_of", "step_offset", "time_alternatives"]
+__all__ = ["Time", "chain_of", "clock_of", "step_offset", "time_alternatives"]
 
 Time = Callable[[float], float | None]
 

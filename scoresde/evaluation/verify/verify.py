@@ -16,13 +16,14 @@ from scoresde.data import Data
 from scoresde.evaluation.verify.alternatives import alternatives, targets
 from scoresde.evaluation.verify.comparison import Bench
 from scoresde.evaluation.verify.condition_check import check_condition
-from scoresde.evaluation.verify.error_checks import check_denoising, check_steps, check_weights
+from scoresde.evaluation.verify.error_checks import check_denoising, check_weights
 from scoresde.evaluation.verify.events import Events, events_of
 from scoresde.evaluation.verify.moments import LinearDenoiser
 from scoresde.evaluation.verify.reading import Reading
 from scoresde.evaluation.verify.score_identities import check_score_scale
 from scoresde.evaluation.verify.search import Search, search
 from scoresde.evaluation.verify.sentences import reading_checks
+from scoresde.evaluation.verify.step_check import check_steps
 from scoresde.evaluation.verify.verification import Check, Verification
 from scoresde.model import Model, check_model, evaluating
 
