@@ -177,7 +177,7 @@ def test_classes_of_other_data_are_those_of_the_run_by_their_names(tmp_path):
     assert trained.exit_code == 0, trained.output
     randomize(tmp_path / "run")
 
-    def scores(*arguments: object) -> str:
+    def scores(*arguments: str | Path | int) -> str:
         values = tmp_path / "values.csv"
         result = run("likelihood", tmp_path / "run", *arguments, "--limit", 3, "--out", values, "-q")
         assert result.exit_code == 0, result.output

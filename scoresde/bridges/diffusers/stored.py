@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,13 @@ def write_scheduler(folder: Path, config: Mapping[str, Any], sampler: StepSample
     Raises:
         TypeError: If the sampler has no text form.
     """
-    from diffusers import __version__
-
     inner = sampler.sampler if isinstance(sampler, Whitened) else sampler
-    entries = {"_class_name": CLASS_NAME, "_diffusers_version": __version__, **config, "sampler": spec.to_text(inner)}
+    entries = {
+        "_class_name": CLASS_NAME,
+        "_diffusers_version": version("diffusers"),
+        **config,
+        "sampler": spec.to_text(inner),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(sampler, Whitened):
         moments = sampler.moments

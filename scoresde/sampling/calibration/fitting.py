@@ -101,8 +101,8 @@ def _best_grid(candidate: Candidate, shared: Preparation) -> _Trial:
     grids = [candidate.own_grid()]
     for feedback in _FEEDBACKS[candidate.is_whitened]:
         surrogate = candidate.surrogate_fit(shared.surrogate, shared.surrogate_weights, feedback)
-        for taus in (candidate.own_grid(), min(candidate.initial_grids(), key=surrogate.loss)):
-            grids.append(_descended(_Trial(candidate, taus, math.nan, surrogate)).taus)
+        starts = (candidate.own_grid(), min(candidate.initial_grids(), key=surrogate.loss))
+        grids += [_descended(_Trial(candidate, taus, math.nan, surrogate)).taus for taus in starts]
     part = _part(shared.fit)
     few = candidate.network_fit(part, shared.solved[: len(part.noises)], shared.elements)
     taus = min(grids, key=few.loss)
