@@ -101,10 +101,8 @@ def test_a_bare_dictionary_of_weights_is_opened_by_its_origin(tmp_path, generato
     weights = {name.removeprefix("model."): value for name, value in load_file(CHECKPOINT).items()}
     network = DigitNetwork()
     names = network.state_dict()
-    save_file(
-        {name: (weights[name] if name in weights else value).clone() for name, value in names.items()},
-        tmp_path / "net.safetensors",
-    )
+    fitting = {**names, **{name: value for name, value in weights.items() if name in names}}
+    save_file({name: value.clone() for name, value in fitting.items()}, tmp_path / "net.safetensors")
     opened = open_model(tmp_path / "net.safetensors", network, origin="score_sde", process="vp", shape=(1, 8, 8))
     assert opened.model.event_shape == (1, 8, 8)
     assert {finding.name: finding.source for finding in opened.findings}["process"] == "assumed"
