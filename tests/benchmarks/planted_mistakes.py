@@ -75,7 +75,7 @@ class OfStep(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         u = ((t.double() + 1) / self.steps).clamp(1e-9, 1.0)
-        return self.net(x, ou.log_snr(self.clock.tau(u)).float())  # pyright: ignore
+        return self.net(x, ou.log_snr(self.clock.tau(u)).float())
 
 
 class OfFlowTime(nn.Module):
@@ -149,7 +149,8 @@ def off_by_one() -> Case:
 
 def off_by_one_earlier() -> Case:
     case = off_by_one()
-    net = case.right.net.net  # pyright: ignore
+    net = case.right.net.net
+    assert isinstance(net, nn.Module)
     return replace(case, wrong=_like(case.right, FromStep(net, LinearBetas(), 1000, offset=-2.0)))
 
 
@@ -197,7 +198,7 @@ def _to_symmetric(x: Tensor, log_snr: Tensor) -> Tensor:
 
 def wrong_sigma_data(stated: float = 1.0) -> Case:
     edm = trained("edm")
-    net = OfSigma(edm.net.net)  # pyright: ignore
+    net = OfSigma(edm.net.net)  # pyright: ignore[reportArgumentType]
     make = [
         _like(edm, FromSigma(net, value, "quarter log", "negative"), parameterization=V(value))
         for value in (stated, SIGMA_DATA)

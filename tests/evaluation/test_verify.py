@@ -15,10 +15,13 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
 import scoresde as sd
+from scoresde.adapters import FromTime
 from scoresde.evaluation import Check
 from scoresde.evaluation.verify.comparison import gain, t_bound
 from scoresde.evaluation.verify.moments import LinearDenoiser
+from scoresde.evaluation.verify.reading import DataMap, OutputTarget, Reading
 from scoresde.evaluation.verify.step_check import fits
+from scoresde.evaluation.verify.times import shifted
 
 LIMIT = 64  # events; the mistakes are found with as many
 
@@ -133,6 +136,39 @@ def test_gray_images_do_not_decide_the_order_of_channels() -> None:
     gray = data.test.float().mean(1, keepdim=True).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
     result = sd.verify(trained("eps"), dataclasses.replace(data, test=gray), limit=LIMIT)
     assert result.check("channel order").outcome == "undecidable"
+
+
+class Recorder(nn.Module):
+    """Keeps what it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.seen = [x, t]
+        return x
+
+
+def test_a_network_that_is_called_at_another_time_gets_the_state_of_the_true_one(generator: torch.Generator) -> None:
+    net, flow = Recorder(), sd.Flow(tau_min=1e-4)
+    model = sd.ScoreModel(FromTime(net, flow), flow, sd.Velocity(), event_shape=(2,))
+    y, sigma = torch.randn(3, 2, generator=generator, dtype=torch.float64), 0.5
+    output = Reading(model, (2,), time=shifted(3.0)).output(y, sigma, torch.arange(3))
+    assert output is not None
+    torch.testing.assert_close(net.seen[0], (y / (1 + sigma)).float(), rtol=1e-5, atol=1e-6)  # (1 - t) x_0 + t eps
+    torch.testing.assert_close(net.seen[1], torch.full((3,), 3 * sigma / (1 + 3 * sigma)), rtol=1e-5, atol=0)
+
+
+def test_a_map_of_the_data_scales_the_noise_level_with_them(generator: torch.Generator) -> None:
+    variance = torch.tensor([0.25, 4.0])
+    scaled = sd.Gaussian(torch.full((2,), -1.0), 4 * variance)  # of 2 x - 1
+    x = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    y = x + 0.7 * torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    output = Reading(scaled, (2,), data=DataMap(2.0, -1.0)).output(y, 0.7, torch.arange(3))
+    assert output is not None
+    expected = y * (variance / (variance + 0.49)).double()  # the posterior mean of N(0, variance)
+    torch.testing.assert_close(output.x0(OutputTarget("eps", sd.Eps())), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_gain_is_a_mean_over_events_of_relative_differences() -> None:

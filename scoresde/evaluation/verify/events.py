@@ -88,6 +88,7 @@ def _given(data: Data | ArrayLike, cond: Mapping[str, Any] | None) -> tuple[Tens
 def _in_model_units(model: Model, y: Tensor, units: str, generator: torch.Generator) -> Tensor:
     if units not in ("data", "model"):
         raise ValueError(f'units must be "data" or "model", got {units!r}.')
+    y = y.cpu()
     if model.data is not None and units == "data":
         if model.data.is_quantized(y):
             y = model.data.dequantize(y, generator)
