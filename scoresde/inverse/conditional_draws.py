@@ -18,13 +18,15 @@ from scoresde.inverse.base import PosteriorSampler
 from scoresde.inverse.sample_posterior import sample_posterior
 from scoresde.inverse.seeds import draw_seeds
 from scoresde.model import Model
-from scoresde.sampling import Sampler, sample
+from scoresde.sampling import Eta, Sampler, SASolver, sample
 
 __all__ = ["ConditionalDraws", "refuse_sampler"]
 
+_SAMPLER = SASolver(steps=99, noise=Eta(4.0, low=0.3, high=5.0))
+
 Method = PosteriorMethod | PosteriorSampler
 
-_PARTICLE_NOISE = 0.02
+_PARTICLE_NOISE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,16 +36,17 @@ class ConditionalDraws:
     Attributes:
         model: The model of complete events.
         method: A `PosteriorMethod`, which steers the model, or a `PosteriorSampler`, which takes the observation.
-        sampler: Of the steered model; not used by a `PosteriorSampler`.
+        sampler: Of the steered model; not used by a `PosteriorSampler`. None: one with 16 times the noise of the
+            reverse SDE where modes part, which lets samples change them (``tests/benchmarks/posteriors.py``).
         draws: Number of draws of each event.
         noise_std: Standard deviation of the noise of known entries, model units: a number or ``(*E)``. None is 0, and
-            0.02 for a `PosteriorSampler`, whose particles need some.
+            0.01 for a `PosteriorSampler`, whose particles need some.
         batch_size: Events at once; None for all.
     """
 
     model: Model
     method: Method
-    sampler: Sampler
+    sampler: Sampler | None
     draws: int
     noise_std: float | Tensor | None
     batch_size: int | None = None
@@ -91,7 +94,14 @@ class ConditionalDraws:
         rows = None if self.batch_size is None else self.batch_size * self.draws
         options = {"generator": generator, "seeds": each, "batch_size": rows, "dtype": x.dtype}
         shape = (len(index), *x.shape[1:])
-        samples = sample(posterior, shape, self.sampler, observation=index, **options, **repeated)
+        samples = sample(
+            posterior,
+            shape,
+            _SAMPLER if self.sampler is None else self.sampler,
+            observation=index,
+            **options,
+            **repeated,
+        )
         return samples.x.unflatten(0, (len(x), self.draws)), samples.nfe
 
 

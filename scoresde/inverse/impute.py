@@ -32,7 +32,7 @@ from scoresde.inverse.conditional_draws import ConditionalDraws, refuse_sampler
 from scoresde.inverse.twisted_smc import TwistedSMC
 from scoresde.inverse.units import KnownEvents
 from scoresde.model import Model, refuse_unknown
-from scoresde.sampling import Sampler, SDEDPMSolverPP
+from scoresde.sampling import Sampler
 
 __all__ = ["Imputed", "check_interval", "impute"]
 
@@ -141,10 +141,10 @@ def impute(
         draws: Number of draws of each event. 20 give intervals of 90 %.
         method: How the model is conditioned; default ``TwistedSMC(steps=60, particles=256)``, whose draws approach the
             model's own conditional distribution as particles grow. ``MMPS()`` is cheaper, and exact for Gaussian data.
-        sampler: Of the model that a `PosteriorMethod` steers; default ``SDEDPMSolverPP(steps=50)``.
+        sampler: Of the model that a `PosteriorMethod` steers; default as that of `inpaint`.
         noise_std: Standard deviation of noise of the observed values in model units, where a column has a variance of
             about 1. Particle methods need some; they count draws in which observed values agree within it. Default
-            0.02 for these, 0 for others. What comes back has the observed values themselves.
+            0.01 for these, 0 for others. What comes back has the observed values themselves.
         generator: Source of all randomness; default a new generator seeded from the global one.
         seeds: One integer in [0, 2**63) per event instead; its draws then do not depend on its batch.
         batch_size: Events at once; default all.
@@ -177,7 +177,7 @@ def impute(
     conditional = ConditionalDraws(
         model,
         method,
-        SDEDPMSolverPP(steps=50) if sampler is None else sampler,
+        sampler,
         draws,
         noise_std,
         batch_size,

@@ -19,7 +19,7 @@ from scoresde.inverse.base import PosteriorSampler
 from scoresde.inverse.conditional_draws import ConditionalDraws, refuse_sampler
 from scoresde.inverse.units import KnownEvents
 from scoresde.model import Model, refuse_unknown
-from scoresde.sampling import Sampler, SDEDPMSolverPP
+from scoresde.sampling import Sampler
 
 __all__ = ["Inpainted", "inpaint"]
 
@@ -64,8 +64,8 @@ def inpaint(
             ``(H, W)``.
         method: How the model is conditioned; default ``MMPS()``, exact for Gaussian data. Or a method that takes the
             observation itself, such as ``TwistedSMC()``.
-        sampler: Of the steered model; default ``SDEDPMSolverPP(steps=50)``. Its noise corrects errors of earlier steps,
-            which an ODE sampler keeps.
+        sampler: Of the steered model; default ``SASolver(99, noise=Eta(4.0, low=0.3, high=5.0))``. Its noise corrects
+            errors of earlier steps, which an ODE sampler keeps, and lets a draw change its mode.
         draws: Number of draws of each event.
         noise_std: Standard deviation of independent noise of the known entries, data units. Integers need none for
             their bins: the position in a bin says nothing about other entries.
@@ -101,7 +101,7 @@ def inpaint(
     conditional = ConditionalDraws(
         model,
         MMPS() if method is None else method,
-        SDEDPMSolverPP(steps=50) if sampler is None else sampler,
+        sampler,
         draws,
         noise,
         batch_size,

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from imputation import Problem, fair_crps, fair_energy_score, score
+from imputation_race.scores import Problem, fair_crps, fair_energy_score, figures, row_sums, score
 
 import scoresde as sd
 
@@ -51,3 +51,20 @@ def test_figures_are_in_deviations_of_the_train_part() -> None:
     draws = torch.tensor([[[3.0 + 14.142135623730951, 0.0]]], dtype=torch.float64)
     figures = score(Problem(data, truth, hidden), draws)
     assert [round(figures[name], 6) for name in ("crps", "energy", "rmse", "inside")] == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_standard_errors_take_the_masks_of_a_row_as_one_unit(generator: torch.Generator) -> None:
+    """Repeating the same cells as a second mask changes neither the figures nor their standard errors."""
+    n, draws = 200, 20
+    train = torch.randn(500, 3, generator=generator, dtype=torch.float64)
+    truth = torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    hidden = torch.rand(n, 3, generator=generator) < 0.3
+    problem = Problem(sd.Data(train, train, sd.Description("three", (3,))), truth, hidden)
+    sums = row_sums(problem, torch.randn(n, draws, 3, generator=generator, dtype=torch.float64))
+    once, twice = figures([sums]), figures([sums, sums])
+    assert twice == pytest.approx(once)
+    crps = sums["crps"][hidden.sum(1) == 1]  # rows of one hidden cell alone: the usual standard error of a mean
+    single = figures([{name: each[hidden.sum(1) == 1] for name, each in sums.items()}])
+    assert single["crps stderr"] == pytest.approx(float(crps.std(correction=0)) / len(crps) ** 0.5)
+    # 19 of 21 ranks lie inside the extremes, where the ranks of the 90 % interval end
+    assert once["inside"] == pytest.approx(0.9, abs=4 * once["inside stderr"])

@@ -215,3 +215,10 @@ def test_an_interval_needs_enough_draws_and_a_method_that_draws_by_itself_takes_
         filled.interval(0.9)
     with pytest.raises(ValueError, match=r"TwistedSMC draws by itself and takes no sampler, got DDPM"):
         impute(model, table, draws=2, sampler=DDPM(3))
+
+
+def test_particles_have_a_noise_of_a_hundredth_by_default() -> None:
+    table, method = torch.tensor([[2.0, NAN, 0.5]], dtype=torch.float64), TwistedSMC(5, 64)
+    drawn = [impute(gaussian(), table, 8, method, noise_std=std, seeds=[0]).data for std in (None, 0.01, 0.02)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])

@@ -27,7 +27,7 @@ class _Setup:
 
     def __init__(self, problem: Problem) -> None:
         denoise = released("azula.denoise")
-        self.counted, self.shape = Counted(problem.prior), tuple(problem.prior.event_shape or ())
+        self.counted, self.shape = Counted(problem.model), tuple(problem.prior.event_shape or ())
         counted, shape, operator = self.counted, self.shape, problem.observation.operator
         schedule = OwnSchedule(problem.prior.sde.schedule)
 
@@ -98,28 +98,24 @@ def _dps(zeta: float, setup: _Setup, settings: dict[str, Any]) -> Any:
     return released("azula.guidance").DPSSampler(setup.denoiser, setup.y, setup.apply, zeta=zeta, **settings)
 
 
-def _denoiser(label: str, cost: int, options: dict[str, Any], problems: str = "ABCDEF") -> list[Method]:
-    kind = label.split()[0]
+def _denoiser(label: str, cost: int, options: dict[str, Any], *samplers: str, problems: str = "ABCDEF") -> list[Method]:
+    make = {
+        sampler: partial(_steered, f"{label.split()[0]}Denoiser", f"{sampler}Sampler", options) for sampler in samplers
+    }
     return [
-        Method(
-            "azula",
-            f"{label} · {sampler}",
-            partial(_run, partial(_steered, f"{kind}Denoiser", f"{sampler}Sampler", options), cost * stages),
-            "".join(name for name in problems if name in where),
-        )
-        for sampler, stages, where in (("DDIM", 1, "ABCD"), ("DDPM", 1, "ABCDEF"), ("Heun", 2, "A"))
+        Method("azula", f"{label} · {sampler}", partial(_run, make[sampler], cost), problems) for sampler in samplers
     ]
 
 
 def methods() -> list[Method]:
     """azula's released methods; their work is counted as it is done."""
     return [
-        *_denoiser("MMPS gmres 1", 3, {"solver": "gmres", "iterations": 1}),
-        *_denoiser("MMPS cg 2", 4, {"solver": "cg", "iterations": 2}, "ADEF"),
-        *_denoiser("MMPS cg 5", 7, {"solver": "cg", "iterations": 5}, "DEF"),
-        *_denoiser("TMP", 3, {}),
-        *_denoiser("JFPS cg 5", 1, {"iterations": 5}),
-        *_denoiser("DiffPIR", 1, {}),
+        *_denoiser("MMPS gmres 1", 3, {"solver": "gmres", "iterations": 1}, "DDIM", "DDPM"),
+        *_denoiser("MMPS cg 2", 4, {"solver": "cg", "iterations": 2}, "DDIM", problems="A"),
+        *_denoiser("MMPS cg 5", 7, {"solver": "cg", "iterations": 5}, "DDPM", problems="DEF"),
+        *_denoiser("TMP", 3, {}, "DDPM"),
+        *_denoiser("JFPS cg 5", 1, {"iterations": 5}, "DDPM"),
+        *_denoiser("DiffPIR", 1, {}, "DDPM"),
         *(Method("azula", f"PGDM eta {eta:g}", partial(_run, partial(_pgdm, eta), 2)) for eta in (0.0, 1.0)),
         *(Method("azula", f"DPS zeta {zeta:g}", partial(_run, partial(_dps, zeta), 2)) for zeta in (0.3, 1.0, 3.0)),
     ]

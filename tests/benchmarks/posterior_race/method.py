@@ -29,7 +29,7 @@ class Method:
     """A configuration.
 
     Attributes:
-        group: "exact", "ours", "particles" or the library.
+        group: "exact", "ours", "particles" (more work than the others) or the library.
         name: Method, settings and sampler.
         run: Maps (problem, work per sample, seed) to samples.
         problems: Where it can be used.
@@ -39,6 +39,9 @@ class Method:
     name: str
     run: Callable[[Problem, int, int], Run]
     problems: str = "ABCDEF"
+
+    def __str__(self) -> str:
+        return f"{self.group:9s} {self.name}"
 
 
 class Counted(Model):

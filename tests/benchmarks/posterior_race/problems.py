@@ -1,6 +1,7 @@
 r"""Six inverse problems whose posterior is exact: y = A x_0 + n with a prior that is a mixture of Gaussians.
 
-Each seed draws an event from the prior and measures it, so that a method meets other observations in each run.
+Each seed draws an event from the prior and measures it, so that a method meets other observations in each run. Sets
+have 2048 samples on A to C, where even exact ones differ in their mode shares by up to .02, and 512 elsewhere.
 
 | problem | prior | observation |
 |---|---|---|
@@ -22,13 +23,15 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from posterior_race.oracle import Oracle
 from scoresde import AveragePool, Gaussian, GaussianMixture, KernelDensity, Mask, Matrix, Observation
 from scoresde.guidance import LinearOperator
 from scoresde.metrics import sliced_wasserstein
 
-__all__ = ["PROBLEMS", "Problem"]
+__all__ = ["PROBLEMS", "Problem", "generator", "problem"]
 
 PAIRS, DIGITS = 20, 60
+COUNTS = {"A": 2048, "B": 2048, "C": 2048, "D": 512, "E": 512, "F": 512}
 Prior = Gaussian | GaussianMixture | KernelDensity
 
 
@@ -49,6 +52,11 @@ class Problem:
     observation: Observation
     count: int
     seed: int
+
+    @cached_property
+    def model(self) -> Oracle:
+        """The prior as the methods evaluate it."""
+        return Oracle(self.prior)
 
     @cached_property
     def posterior(self) -> GaussianMixture:
@@ -139,11 +147,11 @@ SETTINGS: dict[str, tuple[Callable[[], Prior], Callable[[], LinearOperator], flo
 PROBLEMS = tuple(SETTINGS)
 
 
-def problem(name: str, seed: int, count: int) -> Problem:
-    """Problem ``name`` with the observation of a seed."""
+def problem(name: str, seed: int, count: int | None = None) -> Problem:
+    """Problem ``name`` with the observation of a seed, and sets of ``count`` samples, default those of `COUNTS`."""
     make_prior, make_operator, std = SETTINGS[name]
     prior, operator, g = make_prior(), make_operator(), generator(100 + seed)
     truth = prior.sample(1, generator=g)
     y = operator.apply(truth)
     y = (y + std * torch.randn(y.shape, generator=g, dtype=y.dtype))[0]
-    return Problem(name, prior, Observation(operator, y, noise_std=std), count, seed)
+    return Problem(name, prior, Observation(operator, y, noise_std=std), count or COUNTS[name], seed)

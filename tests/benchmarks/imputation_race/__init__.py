@@ -1,0 +1,1 @@
+"""Parts of the imputation benchmark: hidden cells and scores, and the methods."""
