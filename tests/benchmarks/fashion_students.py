@@ -37,9 +37,7 @@ TEACHER_CALLS, STUDENT_CALLS, SHOWN = (2, 4, 10, 25, 50), (1, 2, 4), 10
 
 def train_student(calls: int, steps: int, trajectories: int, batch_size: int) -> None:
     """Trains one student and stores its run and its cost."""
-    settings = Training(
-        steps, batch_size, lr=1e-3, betas=(0.9, 0.99), lr_end=0.0, ema=0.995, precision="bf16"
-    )
+    settings = Training(steps, batch_size, lr=1e-3, betas=(0.9, 0.99), lr_end=0.0, ema=0.995, precision="bf16")
     begin = time.process_time()
     result = distill(
         load(TEACHER),
