@@ -1126,6 +1126,7 @@ call(
     "load_student",
     lambda **a: distillation.load_student(**a)(x(), 1.0, s=0.1).v.detach(),
     path=saved_student,
+    teacher=v(None),
     known=v(None),
     raw=v(False),
 )

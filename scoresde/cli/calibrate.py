@@ -29,12 +29,19 @@ def calibrate(
         "sampler's own.",
         show_default=False,
     ),
-    noises: int = typer.Option(75, "--noises", min=1, help="Initial noises to fit to; as many more are held out."),
+    noises: int = typer.Option(
+        None,
+        "--noises",
+        min=1,
+        help="Initial noises to fit to; as many more are held out. Default: 75; 200 for events of up to 16 values.",
+        show_default=False,
+    ),
     iterations: int = typer.Option(
         None,
         "--iterations",
         min=1,
-        help="Maximal number of iterations of a descent on the network; default: 15 divided by the steps.",
+        help="Maximal number of iterations of a descent on the network; default: 15 divided by the steps; 8 for "
+        "events of up to 16 values.",
         show_default=False,
     ),
     search: int = typer.Option(
@@ -89,6 +96,7 @@ def calibrate(
     from scoresde.cli.parse_lists import parse_integers
     from scoresde.distillation import FlowMap
     from scoresde.sampling import calibrate as fit
+    from scoresde.sampling.calibration.preparation import default_noises
     from scoresde.storage.checkpoint import read_checkpoint, save_calibration
     from scoresde.storage.setting_labels import short_text
 
@@ -97,6 +105,7 @@ def calibrate(
     model = load_model(stored, device, raw, known=known(modules=modules))
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     begin = time.perf_counter()
+    noises = default_noises(model) if noises is None else noises
     settings = {"iterations": iterations, "search": search, "pool": pool, "whiten": whiten, "progress": not quiet}
     cond = {} if isinstance(model, FlowMap) else recorded_conditions(checkpoint, stored, model, 2 * pool * noises)
     settings |= {"noises": noises, "batch_size": batch_size, "generator": generator}

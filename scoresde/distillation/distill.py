@@ -157,7 +157,7 @@ def distill(
     seconds = time.perf_counter() - begin
     if status is not None:
         status(f"{count} trajectories of {cost} network calls each, {seconds:.1f} s")
-    record = _record(model, calls, jumps, count, cost, seconds, solver)
+    record = _record(model, calls, last_call, jumps, count, cost, seconds, solver)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)  # of new weights
         student = FlowMap.new(model, taus=jumps, moments=base_moments(base, source), net=net, damping=damping_of(model))
@@ -225,6 +225,7 @@ def _teach(
 def _record(
     model: Model,
     calls: int | None,
+    last_call: bool,
     jumps: tuple[float, ...],
     count: int,
     cost: int,
@@ -234,6 +235,7 @@ def _record(
     return {
         "teacher_sha256": weights_hash(model),
         "calls": calls,
+        "last_call": last_call,
         "taus": list(jumps),
         "trajectories": count,
         "calls_per_trajectory": cost,

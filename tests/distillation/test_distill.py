@@ -362,6 +362,27 @@ def test_a_student_is_loaded_from_its_run_directory(tmp_path: Path, calls: int |
     assert torch.equal(sample(load_student(tmp_path / "copy"), 5, Jumps(), seeds=range(5)).x, ours)
 
 
+def test_a_student_with_a_last_call_of_its_teacher_is_loaded_with_it(tmp_path: Path) -> None:
+    ring = GaussianMixture.ring(sde=VPSDE(tau_min=1e-4)).float()
+    settings = {"training": Training(steps=2, batch_size=8), "run_dir": tmp_path / "run", **FEW}
+    result = distill(ring, 2, last_call=True, **settings)
+    record = json.loads((tmp_path / "run/config.json").read_text())["about"]["distillation"]
+    assert record["last_call"] is True
+    loaded = load_student(tmp_path / "run", teacher=ring)
+    assert isinstance(loaded, TeacherLast)
+    samples = [sample(each, 5, Jumps(), seeds=range(5)) for each in (loaded, result.comparison.model)]
+    assert torch.equal(samples[0].x, samples[1].x)
+    assert samples[0].tau == ring.sde.tau_min
+    alone = sample(load_student(tmp_path / "run"), 5, Jumps(), seeds=range(5))
+    assert alone.tau > ring.sde.tau_min
+    with pytest.raises(ValueError, match="the teacher must be the one of the run"):
+        load_student(tmp_path / "run", teacher=GaussianMixture.ring(3, sde=VPSDE(tau_min=1e-4)).float())
+    whole = distill(ring, 1, **{**settings, "run_dir": tmp_path / "whole"})
+    assert whole.record["last_call"] is False
+    with pytest.raises(ValueError, match="student of fixed jumps that end above tau_min"):
+        load_student(tmp_path / "whole", teacher=ring)
+
+
 def test_a_student_is_no_ordinary_model_for_load(tmp_path: Path) -> None:
     _run(tmp_path / "run", 1)
     with pytest.raises(ValueError, match="holds a few-step student; load it by scoresde.distillation.load_student"):

@@ -296,14 +296,14 @@ def test_whitened_coordinates_are_used_only_where_they_are_better() -> None:
 
 
 class FarData(nn.Module):
-    """The noise estimate of the ring, which puts the data far outside for states of norm 3.4 and more."""
+    """The noise estimate of the ring, which extrapolates wrongly: from norms above 3.5 the data seem far outside."""
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         tau = ou.tau_from_log_snr(log_snr)
         alpha, sigma = ou.alpha(tau)[:, None], ou.sigma(tau)[:, None]
         norm = x.norm(dim=1, keepdim=True)
-        excess = (norm - 3.4).relu()
-        return RING.predict(x, tau).eps - alpha / sigma * 80.0 * excess / (0.2 + excess) * x / norm
+        distance = 120.0 * (norm - 3.5).relu() / (120.0 * alpha + sigma)
+        return RING.predict(x, tau).eps - alpha / sigma * distance * x / norm
 
 
 @pytest.mark.parametrize("steps", [5, 10])
@@ -316,8 +316,8 @@ def test_rare_starts_that_end_far_outside_are_kept(steps: int) -> None:
     calibration = _calibrate(model, Adams(steps), dtype=D)
     ends = [sample(model, x.shape, each, init=x).x for each in (Adams(steps), calibration.sampler)]
     default, fitted = ((end - fine).square().mean(1) for end in ends)
-    assert float(fitted.mean()) < 0.7**2 * float(default.mean())
-    assert float(fitted.median()) < 0.7**2 * float(default.median())
+    assert float(fitted.mean()) < 0.1**2 * float(default.mean())  # without far noises 0.3 and 2 times the default's
+    assert float(fitted.median()) < 0.3**2 * float(default.median())
 
 
 def test_far_noises_have_the_norms_of_the_tail_and_weights_for_the_prior() -> None:

@@ -31,7 +31,7 @@ from scoresde.sampling.calibration.calibration import Calibration
 from scoresde.sampling.calibration.fitting import Effort, fit_sampler, planned_evaluations
 from scoresde.sampling.calibration.meter import Meter
 from scoresde.sampling.calibration.noises import NoiseBatch
-from scoresde.sampling.calibration.preparation import draw_noises, prepare, reference_evaluations
+from scoresde.sampling.calibration.preparation import default_noises, draw_noises, prepare, reference_evaluations
 from scoresde.sampling.moments import Moments
 
 __all__ = ["calibrate"]
@@ -47,7 +47,7 @@ def calibrate(
     steps: int | Sequence[int] | None = None,
     *,
     shape: Sequence[int] | None = None,
-    noises: int = 75,
+    noises: int | None = None,
     iterations: int | None = None,
     search: int = 0,
     pool: int = 1,
@@ -75,9 +75,11 @@ def calibrate(
             times and moments are.
         steps: Number of steps of the original sampler; default ``sampler.steps``. Several numbers give one fit each.
         shape: Shape of one event; default that of the model.
-        noises: Number of noises to fit to. As many others are held out.
-        iterations: Iterations of a descent on the network, at most; default 15 divided by the steps, at least 1. It
-            uses a fifth of the noises.
+        noises: Number of noises to fit to. As many others are held out. Default 75; 200 for events of up to 16 values,
+            whose networks are cheap. Without a larger ``pool``, one in five is moved to where the largest of sixteen
+            times as many draws are, with a small weight: from there a network may lead far outside the data.
+        iterations: Iterations of a descent on the network, at most; default 15 divided by the steps, at least 1, and 8
+            for events of up to 16 values. It uses a fifth of the noises.
         search: Rounds of an evolution strategy after the descents; 0 for none. With a search, descents use all noises,
             and `Adams` is tried with several fixed orders too. For events of up to 16 values, whose networks are cheap,
             both hold without a search.
@@ -121,12 +123,11 @@ def calibrate(
     """
     check_model(model)
     requested = _checked_samplers(sampler, steps)
-    _check_counts(noises=noises, pool=pool, **({} if iterations is None else {"iterations": iterations}))
+    _check_counts(noises=noises, pool=pool, iterations=iterations, batch_size=batch_size)
     check_integer("search", search, least=0)
-    if batch_size is not None:
-        check_integer("batch_size", batch_size)
     check_arguments(calibrate, locals())
     refuse_unknown(calibrate, model, cond)
+    noises = default_noises(model, shape) if noises is None else noises
     originals = [each.for_model(model) for each in requested]
     with (
         ProgressBar("calibrating", enabled=progress) as bar,
@@ -137,7 +138,7 @@ def calibrate(
         x, generator = draw_noises(model, shape, 2 * pool * noises, generator, dtype)
         check_per_sample(cond, len(x), "noise (2 * pool * noises)")
         meter, trial_generator = Meter(bar), _cpu_generator(generator)
-        efforts = {each: Effort(iterations or max(1, 15 // each.steps), search, trial_generator) for each in originals}
+        efforts = {each: Effort.of(each.steps, x, iterations, search, trial_generator) for each in originals}
         batch = NoiseBatch(x, {name: value.to(x.device) for name, value in cond.items()}, batch_size, meter)
         results, spent, groups = [], 0, _groups(model, originals)
         meter.planned = sum(reference_evaluations(model, group, noises, pool) for group in groups)
@@ -173,9 +174,10 @@ def _as_requested(result: Calibration, requested: StepSampler) -> Calibration:
     return replace(result, sampler=sampler, original=requested)
 
 
-def _check_counts(**counts: int) -> None:
+def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
-        check_integer(name, value)
+        if value is not None:
+            check_integer(name, value)
 
 
 def _groups(model: Model, originals: list[StepSampler]) -> list[list[StepSampler]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,7 +29,9 @@ from scoresde.sampling.multistep import Adams
 from scoresde.sampling.non_stationary import NonStationary
 from scoresde.sampling.whitened import Whitened, WhitenedCoordinates
 
-__all__ = ["Candidate", "candidate_methods", "count_calls", "leaves_orders_open"]
+__all__ = ["Candidate", "candidate_methods", "count_calls", "is_small", "leaves_orders_open"]
+
+_SMALL = 16
 
 # predictor order, corrector order, variable
 _ADAMS_CANDIDATES = (
@@ -150,6 +154,11 @@ class Candidate:
         """The candidate as a sampler on a grid."""
         sampler = replace(self._method, steps=self.steps, grid=ExplicitGrid(tuple(taus)))
         return sampler if self._moments is None else Whitened(sampler, self._moments)
+
+
+def is_small(event_shape: Sequence[int]) -> bool:
+    """Whether events have up to 16 values: networks are cheap, and all noises and candidates are used."""
+    return math.prod(event_shape) <= _SMALL
 
 
 def leaves_orders_open(sampler: StepSampler) -> bool:

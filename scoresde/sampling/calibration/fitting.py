@@ -13,7 +13,13 @@ from torch import Tensor
 from scoresde.model import Model
 from scoresde.sampling.base import StepSampler
 from scoresde.sampling.calibration.calibration import Calibration
-from scoresde.sampling.calibration.candidates import Candidate, candidate_methods, count_calls, leaves_orders_open
+from scoresde.sampling.calibration.candidates import (
+    Candidate,
+    candidate_methods,
+    count_calls,
+    is_small,
+    leaves_orders_open,
+)
 from scoresde.sampling.calibration.noises import NoisePool
 from scoresde.sampling.calibration.preparation import Preparation
 from scoresde.sampling.calibration.rollouts import Rollouts
@@ -25,9 +31,9 @@ __all__ = ["Effort", "fit_sampler", "planned_evaluations"]
 
 _FEEDBACKS = {False: (0.3,), True: (0.3, 1.0)}  # see `FittedRollouts`; by whether the coordinates are whitened
 _SCREENED = 4  # methods that are tried on the network
+_ITERATIONS_IF_SMALL = 8  # for small events, see `is_small`
 _CONTENDING = 2.0  # a second one is refined if its loss is at most this multiple of the best
 _DESCENT_SHARE, _LEAST_FOR_DESCENT = 5, 15  # a descent on the network needs a fifth of the noises
-_SMALL = 16  # elements of an event up to which networks are cheap, and all noises and candidates are used
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,13 @@ class Effort:
 
     def is_thorough(self, event_shape: tuple[int, ...]) -> bool:
         """Whether descents use all noises, and `Adams` is tried with fixed orders too."""
-        return self.search > 0 or math.prod(event_shape) <= _SMALL
+        return self.search > 0 or is_small(event_shape)
+
+    @staticmethod
+    def of(steps: int, noises: Tensor, iterations: int | None, search: int, generator: torch.Generator) -> Effort:
+        """The effort for a number of steps, from noises ``(B, *D)``; ``iterations`` None is the default."""
+        default = _ITERATIONS_IF_SMALL if is_small(noises.shape[1:]) and not search else max(1, 15 // steps)
+        return Effort(default if iterations is None else iterations, search, generator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +113,8 @@ def _best_grid(candidate: Candidate, shared: Preparation) -> _Trial:
     grids = [candidate.own_grid()]
     for feedback in _FEEDBACKS[candidate.is_whitened]:
         surrogate = candidate.surrogate_fit(shared.surrogate, shared.surrogate_weights, feedback)
-        starts = (candidate.own_grid(), min(candidate.initial_grids(), key=surrogate.loss))
-        grids += [_descended(_Trial(candidate, taus, math.nan, surrogate)).taus for taus in starts]
+        initial = candidate.own_grid(), min(candidate.initial_grids(), key=surrogate.loss)
+        grids += [_descended(_Trial(candidate, taus, math.nan, surrogate)).taus for taus in initial]
     part = _part(shared.fit)
     few = candidate.network_fit(part, shared.solved[: len(part.noises)], shared.elements)
     taus = min(grids, key=few.loss)

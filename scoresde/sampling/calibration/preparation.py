@@ -14,7 +14,7 @@ from scoresde._core.noise import Noise
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.sampling.base import StepSampler
-from scoresde.sampling.calibration.candidates import Candidate, candidate_methods
+from scoresde.sampling.calibration.candidates import Candidate, candidate_methods, is_small
 from scoresde.sampling.calibration.far_noises import with_far_noises
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoiseBatch, NoisePool
@@ -23,7 +23,7 @@ from scoresde.sampling.calibration.surrogate import Sketch, Surrogate
 from scoresde.sampling.moments import Moments
 from scoresde.sampling.whitened import MAX_START_ALPHA, WhitenedCoordinates
 
-__all__ = ["Preparation", "draw_noises", "prepare", "reference_evaluations", "reference_steps"]
+__all__ = ["Preparation", "default_noises", "draw_noises", "prepare", "reference_evaluations", "reference_steps"]
 
 _MIN_NOISES_FOR_MOMENTS, _MAX_ELEMENTS = 16, 4096
 _RANDOM_DIVISOR = 5  # with a pool, one in five of the noises is taken at random
@@ -56,6 +56,12 @@ class Preparation:
     def surrogate_weights(self) -> Tensor:
         """Weights of the surrogate's noises."""
         return self.fit[:_SURROGATE_NOISES].weights
+
+
+def default_noises(model: Model, shape: Sequence[int] | None = None) -> int:
+    """Noises of a fit by default; more for events whose networks are cheap."""
+    event_shape = model.event_shape if shape is None else shape
+    return 200 if event_shape is not None and is_small(event_shape) else 75
 
 
 def draw_noises(
