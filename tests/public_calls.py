@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from digit_network import DigitNetwork
 from PIL import Image
 from safetensors.torch import save_file
 from subclasses import concrete
@@ -23,6 +24,7 @@ from torch import Tensor
 import scoresde as sd
 from scoresde import (
     adapters,
+    bridges,
     data,
     distillation,
     evaluation,
@@ -1372,6 +1374,14 @@ call(
     "azula.from_denoiser",
     lambda **a: opened(azula.from_denoiser(**a)),
     **settings_of(azula.from_denoiser, denoiser=PeerDenoiser, **SHAPED),
+)
+call(
+    "open_model",
+    lambda **a: bridges.open_model(**a).model(torch.zeros(2, 1, 8, 8), 0.3).x0.detach(),
+    path=lambda: Path(__file__).parent / "bridges" / "models" / "k_diffusion" / "own.safetensors",
+    net=lambda: DigitNetwork(scale=0.25),
+    origin=v(None),
+    bins=v(17),
 )
 call("time_grid", azula.time_grid, schedule=lambda: PeerDenoiser().schedule, steps=v(3), start=v(1.0), stop=v(0.0))
 

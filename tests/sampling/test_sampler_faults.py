@@ -326,7 +326,7 @@ def test_an_integer_state_is_refused_and_a_numpy_number_of_samples_accepted() ->
 
 
 def test_calibrate_refuses_a_shape_other_than_that_of_the_model() -> None:
-    with pytest.raises(ValueError, match=r"x must have shape \(B, 2\), got \(150, 3\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 2\), got \(400, 3\)"):
         calibrate(MODEL, Adams(5), shape=(3,))
 
 

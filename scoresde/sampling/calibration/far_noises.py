@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from scipy.special import chdtri
 from torch import Tensor
 
 from scoresde.sampling.calibration.noises import NoiseBatch
@@ -35,6 +34,8 @@ def with_far_noises(noises: NoiseBatch, std: float) -> tuple[NoiseBatch, Tensor]
         The noises, and weights ``(B,)``, 1 on average, with which means over them estimate means over the prior. A
         noise in the tail has the weight of one draw; the others share that of all draws outside the tail.
     """
+    from scipy.special import chdtri  # here, because scipy takes long to import
+
     count, total = len(noises) // _EVERY, DRAWS * len(noises)
     if not count:
         return noises, noises.x.new_ones(len(noises))
