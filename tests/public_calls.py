@@ -1340,6 +1340,15 @@ call(
     count=v(3),
     keyword=v("class_labels"),
 )
+call(
+    "Label",
+    lambda **a: adapted(adapters.FromSigma(adapters.Label(**a))),
+    net=PeerNetwork,
+    count=v(3),
+    keyword=v("class_labels"),
+    null=v(True),
+    drop=v(""),
+)
 call("FromSchedule", lambda **a: adapted(adapters.FromSchedule(**a), sd.X0()), net=PeerDenoiser)
 SHAPED: dict[str, Callable[[], Any]] = {"shape": v((2,))}
 call(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scoresde._core.checks import check_kind
 from scoresde._core.suggest import nearest
+from scoresde.adapters._diffusers_config import Config, built, event_shape_of, parsed
 from scoresde.nn.conditions import Classes, Condition, Tokens, Vector
 
 __all__ = ["DiffusersNetwork"]
-
-Config = Mapping[str, Any]
 
 
 @dataclass(eq=False, repr=False)
@@ -33,7 +31,7 @@ class DiffusersNetwork(nn.Module):
     | ``text`` | ``encoder_hidden_states``, ``(B, n, size)`` | UNet2DConditionModel, SD3, Flux and PixArt transformers |
     | ``pooled`` | pooled embedding of the prompt, ``(B, size)`` | SDXL's UNet2DConditionModel, SD3, Flux |
     | ``size`` | SDXL's ``time_ids``, ``(B, 6)`` | SDXL's UNet2DConditionModel |
-    | ``guidance`` | distilled guidance scale, ``(B, 1)`` | Flux with ``guidance_embeds`` |
+    | ``guidance`` | distilled guidance scale, ``(B, 1)`` | Flux with ``guidance_embeds``, LCM's UNet2DConditionModel |
     | ``resolution``, ``aspect_ratio`` | ``(B, 2)`` and ``(B, 1)`` | PixArt for 1024 pixels |
 
     Flux's latents enter unpacked, ``(B, 16, h, w)``. There is no attention mask: pass prompts without padding where the
@@ -65,13 +63,13 @@ class DiffusersNetwork(nn.Module):
             raise ValueError(
                 f"no network of diffusers is known as {self.class_name!r}; {nearest(str(self.class_name), _CLASSES)}"
             )
-        config = _parsed(self.config)
+        config = parsed(self.config)
         if module is not None:
             check_kind("module", module, nn.Module)
-        self.net = _built(self.class_name, config) if module is None else module
+        self.net = built(self.class_name, config) if module is None else module
         conditions, call = _CLASSES[self.class_name]
         self.conditions: Mapping[str, Condition] = conditions(config)
-        self._call, self.event_shape = call, _event_shape(config)
+        self._call, self.event_shape = call, event_shape_of(config)
 
     @classmethod
     def around(cls, module: nn.Module) -> DiffusersNetwork:
@@ -94,7 +92,7 @@ class DiffusersNetwork(nn.Module):
     @property
     def time_is_integer(self) -> bool:
         """Whether the timestep is an index of a table, so that it must be an integer."""
-        return _parsed(self.config).get("time_embedding_type") == "learned"
+        return parsed(self.config).get("time_embedding_type") == "learned"
 
     def forward(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
         """The output of the network.
@@ -118,48 +116,17 @@ class DiffusersNetwork(nn.Module):
         return self._call(self.net, x, t, **cond)
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        config = json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"config must be the text of a config.json, got {str(text)[:80]!r}: {error}.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"config must be a JSON object, got {type(config).__name__}; pass the text of config.json.")
-    return config
-
-
-def _built(class_name: str, config: Config) -> nn.Module:
-    """The network with untrained weights; entries of ``config`` that its class does not have are left out.
-
-    The global random state does not change.
-    """
-    try:
-        import diffusers
-    except ImportError as error:
-        raise ImportError(
-            f"a {class_name} is built by diffusers, which is not installed; pip install 'scoresde[diffusers]', or pass "
-            "the network itself: net=…."
-        ) from error
-    cls = getattr(diffusers, class_name)
-    known = set(inspect.signature(cls.__init__).parameters) - {"self"}
-    with torch.random.fork_rng(devices=[]):
-        return cls(**{name: value for name, value in config.items() if name in known}).eval()
-
-
-def _event_shape(config: Config) -> tuple[int, ...] | None:
-    size, channels = config.get("sample_size"), config.get("in_channels")
-    if size is None or channels is None:
-        return None
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    return int(channels), int(height), int(width)
-
-
 # --- the classes: their conditions, and their call --------------------------------------------------------------------
 
 
 def _label(config: Config) -> dict[str, Condition]:
     count = config.get("num_class_embeds")
-    return {} if count is None or config.get("class_embed_type") else {"label": Classes(count, null=False)}
+    if kind := config.get("class_embed_type"):
+        raise ValueError(
+            f"classes must enter through an embedding of num_class_embeds, got class_embed_type = {kind!r}, which is "
+            "not supported; use the network through its own package."
+        )
+    return {} if count is None else {"label": Classes(count, null=False)}
 
 
 def _unet_inputs(config: Config) -> dict[str, Condition]:
@@ -167,6 +134,8 @@ def _unet_inputs(config: Config) -> dict[str, Condition]:
     if not isinstance(width, int) or config.get("encoder_hid_dim_type"):
         raise ValueError("a UNet2DConditionModel must attend to the tokens of one text encoder, without projections.")
     added, conditions = config.get("addition_embed_type"), {"text": Tokens(width, null=False), **_label(config)}
+    if config.get("time_cond_proj_dim"):
+        conditions["guidance"] = Vector(1, null=False)
     if added is None:
         return conditions
     if added != "text_time":
@@ -204,8 +173,25 @@ def _unet(net: nn.Module, x: Tensor, t: Tensor, label: Tensor | None = None) -> 
 
 def _unet_with_text(net: nn.Module, x: Tensor, t: Tensor, text: Tensor, **cond: Tensor) -> Tensor:
     added = {"text_embeds": cond["pooled"], "time_ids": cond["size"]} if "pooled" in cond else None
-    out = net(x, t, text, class_labels=cond.get("label"), added_cond_kwargs=added, return_dict=False)
-    return out[0]
+    scale = _guidance(net, cond["guidance"]) if "guidance" in cond else None
+    return net(
+        x,
+        t,
+        text,
+        class_labels=cond.get("label"),
+        timestep_cond=scale,
+        added_cond_kwargs=added,
+        return_dict=False,
+    )[0]
+
+
+def _guidance(net: nn.Module, scale: Tensor) -> Tensor:
+    """Sines and cosines of the guidance scale w less 1, in thousandths, as LCM's networks take it."""
+    size = int(net.config.time_cond_proj_dim)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    places = torch.arange(size // 2, device=scale.device, dtype=torch.float32)
+    rates = torch.exp(places * (-math.log(10000.0) / (size // 2 - 1)))  # float32, as their networks were trained
+    angles = 1000 * (scale.float() - 1) * rates
+    return torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, size % 2)).to(scale.dtype)
 
 
 def _sd3(net: nn.Module, x: Tensor, t: Tensor, text: Tensor, pooled: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from scoresde._core.annotations import check_arguments
+from scoresde.adapters import Label
 from scoresde.bridges.opened import Finding
 from scoresde.bridges.weights import WeightFile
 from scoresde.data import Description
@@ -19,7 +22,9 @@ __all__ = [
     "byte_images",
     "cosine_betas",
     "data_finding",
+    "default_data",
     "karras_grid",
+    "labeled",
     "linear_betas",
     "sigma_grid",
     "step_findings",
@@ -40,12 +45,52 @@ def byte_images(shape: tuple[int, ...], centered: bool = True) -> Description:
     return Description("images", shape, bins=256, offset=0.5, scale=255.0)
 
 
+def default_data(shape: tuple[int, ...] | None, centered: bool = True) -> Description | None:
+    """Images of bytes where the shape is that of gray or color images; otherwise values as the network receives them.
+
+    Args:
+        shape: Shape of one event; None gives None.
+        centered: As in `byte_images`.
+    """
+    check_arguments(default_data, locals())
+    if shape is None:
+        return None
+    return byte_images(shape, centered) if len(shape) == 3 and shape[0] in (1, 3) else Description("values", shape)
+
+
+_CLASS_INPUTS = {"y": ("label_emb", 0), "class_cond": ("class_emb", 1), "classes": ("classes_emb", 0)}
+"""Argument of the classes: attribute of the network with their embeddings, and how many of these are null."""
+
+
+def labeled(net: nn.Module, findings: list[Finding]) -> nn.Module:
+    """A network that takes classes under a name of its code base, with the condition ``label``; others as they are.
+
+    Args:
+        net: The network: of guided-diffusion (``y``), k-diffusion (``class_cond``) or lucidrains (``classes``).
+        findings: Gets the number of classes.
+    """
+    check_arguments(labeled, locals())
+    parameters = inspect.signature(net.forward).parameters
+    for keyword, (attribute, nulls) in _CLASS_INPUTS.items():
+        table = getattr(net, attribute, None)
+        if keyword not in parameters or not isinstance(table, nn.Embedding) or getattr(net, "conditions", None):
+            continue
+        count = table.num_embeddings - nulls
+        value = f"{count}{' and a null' if nulls else ''}, label is passed as {keyword}"
+        findings.append(Finding("classes", value, "derived", f"size of {attribute}"))
+        return Label(net, count, keyword, nulls > 0, "cond_drop_prob" if "cond_drop_prob" in parameters else "")
+    return net
+
+
 def data_finding(data: Description | None, given: bool, centered: bool, why: str) -> Finding:
     """What is known of the range of the data."""
     span = "[-1, 1]" if centered else "[0, 1]"
     if given:
         return Finding("range of the data", "as in the description given", "stated", "argument `data`")
-    unit = "images of bytes in " if data is not None and data.bins is not None else ""
+    if data is not None and data.bins is None:
+        why = "the shape is not that of gray or color images"
+        return Finding("range of the data", "values as the network receives them", "assumed", why)
+    unit = "images of bytes in " if data is not None else ""
     return Finding("range of the data", f"{unit}{span}", "assumed", why)
 
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_kind, check_positive
-from scoresde._core.suggest import nearest
 from scoresde.adapters import Adapter, FromSigma, FromStep, FromTime, OneHot
-from scoresde.bridges.conventions import byte_images, data_finding, karras_grid
+from scoresde.bridges.conventions import data_finding, default_data, karras_grid
+from scoresde.bridges.edm_form import checked_form, form_of, limited, number
 from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import Source, choose, fit, read_weight_file
 from scoresde.data import Description
@@ -37,9 +37,6 @@ from scoresde.process.sde import VE, VPSDE
 from scoresde.sampling import Heun
 
 __all__ = ["from_network", "open_file", "recognize"]
-
-_FORMS = ("denoiser", "raw")
-_PRECONDITIONINGS = ("edm", "vp", "ve", "iddpm")
 
 
 def recognize(names: Collection[str]) -> bool:
@@ -63,7 +60,9 @@ def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:
     check_arguments(open_file, locals())
     check_kind("net", net, nn.Module)
     file = read_weight_file(path)
-    inner = "model." if settings.get("form") == "raw" and _all_in_model(file.tensors) else ""
+    given = settings.get("form")
+    form, _ = form_of(net, given if isinstance(given, str) else None)
+    inner = "model." if form == "raw" and _all_in_model(file.tensors) else ""
     tensors, finding = choose(file, net, ("ema.",), ("net.", ""), inner)
     fit(net, tensors)
     opened = from_network(net, **settings)  # pyright: ignore[reportArgumentType]
@@ -78,8 +77,8 @@ def _all_in_model(tensors: Collection[str]) -> bool:
 def from_network(
     net: nn.Module,
     *,
-    form: str = "denoiser",
-    preconditioning: str = "edm",
+    form: str | None = None,
+    preconditioning: str | None = None,
     sigma_data: float | None = None,
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
@@ -94,10 +93,12 @@ def from_network(
 
     Args:
         net: ``net(x̃, σ̃)``, the preconditioned denoiser; or the raw network, ``net(c_in x̃, c_noise)``.
-        form: ``"denoiser"`` or ``"raw"``.
-        preconditioning: Of a raw network: ``"edm"`` (also EDM2), ``"vp"``, ``"ve"`` or ``"iddpm"``.
+        form: ``"denoiser"`` or ``"raw"``; default what the network's second argument says, ``sigma`` or
+            ``noise_labels``, or else the names of its weights, which begin with ``model.`` in a denoiser.
+        preconditioning: Of a raw network: ``"edm"`` (also EDM2; the default), ``"vp"``, ``"ve"`` or ``"iddpm"``.
         sigma_data: $\sigma_d$ of a raw network with EDM's preconditioning; default that of the network, else 0.5.
-        sigma_min, sigma_max, rho, steps: The sampler's levels; also the range of the process.
+        sigma_min, sigma_max, rho, steps: The sampler's levels; also the range of the process. The network's own
+            ``sigma_min`` and ``sigma_max``, or those of the preconditioning, limit it.
         classes: Number of classes; default the network's ``label_dim``, else 0. With classes the model takes ``label``,
             integers of which ``classes`` is null.
         learned_variance: Whether a raw network has twice the channels, as ``"iddpm"`` networks may.
@@ -108,8 +109,8 @@ def from_network(
         The model, with Heun's method on ``steps`` levels as the sampler.
 
     Raises:
-        TypeError: If ``net`` is not a module.
-        ValueError: If a setting is unknown or out of range.
+        TypeError: If ``net`` is not a module, or its ``sigma_data`` is not a number.
+        ValueError: If a setting is unknown, out of range, or contradicts the network.
 
     Example:
         >>> import torch
@@ -123,25 +124,22 @@ def from_network(
     """
     check_kind("net", net, nn.Module)
     check_arguments(from_network, locals())
-    for name, value, known in (("form", form, _FORMS), ("preconditioning", preconditioning, _PRECONDITIONINGS)):
-        if value not in known:
-            raise ValueError(f"no {name} is named {value!r}; {nearest(value, known)}")
     check_positive(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     findings = [Finding("origin", "EDM", "stated", "the function called")]
+    form, preconditioning = checked_form(net, form, preconditioning, findings)
+    sigma_min, sigma_max = limited(net, form, preconditioning, sigma_min, sigma_max, findings)
     sigma_data = _sigma_data(net, sigma_data, form, preconditioning, findings)
     count = _stated(net, "label_dim", classes, 0, "classes", findings)
     inner = OneHot(net, count) if count else net
     adapter, target = _adapter(inner, form, preconditioning, sigma_data)
     sde = VE(GeometricSigma(sigma_min, sigma_max), tau_min=0.5 * math.log1p(sigma_min**2))
     findings += [
-        Finding(
-            "prediction", f"{target} of {'D' if form == 'denoiser' else preconditioning}", "stated", f"form={form!r}"
-        ),
+        Finding("prediction", f"{target} of {'D' if form == 'denoiser' else preconditioning}", "derived", form),
         Finding("clock", f"σ̃ from {sigma_min:g} to {sigma_max:g}", "assumed", "the sampler of EDM's repository"),
         Finding("sampler", f"Heun, {steps} levels, rho = {rho:g}", "assumed", "the sampler of EDM's repository"),
     ]
     shape = _shape(net, shape)
-    described = data if data is not None or shape is None else byte_images(shape)
+    described = data if data is not None else default_data(shape)
     findings.append(data_finding(described, data is not None, True, "EDM's data loader, k/127.5 − 1"))
     model = ScoreModel(adapter, sde, target, shape, described, learned_variance)
     return Opened(model, "EDM", tuple(findings), sampler=Heun(steps, karras_grid(steps, sigma_min, sigma_max, rho)))
@@ -163,7 +161,7 @@ def _sigma_data(net: nn.Module, given: float | None, form: str, preconditioning:
     if form == "denoiser" or preconditioning != "edm":
         return 0.5
     own = getattr(net, "sigma_data", None)
-    value = given if given is not None else own if isinstance(own, float) else 0.5
+    value = given if given is not None else 0.5 if own is None else number("sigma_data", own)
     why = "argument" if given is not None else "attribute of the network" if own is not None else "EDM's default"
     findings.append(Finding("sigma_data", f"{value:g}", "assumed" if given is own is None else "stated", why))
     check_positive(sigma_data=value)

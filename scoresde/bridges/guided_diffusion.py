@@ -18,7 +18,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.suggest import nearest
 from scoresde.adapters import FromStep
-from scoresde.bridges.conventions import byte_images, cosine_betas, data_finding, linear_betas, step_grid
+from scoresde.bridges.conventions import cosine_betas, data_finding, default_data, labeled, linear_betas, step_grid
 from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import Source, choose, fit, read_weight_file
 from scoresde.data import Description
@@ -32,7 +32,7 @@ from scoresde.sampling import DDIM, DDPM, Sampler
 __all__ = ["from_network", "open_file", "recognize", "respaced_steps"]
 
 _SCHEDULES = ("linear", "cosine")
-_FIRST, _LAST, _CLASSES = "input_blocks.0.0.weight", "out.2.weight", "label_emb.weight"
+_FIRST, _LAST = "input_blocks.0.0.weight", "out.2.weight"
 
 
 def recognize(names: Collection[str]) -> bool:
@@ -83,7 +83,7 @@ def from_network(
     improved-diffusion's default of ``rescale_timesteps`` is True.
 
     Args:
-        net: The network, ``net(x, t)`` or ``net(x, t, y=labels)``.
+        net: The network, ``net(x, t)`` or ``net(x, t, y=labels)``; its classes are the condition ``label``.
         noise_schedule: ``"linear"`` or ``"cosine"``.
         diffusion_steps: Length K of the chain.
         timestep_respacing: Steps of the sampler: ``"250"``, ``"10,10,20"`` or ``"ddim25"``; empty for all.
@@ -108,13 +108,16 @@ def from_network(
     clock = _clock(noise_schedule, length)
     scale = 1000 / length if rescale_timesteps else 1.0
     sde = VPSDE(clock, tau_min=clock.knots(length)[1])
-    described = data if data is not None or shape is None else byte_images(shape)
+    described = data if data is not None else default_data(shape)
     target = X0() if predict_xstart else Eps()
+    classes: list[Finding] = []
+    net = labeled(net, classes)
     model = ScoreModel(FromStep(net, clock, length, scale=scale), sde, target, shape, described, learn_sigma)
     variance = "learned" if learn_sigma else "beta_tilde" if sigma_small else "beta"
     sampler = _sampler(clock, length, timestep_respacing, variance)
     flags = "the flags' default"
     findings = (
+        *classes,
         Finding("clock", f"{noise_schedule} betas, {length} steps", "assumed", flags),
         Finding("prediction", repr(target), "assumed", flags),
         Finding("variance", variance, "derived" if learn_sigma else "assumed", "learn_sigma, sigma_small"),
@@ -188,13 +191,10 @@ def _start(sampler: Sampler) -> float | None:
 
 
 def _derived(tensors: Mapping[str, Tensor]) -> tuple[list[Finding], dict[str, object]]:
-    """What the shapes of the weights state: twice the channels, and the number of classes."""
+    """What the shapes of the weights state: twice the channels."""
     findings, settings = [], {}
     if _FIRST in tensors and _LAST in tensors:
         channels, outputs = tensors[_FIRST].shape[1], tensors[_LAST].shape[0]
         settings["learn_sigma"] = outputs == 2 * channels
         findings.append(Finding("channels", f"{channels} in, {outputs} out", "derived", f"shapes of {_FIRST}, {_LAST}"))
-    if _CLASSES in tensors:
-        count = tensors[_CLASSES].shape[0]
-        findings.append(Finding("classes", f"{count}, passed as y", "derived", f"shape of {_CLASSES}"))
     return findings, settings

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_kind, check_positive
 from scoresde.adapters import FromSigma, FromSigmaTable
-from scoresde.bridges.conventions import byte_images, data_finding, karras_grid, step_findings
+from scoresde.bridges.conventions import data_finding, default_data, karras_grid, labeled, step_findings
 from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_json, read_weight_file
 from scoresde.bridges.weights.files import parse_json
@@ -120,7 +120,7 @@ def from_network(net: nn.Module, config: Mapping[str, Any], data: Description | 
     size, channels = settings.get("input_size"), settings.get("input_channels")
     shape = (int(channels), *map(int, size)) if isinstance(size, (list, tuple)) and channels else None
     findings.append(Finding("prediction", f"-V(sigma_data={sigma_data:g})", "derived", "layers.Denoiser"))
-    adapter = FromSigma(net, sigma_data, "sigma", "negative")
+    adapter = FromSigma(labeled(net, findings), sigma_data, "sigma", "negative")
     return _opened(adapter, V(sigma_data), _exploding(low, high), (low, high), shape, data, findings)
 
 
@@ -159,6 +159,7 @@ def from_wrapper(
     check_positive(sigma_min=low, sigma_max=high)
     source = "stated" if sigma_min is not None and sigma_max is not None else "assumed"
     findings.append(Finding("levels", f"{low:g} … {high:g}", source, "arguments or the configurations' usual values"))
+    inner = labeled(inner, findings) if isinstance(inner, nn.Module) and names & {"VDenoiser", "Denoiser"} else inner
     if isinstance(inner, nn.Module) and "VDenoiser" in names:
         adapter, target = FromSigma(inner, 1.0, "angle"), V()
     elif isinstance(inner, nn.Module) and "Denoiser" in names:
@@ -192,7 +193,10 @@ def _from_table(
         Finding("prediction", repr(target), "derived", "class of the wrapper"),
         Finding("timesteps", "integers" if rounding else "fractions", "stated", "quantize"),
     ]
-    adapter, sde = FromSigmaTable(inner, sigmas, rounding), VPSDE(clock, tau_min=clock.knots(len(sigmas))[1])
+    adapter, sde = (
+        FromSigmaTable(labeled(inner, findings), sigmas, rounding),
+        VPSDE(clock, tau_min=clock.knots(len(sigmas))[1]),
+    )
     return _opened(adapter, target, sde, (sigmas[0], sigmas[-1]), shape, data, findings, learned)
 
 
@@ -206,7 +210,7 @@ def _opened(
     findings: list[Finding],
     learned_variance: bool = False,
 ) -> Opened:
-    described = data if data is not None or shape is None else byte_images(shape)
+    described = data if data is not None else default_data(shape)
     findings.append(data_finding(described, data is not None, True, "k-diffusion's data transforms"))
     findings.append(Finding("sampler", f"DPM-Solver++(2M), {_STEPS} levels", "assumed", "its training script"))
     model = ScoreModel(adapter, sde, target, shape, described, learned_variance)

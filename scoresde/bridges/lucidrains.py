@@ -19,7 +19,15 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.suggest import nearest
 from scoresde.adapters import FromStep
-from scoresde.bridges.conventions import byte_images, cosine_betas, data_finding, linear_betas, step_findings, step_grid
+from scoresde.bridges.conventions import (
+    cosine_betas,
+    data_finding,
+    default_data,
+    labeled,
+    linear_betas,
+    step_findings,
+    step_grid,
+)
 from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_weight_file
 from scoresde.data import Description
@@ -130,8 +138,15 @@ def _inner(net: nn.Module) -> nn.Module:
 def _shape(net: nn.Module) -> tuple[int, ...] | None:
     """The event shape that a ``GaussianDiffusion`` states; a ``Unet`` states none."""
     channels, size, length = (getattr(net, name, None) for name in ("channels", "image_size", "seq_length"))
-    axes = size if length is None else (length,)
+    axes = (length,) if length is not None else (size, size) if isinstance(size, int) else size
     return None if channels is None or axes is None else (int(channels), *map(int, axes))
+
+
+def _described(shape: tuple[int, ...] | None, centered: bool) -> Description | None:
+    """Images of bytes, or series of numbers in [0, 1], which have no bins."""
+    if shape is None or len(shape) != 2:
+        return default_data(shape, centered)
+    return Description("series", shape, offset=0.5, scale=0.5) if centered else Description("series", shape)
 
 
 def _buffers(file: WeightFile) -> dict[str, Tensor]:
@@ -162,9 +177,9 @@ def _opened(
 ) -> Opened:
     clock, length = _clock(buffers, findings)
     target = _objective(buffers, objective, findings)
-    described = data if data is not None or shape is None else byte_images(shape, centered)
+    described = data if data is not None else _described(shape, centered)
     sde = VPSDE(clock, tau_min=clock.knots(length)[1])
-    model = ScoreModel(FromStep(net, clock, length), sde, target, shape, described, learned_variance)
+    model = ScoreModel(FromStep(labeled(net, findings), clock, length), sde, target, shape, described, learned_variance)
     sampler = _sampler(clock, length, sampling_timesteps, eta, learned_variance)
     findings += [
         Finding("range of the estimates", "x_0 clipped to [-1, 1]", "stated", "clip_denoised of its samplers"),

@@ -7,8 +7,9 @@ from typing import Literal
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer
-from scoresde.data import Description
+from scoresde.data import ClassCondition, ConditionKind, Description, TokenCondition, VectorCondition
 from scoresde.model import Model, ScoreModel
+from scoresde.nn.conditions import Classes, Tokens, Vector
 from scoresde.sampling import Sampler
 
 __all__ = ["Finding", "Opened", "with_bins"]
@@ -37,7 +38,8 @@ class Opened:
     """A model of another code base.
 
     Attributes:
-        model: The network as a `ScoreModel`; its ``net`` is an adapter around the peer's module.
+        model: The network as a `ScoreModel`; its ``net`` is an adapter around the peer's module. The conditions that
+            the network declares are added to the description of its data.
         origin: Name of the code base, e.g. ``"diffusers"``.
         findings: What is known about it, in the order of reading.
         steered: The model as the peer's sampler uses it, e.g. with its clipping; `model` itself if nothing is changed.
@@ -55,6 +57,32 @@ class Opened:
     def __post_init__(self) -> None:
         if self.steered is None:
             object.__setattr__(self, "steered", self.model)
+        before = self.model.data
+        if before is None:
+            return
+        absent = {n: kind for n, kind in _kinds(self.model.net).items() if n not in before.conditions}
+        if absent:
+            _describe(self, before, replace(before, conditions={**before.conditions, **absent}))
+
+
+def _kinds(net: object) -> dict[str, ConditionKind]:
+    """The conditions that a network declares as those of data, whose units are the network's."""
+    kinds: dict[str, ConditionKind] = {}
+    for name, condition in (getattr(net, "conditions", None) or {}).items():
+        if isinstance(condition, Classes):
+            kinds[name] = ClassCondition(condition.count)
+        elif isinstance(condition, Vector):
+            kinds[name] = VectorCondition(condition.size)
+        elif isinstance(condition, Tokens):
+            kinds[name] = TokenCondition(condition.size)
+    return kinds
+
+
+def _describe(opened: Opened, before: Description, data: Description) -> None:
+    """Puts another description into the model and into the one that steers it."""
+    for module in (*opened.model.modules(), *opened.steered.modules()):
+        if isinstance(module, Model) and module.data == before:
+            module.data = data
 
 
 def with_bins(opened: Opened, bins: int) -> Opened:
@@ -76,10 +104,9 @@ def with_bins(opened: Opened, bins: int) -> Opened:
     assert before.scale is not None
     low, high = (0.5 - before.offset) / before.scale, (before.bins - 0.5 - before.offset) / before.scale
     scale = (bins - 1) / (high - low)
-    data = Description(before.name, before.shape, bins, offset=0.5 - low * scale, scale=scale)
-    for module in (*opened.model.modules(), *opened.steered.modules()):
-        if isinstance(module, Model) and module.data == before:
-            module.data = data
+    offset = 0.5 - low * scale
+    data = Description(before.name, before.shape, bins, offset=offset, scale=scale, conditions=before.conditions)
+    _describe(opened, before, data)
     name, value = "range of the data", f"integers 0 … {bins - 1} in [{low:g}, {high:g}]"
     stated = Finding(name, value, "stated", "argument `bins`")
     return replace(opened, findings=tuple(stated if f.name == name else f for f in opened.findings))

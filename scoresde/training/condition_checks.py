@@ -46,7 +46,12 @@ def checked_cond(net: nn.Module, given: Mapping[str, Tensor], description: Descr
             "without it."
         )
     for name, condition in needed.items():
-        assert description is not None
+        if description is None or name not in description.conditions:
+            known = ", ".join(() if description is None else description.conditions) or "none"
+            raise ValueError(
+                f"a network with the condition {name!r} needs its kind in the description of the data, which has "
+                f"{known}; pass Description(..., conditions={{{name!r}: kind}}), e.g. ClassCondition(10)."
+            )
         _check_one(name, condition, given[name], description)
     return {name: given[name] for name in needed}
 

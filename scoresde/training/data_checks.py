@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from scoresde._core.arrays import as_tensor
 from scoresde._core.tensors import has_values
-from scoresde.data import Augment, Data, Description
+from scoresde.data import Augment, ClassCondition, Data, Description
 from scoresde.data.tables.missing_cells import MissingCells
 from scoresde.data.value_checks import check_values
 from scoresde.model import ScoreModel
@@ -118,6 +118,10 @@ def _same_data(known: Description, description: Description | None) -> bool:
     if description is None:
         return False
     shared = {name: kind for name, kind in description.conditions.items() if name in known.conditions}
+    for name, kind in shared.items():
+        mine = known.conditions[name]
+        if isinstance(kind, ClassCondition) and isinstance(mine, ClassCondition) and mine.names is None:
+            shared[name] = mine if kind.count <= mine.count else kind  # a foreign network does not name its classes
     return known == replace(description, conditions=shared)
 
 

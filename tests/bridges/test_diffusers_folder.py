@@ -492,3 +492,20 @@ def test_images_are_bytes_over_127_and_a_half() -> None:
         x[:, 0, 0, 0], torch.tensor([0 / 127.5 - 1, 100 / 127.5 - 1, 1.0]) + 0.5 / 127.5 - 0.5 / 127.5
     )
     assert torch.equal(model.data.to_data(x), values)
+
+
+def test_a_network_that_is_given_keeps_its_type(tmp_path: Path) -> None:
+    network = diffusers.UNet2DModel.from_pretrained(FOLDERS / "linear" / "unet", torch_dtype=torch.float16)
+    network.save_pretrained(tmp_path / "unet", variant="fp16")
+    shutil.copytree(FOLDERS / "linear" / "scheduler", tmp_path / "scheduler")
+    mine = diffusers.UNet2DModel.from_config(FOLDERS / "linear" / "unet")
+    opened = open_folder(tmp_path, net=mine)
+    assert {parameter.dtype for parameter in mine.parameters()} == {torch.float32}
+    assert torch.equal(mine.conv_in.weight, network.conv_in.weight.float())
+    assert finding(opened, "type of the weights") == "float32, as net has them; argument net"
+
+
+def test_more_steps_than_the_chain_has_are_refused() -> None:
+    with pytest.raises(ValueError, match="steps must be at most num_train_timesteps = 1000 of .*, got 1001"):
+        open_folder(FOLDERS / "linear", steps=1001)
+    assert open_folder(FOLDERS / "linear", steps=1000).sampler is not None

@@ -392,3 +392,61 @@ def test_a_scheduler_in_the_other_coordinates_gives_another_result() -> None:
     right = peer_chain(peer_scheduler(folder, "DDIMScheduler"), peer_network(folder, torch.float32), X[:, :1], 10)
     wrong = peer_scheduler(folder, "DDIMScheduler", prediction_type="v_prediction")
     assert relative(peer_chain(wrong, peer_network(folder, torch.float32), X[:, :1], 10), right) > 0.1
+
+
+# --- distilled guidance, kinds of classes, autoencoders of Stable Diffusion 1 -----------------------------------------
+
+
+def test_an_lcm_network_takes_the_guidance_scale_as_its_pipeline_does() -> None:
+    config = {**NETWORKS["UNet2DConditionModel"][0], "time_cond_proj_dim": 16}
+    network = DiffusersNetwork("UNet2DConditionModel", json.dumps(config)).eval()
+    text, scale = NETWORKS["UNet2DConditionModel"][1]["text"], torch.tensor([[8.5], [3.0]])
+    embed = diffusers.LatentConsistencyModelPipeline.get_guidance_scale_embedding
+    net: Any = network.net
+    with torch.no_grad():
+        net.time_embedding.cond_proj.weight.normal_(generator=torch.Generator().manual_seed(0))
+        expected = net(X, TIMES, text, timestep_cond=embed(None, scale[:, 0] - 1, 16)).sample
+        ours = network(X, TIMES, text=text, guidance=scale)
+        other = network(X, TIMES, text=text, guidance=scale + 1)
+    assert (ours - expected).abs().max() < 1e-5
+    assert (other - expected).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="needs the condition guidance"):
+        network(X, TIMES, text=text)
+
+
+@pytest.mark.parametrize("name", ["UNet2DModel", "UNet2DConditionModel"])
+def test_other_kinds_of_classes_are_refused(name: str) -> None:
+    config = {**NETWORKS[name][0], "class_embed_type": "timestep"}
+    with pytest.raises(ValueError, match="got class_embed_type = 'timestep', which is not supported"):
+        DiffusersNetwork(name, json.dumps(config))
+
+
+def test_an_autoencoder_under_its_former_names_is_read(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    vae: Any = autoencoder()
+    vae.save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+        weights = {name.replace(f".{new}.", f".{old}."): value for name, value in weights.items()}
+    assert any(".query." in name for name in weights)
+    save_file(weights, file)
+    opened: Any = open_autoencoder(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(opened.decode(X).sample, vae.decode(X).sample)
+
+
+def test_a_half_precision_autoencoder_decodes_in_float32_and_what_is_not_finite_is_refused() -> None:
+    vae: Any = autoencoder().half()
+    latents = 100 * X
+    whole: Any = autoencoder()
+    whole.load_state_dict({name: value.float() for name, value in vae.state_dict().items()})
+    with torch.no_grad():
+        vae.post_quant_conv.weight.mul_(2048)  # beyond float16 inside
+        whole.post_quant_conv.weight.mul_(2048)
+    assert torch.equal(decode_latents(vae, latents), decode_latents(whole, latents))
+    assert {parameter.dtype for parameter in vae.parameters()} == {torch.float16}
+    latents[0, 0, 0, 0] = math.nan
+    with pytest.raises(ValueError, match=r"images must be finite, got \d+ values that are not, of latents with 1;"):
+        decode_latents(whole, latents)

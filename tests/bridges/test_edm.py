@@ -13,18 +13,18 @@ from torch import Tensor, nn
 import scoresde as sd
 from scoresde.bridges import edm
 
-SHAPE = (2, 4, 4)
+SHAPE = (3, 4, 4)
 
 
 class Raw(nn.Module):
     """Our own small network with the call and the first names of EDM's; it stores what it received."""
 
-    def __init__(self, label_dim: int = 0, outputs: int = 2) -> None:
+    def __init__(self, label_dim: int = 0, outputs: int = 3) -> None:
         super().__init__()
         self.map_layer0 = nn.Linear(2, 8)
         self.map_layer1 = nn.Linear(8, 8)
         self.map_label = nn.Linear(label_dim, 8, bias=False) if label_dim else None
-        self.first = nn.Conv2d(2, 8, 3, padding=1)
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
         self.last = nn.Conv2d(8, outputs, 3, padding=1)
 
     def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -42,7 +42,7 @@ class Precond(nn.Module):
 
     def __init__(self, kind: str = "edm", label_dim: int = 0, sigma_data: float = 0.5) -> None:
         super().__init__()
-        self.img_channels, self.img_resolution, self.label_dim, self.sigma_data = 2, 4, label_dim, sigma_data
+        self.img_channels, self.img_resolution, self.label_dim, self.sigma_data = 3, 4, label_dim, sigma_data
         self.kind, self.model = kind, Raw(label_dim)
 
     def forward(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -131,7 +131,7 @@ def test_an_exported_state_dict_is_opened_and_sampled_as_edm_does(
         tmp_path / "edm.safetensors", fresh if form == "denoiser" else fresh.model, form=form, shape=SHAPE
     )
     assert opened.model.data is not None
-    values = torch.arange(256.0).reshape(8, *SHAPE)
+    values = torch.arange(240.0).reshape(5, *SHAPE)
     assert torch.equal(opened.model.data.to_data(values / 127.5 - 1), values.to(torch.uint8))
     assert opened.sampler is not None
     noise = torch.randn(3, *SHAPE, generator=generator)
@@ -163,3 +163,50 @@ def test_settings_that_the_file_does_not_state_are_assumed_and_wrong_ones_refuse
         edm.from_network(Raw(), preconditioning="vpp")
     with pytest.raises(ValueError, match="sigma_min must be a positive"):
         edm.from_network(Raw(), sigma_min=0.0)
+
+
+def test_latents_are_no_bytes() -> None:
+    opened = edm.from_network(Precond(), shape=(4, 8, 8))
+    assert opened.model.data == sd.Description("values", (4, 8, 8))
+    findings = {f.name: f for f in opened.findings}
+    assert findings["range of the data"].value == "values as the network receives them"
+
+
+class _Limited(Precond):
+    sigma_min, sigma_max = 0.02, 50
+
+
+def test_the_form_follows_from_the_second_argument_and_contradictions_are_refused(generator: torch.Generator) -> None:
+    peer = Precond()
+    opened = edm.from_network(peer.model, shape=SHAPE)
+    noisy, sigma, tau = states(generator)
+    ours = opened.model(noisy * torch.exp(-tau).float().reshape(-1, 1, 1, 1), tau).x0
+    expected = peer(noisy, sigma.float())
+    assert (ours - expected).abs().max() < 1e-5 * expected.abs().max()
+    findings = {f.name: f for f in opened.findings}
+    assert (findings["form"].value, findings["form"].source) == ("raw", "derived")
+    assert findings["preconditioning"].source == "assumed"
+    assert {f.name: f for f in edm.from_network(nn.Identity()).findings}["form"].source == "assumed"
+    with pytest.raises(ValueError, match=r"is of the form 'raw' \(second argument noise_labels\), got form='denoiser'"):
+        edm.from_network(peer.model, form="denoiser")
+    with pytest.raises(ValueError, match="a denoiser contains its preconditioning, got preconditioning='vp'"):
+        edm.from_network(peer, preconditioning="vp")
+
+
+def test_levels_of_the_network_limit_the_sampler() -> None:
+    opened = edm.from_network(_Limited())
+    taus = opened.sampler.grid.taus  # pyright: ignore
+    assert math.sqrt(math.expm1(2 * taus[0])) == pytest.approx(50)
+    assert math.sqrt(math.expm1(2 * taus[-2])) == pytest.approx(0.02)
+    raw = edm.from_network(Raw(), preconditioning="ve", sigma_max=200.0)
+    assert {f.name: f for f in raw.findings}["clock"].value == "σ̃ from 0.02 to 100"
+
+
+@pytest.mark.parametrize("own", [2, torch.tensor(2.0)])
+def test_sigma_data_of_the_network_is_a_number(own: object) -> None:
+    net = Raw()
+    net.sigma_data = own  # pyright: ignore
+    assert edm.from_network(net).model.parameterization == sd.V(2.0)
+    net.sigma_data = "2"  # pyright: ignore
+    with pytest.raises(TypeError, match="sigma_data must be a number, got '2'"):
+        edm.from_network(net)

@@ -119,11 +119,18 @@ def test_classes_are_derived_and_passed_as_y(tmp_path: Path) -> None:
         tmp_path / "model010000.pt", Net(outputs=1, classes=7), shape=SHAPE, sigma_small=True
     )
     findings = {f.name: f.value for f in opened.findings}
-    assert findings["classes"] == "7, passed as y"
+    assert findings["classes"] == "7, label is passed as y"
     assert (findings["channels"], findings["variance"]) == ("1 in, 1 out", "beta_tilde")
     x, y = torch.ones(2, *SHAPE), torch.tensor([1, 6])
     knots = opened.model.sde.schedule.knots(1000)
-    assert torch.allclose(opened.model(x, knots[301], y=y).eps, peer(x, torch.tensor([300.0, 300.0]), y), atol=1e-6)
+    ours = opened.model(x, knots[301], label=y).eps
+    assert torch.allclose(ours, peer(x, torch.tensor([300.0, 300.0]), y), atol=1e-6)
+    with pytest.raises(ValueError, match=r"7 classes and no null, got no class; pass label=…"):
+        opened.model(x, knots[301])
+    with pytest.raises(ValueError, match=r"label must lie in 0 … 6, got 1 … 7"):
+        opened.model(x, knots[301], label=torch.tensor([1, 7]))
+    assert opened.model.data is not None
+    assert opened.model.data.conditions == {"label": sd.data.ClassCondition(7)}
 
 
 @pytest.mark.parametrize(

@@ -183,3 +183,28 @@ def test_its_own_network_and_samplers_live() -> None:
     assert relative(chain(ours.model, outputs, sd.DDPM), outputs["ancestral"]) < 1e-5
     wrapped = k_diffusion.from_wrapper(peer.layers.Denoiser(net.net, sigma_data=0.8), shape=SHAPE)
     assert torch.equal(wrapped.model(outputs["first"] / 40, 1.0).x0, ours.model(outputs["first"] / 40, 1.0).x0)
+
+
+def test_classes_are_a_label_whose_last_embedding_is_null(generator: torch.Generator) -> None:
+    class Net(nn.Module):
+        """The call and the embedding of its image transformers: as many classes as the data have, and a null."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.class_emb = nn.Embedding(4, 1)
+
+        def forward(self, x: Tensor, sigma: Tensor, class_cond: Tensor | None = None) -> Tensor:
+            assert class_cond is not None
+            return x * self.class_emb(class_cond)[:, :, None, None]
+
+    net = Net()
+    config = {"model": {"sigma_data": 0.5, "input_size": [8, 8], "input_channels": 1}}
+    model = k_diffusion.from_network(net, config).model
+    assert model.data is not None
+    assert model.data.conditions == {"label": sd.data.ClassCondition(3)}
+    x, label = torch.randn(4, 1, 8, 8, generator=generator), torch.tensor([0, 2, 1, 3])
+    outs = model(x, 0.3, label=label).out / model(x, 0.3, label=torch.zeros(4, dtype=torch.long)).out
+    expected = net.class_emb.weight[label, 0] / net.class_emb.weight[0, 0]
+    assert (outs - expected[:, None, None, None]).abs().max() < 1e-5 * expected.abs().max()
+    null = model(x, 0.3, label=torch.full((4,), 3)).out
+    assert torch.equal(model(x, 0.3).out, null)

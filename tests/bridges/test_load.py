@@ -11,10 +11,12 @@ import torch
 from command_line import one_line, run
 from digit_network import DigitNetwork
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 import scoresde as sd
 from scoresde.bridges import diffusers, k_diffusion, open_model, save_opened
+from scoresde.data import ClassCondition, TokenCondition, VectorCondition
+from scoresde.training.condition_checks import checked_cond
 
 MODELS = Path(__file__).parent / "models"
 PIPELINE, CHECKPOINT = MODELS / "diffusers" / "linear", MODELS / "k_diffusion" / "own.safetensors"
@@ -163,3 +165,42 @@ def test_integers_of_another_range_are_not_scored(tmp_path):
     save_opened(open_model(PIPELINE), tmp_path / "run")
     refused = run("likelihood", tmp_path / "run", "--data", "digits", "--limit", 2)
     assert "the model's data are integers 0 … 255, those of 'digits' are 0 … 16" in one_line(refused)
+
+
+class _Conditional(DigitNetwork):
+    """Digits given a class, a vector and tokens, which shift the output by known numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(scale=0.25)
+        self.conditions = {"label": sd.nn.Classes(10), "pose": sd.nn.Vector(2), "text": sd.nn.Tokens(3)}
+
+    def forward(self, x, t, *_, label: Tensor, pose: Tensor, text: Tensor):
+        return super().forward(x, t) + label[:, None, None, None] + pose.sum() + text.sum()
+
+
+def test_conditions_of_a_network_are_those_of_the_opened_data():
+    opened = open_model(CHECKPOINT, _Conditional())
+    expected = {"label": ClassCondition(10), "pose": VectorCondition(2), "text": TokenCondition(3)}
+    for data in (opened.model.data, opened.steered.data, open_model(CHECKPOINT, _Conditional(), bins=17).model.data):
+        assert data is not None
+        assert data.conditions == expected
+    plain = open_model(CHECKPOINT, _network()).model.data
+    assert plain is not None
+    assert plain.conditions == {}
+
+
+def test_the_condition_of_a_data_description_stays(generator):
+    described = sd.Description("digits", (1, 8, 8), conditions={"pose": VectorCondition(2, scale=3.0)})
+    data = k_diffusion.open_file(CHECKPOINT, _Conditional(), data=described).model.data
+    assert data is not None
+    assert data.conditions["pose"] == VectorCondition(2, scale=3.0)
+    assert data.conditions["label"] == ClassCondition(10)
+
+
+def test_a_condition_without_a_kind_in_the_description_is_refused_by_name():
+    bare = sd.Description("digits", (1, 8, 8))
+    given = {"label": torch.arange(4), "pose": torch.zeros(4, 2), "text": torch.zeros(4, 1, 3)}
+    with pytest.raises(ValueError, match="condition 'label' needs its kind in the description of the data, .* none"):
+        checked_cond(_Conditional(), given, bare)
+    described = open_model(CHECKPOINT, _Conditional()).model.data
+    assert torch.equal(checked_cond(_Conditional(), given, described)["label"], torch.arange(4))

@@ -157,3 +157,46 @@ def test_its_own_u_net_and_diffusion_live() -> None:
     assert live.sampler == lucidrains.open_file(path, peer.Unet(**UNET), sampling_timesteps=50).sampler
     assert live.model.event_shape == SHAPE
     assert torch.equal(live.model(outputs["x"], 0.5).x0, opened.model(outputs["x"], 0.5).x0)
+
+
+class _Guided(DigitNetwork):
+    """The call and the names of its Unet for classifier-free guidance, which drops classes in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__(scale=0.003)
+        self.classes_emb, self.cond_drop_prob = nn.Embedding(5, 1), 0.5
+
+    def forward(self, x: Tensor, time: Tensor, classes: Tensor, cond_drop_prob: float | None = None) -> Tensor:
+        drop = self.cond_drop_prob if cond_drop_prob is None else cond_drop_prob
+        kept = torch.rand(len(x)) >= drop
+        return super().forward(x, time) + (self.classes_emb(classes)[:, 0] * kept)[:, None, None, None]
+
+
+class _Diffusion(nn.Module):
+    """The attributes of a GaussianDiffusion that are read."""
+
+    def __init__(self, model: nn.Module, **attributes: Any) -> None:
+        super().__init__()
+        self.model, self.objective, self.channels = model, "pred_noise", 1
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        self.register_buffer("betas", torch.linspace(1e-4, 0.02, 1000))
+
+
+def test_classes_are_a_label_and_never_dropped(generator: torch.Generator) -> None:
+    net = _Guided()
+    opened = lucidrains.from_diffusion(_Diffusion(net, image_size=8))
+    assert opened.model.event_shape == SHAPE
+    assert opened.model.data is not None
+    assert opened.model.data.conditions == {"label": sd.data.ClassCondition(5)}
+    x, label = torch.randn(16, *SHAPE, generator=generator), torch.arange(16) % 5
+    tau = opened.model.sde.schedule.knots(1000)[301]
+    expected = net(x, torch.full((16,), 300.0), label, cond_drop_prob=0.0)
+    assert (opened.model(x, tau, label=label).eps - expected).abs().max() < 1e-5
+    with pytest.raises(ValueError, match="5 classes and no null, got no class"):
+        opened.model(x, tau)
+
+
+def test_series_have_no_bins() -> None:
+    opened = lucidrains.from_diffusion(_Diffusion(nn.Conv1d(1, 1, 3), seq_length=32))
+    assert opened.model.data == sd.Description("series", (1, 32), offset=0.5, scale=0.5)

@@ -473,3 +473,14 @@ def test_a_socket_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pipe, socket or device"):
         read_weights(tmp_path / "s.pt")
     server.close()
+
+
+def test_tied_weights_that_a_file_left_out_are_those_of_the_other_name() -> None:
+    net = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3, bias=False)})
+    net["b"].weight = net["a"].weight
+    weight = torch.arange(9.0).reshape(3, 3)
+    fit(net, {"b.weight": weight, "a.bias": torch.ones(3)})
+    assert torch.equal(net.get_parameter("a.weight"), weight)
+    assert net["a"].weight is net["b"].weight
+    with pytest.raises(ValueError, match="missing: a.weight, b.weight"):
+        fit(net, {"a.bias": torch.ones(3)})

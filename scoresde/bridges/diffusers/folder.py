@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde.adapters.diffusers_network import DiffusersNetwork
 from scoresde.bridges.diffusers.latents import latent_description
-from scoresde.bridges.diffusers.layout import Layout, folder_weights, read_layout, weights_file
+from scoresde.bridges.diffusers.layout import Layout, current_names, folder_weights, read_layout, weights_file
 from scoresde.bridges.diffusers.rules import Rules, model_rules, steered_model
 from scoresde.bridges.diffusers.samplers import default_steps, peer_sampler
 from scoresde.bridges.diffusers.settings import SchedulerSettings
@@ -41,8 +42,8 @@ def open_folder(
 
     Args:
         path: The folder, as ``save_pretrained`` writes it.
-        net: The network, which gets the weights; without it, the network is built, for which diffusers is needed. Any
-            module that is called as ``net(x, t)`` will do.
+        net: The network, which gets the weights in its own type; without it, the network is built, for which diffusers
+            is needed. Any module that is called as ``net(x, t)`` will do.
         scheduler: Name of the scheduler's class, in place of the one that the folder names, e.g. ``"DDIMScheduler"``.
             Its settings are those of the folder, as ``from_config`` takes them.
         steps: Number of steps of `Opened.sampler`; default that of the pipelines.
@@ -83,6 +84,7 @@ def open_folder(
     steered, clipping = steered_model(used, settings, use_clipped_model_output)
     count = default_steps(settings) if steps is None else steps
     check_integer("steps", count)
+    _check_steps(count, settings)
     is_flux = layout.config.get("_class_name") == "FluxTransformer2DModel"
     peer = peer_sampler(settings, rules.process, count, _tokens(layout.config, shape), is_flux)
     findings = (
@@ -126,11 +128,24 @@ def _check_settings(layout: Layout, settings: SchedulerSettings, doubled: bool, 
         )
 
 
+def _check_steps(steps: int, settings: SchedulerSettings) -> None:
+    """Refuses more steps than the chain has; levels of flows and of VE processes are not those of a chain."""
+    length = None if settings.class_name.startswith(_CONTINUOUS) else settings["num_train_timesteps"]
+    if length is not None and steps > length:
+        raise ValueError(
+            f"steps must be at most num_train_timesteps = {length} of {settings.file}, got {steps}; pass fewer."
+        )
+
+
+_CONTINUOUS = ("FlowMatch", "EDM", "ScoreSde", "KarrasVe")
+
+
 def _network(layout: Layout, net: nn.Module | None, variant: str | None) -> tuple[nn.Module, tuple[Finding, ...]]:
     """The network with the weights of the folder."""
     file, findings = weights_file(layout.network, variant)
     tensors = folder_weights(file)
     types = {value.dtype for value in tensors.values() if value.is_floating_point()}
+    is_built = net is None
     if net is None:
         config = {name: value for name, value in layout.config.items() if not name.startswith("_")}
         net = DiffusersNetwork(_class_name(layout.config), json.dumps(config, sort_keys=True))
@@ -138,12 +153,17 @@ def _network(layout: Layout, net: nn.Module | None, variant: str | None) -> tupl
         net = DiffusersNetwork.around(net)
     inner = net.net if isinstance(net, DiffusersNetwork) else net
     current = {parameter.dtype for parameter in inner.parameters()}
-    if len(types) == 1 and types != current:
+    if is_built and len(types) == 1 and types != current:
         inner.to(next(iter(types)))
-    fit(inner, _current_names(tensors, inner))
-    value = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in types))
+    fit(inner, current_names(tensors, inner))
+    if not is_built and types != current:
+        findings += (Finding("type of the weights", f"{_types(current)}, as net has them", "stated", "argument net"),)
     count = sum(parameter.numel() for parameter in net.parameters())
-    return net, (*findings, Finding("size", f"{count} parameters, {value}", "stated", file.name))
+    return net, (*findings, Finding("size", f"{count} parameters, {_types(types)}", "stated", file.name))
+
+
+def _types(types: set[torch.dtype]) -> str:
+    return ", ".join(sorted(str(kind).removeprefix("torch.") for kind in types))
 
 
 _CURRENT = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
@@ -153,20 +173,6 @@ def _class_name(config: Mapping[str, Any]) -> str:
     """The network's class; DiT and PixArt were stored as Transformer2DModel before diffusers 0.29."""
     name = str(config.get("_class_name"))
     return _CURRENT.get(str(config.get("norm_type")), name) if name == "Transformer2DModel" else name
-
-
-_RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-def _current_names(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """The weights with the names of attention blocks from before diffusers 0.15 replaced."""
-    known, renamed = net.state_dict().keys(), {}
-    for name, value in tensors.items():
-        parts = name.split(".")
-        if name not in known and len(parts) > 1 and parts[-2] in _RENAMED:
-            parts[-2] = _RENAMED[parts[-2]]
-        renamed[".".join(parts)] = value
-    return renamed
 
 
 def _shape_of(config: Mapping[str, Any]) -> tuple[int, ...] | None:

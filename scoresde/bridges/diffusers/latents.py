@@ -10,7 +10,8 @@ autoencoder as the pipeline folder, as its own folder, or as the module:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._core.annotations import check_arguments
-from scoresde.bridges.diffusers.layout import folder_weights, weights_file
+from scoresde.bridges.diffusers.layout import current_names, folder_weights, weights_file
 from scoresde.bridges.opened import Finding
 from scoresde.bridges.weights import fit, read_json
 from scoresde.data import Description
@@ -82,8 +83,21 @@ def open_autoencoder(path: str | os.PathLike[str], variant: str | None = None) -
     tensors = folder_weights(weights_file(folder.parent, variant)[0])
     with torch.random.fork_rng(devices=[]):
         vae = getattr(diffusers, name).from_config(config)
-    fit(vae, tensors)
+    fit(vae, current_names(tensors, vae))
     return vae.eval()
+
+
+@contextmanager
+def _in_float32(vae: nn.Module) -> Iterator[Tensor]:
+    """One parameter of the autoencoder, which computes in float32 where it is float16, whose range it leaves."""
+    half = {parameter.dtype for parameter in vae.parameters()} == {torch.float16}
+    if half:
+        vae.float()
+    try:
+        yield next(vae.parameters())
+    finally:
+        if half:
+            vae.half()
 
 
 def decode_latents(vae: nn.Module | str | os.PathLike[str], samples: Samples | Tensor) -> Tensor:
@@ -98,13 +112,18 @@ def decode_latents(vae: nn.Module | str | os.PathLike[str], samples: Samples | T
 
     Raises:
         TypeError: If an argument is of another kind.
+        ValueError: If an image has values that are not finite.
     """
     check_arguments(decode_latents, locals())
     module = vae if isinstance(vae, nn.Module) else open_autoencoder(vae)
     latents = samples.data if isinstance(samples, Samples) else samples
-    weight = next(module.parameters())
-    with torch.no_grad():
+    with torch.no_grad(), _in_float32(module) as weight:
         images = module.decode(latents.to(weight), return_dict=False)[0]  # pyright: ignore[reportCallIssue]
+    if not bool(images.isfinite().all()):
+        raise ValueError(
+            f"images must be finite, got {int((~images.isfinite()).sum())} values that are not, of latents with "
+            f"{int((~latents.isfinite()).sum())}; check the samples, or decode in float32: vae.float()."
+        )
     return (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).to(latents.device)
 
 
@@ -116,7 +135,7 @@ def encode_images(vae: nn.Module | str | os.PathLike[str], images: Tensor) -> Te
         images: Bytes, ``(B, 3, H, W)`` uint8.
 
     Returns:
-        ``(B, C, h, w)``, in the type of the autoencoder.
+        ``(B, C, h, w)``, in the type of the autoencoder; float32 where that is float16.
 
     Raises:
         TypeError: If the images are no bytes.
@@ -125,8 +144,7 @@ def encode_images(vae: nn.Module | str | os.PathLike[str], images: Tensor) -> Te
     if images.dtype != torch.uint8:
         raise TypeError(f"images must be bytes, got {images.dtype}; pass values 0 … 255 as torch.uint8.")
     module = vae if isinstance(vae, nn.Module) else open_autoencoder(vae)
-    weight = next(module.parameters())
-    with torch.no_grad():
+    with torch.no_grad(), _in_float32(module) as weight:
         encoded = module.encode(images.to(weight) / 127.5 - 1.0)  # pyright: ignore[reportCallIssue]
     distribution = getattr(encoded, "latent_dist", None)
     return encoded.latents if distribution is None else distribution.mean

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from scoresde.bridges.opened import Finding
 from scoresde.bridges.weights import read_json, read_weights
 from scoresde.bridges.weights.safetensors_files import read_index
 
-__all__ = ["Layout", "folder_weights", "read_layout", "recognize", "weights_file"]
+__all__ = ["Layout", "current_names", "folder_weights", "read_layout", "recognize", "weights_file"]
 
 NETWORKS = ("unet", "transformer")
 AUTOENCODERS = ("vae", "vqvae")
@@ -199,3 +199,22 @@ def folder_weights(file: Path) -> dict[str, Tensor]:
     if absent := [name for name, shard in index.items() if name not in shards[shard]]:
         raise ValueError(f"the files that {file} names must hold its tensors, they lack {', '.join(absent[:8])}.")
     return {name: shards[shard][name] for name, shard in index.items()}
+
+
+_RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def current_names(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """The weights with the names of attention blocks from before diffusers 0.15 replaced.
+
+    Args:
+        tensors: Weights by name.
+        net: The network or autoencoder.
+    """
+    known, renamed = net.state_dict().keys(), {}
+    for name, value in tensors.items():
+        parts = name.split(".")
+        if name not in known and len(parts) > 1 and parts[-2] in _RENAMED:
+            parts[-2] = _RENAMED[parts[-2]]
+        renamed[".".join(parts)] = value
+    return renamed

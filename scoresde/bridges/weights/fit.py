@@ -39,7 +39,8 @@ def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] =
 
     Args:
         net: Gets the values in its own types; it stays on its device.
-        tensors: Its state dict, by name; the prefixes of wrappers are removed.
+        tensors: Its state dict, by name; the prefixes of wrappers are removed. Of names that share their values in the
+            network, one is enough.
         wrappers: As in `without_wrappers`.
 
     Raises:
@@ -50,6 +51,7 @@ def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] =
     check_arguments(fit, locals())
     tensors = without_wrappers(tensors, wrappers)
     current = {name: value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
+    tensors = _with_tied(tensors, current)
     faults = {
         "missing": [name for name in current if name not in tensors],
         "unexpected": [name for name in tensors if name not in current],
@@ -67,6 +69,20 @@ def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] =
         )
     net.load_state_dict({name: tensors[name] for name in current}, strict=False)
     net.eval()
+
+
+def _with_tied(tensors: Mapping[str, Tensor], current: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, and those that a file left out because the network shares their values with another name."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, value in current.items():
+        if value.numel() and value.device.type != "meta":
+            groups.setdefault((value.data_ptr(), value.device, value.shape, value.stride()), []).append(name)
+    filled = dict(tensors)
+    for names in groups.values():
+        stored = next((name for name in names if name in tensors), None)
+        if stored is not None:
+            filled |= {name: tensors[stored] for name in names if name not in tensors}
+    return filled
 
 
 def choose(
