@@ -35,6 +35,11 @@ def _without_overflow(function: Callable[[float], float], v: float, at_overflow:
         return at_overflow
 
 
+def is_exporting() -> bool:
+    """Whether the caller is traced by torch.export; torch 2.6 reports compilation too."""
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
+
+
 @elementwise
 def exp(v: Scalar) -> Scalar:
     """e**v."""
@@ -115,6 +120,8 @@ def asinh(v: Scalar) -> Scalar:
 def softplus(v: Scalar) -> Scalar:
     """log(1 + e**v), to full relative precision at both ends."""
     if isinstance(v, Tensor):
+        if is_exporting():  # runtimes of ONNX have no softplus of float64
+            return v.clamp(min=0.0) + torch.log1p(torch.exp(-v.abs()))
         return torch.nn.functional.softplus(v, threshold=40.0)
     return max(v, 0.0) + math.log1p(math.exp(-abs(v)))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from scoresde._core.elementwise import Scalar
+from scoresde._core.elementwise import Scalar, is_exporting
 
 __all__ = [
     "as_time",
@@ -37,6 +37,8 @@ def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
     """A constant vector on the device of ``like``, shape ``(len(values),)``; each table is copied there once."""
     dtype = widest_dtype(like.device)
     if not has_values(like):  # a tensor without values must not enter the cache
+        if is_exporting():
+            return torch.tensor(values, dtype=dtype, device=like.device)  # a constant of the program
         return torch.empty(len(values), dtype=dtype, device=like.device)
     return _cached_constant(values, like.device, dtype)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.tables import place_in
 from scoresde._core.tensors import constant, expand, widest_dtype
 from scoresde.adapters.base import Adapter
 
@@ -71,7 +72,7 @@ class FromSigmaTable(Adapter):
         if not self.scaled:
             x = x * expand(torch.sigmoid(wide).rsqrt(), x)
         logs, log_sigma = constant(self._logs, wide), -0.5 * wide
-        index = (torch.searchsorted(logs, log_sigma.detach().contiguous()) - 1).clamp(0, len(self._logs) - 2)
+        index = (place_in(logs, log_sigma) - 1).clamp(0, len(self._logs) - 2)
         low, high = logs.take(index), logs.take(index + 1)
         t = index + ((log_sigma - low) / (high - low)).clamp(0.0, 1.0)
         if self._falls:

@@ -11,6 +11,7 @@ the compiled loop 0.74 times, and its compilation ten times as long.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,11 +126,12 @@ def export_program(
 
     Raises:
         TypeError: If ``model`` is not a `Model`, or its network does not read a condition.
-        ValueError: If the model has no event shape, or ``batch`` is not a positive integer.
+        ValueError: If the model has no event shape, ``batch`` is not a positive integer, or it is None and the network
+            computes differently for large batches.
     """
     module, inputs, shapes = _prepared(model, sampler, cond or {}, batch)
     with torch.no_grad(), evaluating(model):
-        return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        return _traced(module, inputs, shapes)
 
 
 def save_onnx(
@@ -156,7 +158,9 @@ def save_onnx(
 
     Raises:
         ImportError: If onnx, onnxscript or onnxruntime is missing.
+        FileNotFoundError: If the folder of the file does not exist.
         RuntimeError: If the error is larger.
+        ValueError: If weights are bfloat16.
         TypeError, ValueError: See `export_program`.
     """
     try:
@@ -167,9 +171,9 @@ def save_onnx(
     _ = onnxscript
     module, inputs, shapes = _prepared(model, sampler, cond or {}, batch)
     names = [*(("x", "tau") if sampler is None else ("noise",)), *(cond or {})]
-    path = Path(path)
+    path = _checked_file(Path(path), model)
     with torch.no_grad(), evaluating(model):
-        program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        program = _traced(module, inputs, shapes)
         onnx_program = torch.onnx.export(
             program,
             input_names=names,
@@ -186,13 +190,37 @@ def save_onnx(
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     results = session.run(None, {name: value.cpu().numpy() for name, value in zip(names, inputs)})
     for result, value in zip(results, expected if sampler is None else [expected]):
-        error = float((torch.from_numpy(result) - value.cpu()).abs().max() / value.abs().max().cpu())
+        largest = max(float(value.abs().max()), torch.finfo(value.dtype).tiny)  # of a network that returns zeros
+        error = float((torch.from_numpy(result) - value.cpu()).abs().max()) / largest
         if not error <= tolerance:
             raise RuntimeError(
                 f"onnxruntime must agree with torch to {tolerance:g}, but differs by {error:.3g} of the largest value; "
                 "the file was written. Pass a larger tolerance if that is precise enough."
             )
     return path
+
+
+def _checked_file(path: Path, model: Model) -> Path:
+    """The path, before the export, which takes long: its folder exists, and onnxruntime knows the types."""
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder of the file must exist, got {path}; make {path.parent} first.")
+    if any(parameter.dtype == torch.bfloat16 for parameter in model.parameters()):
+        raise ValueError("weights for onnxruntime on the CPU must be float32, got bfloat16; call model.float() first.")
+    return path
+
+
+def _traced(module: nn.Module, inputs: tuple[Tensor, ...], shapes: Any) -> torch.export.ExportedProgram:
+    """The program; a network that takes other ways from some batch size on needs a fixed one."""
+    try:
+        return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+    except RuntimeError as error:
+        if shapes is None or "Constraints violated (batch)" not in str(error):
+            raise
+        bound = re.search(r"Dim\('batch', (max=\d+|min=\d+[^)]*)\)", str(error))
+        raise ValueError(
+            "an export with an open batch needs a network that computes the same way for every batch size, but this "
+            f"one does not{'' if bound is None else f' (it does for {bound[1]})'}; fix the number of samples: batch=16."
+        ) from error
 
 
 def _prepared(

@@ -18,6 +18,7 @@ from torch import Tensor
 from scoresde._core.annotations import check_arguments
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import is_narrow
+from scoresde.bridges.replay import call_times, noise_alone
 from scoresde.process import SDE, VE, Flow, GeometricSigma, StraightPath
 from scoresde.process.parameterization import X0, Prediction
 from scoresde.sampling import ExplicitGrid, NonStationary, SamplingContext, StepSampler, Whitened
@@ -34,8 +35,10 @@ def sampler_function(sampler: StepSampler | Whitened, flow: bool = False) -> Cal
     - ``sigmas`` are the noise levels of the steps, falling, with the last one 0 or above: they are the sampler's grid.
       A sampler of fixed times needs its own levels (`sigmas_of`);
     - ``callback`` gets a dict with ``i``, ``x``, ``sigma``, ``sigma_hat`` and ``denoised`` after each step;
-    - noise is drawn from ``noise_sampler(sigma, sigma_next)``, else by a generator with ``extra_args["seed"]``, else
-      from torch's global generator; ``disable`` (of a progress bar) is not used.
+    - noise is drawn from ``noise_sampler(sigma, sigma_next)``, else by a generator whose seed is derived from
+      ``extra_args["seed"]``, which drew the first state, else from torch's global generator. Further noises of one step
+      never come from ``noise_sampler``, which gives one for each interval;
+    - ``disable`` (of a progress bar) is not used.
 
     Args:
         sampler: A step sampler, or what `calibrate` returns.
@@ -108,7 +111,10 @@ class _SampleFunction:
         source = _NoiseSource(sigmas, noise_sampler, extra.get("seed"), x.device)
         state = (x.float() if is_narrow(x) else x) / float(process.scale(min(taus[0], 300.0)))
         context = SamplingContext(network, process, source, taus[0], _Report(network, source, sigmas, callback))
-        state, tau = _on_grid(self.sampler, taus).run(state, context)
+        sampler = _on_grid(self.sampler, taus)
+        with noise_alone(sampler, taus[0]):
+            call_times(sampler, taus, X0())
+        state, tau = sampler.run(state, context)
         return (state * float(process.scale(tau))).to(x.dtype)
 
 
@@ -133,16 +139,26 @@ class _Denoiser:
 
 
 class _NoiseSource(Noise):
-    """Noise for the steps, from a function of k-diffusion or from a seed."""
+    """Noise for the steps, from a function of k-diffusion or from a seed.
+
+    The first state is usually drawn by the seed itself, so the steps take another one. The function gives one noise for
+    an interval; further draws of the same step are fresh.
+    """
 
     def __init__(self, sigmas: Tensor, function: Any, seed: int | None, device: torch.device) -> None:
-        super().__init__(None if seed is None else torch.Generator(device).manual_seed(int(seed)))
-        self._sigmas, self._function, self.step = sigmas, function, 0
+        super().__init__(None if seed is None else torch.Generator(device).manual_seed(_derived(int(seed))))
+        self._sigmas, self._function, self.step, self._asked = sigmas, function, 0, -1
 
     def normal(self, like: Tensor) -> Tensor:
-        if self._function is None:
+        if self._function is None or self._asked == self.step:
             return super().normal(like)
+        self._asked = self.step
         return self._function(self._sigmas[self.step], self._sigmas[self.step + 1]).to(like)
+
+
+def _derived(seed: int) -> int:
+    """Another seed, by the golden ratio in 64 bits."""
+    return (seed ^ 0x9E3779B97F4A7C15) & (2**63 - 1)
 
 
 @dataclass(frozen=True)

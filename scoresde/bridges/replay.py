@@ -7,7 +7,9 @@ takes the same way again, up to its first network call without an output. That c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -17,7 +19,7 @@ from scoresde.process.parameterization import Parameterization, Prediction
 from scoresde.sampling import StepSampler, Whitened
 from scoresde.sampling.whitened import WhitenedCoordinates
 
-__all__ = ["Replay", "call_times"]
+__all__ = ["Replay", "call_times", "noise_alone"]
 
 
 class _Unanswered(Exception):
@@ -72,10 +74,17 @@ class Replay:
         return not self._answers and self.request is not None and self.request[1] == self._taus[self.index]
 
     def receive(self, prediction: Prediction) -> None:
-        """Continues with the answer to `request`, to the next request or to the end."""
+        """Continues with the answer to `request`, to the next request or to the end; an error changes nothing."""
         assert self.request is not None
+        kept = self.index, self.request, self._state, self._memory
+        answers, draws = [*self._answers], [*self._draws]
         self._answers.append(prediction)
-        self._advance()
+        try:
+            self._advance()
+        except BaseException:
+            self.index, self.request, self._state, self._memory = kept
+            self._answers, self._draws = answers, draws
+            raise
 
     def move(self, x: Tensor) -> None:
         """Replaces the state between two steps by ``x``; what the sampler remembers moves along."""
@@ -136,3 +145,25 @@ def call_times(
         times[replay.index].append(float(tau))
         replay.receive(Prediction(x, tau, like, parameterization, like))
     return times
+
+
+@contextmanager
+def noise_alone(sampler: StepSampler | Whitened, start: float) -> Iterator[None]:
+    """Answers the errors of samplers that cannot step from a state without signal, with the samplers that can.
+
+    Args:
+        sampler: The sampler.
+        start: Time of the first state; if it is infinite, that state is noise alone.
+
+    Raises:
+        ValueError: In place of one that is raised within.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if start < math.inf:
+            raise
+        raise ValueError(
+            f"{type(sampler).__name__} needs a start with some signal, but the first state is noise alone, as with "
+            "flow models and zero terminal SNR; take Adams, DDIM, DDPM, NonStationary or RungeKutta."
+        ) from error

@@ -43,7 +43,8 @@ class Moments(CheckedArguments):
             check_finite(value, name)
         if bool((variances < 0).any()) or not 0 <= rest < math.inf:
             raise ValueError(f"variances must not be negative, got {variances.tolist()[:8]} and {rest!r}.")
-        self.mean, self.axes, self.variances, self.rest = mean, axes, variances, rest
+        # as files hold them: products with other strides round differently
+        self.mean, self.axes, self.variances, self.rest = mean, axes.contiguous(), variances, rest
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Moments):

@@ -48,3 +48,16 @@ def test_an_opened_model_that_is_saved_opens_as_the_same(name: str, tmp_path: Pa
     x = torch.randn(2, *(model.event_shape or ()), generator=seeded())
     for tau in (0.02, 0.4, 2.0):
         torch.testing.assert_close(again(x, tau).out, model(x, tau).out, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pipeline_that_was_saved_with_our_scheduler_opens_with_its_sampler(tmp_path: Path) -> None:
+    pipe = diffusers.DDPMPipeline.from_pretrained(FOLDERS / "linear", local_files_only=True)
+    pipe.scheduler = Scheduler(sd.Adams(7), pipe.scheduler, event_shape=(1, 8, 8))
+    pipe.save_pretrained(tmp_path)
+    opened, plain = sd.open_model(tmp_path), open_folder(FOLDERS / "linear")
+    assert opened.sampler == sd.Adams(7)
+    assert open_folder(tmp_path, steps=5).sampler == sd.Adams(5)
+    assert (opened.model.sde, opened.model.parameterization) == (plain.model.sde, plain.model.parameterization)
+    x = torch.randn(2, 1, 8, 8, generator=seeded())
+    assert torch.equal(sd.load(tmp_path)(x, 0.4).out, plain.model(x, 0.4).out)
+    assert isinstance(open_folder(tmp_path, scheduler="DDIMScheduler", steps=10).sampler, sd.DDIM)

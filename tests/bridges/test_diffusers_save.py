@@ -91,6 +91,32 @@ def test_our_network_is_a_model_of_theirs(
     torch.testing.assert_close(state, chain, rtol=1e-3, atol=1e-3 * float(chain.abs().max()))
 
 
+@pytest.mark.parametrize("process", [VPSDE(), VPSDE(tau_min=2e-3)], ids=["default", "cut"])
+def test_our_network_is_loaded_from_its_folder(process: Any, tmp_path: Path) -> None:
+    net = sd.UNet((1, 8, 8), channels=8, multipliers=(1, 2), blocks=1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=seeded()))
+    model = sd.ScoreModel(net, process, V(), event_shape=(1, 8, 8)).eval()
+    loaded = sd.load(save(model, tmp_path / "model", steps=16))
+    x = torch.randn(2, 1, 8, 8, generator=seeded())
+    assert torch.equal(loaded(x, 0.7).out, model(x, 0.7).out)
+    assert (loaded.sde, loaded.parameterization, loaded.event_shape) == (model.sde, V(), (1, 8, 8))
+
+
+def test_every_folder_is_loaded_and_is_a_pipeline(tmp_path: Path) -> None:
+    unet, flow = tiny_unet(), Flow()
+    flow_model = sd.ScoreModel(FromTime(unet, flow, 500.0), flow, Velocity(), event_shape=(1, 8, 8)).eval()
+    adapter, process = FromSigma(unet, 0.7, "quarter log", "negative"), VE(GeometricSigma(0.02, 30.0), tau_min=1e-3)
+    edm_model = sd.ScoreModel(adapter, process, V(0.7), event_shape=(1, 8, 8)).eval()
+    x = torch.randn(2, 1, 8, 8, generator=seeded())
+    for name, model in {"flow": flow_model, "edm": edm_model}.items():
+        loaded = sd.load(save(model, tmp_path / name))
+        torch.testing.assert_close(loaded(x, 0.7).out, model(x, 0.7).out, rtol=1e-5, atol=1e-5)
+    pipe = diffusers.DDPMPipeline.from_pretrained(tmp_path / "flow", local_files_only=True)
+    assert type(pipe.scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
+
+
 def test_a_learned_variance_is_the_second_half_of_the_channels(tmp_path: Path) -> None:
     from scoresde.bridges.diffusers.own_network import network_class
 

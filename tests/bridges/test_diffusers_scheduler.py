@@ -361,6 +361,48 @@ def test_a_change_of_the_state_by_the_pipeline_is_carried_on(kind: str, sampler:
     torch.testing.assert_close(moved - plain, gain(tau, s) * change, atol=2e-5, rtol=1e-4)
 
 
+_FLOW = {"old": "FlowMatchEulerDiscreteScheduler", "options": {}}
+_CHAIN = {"old": "DDIMScheduler", "options": {"clip_sample": False}}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("sampler", [Adams(9), DDIM(9), RungeKutta(3)], ids=lambda sampler: type(sampler).__name__)
+@pytest.mark.parametrize("kind", [_CHAIN, _FLOW], ids=["chain", "flow"])
+def test_a_change_in_place_is_that_of_a_new_tensor(kind: Any, sampler: Any, dtype: Any, mode: Any) -> None:
+    old = getattr(diffusers, kind["old"])(**kind["options"])
+    out, x = torch.randn(2, 2, 3, generator=seeded()).to(dtype)
+
+    def last(in_place: bool | None) -> Tensor:
+        scheduler, state = Scheduler(sampler, old, event_shape=(3,)), x.clone()
+        scheduler.set_timesteps(sampler.steps)
+        with mode():
+            for i, t in enumerate(scheduler.timesteps):
+                if i in (2, 4) and in_place is not None:
+                    state = state.mul_(0.5) if in_place else 0.5 * state
+                state = scheduler.step(out, t, state).prev_sample
+        return state
+
+    assert torch.equal(last(True), last(False))
+    assert not torch.equal(last(True), last(None))
+
+
+def test_an_error_does_not_advance_the_run(old: Any) -> None:
+    scheduler, reference = Scheduler(DDPM(4), old), Scheduler(DDPM(4), old)
+    x, out = torch.randn(2, 2, 3, generator=seeded())
+    times = reference.timesteps
+    expected = reference.step(out, times[0], x, generator=seeded()).prev_sample
+    with pytest.raises(ValueError, match="generators must be one per sample, 2 here, got 1"):
+        scheduler.step(out, times[0], x, generator=[seeded()])
+    assert torch.equal(scheduler.step(out, times[0], x, generator=seeded()).prev_sample, expected)
+    with pytest.raises(ValueError, match="2, 1"):
+        scheduler.step(out[:, :1], times[1], expected, generator=seeded())
+    assert scheduler.step_index == 1
+    a = scheduler.step(out, times[1], expected, generator=seeded()).prev_sample
+    b = reference.step(out, times[1], expected.clone(), generator=seeded()).prev_sample
+    torch.testing.assert_close(a, b)
+
+
 def test_half_precision_keeps_a_wide_state(old: Any) -> None:
     scheduler = Scheduler(DDIM(50), old)
     scheduler.set_timesteps(50)
@@ -439,3 +481,58 @@ def test_wrong_uses_are_answered(old: Any) -> None:
     weighted = NonStationary(2, weights=((1.0, 0.0), (1.0, 0.0, 0.0)))
     with pytest.raises(ValueError, match="a calibrated sampler is fitted to whole runs"):
         Scheduler(weighted, old).set_begin_index(1)
+
+
+def test_ours_of_ours_keeps_its_settings(old: Any) -> None:
+    ours = Scheduler(Adams(8), old, event_shape=(1, 8, 8), rounding=True)
+    again = Scheduler(DDIM(5), ours)
+    assert (again.config.event_shape, again.config.rounding) == ((1, 8, 8), True)
+    assert again.timesteps.dtype == torch.int64
+    assert Scheduler(DDIM(5), ours.config, rounding=False).config.rounding is False
+    assert again.config.replaces == "DDPMScheduler"
+
+
+def test_wrong_arguments_of_a_scheduler_are_answered(old: Any) -> None:
+    with pytest.raises(TypeError, match="is named 'clip_sampel'; did you mean clip_sample"):
+        Scheduler(DDIM(4), old, clip_sampel=False)
+    with pytest.raises(TypeError, match=r"scheduler must be the one .* got None; pass pipe.scheduler"):
+        Scheduler(DDIM(4), None)
+    with pytest.raises(TypeError, match=r"event_shape must be the shape of one sample, positive integers, got 64"):
+        Scheduler(DDIM(4), old, event_shape=64)
+    scheduler = Scheduler(DDIM(4), old)
+    with pytest.raises(ValueError, match=r"timesteps must be one or more falling times, got \[\]"):
+        scheduler.set_timesteps(timesteps=[])
+    with pytest.raises(ValueError, match=r"a timestep must lie in \(-1, 999\] with this scheduler, got 5000"):
+        scheduler.set_timesteps(timesteps=[5000, 10])
+    with pytest.raises(ValueError, match=r"sigmas must be one or more falling times, got \[1.0, 2.0\]"):
+        scheduler.set_timesteps(sigmas=[1.0, 2.0])
+    scheduler.set_timesteps(4)
+    with pytest.raises(ValueError, match=r"no call is left; with a strength, take one of at least 1/num_inference"):
+        scheduler.set_begin_index(4)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [ERSDE(6), SASolver(6), DPMSolver(6), DPMSolverPP(6), PredictorCorrector(6), Heun(6), UniPC(6)],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_a_sampler_that_needs_signal_at_its_start_is_refused_with_those_that_do_not(sampler: Any) -> None:
+    scheduler = Scheduler(sampler, diffusers.FlowMatchEulerDiscreteScheduler(), event_shape=(3,))
+    name = type(sampler).__name__
+    with pytest.raises(ValueError, match=rf"{name} needs a start with some signal, .*; take Adams, DDIM, DDPM, "):
+        scheduler.set_timesteps(6)
+
+
+@pytest.mark.parametrize("sampler", [Adams(6), DDIM(6), DDPM(6), NonStationary(6), RungeKutta(3)], ids=repr)
+def test_the_samplers_of_that_answer_start_from_noise_alone(sampler: Any) -> None:
+    old = diffusers.FlowMatchEulerDiscreteScheduler()
+    x = torch.randn(2, 3, generator=seeded())
+    assert loop(Scheduler(sampler, old, event_shape=(3,)), x, sampler.steps).isfinite().all()
+
+
+def test_moments_are_kept_as_files_hold_them(tmp_path: Path, old: Any) -> None:
+    axes = torch.linalg.qr(torch.randn(3, 3, generator=seeded())).Q[:, :2]
+    moments = Moments(torch.zeros(3), axes.mT.contiguous().mT, torch.tensor([0.9, 0.1]), 0.3)
+    assert moments.axes.is_contiguous()
+    Scheduler(Whitened(Adams(4), moments), old).save_pretrained(tmp_path)
+    assert Scheduler.from_pretrained(tmp_path)._sampler.moments.axes.stride() == moments.axes.stride()

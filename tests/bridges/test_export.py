@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import scoresde as sd
+from scoresde.adapters import FromSigmaTable
 from scoresde.bridges.export import export_program, save_onnx
 from scoresde.guidance import Clipping
 from scoresde.nn.conditions import Classes
@@ -104,6 +105,50 @@ def test_onnx_of_a_calibrated_sampler_of_ten_calls_is_one_graph(tmp_path: Path, 
     torch.testing.assert_close(torch.from_numpy(samples), expected.x, rtol=1e-5, atol=1e-5)
 
 
+def test_onnx_of_an_opened_network_of_diffusers(tmp_path: Path, generator: torch.Generator) -> None:
+    pytest.importorskip("diffusers")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model = sd.open_model(Path(__file__).parent / "models/diffusers/linear").model
+    with pytest.raises(ValueError, match=r"open batch needs .*\(it does for max=63\); fix the number .*batch=16"):
+        export_program(model)
+    path = save_onnx(model, tmp_path / "call.onnx", batch=2, tolerance=1e-4)
+    x, tau = torch.randn(2, 1, 8, 8, generator=generator), torch.tensor([0.02, 3.7])
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x0, _ = session.run(["x0", "eps"], {"x": x.numpy(), "tau": tau.numpy()})
+    expected = model(x, tau).x0.detach()
+    torch.testing.assert_close(torch.from_numpy(x0), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_a_table_of_levels_is_exported(generator: torch.Generator) -> None:
+    adapter = FromSigmaTable(Small(), (0.1, 1.0, 3.0, 20.0))
+    model = sd.ScoreModel(adapter, VE(GeometricSigma(0.02, 20.0), tau_min=0.1), event_shape=(2,))
+    program = export_program(model)
+    assert "searchsorted" not in str(program.graph)
+    x, tau = torch.randn(4, 2, generator=generator), torch.tensor([0.01, 0.4, 1.5, 2.9])
+    torch.testing.assert_close(program.module()(x, tau)[0], model.eval()(x, tau).x0, rtol=1e-5, atol=1e-5)
+
+
+def test_a_network_that_returns_zeros_agrees(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    model = sd.ScoreModel(Small(), sd.VPSDE(), sd.Eps(), event_shape=(2,))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    model.net.forward = lambda x, log_snr: 0.0 * model.net.linear(x)  # pyright: ignore
+    assert save_onnx(model, tmp_path / "zero.onnx").is_file()
+
+
+def test_what_onnx_cannot_hold_is_refused_before_the_export(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(FileNotFoundError, match="the folder of the file must exist"):
+        save_onnx(model_of(), tmp_path / "absent" / "a.onnx")
+    with pytest.raises(ValueError, match="must be float32, got bfloat16"):
+        save_onnx(model_of().bfloat16(), tmp_path / "a.onnx")
+
+
 @pytest.mark.parametrize("kind", ["mlp", "unet"])
 def test_a_compiled_network_has_no_graph_breaks_and_the_same_samples(kind: str) -> None:
     shape = (2,) if kind == "mlp" else (1, 8, 8)
@@ -148,7 +193,7 @@ def test_a_result_that_disagrees_is_an_error(tmp_path: Path, monkeypatch: pytest
 
 
 def test_wrong_arguments_are_answered(tmp_path: Path) -> None:
-    net = sd.MLP((2,), width=4, depth=1)
+    net = Small()
     with pytest.raises(ValueError, match="export needs the event shape of the model; give event_shape"):
         export_program(sd.ScoreModel(net, sd.VPSDE()))
     with pytest.raises(TypeError, match=r"sampler must be a step sampler or a calibrated one, got ODE"):

@@ -152,6 +152,17 @@ def test_an_upload_and_a_download_give_the_model_back(
     assert json.loads((next(remote.glob("checkpoint-*")) / "state.json").read_text())["version"] == 1
 
 
+def test_what_is_neither_a_folder_nor_a_repository_is_answered_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def absent(*_: Any, **__: Any) -> str:
+        raise OSError("401 Client Error.\nDetails")
+
+    monkeypatch.setattr(hub, "snapshot_download", absent)
+    with pytest.raises(FileNotFoundError, match=r"'runs/mine' must be a folder or .*no such folder .*401 Client Error"):
+        from_pretrained("runs/mine")
+
+
 def test_wrong_uses_are_answered(model: sd.ScoreModel, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import scoresde as sd
 from scoresde.adapters import FromSigma
-from scoresde.bridges.k_diffusion_sampler import sampler_function, sigmas_of
+from scoresde.bridges.k_diffusion_sampler import _derived, _NoiseSource, sampler_function, sigmas_of
 from scoresde.process import VE, X0, Flow, GeometricSigma, StraightPath
 from scoresde.sampling import (
     DDIM,
@@ -86,7 +86,7 @@ def test_the_result_is_that_of_sample_on_the_same_times(sampler: Any, dtype: tor
     taus = tuple(0.5 * math.log1p(float(sigma) ** 2) for sigma in SIGMAS)
     own = replace(sampler, steps=7, grid=ExplicitGrid((process.tau_max, *taus[1:])))
     noise = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=dtype)
-    generator = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(_derived(2))
     expected = sd.sample(model, (4, 3), own, init=noise * 14.6, generator=generator).x
     result = sampler_function(sampler)(Net(), noise * 14.6, SIGMAS, extra_args={"seed": 2})
     assert result.dtype == dtype
@@ -132,6 +132,41 @@ def test_a_noise_sampler_is_asked_for_each_step(generator: torch.Generator) -> N
     for sigma, s in zip(SIGMAS, SIGMAS[1:]):  # the mean of q(x_s | x, x_0) in these coordinates
         mean = Net()(mean, sigma.expand(4)) * (1 - s**2 / sigma**2) + mean * (s**2 / sigma**2)
     torch.testing.assert_close(result, mean)
+
+
+def test_the_seed_of_the_first_state_is_not_that_of_the_steps() -> None:
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(2)) * SIGMAS[0]
+    sigmas = SIGMAS[[0, 3, 5]].float()
+    run = sampler_function(DDPM())
+    seeded = run(lambda x, sigma, seed: 0.0 * x, x, sigmas, {"seed": 2})
+    ratio = float((sigmas[2] / sigmas[1]) ** 2)
+    mean = x * float((sigmas[2] / sigmas[0]) ** 2)
+    noise = (seeded - mean) / ratio  # of the first step, up to its size, and of the second
+    correlation = torch.corrcoef(torch.stack([noise.reshape(-1), x.reshape(-1)]))[0, 1]
+    assert correlation.abs() < 0.9
+    assert torch.equal(seeded, run(lambda x, sigma, seed: 0.0 * x, x, sigmas, {"seed": 2}))
+
+
+def test_further_noises_of_a_step_are_fresh() -> None:
+    asked: list[tuple[float, float]] = []
+
+    def noise(sigma: Tensor, following: Tensor) -> Tensor:
+        asked.append((float(sigma), float(following)))
+        return torch.ones(4, 3)
+
+    source = _NoiseSource(SIGMAS, noise, 3, torch.device("cpu"))
+    first_draw, second, third = (source.normal(torch.zeros(4, 3)) for _ in range(3))
+    assert torch.equal(first_draw, torch.ones(4, 3))
+    assert not torch.equal(second, third)
+    assert second.std() > 0.3
+    source.step = 1
+    assert torch.equal(source.normal(torch.zeros(4, 3)), torch.ones(4, 3))
+    assert asked == [(float(SIGMAS[0]), float(SIGMAS[1])), (float(SIGMAS[1]), float(SIGMAS[2]))]
+
+
+def test_a_flow_from_noise_alone_needs_a_sampler_that_starts_there() -> None:
+    with pytest.raises(ValueError, match="Heun needs a start with some signal, .*take Adams, DDIM"):
+        sampler_function(Heun(), flow=True)(Net(), torch.zeros(1, 3), torch.tensor([1.0, 0.9, 0.5, 0.0]))
 
 
 def test_a_calibrated_sampler_keeps_its_times(generator: torch.Generator) -> None:

@@ -16,13 +16,19 @@ from scoresde._core.checks import check_integer, check_kind
 from scoresde.adapters.diffusers_network import DiffusersNetwork
 from scoresde.bridges.diffusers.latents import latent_description
 from scoresde.bridges.diffusers.layout import Layout, current_names, folder_weights, read_layout, weights_file
+from scoresde.bridges.diffusers.loop import steps_of, with_steps
+from scoresde.bridges.diffusers.own_network import NETWORK_CLASS, open_own
+from scoresde.bridges.diffusers.peer_sampler import PeerSampler
 from scoresde.bridges.diffusers.rules import Rules, model_rules, steered_model
 from scoresde.bridges.diffusers.samplers import default_steps, peer_sampler
 from scoresde.bridges.diffusers.settings import SchedulerSettings
+from scoresde.bridges.diffusers.stored import read_scheduler
 from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import fit
 from scoresde.data import Description
 from scoresde.model import ScoreModel
+from scoresde.sampling import StepSampler, Whitened
+from scoresde.storage.spec import to_text
 
 __all__ = ["open_folder"]
 
@@ -71,6 +77,8 @@ def open_folder(
     if net is not None:
         check_kind("net", net, nn.Module)
     layout = read_layout(Path(path), ema)
+    if layout.config.get("_class_name") == NETWORK_CLASS:  # a network of this package, which `save` wrote
+        return open_own(layout, net, variant)
     settings = _scheduler_settings(layout, scheduler)
     rules = model_rules(settings)
     network, weights_findings = _network(layout, net, variant)
@@ -82,11 +90,18 @@ def open_folder(
     model = ScoreModel(rules.adapter(network), *parts).eval()
     used = ScoreModel(rules.rounded(network), *parts).eval() if rules.rounded else model
     steered, clipping = steered_model(used, settings, use_clipped_model_output)
-    count = default_steps(settings) if steps is None else steps
-    check_integer("steps", count)
-    _check_steps(count, settings)
+    if steps is not None:
+        check_integer("steps", steps)
+    stored = _stored_sampler(layout, steps) if scheduler is None else None
+    count = steps or (default_steps(settings) if stored is None else steps_of(stored))
+    if stored is None:
+        _check_steps(count, settings)
     is_flux = layout.config.get("_class_name") == "FluxTransformer2DModel"
-    peer = peer_sampler(settings, rules.process, count, _tokens(layout.config, shape), is_flux)
+    peer = (
+        peer_sampler(settings, rules.process, count, _tokens(layout.config, shape), is_flux)
+        if stored is None
+        else _stated(stored, settings.file)
+    )
     findings = (
         Finding("network", _class_name(layout.config), "stated", "_class_name in config.json"),
         *layout.findings,
@@ -108,10 +123,24 @@ def _scheduler_settings(layout: Layout, scheduler: str | None) -> SchedulerSetti
             f"{layout.folder} must hold scheduler_config.json, which states the betas and the prediction, got none; "
             "copy it from the pipeline, or save it: scheduler.save_pretrained(folder)."
         )
-    name = scheduler or layout.scheduler.get("_class_name")
+    # a `Scheduler` of this package keeps the settings of the one that it replaces
+    name = scheduler or layout.scheduler.get("replaces") or layout.scheduler.get("_class_name")
     if not isinstance(name, str):
         raise ValueError(f"{layout.scheduler_file} must name its class as _class_name, got {name!r}.")
     return SchedulerSettings(name, layout.scheduler, layout.scheduler_file.name)
+
+
+def _stored_sampler(layout: Layout, steps: int | None) -> StepSampler | Whitened | None:
+    """The sampler of a `Scheduler` of this package, which a pipeline saved."""
+    if layout.scheduler is None or layout.scheduler_file is None or "replaces" not in layout.scheduler:
+        return None
+    sampler = read_scheduler(layout.scheduler_file.parent)[1]
+    return sampler if steps is None else with_steps(sampler, steps)
+
+
+def _stated(sampler: StepSampler | Whitened, file: str) -> PeerSampler:
+    text = to_text(sampler.sampler if isinstance(sampler, Whitened) else sampler)
+    return PeerSampler(sampler, None, (Finding("sampler", text, "stated", f"sampler in {file}"),))
 
 
 def _check_settings(layout: Layout, settings: SchedulerSettings, doubled: bool, clipped_output: bool) -> None:

@@ -13,6 +13,7 @@ from scoresde._core.checks import check_integer
 from scoresde.bridges.diffusers.pipeline_run import PipelineRun
 from scoresde.bridges.diffusers.received import Received
 from scoresde.bridges.diffusers.schedule_plan import Plan
+from scoresde.bridges.replay import noise_alone
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.sampling import ExplicitGrid, NonStationary, StepSampler, Whitened
@@ -45,8 +46,10 @@ class Planned:
         """
         sampler, sde = sampler.for_model(model), received.sde
         inner = _inner(sampler)
-        start = min(inner.grid.knots(sde, inner.steps, sde.tau_max)[0], sde.tau_max)
-        plan = Plan.of(sampler, inner.grid.times(sde, inner.steps, start), received.parameterization)
+        with noise_alone(sampler, sde.tau_max):
+            start = min(inner.grid.knots(sde, inner.steps, sde.tau_max)[0], sde.tau_max)
+            taus = inner.grid.times(sde, inner.steps, start)
+            plan = Plan.of(sampler, taus, received.parameterization)
         return cls(sampler, plan, received.network_times(plan.times))
 
 
@@ -184,9 +187,15 @@ class Planner:
             planned = self._of_steps(steps or 1)
         else:
             if timesteps is not None:
-                taus = [received.tau_of(t) for t in timesteps]
+                taus = [received.checked_tau(t) for t in timesteps]
             else:
                 taus = received.taus_of_sigmas([] if sigmas is None else list(sigmas), self._config, mu)
+            if not taus or any(not a > b for a, b in zip(taus, taus[1:])):
+                given = [float(t) for t in (timesteps if sigmas is None else sigmas)]
+                raise ValueError(
+                    f"{'sigmas' if timesteps is None else 'timesteps'} must be one or more falling times, got {given}; "
+                    "sort them, or pass num_inference_steps."
+                )
             planned = Planned.of(with_steps(self._sampler, len(taus), [*taus, 0.0]), received, self._model)
         return PlannedLoop(received, self._model, planned, device)
 

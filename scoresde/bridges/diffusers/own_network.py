@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 import scoresde.nn
 import scoresde.process
-from scoresde.process import X0, Eps, Parameterization, Schedule, V, ou
+from scoresde.bridges.diffusers.layout import Layout, folder_weights, weights_file
+from scoresde.bridges.opened import Finding, Opened
+from scoresde.bridges.weights import fit
+from scoresde.model import ScoreModel
+from scoresde.process import SDE, VPSDE, X0, Eps, Parameterization, Schedule, V, ou
 from scoresde.process.parameterization import Prediction
 from scoresde.storage import spec
 
-__all__ = ["MODULE_NAME", "NETWORK_CLASS", "PREDICTION_TYPES", "network_class"]
+__all__ = ["MODULE_NAME", "NETWORK_CLASS", "PREDICTION_TYPES", "network_class", "open_own"]
 
 MODULE_NAME = "scoresde_network"
 """Module of the class in a folder of diffusers, which its pipelines import with ``trust_remote_code=True``."""
@@ -54,6 +58,7 @@ def network_class() -> Any:
             in_channels: int,
             sample_size: list[int],
             learned_variance: bool = False,
+            process: str = "",
         ) -> None:
             super().__init__()
             known = spec.known_classes(scoresde.nn, scoresde.process)
@@ -75,3 +80,34 @@ def network_class() -> Any:
             return UNet2DOutput(sample=out) if return_dict else (out,)
 
     return ScoresdeNetwork
+
+
+def open_own(layout: Layout, net: nn.Module | None = None, variant: str | None = None) -> Opened:
+    """The model of a folder that `scoresde.bridges.diffusers.save` wrote for a network of this package.
+
+    Its settings are text, which is parsed, never evaluated. diffusers is not needed.
+
+    Args:
+        layout: The folder, whose network is a `ScoresdeNetwork`.
+        net: The network, which gets the weights; None builds it.
+        variant: Variant of the weights.
+
+    Raises:
+        FileNotFoundError: If the weights are missing.
+        ValueError: If the settings or the weights do not fit.
+    """
+    config, known = layout.config, spec.known_classes(scoresde.nn, scoresde.process)
+
+    def parsed(name: str, kind: type) -> Any:
+        return spec.parse(str(config.get(name)), known, kind=kind, stored=True)
+
+    network = parsed("net", nn.Module) if net is None else net
+    sde = parsed("process", SDE) if config.get("process") else VPSDE(parsed("clock", Schedule))
+    file, findings = weights_file(layout.network, variant)
+    tensors = {name.removeprefix("network."): value for name, value in folder_weights(file).items()}
+    fit(network, tensors)
+    shape = (int(config["in_channels"]), *(int(size) for size in config["sample_size"]))
+    target = parsed("parameterization", Parameterization)
+    model = ScoreModel(network, sde, target, shape, learned_variance=bool(config.get("learned_variance"))).eval()
+    found = Finding("network", type(network).__name__, "stated", "net in config.json, written by this package")
+    return Opened(model, "diffusers", (found, *layout.findings, *findings))

@@ -98,6 +98,22 @@ class Received(Model):
         assert isinstance(adapter, FromSigma)
         return ou.tau_from_log_snr(-8.0 * t if adapter.level == "quarter log" else -2.0 * math.log(t))
 
+    def checked_tau(self, timestep: float) -> float:
+        """`tau_of` a timestep within the clock.
+
+        Raises:
+            ValueError: If it is not above 0 and not beyond the end.
+        """
+        adapter, t = self.adapter, float(timestep)
+        if isinstance(adapter, FromSigma):
+            return self.tau_of(t)
+        assert isinstance(adapter, (FromStep, FromTime))
+        low, span = (adapter.offset, adapter.steps) if isinstance(adapter, FromStep) else (0.0, adapter.scale)
+        high = low + span
+        if not low < t <= high:
+            raise ValueError(f"a timestep must lie in ({low:g}, {high:g}] with this scheduler, got {t:g}.")
+        return self.tau_of(t)
+
     def taus_of_sigmas(self, sigmas: Sequence[float], config: Mapping[str, Any], mu: float | None) -> list[float]:
         r"""OU times of noise levels: σ/α, or the σ of a flow, shifted as its scheduler does.
 

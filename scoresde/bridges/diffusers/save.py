@@ -37,7 +37,8 @@ def save(model: ScoreModel, folder: str | os.PathLike[str], *, steps: int = 1000
     A network of diffusers inside an adapter is written as it is. ``DDPMPipeline.from_pretrained(folder)`` opens an
     unconditional UNet; any other network is opened by its class, ``from_pretrained(folder, subfolder="unet")``. A
     network of this package is written with a small module file, which calls it with DDPM's step. That folder is opened
-    by ``DDPMPipeline.from_pretrained(folder, trust_remote_code=True)`` where this package is installed.
+    by ``DDPMPipeline.from_pretrained(folder, trust_remote_code=True)`` where this package is installed. `scoresde.load`
+    opens every folder that this function wrote; no code in it is run.
 
     Args:
         model: The model. Its scaling of the data is not part of the format, whose pipelines show [-1, 1].
@@ -78,7 +79,20 @@ def save(model: ScoreModel, folder: str | os.PathLike[str], *, steps: int = 1000
     kind = "transformer" if "Transformer" in type(network).__name__ else "unet"
     network.save_pretrained(folder / kind)
     scheduler.save_pretrained(folder / "scheduler")
+    # a pipeline only where it makes the right images: others need encoders, or scale the first state
+    pipeline = "DDPMPipeline" if isinstance(network, diffusers.UNet2DModel) and "Flow" in name else "DiffusionPipeline"
+    _write_index(folder, pipeline, ["diffusers", name], **{kind: ["diffusers", type(network).__name__]})
     return folder
+
+
+def _write_index(folder: Path, pipeline: str, scheduler: list[str], **network: list[str]) -> None:
+    index = {
+        "_class_name": pipeline,
+        "_diffusers_version": diffusers_package().__version__,
+        "scheduler": scheduler,
+        **network,
+    }
+    write_text(folder / "model_index.json", json.dumps(index, indent=2) + "\n")
 
 
 def _scheduler(model: ScoreModel, adapter: Adapter) -> tuple[str, dict[str, Any]]:
@@ -144,6 +158,7 @@ def _save_own(model: ScoreModel, folder: Path, steps: int) -> Path:
         in_channels=shape[0],
         sample_size=list(shape[1:]),
         learned_variance=model.learned_variance,
+        process=spec.to_text(model.sde),
     )
     network.network.load_state_dict(model.net.state_dict())
     network.save_pretrained(folder / "unet")
@@ -151,11 +166,5 @@ def _save_own(model: ScoreModel, folder: Path, steps: int) -> Path:
     prediction = PREDICTION_TYPES.get(target, "v_prediction")
     scheduler = diffusers.DDPMScheduler(**_chain(clock.to_betas(steps), prediction, model.learned_variance))
     scheduler.save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "DDPMPipeline",
-        "_diffusers_version": diffusers.__version__,
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "unet": [MODULE_NAME, NETWORK_CLASS],
-    }
-    write_text(folder / "model_index.json", json.dumps(index, indent=2) + "\n")
+    _write_index(folder, "DDPMPipeline", ["diffusers", "DDPMScheduler"], unet=[MODULE_NAME, NETWORK_CLASS])
     return folder

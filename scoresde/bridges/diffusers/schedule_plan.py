@@ -70,7 +70,10 @@ class Plan:
             )
         count = len(self.times) - index
         if not 0 < count < len(self.times):
-            raise ValueError(f"begin_index must lie in 0 … {len(self.times) - 1}, got {index}.")
+            raise ValueError(
+                f"begin_index must lie in 0 … {len(self.times) - 1}, got {index}, after which no call is left; with a "
+                "strength, take one of at least 1/num_inference_steps."
+            )
         before = [sum(map(len, self.calls[:j])) for j in range(len(self.calls))]
         j = max(i for i, calls in enumerate(before) if calls + self.idle <= index)
         plan = Plan.of(sampler, self.taus[j:], parameterization)

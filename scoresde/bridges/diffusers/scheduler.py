@@ -24,7 +24,7 @@ from scoresde.bridges.diffusers.peer import (
 )
 from scoresde.bridges.diffusers.received import Received
 from scoresde.bridges.diffusers.rules import model_rules, steered_model
-from scoresde.bridges.diffusers.settings import SchedulerSettings
+from scoresde.bridges.diffusers.settings import SchedulerSettings, check_changes, checked_shape
 from scoresde.bridges.diffusers.stored import read_scheduler, sampler_of_text, write_scheduler
 from scoresde.sampling import DDIM, StepSampler, Whitened
 
@@ -49,12 +49,13 @@ class Scheduler:
         sampler: A step sampler, or what `calibrate` returns.
         scheduler: The scheduler that is replaced, or its configuration.
         event_shape: Shape of one sample, e.g. ``(4, 64, 64)``, on which the default grid depends where the network does
-            not estimate noise; None if unknown.
-        rounding: Whether the network takes integer timesteps only. By default it receives fractions.
+            not estimate noise; None if unknown, or as the replaced `Scheduler` has it.
+        rounding: Whether the network takes integer timesteps only. By default it receives fractions, or what the
+            replaced `Scheduler` has.
         **changes: Entries of the configuration to change, e.g. ``clip_sample=False``.
 
     Raises:
-        TypeError: If ``sampler`` is not one of these.
+        TypeError: If an argument is of another kind, or a change is of no entry.
         ValueError: If the scheduler's model cannot be expressed here.
         ImportError: If diffusers is not installed.
     """
@@ -67,19 +68,27 @@ class Scheduler:
         sampler: StepSampler | Whitened,
         scheduler: Any,
         event_shape: tuple[int, ...] | None = None,
-        rounding: bool = False,
+        rounding: bool | None = None,
         **changes: Any,
     ) -> None:
         if not isinstance(sampler, (StepSampler, Whitened)):
             raise TypeError(
                 f"sampler must be a step sampler, whose calls are known in advance, got {sampler!r}; take Adams(20)."
             )
+        if not isinstance(scheduler, Mapping) and not hasattr(scheduler, "config"):
+            raise TypeError(
+                f"scheduler must be the one that is replaced, or its configuration, got {scheduler!r}; pass "
+                "pipe.scheduler."
+            )
         config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
         name = class_name_of(
             config if isinstance(scheduler, Mapping) else {"_class_name": type(scheduler).__name__, **config}
         )
         config = {key: value for key, value in config.items() if not key.startswith("_")}
-        config.update(changes, replaces=name, rounding=rounding, event_shape=event_shape)
+        check_changes(changes, config)
+        shape = checked_shape(config.get("event_shape") if event_shape is None else event_shape)
+        rounding = bool(config.get("rounding", False) if rounding is None else rounding)
+        config.update(changes, replaces=name, rounding=rounding, event_shape=shape)
         if config.get("invert_sigmas"):
             raise ValueError(
                 "invert_sigmas counts time from noise to data, which no sampler here does, got True; keep the "
@@ -90,7 +99,7 @@ class Scheduler:
         if rules.kind == "flow":  # pipelines such as Flux's then leave the noise levels to the scheduler
             config["use_flow_sigmas"] = True
         self._sampler, self._internal_dict = sampler, frozen_config(config)
-        self._received = Received.of(rules, rounding, event_shape)
+        self._received = Received.of(rules, rounding, shape)
         # diffusers' DDIM keeps the noise estimate of the unclipped output
         model, _ = steered_model(self._received, settings, not isinstance(sampler, DDIM))
         self._planner = Planner(self._received, model, sampler, config)
@@ -119,9 +128,7 @@ class Scheduler:
         text = config.pop("sampler", None)
         if sampler is None and text is None:
             raise ValueError("a configuration of another scheduler has no sampler; pass sampler=, e.g. Adams(20).")
-        shape, rounding = config.pop("event_shape", None), config.pop("rounding", False)
-        chosen = sampler_of_text(text) if sampler is None else sampler
-        return cls(chosen, config, None if shape is None else tuple(shape), rounding)
+        return cls(sampler_of_text(text) if sampler is None else sampler, config)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **_: Any) -> None:
         """Writes ``scheduler_config.json`` with the sampler as text, for `from_pretrained`.

@@ -140,17 +140,21 @@ def from_pretrained(
             raise FileNotFoundError(
                 f"there must be a folder {name!r}, which does not exist; a repository is user/name."
             )
-        path = Path(
-            _hub().snapshot_download(
-                name,
-                revision=revision,
-                token=token,
-                local_files_only=local_files_only,
-                allow_patterns=list(_FILES),
-                ignore_patterns=["*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"],
-            )
-        )
+        path = _downloaded(name, revision=revision, token=token, local_files_only=local_files_only)
     return load(path, net=net, raw=raw)
+
+
+def _downloaded(name: str, **options: Any) -> Path:
+    """The folder of a repository in the cache."""
+    hub = _hub()
+    try:
+        ignored = ["*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"]
+        return Path(hub.snapshot_download(name, allow_patterns=list(_FILES), ignore_patterns=ignored, **options))
+    except (OSError, ValueError) as error:  # what huggingface_hub raises for absent, private or ill-named ones
+        raise FileNotFoundError(
+            f"{name!r} must be a folder or a repository of the Hub: no such folder exists here, and the repository was "
+            f"not read ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Check the path, or the name and token."
+        ) from error
 
 
 def _calibrated(run: Path) -> list[str]:

@@ -7,13 +7,13 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.suggest import nearest
+from scoresde._core.tables import place_in
 from scoresde._core.tensors import constant
 from scoresde.process import ou
 from scoresde.process.schedule.base import Schedule
@@ -125,7 +125,7 @@ class FromBetas(Schedule):
         count = len(self.betas)
         if isinstance(tau, Tensor):
             knots = constant(self._knots, tau)
-            index = (torch.searchsorted(knots, tau.detach().to(knots.dtype).contiguous()) - 1).clamp(0, count - 1)
+            index = (place_in(knots, tau) - 1).clamp(0, count - 1)
             knot, beta = knots.take(index), constant(self.betas, tau).take(index)
         else:
             index = min(max(bisect_left(self._knots, tau) - 1, 0), count - 1)
