@@ -21,6 +21,8 @@ _USAGE_ERRORS = (
 _FAILURES = (RuntimeError, OSError, FloatingPointError, MemoryError)
 
 _REMEDIES = {
+    r"pass label=…": "pass --label 3",
+    r"(?<=has no null; )pass (\w+)=…": r"pass --condition \1=VALUE",
     r"resume=True": "--resume",
     r"run_dir": "--out",
     r"raise max_nfe, or set strict=False": "raise --max-nfe, or leave --strict out",
@@ -52,6 +54,8 @@ def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             warnings.showwarning = _print_warning
             try:
                 return command(*args, **settings)
+            except (typer.Exit, typer.Abort):  # RuntimeErrors that are no failures: the status, which is already told
+                raise
             except KeyboardInterrupt:
                 _print_message("stopped", "interrupted by Ctrl-C; every file that was saved is complete.")
                 raise typer.Exit(130) from None

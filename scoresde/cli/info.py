@@ -142,6 +142,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 def _print_checkpoint(path: Path) -> None:
     from scoresde.cli import console
+    from scoresde.cli.opened_run import opened_lines
     from scoresde.storage.checkpoint import read_checkpoint
     from scoresde.storage.setting_labels import without_long_lists
 
@@ -151,5 +152,6 @@ def _print_checkpoint(path: Path) -> None:
     lines = {"checkpoint": str(checkpoint.path)}
     lines |= {name: without_long_lists(str(value)) for name, value in settings.items() if value not in (None, "None")}
     lines |= {name: str(checkpoint.meta[name]) for name in ("step", "training", "torch") if name in checkpoint.meta}
+    lines |= opened_lines(checkpoint)
     lines["tensors"] = ", ".join(f"{group} {size:,}" for group, size in sizes.items())
     console.print_settings(lines)

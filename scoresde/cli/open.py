@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def open_command(
     network: str = typer.Option(
         None,
         "--network",
-        help='The network of the weights, as in Python, e.g. "OldNet(width=64)"; its module is named by --import.',
+        help='The network of the weights: a class of a module that --import names, with literals, "OldNet(width=64)".',
         show_default=False,
     ),
     setting: list[str] = typer.Option(
@@ -68,22 +69,24 @@ def open_command(
 
     if out is not None and out.exists() and any(out.iterdir()):
         raise ValueError(f"--out must be a new directory, got {out}, which holds files; choose another one.")
-    modules = import_modules(imports)
+    modules = import_modules(imports, networks=True)
     net = None if network is None else _network(network, modules)
-    opened = open_model(path, net, origin=origin, bins=bins, **dict(_settings(setting)))
+    settings = dict(_settings(setting))
+    opened = open_model(path, net, origin=origin, bins=bins, **settings)
     _print_findings(opened)
-    verified = None if data is None else _verified(opened, path, data, bins, read)
     if out is None:
         print_done("nothing was written; --out runs/NAME writes a run", None)
-    else:
+    else:  # before the checks, whose errors must not cost the run
         save_opened(opened, out)
         next_command = f"scoresde verify {out} --data DATA" if data is None else f"scoresde sample {out} -n 16"
         print_done(f"wrote {out}", next_command)
-    if verified is False:
+    if data is not None and not _verified(opened, path, settings, data, bins, read):
         raise typer.Exit(1)
 
 
-def _verified(opened: Opened, path: Path, data: str, bins: int | None, read: Sequence[str]) -> bool:
+def _verified(
+    opened: Opened, path: Path, settings: Mapping[str, Any], data: str, bins: int | None, read: Sequence[str]
+) -> bool:
     """Prints the checks of the model on data; whether none failed."""
     from rich.console import Console
 
@@ -98,32 +101,84 @@ def _verified(opened: Opened, path: Path, data: str, bins: int | None, read: Seq
     loaded = load_data(data, bins if takes_bins else None, read=read)
     check_bins(loaded.description, opened.model.data)
     events = loaded.test if len(loaded.test) >= 64 else loaded.train
-    peer = diffusers_chain(path) if opened.origin == "diffusers" else None
+    peer = None
+    if opened.origin == "diffusers":
+        given = {name: value for name, value in settings.items() if name != "steps"}
+        peer = diffusers_chain(path, net=getattr(opened.model.net, "net", None), **given)
     result = verify(opened.model, events, peer=peer)
     Console().print(result)
     return result.ok
 
 
 def _network(text: str, modules: Sequence[Any]) -> Any:
+    """The network that a call of a class of the modules makes: any `nn.Module`, its arguments literals of Python."""
     from torch import nn
 
+    from scoresde._core.suggest import unknown_name
+    from scoresde.cli.parsing import network_classes
     from scoresde.storage import spec
 
-    return spec.parse(text, spec.known_classes(*modules), kind=nn.Module)
+    classes, known = network_classes(*modules), spec.known_classes(*modules)
+    name = text.partition("(")[0].strip()
+    if name in known:
+        return spec.parse(text, known, kind=nn.Module)
+    if name not in classes:
+        raise ValueError(f"{unknown_name('network', name, classes)} --import MODULE names the module of its class.")
+    positional, named = _literals(text)
+    try:
+        return classes[name](*positional, **named)
+    except Exception as error:
+        raise ValueError(f"{text} fails: {type(error).__name__}: {error}; correct --network.") from error
+
+
+def _literals(text: str) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a call, which are literals; a name alone has none."""
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if isinstance(call, ast.Name):
+            return [], {}
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("it is no call")
+        values = [ast.literal_eval(value) for value in call.args]
+        return values, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(
+            f'--network takes a call of a class with literals, such as "OldNet(width=64)", got {text!r} ({error}).'
+        ) from None
 
 
 def _settings(texts: Sequence[str]) -> list[tuple[str, Any]]:
-    """Names and values of ``--set``: a literal of Python where it is one, else text."""
+    """Names and values of ``--set``: a literal of Python where it is one, else text; text where the option takes it."""
     pairs = []
     for text in texts:
         name, equals, value = text.partition("=")
         if not name.isidentifier() or not equals:
             raise ValueError(f"--set takes name=value, such as sigma_data=0.5, got {text!r}.")
         try:
-            pairs.append((name, ast.literal_eval(value)))
+            literal = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            pairs.append((name, value))
+            literal = value
+        pairs.append((name, literal if literal is None or name not in _text_options() else _text(literal, value)))
     return pairs
+
+
+def _text(literal: object, value: str) -> str:
+    """The text itself, without quotation marks."""
+    return literal if isinstance(literal, str) else value
+
+
+def _text_options() -> set[str]:
+    """Options of the origins that take text and no number, by their annotations."""
+    names: dict[str, set[str]] = {}
+    from scoresde.bridges import ORIGINS
+
+    for origin in ORIGINS:
+        module = importlib.import_module(f"scoresde.bridges.{origin}")
+        for function in ("open_folder", "open_file", "from_network"):
+            if hasattr(module, function):
+                for parameter in inspect.signature(getattr(module, function)).parameters.values():
+                    names.setdefault(parameter.name, set()).update(str(parameter.annotation).split(" | "))
+    return {name for name, kinds in names.items() if "str" in kinds and kinds <= {"str", "None"}}
 
 
 def _print_findings(opened: Opened) -> None:

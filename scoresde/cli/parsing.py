@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from scoresde.storage import spec
 
-__all__ = ["check_names", "families", "import_modules", "known", "parse", "parse_network"]
+__all__ = ["check_names", "families", "import_modules", "known", "network_classes", "parse", "parse_network"]
 
 _T = TypeVar("_T")
 Modules = Sequence[types.ModuleType]
@@ -49,18 +49,22 @@ def families() -> dict[str, type]:
     }
 
 
-def import_modules(names: Sequence[str]) -> tuple[types.ModuleType, ...]:
+def import_modules(names: Sequence[str], networks: bool = False) -> tuple[types.ModuleType, ...]:
     """The user's own modules, named by ``--import``; importing a module runs its code.
+
+    Args:
+        names: Dotted names of the modules.
+        networks: Whether a module may also have networks that are no dataclasses.
 
     Raises:
         ValueError: If a name is not a dotted module name, the module fails while it is imported, or it exports no
             class that an option takes.
         ModuleNotFoundError: If Python does not find a module.
     """
-    return tuple(_import(name) for name in dict.fromkeys(names))
+    return tuple(_import(name, networks) for name in dict.fromkeys(names))
 
 
-def _import(name: str) -> types.ModuleType:
+def _import(name: str, networks: bool) -> types.ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(f"--import takes a dotted module name, such as mypackage.samplers, got {name!r}.")
     try:
@@ -74,13 +78,30 @@ def _import(name: str) -> types.ModuleType:
         ) from error
     except Exception as error:
         raise ValueError(f"--import {name} failed with {type(error).__name__}: {error}; repair the module.") from error
-    if not _own_classes(module):
+    if not _own_classes(module) and not (networks and network_classes(module)):
         bases = ", ".join(sorted(base.__name__ for base in families().values()))
         raise ValueError(
             f"--import {name}: the module has no class that an option takes; make it a public @dataclass that inherits "
             f"from one of {bases}."
         )
     return module
+
+
+def network_classes(*modules: types.ModuleType) -> dict[str, type]:
+    """Name to class of the public networks of modules, dataclasses or not, that are not torch's or the package's own.
+
+    Args:
+        *modules: The user's.
+    """
+    from torch import nn
+
+    found: dict[str, type] = {}
+    for module in modules:
+        for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
+            cls = getattr(module, name)
+            if isinstance(cls, type) and issubclass(cls, nn.Module) and cls.__module__.partition(".")[0] != "torch":
+                found |= {} if cls.__module__.startswith("scoresde.") else {name: cls}
+    return found
 
 
 def _own_classes(module: types.ModuleType) -> list[type]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -22,7 +22,8 @@ def sample(
     sampler: str = typer.Option(
         None,
         "--sampler",
-        help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()"; default DDPM(steps=1000), or Jumps() for a student.',
+        help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()"; default DDPM(steps=1000), '
+        "Jumps() for a student, or the sampler of an opened model's own code base.",
         show_default=False,
     ),
     out: Path = typer.Option(
@@ -124,6 +125,7 @@ def sample(
     from scoresde.cli.calibration_hint import print_hint
     from scoresde.cli.given_conditions import given_conditions, repeated
     from scoresde.cli.loading import holds_student, load_model
+    from scoresde.cli.opened_run import clipping_line, opened_sampler
     from scoresde.cli.outputs import check_writable
     from scoresde.cli.parse_lists import parse_integers
     from scoresde.cli.sample_in_processes import sample_in_processes
@@ -133,6 +135,10 @@ def sample(
 
     check_writable(out)
     stored = read_checkpoint(checkpoint)
+    settings: dict[str, Any] = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory}
+    peer = opened_sampler(stored) if requested is None and not calibrated else None
+    if peer is not None:
+        requested, settings["start"] = peer.sampler, peer.start
     if requested is None:
         requested = Jumps() if holds_student(stored) else DDPM(steps=1000)
     used = calibrated_sampler(stored, requested, raw) if calibrated else requested
@@ -146,7 +152,7 @@ def sample(
         count = _checked_count(rows if count is None and rows > 1 else count, kind, shape)
         cond = repeated(cond, count)
         begin = time.perf_counter()
-        settings = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory, "progress": not quiet}
+        settings["progress"] = not quiet
         where = device or str(rank.device)
         guided = guide.guided(
             model, bool(cond), lambda length: load_model(stored, where, False, length, known(modules=modules))
@@ -158,8 +164,11 @@ def sample(
     if not calibrated and average is None and not quiet:
         print_hint(checkpoint, stored, used, raw)
     name = short_text(requested) + ", calibrated" if calibrated else short_text(used)
+    name += "" if peer is None else peer.remark
     summary = {"sampler": name, "network calls": str(samples.nfe), "seconds": f"{seconds:.2f}"}
     console.print_settings(summary | ({} if guidance is None else {"guidance": guide.text()}))
+    if clipping_line(stored) is not None:
+        console.print_status(str(clipping_line(stored)))
     if out is None:
         console.print_done(
             f"{len(samples.x)} samples drawn, none saved; to save them add --out {default_output(model)}"

@@ -13,7 +13,10 @@ import pytest
 import typer
 from command_line import one_line, run
 
+import scoresde as sd
 from scoresde.cli.errors import report_errors
+from scoresde.nn.conditions import Classes
+from scoresde.storage.checkpoint import save
 
 
 @pytest.mark.parametrize(
@@ -212,3 +215,15 @@ def test_characters_that_the_terminal_lacks_are_not_an_error() -> None:
         )
         assert ended.returncode == 0, ended.stderr
         assert b"?" in ended.stdout
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("label", "pass --label 3, or"), ("kind", "pass --condition kind=VALUE")])
+def test_a_class_that_must_be_given_is_asked_for_by_an_option_of_the_command(
+    name: str, remedy: str, tmp_path: Path
+) -> None:
+    conditions = {name: Classes(10, null=False)}
+    save(sd.ScoreModel(sd.MLP((2,), 8, 1, conditions=conditions), sd.VPSDE(), event_shape=(2,)), tmp_path / "run")
+    result = run("sample", tmp_path / "run", "-n", 2, "-q")
+    assert result.exit_code == 2
+    assert remedy in one_line(result)
+    assert "--read" not in one_line(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -255,3 +256,96 @@ def test_the_network_is_restored_to_training_mode() -> None:
     assert model.training
     assert net.training
     assert isinstance(net, nn.Module)
+
+
+@pytest.mark.parametrize("units", ["data", "model"])
+def test_a_value_that_is_not_finite_is_reported_at_its_index_in_the_data(units: Literal["data", "model"]) -> None:
+    x = torch.randn(6000, 2, generator=torch.Generator().manual_seed(0))  # more than are looked at
+    x[5987, 1] = math.nan
+    with pytest.raises(ValueError, match=r"5987, 1"):
+        sd.verify(sd.Gaussian(torch.zeros(2), 1.0), x, units=units)
+
+
+def test_events_without_dimensions_are_denoised(generator: torch.Generator) -> None:
+    class Linear(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            return x * torch.sigmoid(-log_snr).sqrt()  # E[eps | x] = sigma x of standard normal data
+
+    model = sd.ScoreModel(Linear(), sd.VPSDE(), sd.Eps(), event_shape=())
+    result = sd.verify(model, torch.randn(2000, generator=generator))
+    assert result.ok, str(result)
+    for error, linear in zip(result.error, result.linear_error):
+        assert error == pytest.approx(linear, rel=0.2)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.3])
+def test_data_that_do_not_vary_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="the data do not vary"):
+        sd.verify(sd.Gaussian(torch.zeros(2), 1.0), torch.full((64, 2), value))
+
+
+class Normal(nn.Module):
+    """The exact noise estimate of normal data of a mean and covariance."""
+
+    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        super().__init__()
+        self.mean, self.covariance = mean.double(), covariance.double()
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        alpha, variance = torch.sigmoid(log_snr[0].double()).sqrt(), torch.sigmoid(-log_snr[0].double())
+        noised = alpha**2 * self.covariance + variance * torch.eye(len(self.mean), dtype=torch.float64)
+        flat = x.reshape(len(x), -1).double() - alpha * self.mean
+        return (variance.sqrt() * torch.linalg.solve(noised, flat.T).T).reshape(x.shape).to(x.dtype)
+
+
+def normal_data(mean: Tensor, covariance: Tensor, generator: torch.Generator) -> Tensor:
+    return mean + torch.randn(4000, len(mean), generator=generator) @ torch.linalg.cholesky(covariance).T
+
+
+def test_swapped_columns_of_a_table_are_named(generator: torch.Generator) -> None:
+    mean, covariance = torch.tensor([1.0, -1.0, 0.0, 0.5]), torch.diag(torch.tensor([0.1, 1.0, 0.4, 2.0]))
+    model = sd.ScoreModel(Normal(mean, covariance), sd.VPSDE(), sd.Eps(), event_shape=(4,))
+    x = normal_data(mean, covariance, generator)
+    assert sd.verify(model, x, limit=LIMIT).check("column order").outcome == "passed"
+    check = sd.verify(model, x[:, [0, 3, 2, 1]], limit=LIMIT).check("column order")
+    assert check.outcome == "failed", check
+    assert "its columns 1 and 3 are swapped" in check.sentence
+
+
+def test_columns_that_were_standardized_one_by_one_are_found(generator: torch.Generator) -> None:
+    covariance = torch.tensor([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    model = sd.ScoreModel(Normal(torch.zeros(3), covariance), sd.VPSDE(), sd.Eps(), event_shape=(3,))
+    x = normal_data(torch.zeros(3), covariance, generator)
+    check = sd.verify(model, x * torch.tensor([0.5, 2.0, 4.0]) + torch.tensor([3.0, 0.0, -5.0])).check("data scale")
+    assert check.outcome == "failed", check
+    assert "columns that are each standardized" in check.sentence
+
+
+def test_a_map_with_gains_of_its_own_has_one_noise_level() -> None:
+    data, sigma = DataMap(torch.tensor([2.0, 0.5], dtype=torch.float64), 1.0), 0.7
+    noise = sigma * torch.randn(40_000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert data.level(sigma) == pytest.approx(1.4)
+    noised = data.noised(noise, sigma)
+    torch.testing.assert_close(noised.std(0), torch.full((2,), 1.4, dtype=torch.float64), rtol=0.02, atol=0)
+    torch.testing.assert_close(data.undo(data.apply(noise)), noise)
+
+
+def test_a_series_that_runs_backwards_is_found(generator: torch.Generator) -> None:
+    spread = torch.diag(torch.linspace(0.2, 1.5, 8) ** 2)  # grows with time
+    model = sd.ScoreModel(Normal(torch.zeros(8), spread), sd.VPSDE(), sd.Eps(), event_shape=(1, 8))
+    x = normal_data(torch.zeros(8), spread, generator).unsqueeze(1)
+    assert sd.verify(model, x, limit=LIMIT).check("orientation").outcome == "passed"
+    check = sd.verify(model, x.flip(-1), limit=LIMIT).check("orientation")
+    assert check.outcome == "failed", check
+    assert "its series run backwards in time" in check.sentence
+
+
+def test_a_better_reading_that_is_still_bad_is_not_called_the_cause(generator: torch.Generator) -> None:
+    model = sd.ScoreModel(Recorder(), sd.VPSDE(), sd.X0(), event_shape=(6,))  # an untrained network
+    x = 3 + normal_data(torch.zeros(6), 0.9 + 0.1 * torch.eye(6), generator)
+    result = sd.verify(model, x, limit=LIMIT)
+    causes = [check for check in result.failed if "denoises better as if" in check.sentence]
+    assert causes, str(result)
+    assert all("This does not explain the error" in check.sentence for check in causes)
+    assert all(check.remedy.startswith("look for another cause first") for check in causes)
+    assert "no reading that was tried makes it small enough" in result.check("denoising").remedy

@@ -27,7 +27,7 @@ def check_denoising(bench: Bench, errors: Tensor, linear: LinearDenoiser, explai
         bench: Noised events.
         errors: Of the stated reading, ``(L, n)``.
         linear: Fitted to other events where there are some.
-        explained: Whether another check has found what is wrong.
+        explained: Whether another check has found what is wrong, so that the error is no longer too large.
     """
     evidence, significant = {}, False
     ratios, bound = [], t_bound(3 * len(bench.sigmas), errors.shape[1])
@@ -52,7 +52,7 @@ def check_denoising(bench: Bench, errors: Tensor, linear: LinearDenoiser, explai
     why = (
         "see the checks below that failed"
         if explained
-        else ("no reading that was tried denoises better; look at the network's weights, its mode and its inputs")
+        else ("no reading that was tried makes it small enough; look at the network's weights, its mode and its inputs")
     )
     return Check("denoising", "failed", f"{shown}; a trained network is below {_LINEAR}.", why, evidence)
 

@@ -55,13 +55,16 @@ def events_of(
         ValueError: If there are too few, or conditions are absent.
     """
     y, given = _given(data, cond)
+    if y.is_floating_point():
+        check_finite(y, "data")  # before the choice, so that the index is that of the user's data
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(y), generator=generator)[:_MOST_FITTED]
     if len(order) < _LEAST:
         raise ValueError(f"a comparison needs at least {_LEAST} events, got {len(order)}; pass more of your data.")
     x = _in_model_units(model, y[order], units, generator)
     shape = tuple(x.shape[1:])
-    x = x.detach().cpu().double().flatten(1)
+    x = x.detach().cpu().double()
+    x = x.reshape(len(x), -1)
     most = max(limit, min(16 * limit, _MOST_VALUES // max(x.shape[1], 1)))
     count = min(most, len(x) // 2 if len(x) >= 2 * _LEAST else len(x))
     x0, rest = x[:count], x[count:] if len(x) >= 2 * _LEAST else x
@@ -96,7 +99,6 @@ def _in_model_units(model: Model, y: Tensor, units: str, generator: torch.Genera
     if not y.is_floating_point():
         raise TypeError(f"data in model units must be floating, got {y.dtype}; give the model its Description.")
     check_event_shape(y, model.event_shape, "data")
-    check_finite(y, "data")
     return y
 
 

@@ -32,11 +32,20 @@ class LinearDenoiser:
 
     @classmethod
     def fit(cls, x: Tensor) -> LinearDenoiser:
-        """The denoiser of events ``(n, d)``, with a shrunk covariance (see `shrinkage`); costs O(n² d)."""
+        """The denoiser of events ``(n, d)``, with a shrunk covariance (see `shrinkage`); costs O(n² d).
+
+        Raises:
+            ValueError: If all events are the same.
+        """
         x = x.double()
         mean = x.mean(0)
         centered = x - mean
         variance = float(centered.square().mean())
+        if variance <= 1e-24 * float(x.square().mean()):
+            raise ValueError(
+                f"the data must vary, got {len(x)} equal events: the data do not vary, and nothing can be learned from "
+                "denoising them; pass other data."
+            )
         share = shrinkage(centered)
         _, singular, right = torch.linalg.svd(centered, full_matrices=False)
         keep = singular > 1e-9 * max(float(singular.max()), 1e-300)

@@ -7,15 +7,17 @@ from scoresde.evaluation.verify.verification import Check
 
 __all__ = ["reading_checks"]
 
-_QUESTIONS = ("output", "sigma_data", "state", "time", "data scale", "channel order", "orientation")
+_QUESTIONS = ("output", "sigma_data", "state", "time", "data scale", "column order", "channel order", "orientation")
 _MOST_NAMED = 3
+_UNEXPLAINED = " This does not explain the error, which stays worse than the linear denoiser's: it may be no mistake."
 
 
-def reading_checks(found: Search) -> list[Check]:
+def reading_checks(found: Search, explained: bool = True) -> list[Check]:
     """One check per question, in the order of the table.
 
     Args:
         found: The result of the search.
+        explained: Whether the best reading is no longer worse than the linear denoiser.
     """
     checks: dict[str, Check] = {}
     for verdict in found.verdicts:
@@ -26,6 +28,9 @@ def reading_checks(found: Search) -> list[Check]:
         amount = parts[-1].gain
         sentence = f"the network denoises better as if {names}: {amount.text()}."
         remedy = "; ".join(part.remedy for part in parts)
+        if not explained:
+            sentence += _UNEXPLAINED
+            remedy = f"look for another cause first, in the data, the weights and the network's inputs; then: {remedy}"
         evidence = {f"gain as if {names}": (amount.mean, amount.stderr)}
         checks[question] = Check(question, "failed", sentence, remedy, evidence)
     order = {name: i for i, name in enumerate(_QUESTIONS)}

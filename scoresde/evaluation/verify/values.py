@@ -1,4 +1,4 @@
-"""Other values that a network may have been trained on: another range, scale, channel order or orientation."""
+"""Other values that a network may have been trained on: another range, scale, order of entries or orientation."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _LATENT_FACTORS = {
     "FLUX": (0.3611, 0.1159),
 }
 _MOST_CHANNELS = 4
+_MOST_COLUMNS = 12  # of a table whose pairs of columns are swapped
 
 
 def value_alternatives(x0: Tensor, shape: tuple[int, ...]) -> list[Entry]:
@@ -56,16 +57,37 @@ def value_alternatives(x0: Tensor, shape: tuple[int, ...]) -> list[Entry]:
             _mapped(DataMap(gain, offset)),
         )
         for name, (gain, offset) in maps.items()
-    ]
+    ] + _standardized_columns(x0, shape)
+
+
+def _standardized_columns(x0: Tensor, shape: tuple[int, ...]) -> list[Entry]:
+    """Columns of a table each of mean 0 and deviation 1, if they are not so already."""
+    if len(shape) != 1 or shape[0] < 2:
+        return []
+    mean, deviation = x0.mean(0), x0.std(0)
+    deviation = torch.where(deviation > 1e-6 * x0.std(), deviation, x0.std())
+    if bool((deviation.log().abs() < 0.15).all()) and bool((mean.abs() < 0.15 * deviation).all()):
+        return []
+    name = "it was trained on columns that are each standardized, to mean 0 and deviation 1"
+    remedy = "set offset and scale of the Description to mean and deviation of each column"
+    return [("data scale", name, remedy, _mapped(DataMap(1 / deviation, -mean / deviation)))]
 
 
 def order_alternatives(x0: Tensor, shape: tuple[int, ...]) -> list[Entry]:
-    """Other orders of the entries of images: channels reversed, axes swapped, upside down, reshaped channels-last.
+    """Other orders of the entries: of images channels reversed, axes swapped, upside down or reshaped channels-last.
+
+    Of a series time reversed, of a table two columns swapped.
 
     Args:
         x0: Events, ``(n, d)``.
-        shape: Shape of one event; only images of up to four channels have other orders.
+        shape: Shape of one event; an image of up to four channels, a series (C, L), or a table of up to 12 columns.
     """
+    if len(shape) == 1 and 2 <= shape[0] <= _MOST_COLUMNS:
+        return [_swapped(i, j, shape[0]) for i in range(shape[0]) for j in range(i + 1, shape[0])]
+    if len(shape) == 2 and shape[1] > 1:
+        reverse = torch.arange(x0.shape[1]).reshape(shape).flip(1).reshape(-1)
+        name, remedy = "its series run backwards in time", "reverse the axis of time, x.flip(-1)"
+        return [("orientation", name, remedy, _mapped(DataMap(order=reverse)))]
     if len(shape) != 3 or shape[0] > _MOST_CHANNELS:
         return []
     index = torch.arange(x0.shape[1]).reshape(shape)
@@ -85,6 +107,17 @@ def order_alternatives(x0: Tensor, shape: tuple[int, ...]) -> list[Entry]:
     return [
         (question, name, remedy, _mapped(DataMap(order=order.reshape(-1)))) for question, name, remedy, order in entries
     ]
+
+
+def _swapped(i: int, j: int, count: int) -> Entry:
+    order = torch.arange(count)
+    order[i], order[j] = j, i
+    return (
+        "column order",
+        f"its columns {i} and {j} are swapped",
+        f"swap columns {i} and {j} (counted from 0) of the data",
+        _mapped(DataMap(order=order)),
+    )
 
 
 def _mapped(data: DataMap) -> Callable[[Reading], Reading]:

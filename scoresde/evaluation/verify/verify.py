@@ -126,8 +126,9 @@ def _checks(
     options = targets(model, deviation)
     changes = alternatives(model, events.all, events.shape, deviation)
     found = search(bench, stated, options, changes)
-    checks = [check_denoising(bench, found.stated, linear, bool(found.corrections))]
-    checks += reading_checks(found)
+    explained = check_denoising(bench, found.best, linear, True).outcome != "failed"
+    checks = [check_denoising(bench, found.stated, linear, bool(found.corrections) and explained)]
+    checks += reading_checks(found, explained)
     reading, target, best = found.reading, found.target, found.best
     if reading.time is None:
         checks.append(check_steps(reading, events.x0, target, generator))  # pyright: ignore[reportArgumentType]
