@@ -153,7 +153,8 @@ def _downloaded(name: str, **options: Any) -> Path:
     except (OSError, ValueError) as error:  # what huggingface_hub raises for absent, private or ill-named ones
         raise FileNotFoundError(
             f"{name!r} must be a folder or a repository of the Hub: no such folder exists here, and the repository was "
-            f"not read ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Check the path, or the name and token."
+            f"not read ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Check the path, the name or the "
+            "token."
         ) from error
 
 

@@ -2,8 +2,8 @@ r"""Readings of a network: what it is fed and what its output means, so that alt
 
 All readings denoise the same $y = x_0 + \tilde\sigma\varepsilon$. A reading maps y to the values that the network may
 have been trained on, $y' = a\,y + b$ in another order of entries, whose noise level is $a\tilde\sigma$. It feeds
-$r(\tau)\,\alpha y'$ (with more noise where a gain of its own leaves less than in other entries) at a time $g(\tau)$, takes the output for a target $\pm(p\,x_0 + q\,\varepsilon)$ and maps the
-estimate of x_0 back.
+$r(\tau)\,\alpha y'$ (with more noise where a gain of its own leaves less than in other entries) at a time $g(\tau)$,
+takes the output for a target $\pm(p\,x_0 + q\,\varepsilon)$ and maps the estimate of x_0 back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scoresde.model import Model, ScoreModel
 from scoresde.process import ou
 from scoresde.process.parameterization import Eps, Parameterization, Prediction
 
-__all__ = ["DataMap", "Output", "Reading", "OutputTarget", "stated_target"]
+__all__ = ["Output", "Reading", "OutputTarget", "stated_target"]
 
 
 @dataclass(frozen=True)
