@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_a_setting_is_text_where_the_option_takes_text(text: str, value: object)
     assert _settings([text]) == [(text.partition("=")[0], value)]
 
 
-MODULE = '''
+MODULE = """
 from torch import nn
 
 
@@ -60,7 +61,7 @@ class OldNet(nn.Module):
     def __init__(self, width, names=("a",)):
         super().__init__()
         self.layer, self.names = nn.Linear(width, 3), names
-'''
+"""
 
 
 @pytest.fixture
@@ -88,9 +89,8 @@ def test_a_network_is_any_module_called_with_literals(module: str) -> None:
     ],
 )
 def test_another_network_is_refused_in_a_sentence(module: str, text: str, answer: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(answer)):
         _network(text, import_modules([module], networks=True))
-    assert answer in str(caught.value)
 
 
 def test_a_model_that_fails_its_checks_is_saved_and_ends_with_status_one_alone(tmp_path: Path) -> None:
