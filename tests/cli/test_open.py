@@ -75,7 +75,7 @@ def test_a_network_is_any_module_called_with_literals(module: str) -> None:
     modules = import_modules([module], networks=True)
     net = _network('OldNet(4, names=("b", "c"))', modules)
     assert isinstance(net, nn.Module)
-    assert net.layer.weight.shape == (3, 4)
+    assert net.get_parameter("layer.weight").shape == (3, 4)
     assert net.names == ("b", "c")
 
 

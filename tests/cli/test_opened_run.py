@@ -49,10 +49,13 @@ def test_a_named_sampler_takes_the_place_of_the_stored_one(opened: Path) -> None
 
 def test_info_shows_origin_sampler_and_start(opened: Path) -> None:
     text = one_line(run("info", opened))
-    for part in (
-        *("origin diffusers", "sampler DDIM(steps=7, grid=Chain(), eta=0.0)"),
-        *("start tau = 2.5", "clipping x0 to [-1, 1]; not applied"),
-    ):
+    parts = (
+        "origin diffusers",
+        "sampler DDIM(steps=7, grid=Chain(), eta=0.0)",
+        "start tau = 2.5",
+        "clipping x0 to [-1, 1]; not applied",
+    )
+    for part in parts:
         assert part in text
 
 

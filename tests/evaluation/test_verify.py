@@ -298,6 +298,11 @@ class Normal(nn.Module):
         return (variance.sqrt() * torch.linalg.solve(noised, flat.T).T).reshape(x.shape).to(x.dtype)
 
 
+class Identity(nn.Module):
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        return 5 * torch.sin(3 * x)
+
+
 def normal_data(mean: Tensor, covariance: Tensor, generator: torch.Generator) -> Tensor:
     return mean + torch.randn(4000, len(mean), generator=generator) @ torch.linalg.cholesky(covariance).T
 
@@ -312,24 +317,6 @@ def test_swapped_columns_of_a_table_are_named(generator: torch.Generator) -> Non
     assert "its columns 1 and 3 are swapped" in check.sentence
 
 
-def test_columns_that_were_standardized_one_by_one_are_found(generator: torch.Generator) -> None:
-    covariance = torch.tensor([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    model = sd.ScoreModel(Normal(torch.zeros(3), covariance), sd.VPSDE(), sd.Eps(), event_shape=(3,))
-    x = normal_data(torch.zeros(3), covariance, generator)
-    check = sd.verify(model, x * torch.tensor([0.5, 2.0, 4.0]) + torch.tensor([3.0, 0.0, -5.0])).check("data scale")
-    assert check.outcome == "failed", check
-    assert "columns that are each standardized" in check.sentence
-
-
-def test_a_map_with_gains_of_its_own_has_one_noise_level() -> None:
-    data, sigma = DataMap(torch.tensor([2.0, 0.5], dtype=torch.float64), 1.0), 0.7
-    noise = sigma * torch.randn(40_000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert data.level(sigma) == pytest.approx(1.4)
-    noised = data.noised(noise, sigma)
-    torch.testing.assert_close(noised.std(0), torch.full((2,), 1.4, dtype=torch.float64), rtol=0.02, atol=0)
-    torch.testing.assert_close(data.undo(data.apply(noise)), noise)
-
-
 def test_a_series_that_runs_backwards_is_found(generator: torch.Generator) -> None:
     spread = torch.diag(torch.linspace(0.2, 1.5, 8) ** 2)  # grows with time
     model = sd.ScoreModel(Normal(torch.zeros(8), spread), sd.VPSDE(), sd.Eps(), event_shape=(1, 8))
@@ -341,7 +328,7 @@ def test_a_series_that_runs_backwards_is_found(generator: torch.Generator) -> No
 
 
 def test_a_better_reading_that_is_still_bad_is_not_called_the_cause(generator: torch.Generator) -> None:
-    model = sd.ScoreModel(Recorder(), sd.VPSDE(), sd.X0(), event_shape=(6,))  # an untrained network
+    model = sd.ScoreModel(Identity(), sd.VPSDE(), sd.X0(), event_shape=(6,))  # an untrained network
     x = 3 + normal_data(torch.zeros(6), 0.9 + 0.1 * torch.eye(6), generator)
     result = sd.verify(model, x, limit=LIMIT)
     causes = [check for check in result.failed if "denoises better as if" in check.sentence]

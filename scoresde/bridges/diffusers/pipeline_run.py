@@ -92,7 +92,8 @@ class PipelineRun:
         """The input of the network for a state in the coordinates of the pipeline; any batch."""
         received, replay = self._received, self._replay
         if replay is not None and replay.request is not None and self._shown and self._shown.is_unchanged(sample):
-            return received.network_input(*replay.request).to(sample.dtype)
+            x, tau = replay.request
+            return received.network_input(x, tau).to(sample.dtype)
         tau = self._plan.times[self.index - self._end]
         return received.network_input(received.state(sample, tau), tau)
 

@@ -199,7 +199,7 @@ def checked_shape(shape: Any) -> tuple[int, ...] | None:
     Raises:
         TypeError: If it is anything else.
     """
-    sizes = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else [None]
+    sizes: list[Any] = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else [None]
     if shape is not None and not (sizes and all(type(size) is int and size > 0 for size in sizes)):
         raise TypeError(
             f"event_shape must be the shape of one sample, positive integers, got {shape!r}; pass (4, 64, 64)."

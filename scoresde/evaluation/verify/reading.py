@@ -2,8 +2,8 @@ r"""Readings of a network: what it is fed and what its output means, so that alt
 
 All readings denoise the same $y = x_0 + \tilde\sigma\varepsilon$. A reading maps y to the values that the network may
 have been trained on, $y' = a\,y + b$ in another order of entries, whose noise level is $a\tilde\sigma$. It feeds
-$r(\tau)\,\alpha y'$ (with more noise where a gain of its own leaves less than in other entries) at a time $g(\tau)$,
-takes the output for a target $\pm(p\,x_0 + q\,\varepsilon)$ and maps the estimate of x_0 back.
+$r(\tau)\,\alpha y'$ at a time $g(\tau)$, takes the output for a target $\pm(p\,x_0 + q\,\varepsilon)$ and maps the
+estimate of x_0 back.
 """
 
 from __future__ import annotations
@@ -39,32 +39,22 @@ class DataMap:
     """Values that the network may have been trained on: ``gain * x + offset``, its entries taken in ``order``.
 
     Attributes:
-        gain, offset: Numbers, or one entry per value of an event, ``(d,)``.
+        gain, offset: Numbers; the offset may have one entry per value of an event, ``(d,)``.
         order: Indices into the flat event, ``(d,)``; None for the same order.
     """
 
-    gain: float | Tensor = 1.0
+    gain: float = 1.0
     offset: float | Tensor = 0.0
     order: Tensor | None = None
 
     def apply(self, y: Tensor) -> Tensor:
         """The mapped values of ``y``, ``(n, d)``."""
         y = y if self.order is None else y[:, self.order]
-        numbers = isinstance(self.gain, float) and isinstance(self.offset, float)
-        return y if numbers and (self.gain, self.offset) == (1.0, 0.0) else self.gain * y + self.offset
-
-    def level(self, sigma: float) -> float:
-        """The noise level of mapped values that have noise ``sigma``: that of the value with the most noise."""
-        return sigma * (float(self.gain.abs().max()) if isinstance(self.gain, Tensor) else abs(self.gain))
-
-    def noised(self, y: Tensor, sigma: float) -> Tensor:
-        """The mapped values of ``y`` with the noise of `level` in each: gains of their own leave less in some."""
-        mapped = self.apply(y)
-        if not isinstance(self.gain, Tensor):
-            return mapped
-        missing = (self.level(sigma) ** 2 - (self.gain * sigma) ** 2).clamp(min=0.0).sqrt()
-        generator = torch.Generator().manual_seed(len(y))
-        return mapped + missing * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        return (
+            y
+            if self.gain == 1.0 and isinstance(self.offset, float) and self.offset == 0.0
+            else (self.gain * y + self.offset)
+        )
 
     def undo(self, x: Tensor) -> Tensor:
         """The inverse of `apply`."""
@@ -118,12 +108,12 @@ class Reading:
             rows: Indices of their events among those that the conditions belong to, ``(n,)``.
             batch: Events per network call.
         """
-        log_snr = -2.0 * math.log(self.data.level(sigma))
+        log_snr = -2.0 * (math.log(sigma) + math.log(abs(self.data.gain)))
         tau = float(ou.tau_from_log_snr(log_snr))
         called = tau if self.time is None else self.time(tau)
         if called is None or not self._inside(called):
             return None
-        x = float(ou.alpha(tau)) * self.data.noised(y, sigma)
+        x = float(ou.alpha(tau)) * self.data.apply(y)
         fed = x if self.factor is None else self.factor(tau) * x
         if called != tau:  # the adapter scales the state by the factor of the time at which it is called
             stated = fed_factor(self.model)

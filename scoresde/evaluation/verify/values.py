@@ -57,20 +57,7 @@ def value_alternatives(x0: Tensor, shape: tuple[int, ...]) -> list[Entry]:
             _mapped(DataMap(gain, offset)),
         )
         for name, (gain, offset) in maps.items()
-    ] + _standardized_columns(x0, shape)
-
-
-def _standardized_columns(x0: Tensor, shape: tuple[int, ...]) -> list[Entry]:
-    """Columns of a table each of mean 0 and deviation 1, if they are not so already."""
-    if len(shape) != 1 or shape[0] < 2:
-        return []
-    mean, deviation = x0.mean(0), x0.std(0)
-    deviation = torch.where(deviation > 1e-6 * x0.std(), deviation, x0.std())
-    if bool((deviation.log().abs() < 0.15).all()) and bool((mean.abs() < 0.15 * deviation).all()):
-        return []
-    name = "it was trained on columns that are each standardized, to mean 0 and deviation 1"
-    remedy = "set offset and scale of the Description to mean and deviation of each column"
-    return [("data scale", name, remedy, _mapped(DataMap(1 / deviation, -mean / deviation)))]
+    ]
 
 
 def order_alternatives(x0: Tensor, shape: tuple[int, ...]) -> list[Entry]:
