@@ -191,7 +191,7 @@ class Planner:
             else:
                 taus = received.taus_of_sigmas([] if sigmas is None else list(sigmas), self._config, mu)
             if not taus or any(not a > b for a, b in zip(taus, taus[1:])):
-                given = [float(t) for t in (timesteps or sigmas or ())]
+                given = [float(t) for times in (timesteps, sigmas) if times is not None for t in times]
                 raise ValueError(
                     f"{'sigmas' if timesteps is None else 'timesteps'} must be one or more falling times, got {given}; "
                     "sort them, or pass num_inference_steps."
