@@ -61,13 +61,14 @@ def diffusers_chain(
     layout = read_layout(Path(folder), options.get("ema"))
     assert layout.scheduler is not None
     assert layout.scheduler_file is not None
-    name = str(options.get("scheduler") or layout.scheduler["_class_name"])
+    name = str(options.get("scheduler") or layout.scheduler.get("replaces") or layout.scheduler["_class_name"])
+    is_ours = "replaces" in layout.scheduler and not options.get("scheduler")
     settings = SchedulerSettings(name, layout.scheduler, layout.scheduler_file.name)
     clipped = bool(options.get("use_clipped_model_output", False))
 
     def check(model: Model) -> Check:
         check_kind("model", model, Model)
-        reason = _why_not(opened, model)
+        reason = "the folder's scheduler is one of this package" if is_ours else _why_not(opened, model)
         if reason is not None:
             return Check(_NAME, "undecidable", f"{name} has no chain to compare with: {reason}.")
         device = device_of(model) or torch.device("cpu")
