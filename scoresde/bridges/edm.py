@@ -28,7 +28,7 @@ from scoresde.adapters import Adapter, FromSigma, FromStep, FromTime, OneHot
 from scoresde.bridges.conventions import data_finding, default_data, karras_grid
 from scoresde.bridges.edm_form import checked_form, form_of, limited, number
 from scoresde.bridges.opened import Finding, Opened
-from scoresde.bridges.weights import Source, choose, fit, read_weight_file
+from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_weight_file
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import X0, Eps, Parameterization, V
@@ -39,9 +39,13 @@ from scoresde.sampling import Heun
 __all__ = ["from_network", "open_file", "recognize"]
 
 
-def recognize(names: Collection[str]) -> bool:
-    """Whether names of weights are those of EDM's or EDM2's networks, exported from ``ema`` or its ``model``."""
-    plain = {name.removeprefix("model.") for name in names}
+def recognize(file: WeightFile) -> bool:
+    """Whether a file holds weights of EDM's or EDM2's networks, exported from ``ema`` or its ``model``.
+
+    Args:
+        file: Its content; only names are read.
+    """
+    plain = {name.removeprefix("model.") for name in file.tensors}
     return {"map_layer0.weight", "map_layer1.weight"} <= plain or "emb_noise.weight" in plain or "out_gain" in plain
 
 

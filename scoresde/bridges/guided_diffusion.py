@@ -9,7 +9,7 @@ Source: Nichol & Dhariwal 2021; Dhariwal & Nichol 2021; the repositories' ``scri
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from scoresde._core.suggest import nearest
 from scoresde.adapters import FromStep
 from scoresde.bridges.conventions import cosine_betas, data_finding, default_data, labeled, linear_betas, step_grid
 from scoresde.bridges.opened import Finding, Opened
-from scoresde.bridges.weights import Source, choose, fit, read_weight_file
+from scoresde.bridges.weights import Source, WeightFile, choose, fit, read_weight_file
 from scoresde.data import Description
 from scoresde.guidance import Clipping
 from scoresde.model import ScoreModel
@@ -35,9 +35,13 @@ _SCHEDULES = ("linear", "cosine")
 _FIRST, _LAST = "input_blocks.0.0.weight", "out.2.weight"
 
 
-def recognize(names: Collection[str]) -> bool:
-    """Whether names are those of the U-Net of both repositories."""
-    return {"time_embed.0.weight", _FIRST, _LAST} <= {name.removeprefix("module.") for name in names}
+def recognize(file: WeightFile) -> bool:
+    """Whether a file holds weights of the U-Net of both repositories.
+
+    Args:
+        file: Its content; only names are read.
+    """
+    return {"time_embed.0.weight", _FIRST, _LAST} <= {name.removeprefix("module.") for name in file.tensors}
 
 
 def open_file(path: Source, net: nn.Module, **settings: object) -> Opened:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,15 @@ __all__ = ["from_network", "from_wrapper", "open_file", "recognize"]
 _STEPS = 50  # levels of the sampler of its training script
 
 
-def recognize(names: Collection[str], values: Mapping[str, object]) -> bool:
-    """Whether a file is a checkpoint or a file for inference: averages ``model_ema``, or a configuration as text."""
-    if any(name.startswith("model_ema.") for name in names):
-        return any(name.startswith("config.model.") for name in values)
-    return isinstance(text := values.get("config"), str) and '"model"' in text
+def recognize(file: WeightFile) -> bool:
+    """Whether a file is a checkpoint or a file for inference: averages ``model_ema``, or a configuration as text.
+
+    Args:
+        file: Its content; only names are read.
+    """
+    if any(name.startswith("model_ema.") for name in file.tensors):
+        return any(name.startswith("config.model.") for name in file.values)
+    return isinstance(text := file.values.get("config"), str) and '"model"' in text
 
 
 def open_file(

@@ -14,7 +14,7 @@ from torch import nn
 from scoresde._core.annotations import check_arguments
 from scoresde._core.suggest import nearest
 from scoresde.bridges.opened import Opened, with_bins
-from scoresde.bridges.weights import read_weight_file
+from scoresde.bridges.weights import WeightFile, read_weight_file
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import Parameterization
@@ -33,7 +33,12 @@ ORIGINS: Mapping[str, str] = {
     "edm": "weights of EDM's or EDM2's networks: map_layer0 or emb_noise",
     "azula": "weights of a denoiser, named by origin",
 }
-"""Name of each code base whose files are opened, and how its files are recognized."""
+"""Name of each code base whose files are opened, a module of `scoresde.bridges`, and how its files are recognized.
+
+A file of weights belongs to the first one whose function ``recognize`` is true.
+"""
+
+_NOT_BY_WEIGHTS = ("diffusers", "azula")  # a folder, and names that a denoiser chooses itself
 
 
 def load(
@@ -131,7 +136,7 @@ def open_model(
     origin = None if origin is None else origin.replace("-", "_")
     if origin is not None and origin not in ORIGINS:
         raise ValueError(f"no origin is named {origin!r}; {nearest(origin, list(ORIGINS))}")
-    name = _recognized(path) if origin is None else origin
+    name, source = _recognized(path) if origin is None else (origin, path)
     opener, known = _opener(name)
     for option in options:
         if option not in known:
@@ -141,13 +146,17 @@ def open_model(
             f"{path} holds weights of {name}, but not the network that they belong to; build it with the code that "
             f"trained it, and pass it: load({str(path)!r}, net=…)."
         )
-    opened = opener(path, net, **options)
+    opened = opener(source, net, **options)
     return opened if bins is None else with_bins(opened, bins)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"scoresde.bridges.{name}")
 
 
 def _opener(name: str) -> tuple[Callable[..., Opened], list[str]]:
     """The function that opens an origin's files, and the names of its options."""
-    module = importlib.import_module(f"scoresde.bridges.{name}")
+    module = _module(name)
     if name == "diffusers":
         return module.open_folder, _options(module.open_folder)
     takes_settings = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(module.open_file).parameters.values())
@@ -160,21 +169,17 @@ def _options(function: Callable[..., Opened]) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
 
 
-def _recognized(path: Path) -> str:
-    from scoresde.bridges import diffusers, edm, guided_diffusion, k_diffusion, lucidrains, score_sde
-
-    if diffusers.recognize(path):
-        return "diffusers"
+def _recognized(path: Path) -> tuple[str, Path | WeightFile]:
+    """The origin of files, and what its function opens: the content of a file of weights, which is read once."""
+    if _module("diffusers").recognize(path):
+        return "diffusers", path
     if (path / "checkpoints").is_dir():
-        return "score_sde"
+        return "score_sde", path
     if path.is_file():
         file = read_weight_file(path)
-        if k_diffusion.recognize(file.tensors, file.values):
-            return "k_diffusion"
-        modules = {"score_sde": score_sde, "lucidrains": lucidrains, "guided_diffusion": guided_diffusion, "edm": edm}
-        for name, module in modules.items():
-            if module.recognize(file.tensors):
-                return name
+        for name in ORIGINS:
+            if name not in _NOT_BY_WEIGHTS and _module(name).recognize(file):
+                return name, file
     raise FileNotFoundError(_not_recognized(path))
 
 

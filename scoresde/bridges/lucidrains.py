@@ -10,7 +10,7 @@ Source: denoising_diffusion_pytorch.py of the package denoising-diffusion-pytorc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,14 @@ _AVERAGES, _RAW = ("ema.ema_model.",), ("model.", "")
 _FIRST, _LAST = "init_conv.weight", "final_conv.weight"
 
 
-def recognize(names: Collection[str]) -> bool:
-    """Whether names are those of a trainer's file, or of the state dict of a ``GaussianDiffusion``."""
-    prefixes = [p for p in (*_AVERAGES, *_RAW) if {f"{p}betas", f"{p}alphas_cumprod"} <= set(names)]
+def recognize(file: WeightFile) -> bool:
+    """Whether a file is a trainer's, or the state dict of a ``GaussianDiffusion``.
+
+    Args:
+        file: Its content; only names are read.
+    """
+    names = file.tensors
+    prefixes = [p for p in (*_AVERAGES, *_RAW) if {f"{p}betas", f"{p}alphas_cumprod"} <= names.keys()]
     return any(name.startswith(f"{prefix}model.") for prefix in prefixes for name in names)
 
 

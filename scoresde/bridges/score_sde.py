@@ -18,7 +18,6 @@ Source: Song et al. 2021, appendices B–C and G; the repository's ``models/util
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,9 +43,13 @@ _PROCESSES = ("vp", "subvp", "ve")
 _AVERAGES, _RAW = ("ema.shadow_params.",), ("model.", "")
 
 
-def recognize(names: Collection[str]) -> bool:
-    """Whether names are those of a checkpoint: the weights ``model.*`` and the list ``ema.shadow_params``."""
-    return "ema.shadow_params.0" in names and any(name.startswith("model.") for name in names)
+def recognize(file: WeightFile) -> bool:
+    """Whether a file is a checkpoint: it holds the weights ``model.*`` and the list ``ema.shadow_params``.
+
+    Args:
+        file: Its content; only names are read.
+    """
+    return "ema.shadow_params.0" in file.tensors and any(name.startswith("model.") for name in file.tensors)
 
 
 def open_file(path: Source, net: nn.Module, *, raw: bool = False, **settings: object) -> Opened:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import scoresde as sd
 from scoresde.bridges import edm
+from scoresde.bridges.weights import WeightFile
 
 SHAPE = (3, 4, 4)
 
@@ -125,8 +126,8 @@ def test_an_exported_state_dict_is_opened_and_sampled_as_edm_does(
     peer = Precond()
     save_file(peer.state_dict(), tmp_path / "edm.safetensors")
     fresh = Precond()
-    assert edm.recognize(peer.state_dict())
-    assert edm.recognize(peer.model.state_dict())
+    assert edm.recognize(WeightFile(tmp_path, peer.state_dict()))
+    assert edm.recognize(WeightFile(tmp_path, peer.model.state_dict()))
     opened = edm.open_file(
         tmp_path / "edm.safetensors", fresh if form == "denoiser" else fresh.model, form=form, shape=SHAPE
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import scoresde as sd
 from scoresde.bridges import guided_diffusion
 from scoresde.bridges.guided_diffusion import respaced_steps
+from scoresde.bridges.weights import WeightFile
 
 SHAPE = (1, 4, 4)
 
@@ -156,5 +157,7 @@ def test_wrong_settings_are_refused() -> None:
         respaced_steps(10, "fast")
     with pytest.raises(ValueError, match="no noise_schedule is named 'linar'; .*linear"):
         guided_diffusion.from_network(Net(), noise_schedule="linar")
-    assert guided_diffusion.recognize(Net().state_dict())
-    assert not guided_diffusion.recognize(["time_embed.0.weight"])
+    weights = Net().state_dict()
+    assert guided_diffusion.recognize(WeightFile(Path(), weights))
+    part = {name: value for name, value in weights.items() if name.startswith("time_embed")}
+    assert not guided_diffusion.recognize(WeightFile(Path(), part))

@@ -117,8 +117,8 @@ def test_a_checkpoint_of_its_training_script_is_opened_with_its_averages(tmp_pat
     path = tmp_path / "digits_00001500.pth"
     torch.save({"config": config, "model": raw, "model_ema": dict(file.tensors), "epoch": 3, "step": 1500}, path)
     read = read_weight_file(path)
-    assert k_diffusion.recognize(read.tensors, read.values)
-    assert k_diffusion.recognize(file.tensors, file.values)
+    assert k_diffusion.recognize(read)
+    assert k_diffusion.recognize(file)
     ours = k_diffusion.open_file(path, DigitNetwork(scale=0.25))
     assert ours.model.event_shape == SHAPE
     zero: Any = k_diffusion.open_file(path, DigitNetwork(scale=0.25), raw=True).model.net

@@ -72,7 +72,7 @@ def test_what_the_file_states_and_what_is_derived() -> None:
 
 def test_a_file_of_its_trainer_is_opened(tmp_path: Path) -> None:
     file = read_weight_file(MODELS / "own.safetensors")
-    assert lucidrains.recognize(file.tensors)
+    assert lucidrains.recognize(file)
     tree: dict[str, Any] = {"step": 2000, "opt": {"state": {}, "param_groups": []}, "scaler": None, "version": "2.3.4"}
     averages = {k.removeprefix("ema."): v for k, v in file.tensors.items() if k.startswith("ema.")}
     tree["ema"] = averages | {"initted": torch.tensor(True), "step": torch.tensor(2000)}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from scoresde.bridges import edm, guided_diffusion, k_diffusion, lucidrains, score_sde
-from scoresde.bridges.weights import read_weight_file
+from scoresde.bridges.weights import WeightFile, read_weight_file
+from scoresde.bridges.weights.torch_files import Value
 
 MODELS = Path(__file__).parent / "models"
 NAMES = {
@@ -20,19 +22,25 @@ NAMES = {
 }
 
 
-def origins(names: list[str], values: dict[str, object]) -> list[str]:
-    modules = {"lucidrains": lucidrains, "score_sde": score_sde, "guided_diffusion": guided_diffusion, "edm": edm}
-    found = [name for name, module in modules.items() if module.recognize(names)]
-    return [*found, *(["k_diffusion"] if k_diffusion.recognize(names, values) else [])]
+def origins(file: WeightFile) -> list[str]:
+    modules = {
+        "lucidrains": lucidrains,
+        "score_sde": score_sde,
+        "guided_diffusion": guided_diffusion,
+        "edm": edm,
+        "k_diffusion": k_diffusion,
+    }
+    return [name for name, module in modules.items() if module.recognize(file)]
 
 
 @pytest.mark.parametrize("origin", NAMES)
 def test_names_state_one_origin(origin: str) -> None:
-    values: dict[str, object] = {"config.model.sigma_data": 0.5} if origin == "k_diffusion" else {}
-    assert origins(NAMES[origin], values) == ([] if origin == "none" else [origin])
+    values: dict[str, Value] = {"config.model.sigma_data": 0.5} if origin == "k_diffusion" else {}
+    file = WeightFile(Path(), dict.fromkeys(NAMES[origin], torch.zeros(1)), values)
+    assert origins(file) == ([] if origin == "none" else [origin])
 
 
 @pytest.mark.parametrize("path", ["lucidrains/own", "lucidrains/unet", "k_diffusion/own", "k_diffusion/image_v1"])
 def test_stored_files_of_the_peers_have_one_origin(path: str) -> None:
     file = read_weight_file(MODELS / f"{path}.safetensors")
-    assert origins(list(file.tensors), dict(file.values)) == [path.split("/")[0]]
+    assert origins(file) == [path.split("/")[0]]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import scoresde as sd
 from scoresde.bridges import score_sde
+from scoresde.bridges.weights import WeightFile
 
 SHAPE = (1, 4, 4)
 
@@ -150,5 +151,7 @@ def test_what_the_repository_does_not_have_is_refused(tmp_path: Path) -> None:
         score_sde.from_network(Net(), process="vpsde")
     with pytest.raises(ValueError, match=r"must hold files checkpoint_<n>\.pth"):
         score_sde.open_file(tmp_path, Net())
-    assert score_sde.recognize(["model.module.a", "ema.shadow_params.0"])
-    assert not score_sde.recognize(["model.module.a", "ema.decay"])
+    assert score_sde.recognize(
+        WeightFile(tmp_path, dict.fromkeys(["model.module.a", "ema.shadow_params.0"], torch.zeros(1)))
+    )
+    assert not score_sde.recognize(WeightFile(tmp_path, dict.fromkeys(["model.module.a", "ema.decay"], torch.zeros(1))))
