@@ -246,3 +246,22 @@ def test_networks_around_the_network_pass_conditions_on(shape, outer):
     assert recipe.network.conditions == {"label": Classes(4), "low": Channels(shape[0])}
     result = train(recipe.build(source), source, replace(recipe.training, steps=1, batch_size=2), progress=False)
     assert result.step == 1
+
+
+@pytest.mark.parametrize("names", [None, ("a", "b", "c")])
+def test_a_model_whose_classes_have_no_names_takes_data_with_names_for_as_many_or_fewer(names):
+    fewer = Data(
+        torch.randn(6, 2),
+        torch.zeros(0, 2),
+        Description("x", (2,), conditions={"label": ClassCondition(3, names)}),
+        {"label": torch.arange(6) % 3},
+    )
+    description = replace(fewer.description, conditions={"label": ClassCondition(10)})
+    foreign = model({"label": Classes(10)}, data=description)
+    assert train(foreign, fewer, Training(steps=1, batch_size=6), progress=False).step == 1
+    narrow = model({"label": Classes(2)}, data=replace(description, conditions={"label": ClassCondition(2)}))
+    with pytest.raises(ValueError, match="data must have the model's description"):
+        train(narrow, fewer, Training(steps=1, batch_size=6))
+    named = replace(description, conditions={"label": ClassCondition(3, ("a", "b", "d"))})
+    with pytest.raises(ValueError, match="data must have the model's description"):
+        train(model({"label": Classes(3)}, data=named), fewer, Training(steps=1, batch_size=6))
