@@ -54,7 +54,7 @@ from scoresde.sampling.calibration.reference import solve_reference
 from scoresde.sampling.calibration.robust_loss import RobustLoss
 from scoresde.sampling.calibration.rollouts import Rollouts
 from scoresde.sampling.calibration.rows import FittedRollouts
-from scoresde.sampling.calibration.search import evolve
+from scoresde.sampling.calibration.search import _damped_step, evolve
 from scoresde.sampling.calibration.surrogate import Sketch, Surrogate
 from scoresde.storage.checkpoint import load_calibration, save, save_calibration
 
@@ -777,3 +777,12 @@ def test_a_failed_save_leaves_the_earlier_file(saved: tuple[Path, ScoreModel], m
     with pytest.raises(OSError, match="a calibration must be writable to .*No space left"):
         save_calibration(run, dataclasses.replace(calibration, noises=5))
     assert (run / "calibrated.json").read_text() == before
+
+
+@pytest.mark.parametrize("damping", [1e-2, 1e-16, 1e-300, 0.0])
+def test_a_descent_that_hardly_damps_its_steps_still_solves_for_logits_whose_equal_changes_change_nothing(damping):
+    times = torch.tensor([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]).double()  # of no effect along (1, 1, 1)
+    residual = torch.tensor([0.3, -0.1]).double()
+    step = _damped_step(residual, times, damping)
+    expected = torch.linalg.lstsq(times, -residual.unsqueeze(1)).solution.squeeze(1)  # of least norm
+    torch.testing.assert_close(step, expected, rtol=0.1 if damping > 1e-3 else 1e-6, atol=1e-7)

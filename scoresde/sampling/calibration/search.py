@@ -16,6 +16,7 @@ __all__ = ["descend", "evolve"]
 
 _POPULATION = 10
 _PARENT_WEIGHTS = (0.4, 0.3, 0.2, 0.1)
+_LEAST_DAMPING = 1e-9
 
 
 def descend(
@@ -74,11 +75,14 @@ def descend(
 
 
 def _damped_step(residual: Tensor, jacobian: Tensor, damping: float) -> Tensor:
-    """The step of the logits. It at most doubles or halves a fraction."""
+    """The step of the logits. It at most doubles or halves a fraction.
+
+    Equal changes of all logits change no time, so the Hessian is singular, and the damping has a least value.
+    """
     hessian = torch.nan_to_num((jacobian.T @ jacobian).cpu().double())
     gradient = torch.nan_to_num((jacobian.T @ residual).cpu().double())
     scale = hessian.diagonal() + 1e-3 * hessian.diagonal().mean() + 1e-300
-    change = torch.linalg.solve(hessian + damping * torch.diag(scale), -gradient)
+    change = torch.linalg.solve(hessian + max(damping, _LEAST_DAMPING) * torch.diag(scale), -gradient)
     return (change - change.mean()).clamp(-math.log(2.0), math.log(2.0))
 
 
