@@ -26,7 +26,7 @@ class Label(Adapter):
         keyword: Name by which the network takes the classes, ``(B,)`` integers.
         null: Whether the label ``count`` is one of the network, for no class.
         drop: Name of an argument of ``net``, the probability of dropping the class at random, which is set to 0; empty
-            if it has none.
+            if the network has no such argument.
 
     Raises:
         TypeError: If ``net`` is not a module.
@@ -65,7 +65,7 @@ class Label(Adapter):
             label: Integers in 0 … ``count`` - 1, or ``count`` for null where there is one, ``(B,)``; default all null.
 
         Raises:
-            ValueError: If a label is out of range, or there is none and the network has no null.
+            ValueError: If a label is out of range, or is missing and the network has no null class.
         """
         if label is None:
             if not self.null:
