@@ -1,4 +1,4 @@
-"""Networks of diffusers from the texts of their configurations: parsed, built, and their event shape."""
+"""Configurations of diffusers networks: their JSON text, the network that they describe, and its event shape."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ Config = Mapping[str, Any]
 
 
 def parsed(text: str) -> dict[str, Any]:
+    """The configuration as a dictionary.
+
+    Args:
+        text: Text of a ``config.json``.
+
+    Raises:
+        ValueError: If the text is not a JSON object.
+    """
     try:
         config = json.loads(text)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"config must be the text of a config.json, got {str(text)[:80]!r}: {error}.") from error
+        raise ValueError(
+            f"config must be the text of a config.json, got {str(text)[:80]!r}: {error}; pass the content of the file."
+        ) from error
     if not isinstance(config, dict):
         raise ValueError(f"config must be a JSON object, got {type(config).__name__}; pass the text of config.json.")
     return config
@@ -44,6 +54,11 @@ def built(class_name: str, config: Config) -> nn.Module:
 
 
 def event_shape_of(config: Config) -> tuple[int, ...] | None:
+    """Shape (channels, height, width) of one sample; None if the configuration has no size or no channels.
+
+    Args:
+        config: Configuration of the network, with ``sample_size`` (a number or height and width) and ``in_channels``.
+    """
     size, channels = config.get("sample_size"), config.get("in_channels")
     if size is None or channels is None:
         return None

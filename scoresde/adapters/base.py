@@ -1,4 +1,4 @@
-"""Base class of adapters: a network that is called as `net(x, log_snr)` around one that is called otherwise."""
+"""Base class of adapters: networks `net(x, log_snr)` that call another network with its own arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""azula: its denoisers with their schedules, as objects; a file of their weights.
+r"""Denoisers of azula with their schedules, as objects, and files of their weights.
 
 A ``KarrasDenoiser`` around a backbone b is $\hat x_0 = \alpha x - \sigma v$ with $v = -b(x, \log\tilde\sigma)$ in our
 coordinates, a ``SimpleDenoiser`` is $\hat x_0 = b(x, \log\tilde\sigma)$: both depend on the noise level alone, whatever

@@ -1,4 +1,4 @@
-r"""guided-diffusion and improved-diffusion (OpenAI): networks of a DDPM chain, its respacing, learned variances.
+r"""Networks of guided-diffusion and improved-diffusion (OpenAI): a DDPM chain, its respacing, learned variances.
 
 A file, such as ``model250000.pt`` or ``ema_0.9999_250000.pt``, is a state dict; the settings are flags of the command
 that trained it. The network takes the step t = K u − 1, perhaps rescaled to 1000/K of it, and the class as ``y``. It
@@ -142,7 +142,8 @@ def respaced_steps(length: int, respacing: str) -> list[int]:
             ``"ddimN"``: every i-th step from 0 for the integer i that gives N steps; empty: all.
 
     Raises:
-        ValueError: If it is none of these, a part has fewer steps than asked for, or no integer stride gives N.
+        ValueError: If ``respacing`` has another form, a part has fewer steps than asked for, or no integer stride
+            gives N.
     """
     check_arguments(respaced_steps, locals())
     check_integer("length", length)

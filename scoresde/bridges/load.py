@@ -1,4 +1,4 @@
-"""`load` and `open_model`: one door for the runs of this package and for the files of other code bases."""
+"""`load` and `open_model`: models from runs of this package and from files of other code bases."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def load(
         )
     if raw or average is not None or known:
         raise ValueError(
-            f"raw, average and known are about runs of this package, {path} is none; leave them out. "
+            f"raw, average and known are for runs of this package, got {path}, which is not a run; leave them out. "
             "open_model(path) lists the options of other files."
         )
     model = open_model(path, net).model

@@ -1,4 +1,4 @@
-"""`Opened`: a foreign model as a `ScoreModel`, with what its files state and what had to be assumed."""
+"""`Opened`: a model of another code base as a `ScoreModel`, with what its files state and what is assumed."""
 
 from __future__ import annotations
 

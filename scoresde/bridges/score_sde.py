@@ -4,7 +4,7 @@ r"""score_sde_pytorch (Song et al.): networks of the VP, sub-VP and VE SDEs, and
 process    label, continuous             label, discrete with N steps         output
 =========  ============================  ===================================  ======================
 VP         999 t                         t(N − 1) on `LinearBetas`            ε
-sub-VP     999 t                         refused, as there is none            ε
+sub-VP     999 t                         refused: no such clock               ε
 VE         σ̃(t)                          place in the falling table of σ̃       score in x̃
 =========  ============================  ===================================  ======================
 

@@ -1,4 +1,4 @@
-"""Runs that `scoresde open` wrote: the sampler and start of the model's own code base, and what is not applied."""
+"""Runs that `scoresde open` wrote: sampler and start of the model's own code base, and settings not applied."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def opened_sampler(stored: Checkpoint) -> OpenedSampler | None:
 
 
 def clipping_line(stored: Checkpoint) -> str | None:
-    """The sentence that the code base's clipping is not applied; None if it has none.
+    """The sentence that the code base's clipping is not applied; None if the code base does not clip.
 
     Args:
         stored: The checkpoint.

@@ -42,7 +42,7 @@ def verify(
 ) -> None:
     """Check that a network is called as it was trained.
 
-    Its error on the data is compared with that of the same network read otherwise: another target or sign, another
+    Its error on the data is compared with that of other readings of the same network: another target or sign, another
     clock or step, data of another range, scale, channel order or orientation, other weights of the run. Ends with
     status 1 if a check fails. What the data cannot decide is reported as undecidable.
 

@@ -1,4 +1,4 @@
-"""The one door: our runs, files of other code bases, what is refused, and opened models as runs."""
+"""Models by one call, `load`: our runs, files of other code bases, what is refused, and opened models as runs."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_unknown_origin_or_option_is_refused_with_the_nearest():
 
 
 def test_options_of_runs_are_refused_for_other_files():
-    with pytest.raises(ValueError, match="raw, average and known are about runs of this package"):
+    with pytest.raises(ValueError, match="raw, average and known are for runs of this package"):
         sd.load(CHECKPOINT, _network(), raw=True)
 
 

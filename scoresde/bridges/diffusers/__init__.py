@@ -1,4 +1,4 @@
-"""diffusers: its pipeline and model folders in; models, and samplers in its pipelines, out.
+"""Bridge to diffusers: it opens pipeline and model folders, saves models, and puts samplers into pipelines.
 
 `open_folder` makes a `ScoreModel` of a folder, with the scheduler's own sampler; `decode_latents` makes images of the
 samples of a latent model. `Scheduler` puts a sampler into a pipeline, and `save` writes a model as a pipeline folder.

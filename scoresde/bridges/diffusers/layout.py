@@ -34,9 +34,9 @@ class Layout:
         folder: The folder that was opened.
         network: The folder of the network.
         config: The network's configuration, with ``_class_name``.
-        scheduler: The scheduler's configuration, with ``_class_name``; None if there is none.
+        scheduler: The scheduler's configuration, with ``_class_name``; None if the folder has no scheduler.
         scheduler_file: Its path.
-        vae: The folder of the autoencoder; None if there is none.
+        vae: The folder of the autoencoder; None if the folder has no autoencoder.
         findings: Which of several choices was taken.
     """
 
@@ -80,7 +80,9 @@ def read_layout(path: Path, ema: bool | None = None) -> Layout:
     """
     path, index = Path(path), {}
     if not path.is_dir():
-        raise FileNotFoundError(f"path must be a folder of diffusers, got {path}, which is none; check the path.")
+        raise FileNotFoundError(
+            f"path must be a folder of diffusers, got {path}, which is not a folder; check the path."
+        )
     if (path / "model_index.json").is_file():
         index = read_json(path / "model_index.json")
         names = [name for name in NETWORKS if isinstance(index.get(name), list) and index[name][0]]

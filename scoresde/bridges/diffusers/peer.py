@@ -1,4 +1,4 @@
-"""What is taken from diffusers itself: the base class of its schedulers, and the classes of its results."""
+"""Classes of diffusers that this package needs: the base class of its schedulers, and those of its results."""
 
 from __future__ import annotations
 

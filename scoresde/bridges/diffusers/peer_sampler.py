@@ -1,4 +1,4 @@
-"""`PeerSampler`: a scheduler of diffusers as a sampler of this package, or the reason why there is none."""
+"""`PeerSampler`: a scheduler of diffusers as a sampler of this package, or why no sampler is equal."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class PeerSampler:
     """The scheduler's method as a sampler.
 
     Attributes:
-        sampler: The equal sampler; None if there is none.
+        sampler: The equal sampler; None if no sampler of this package is equal.
         start: OU time at which it starts; None for the end of the clock.
-        findings: What it is, or why there is none.
+        findings: What the sampler is, or why no sampler is equal.
     """
 
     sampler: Sampler | None = None

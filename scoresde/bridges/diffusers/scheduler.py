@@ -134,7 +134,7 @@ class Scheduler:
         """Writes ``scheduler_config.json`` with the sampler as text, for `from_pretrained`.
 
         Args:
-            save_directory: The folder; made if there is none.
+            save_directory: The folder; created if it does not exist.
             **_: Options of uploads, which pipelines pass.
 
         Raises:

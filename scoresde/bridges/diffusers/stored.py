@@ -27,7 +27,7 @@ def write_scheduler(folder: Path, config: Mapping[str, Any], sampler: StepSample
     """Writes the files of a scheduler.
 
     Args:
-        folder: The folder; made if there is none.
+        folder: The folder; created if it does not exist.
         config: Its configuration.
         sampler: Its sampler; the moments of a `Whitened` go to ``moments.safetensors``.
 
@@ -59,7 +59,7 @@ def read_scheduler(folder: Path) -> tuple[dict[str, Any], StepSampler | Whitened
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the configuration has no sampler, or its text is none.
+        ValueError: If the configuration has no sampler, or its text does not describe a sampler.
     """
     path = folder / _CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: a folder with weights, settings and a model card, and the way back."""
+"""Models on the Hugging Face Hub: folders with weights, settings and a model card, written and read."""
 
 from scoresde.bridges.hub.card import model_card
 from scoresde.bridges.hub.transfer import from_pretrained, push_to_hub, save_pretrained

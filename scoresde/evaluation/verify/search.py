@@ -1,4 +1,4 @@
-"""The search for the reading that denoises best: from the stated one, one change at a time, as long as it helps.
+"""The search for the reading that denoises best: changes of the stated one, one at a time, while the error falls.
 
 Alternatives that are much worse on a few events and levels are excluded at once; the others are compared on all.
 """

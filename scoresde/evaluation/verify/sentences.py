@@ -1,4 +1,4 @@
-"""The checks of the readings, in sentences: what differs from the stated one, what is excluded, what is open."""
+"""Sentences of the checks of readings: what differs from the stated one, what is excluded, what is undecidable."""
 
 from __future__ import annotations
 

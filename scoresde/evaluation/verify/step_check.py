@@ -1,6 +1,6 @@
-r"""The check that a network of DDPM steps is told the right one, on the least noisy steps of its chain.
+r"""The check that a network of DDPM steps receives the right step, on the least noisy steps of its chain.
 
-Told a step whose log-SNR is off by $\Delta$, a trained network's error at step k rises by $a_k\Delta^2$, $a_k \ge 0$.
+If the step's log-SNR is off by $\Delta$, a trained network's error at step k rises by $a_k\Delta^2$, $a_k \ge 0$.
 So if the count is off by h steps, its errors at offsets o differ from those at offset 0 by
 $a_k[(\lambda_{k+o} - \lambda_{k+h})^2 - (\lambda_k - \lambda_{k+h})^2]$. The h that fits best is the answer,
 if resampled events agree on it.

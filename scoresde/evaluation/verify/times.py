@@ -1,4 +1,4 @@
-r"""Other times at which a network may want to be called: another clock, a shifted flow time, a step more or less.
+r"""Other times at which a network may want to be called: another clock, a shifted flow time, another step.
 
 An adapter calls its network at $u(\tau)$ of a clock. A network that was trained with another clock $u'$ is called right
 at the time $\tau'$ with $u(\tau') = u'(\tau)$. A flow time shifted by s changes the log-SNR by $-2\log s$.

@@ -28,7 +28,7 @@ class Check(CheckedArguments):
         outcome: ``"undecidable"`` if the data cannot tell right from wrong; the sentence says why.
         sentence: What was measured, and the likely mistake.
         remedy: What to write; empty unless failed.
-        evidence: Numbers by name, each a value and its standard error (NaN where it has none).
+        evidence: Numbers by name, each a value and its standard error (NaN if unknown).
     """
 
     name: str
@@ -77,7 +77,7 @@ class Verification(CheckedArguments):
         """The check of a name.
 
         Raises:
-            KeyError: If there is none; the error lists the names.
+            KeyError: If no check has that name; the error lists the names.
         """
         for check in self.checks:
             if check.name == name:

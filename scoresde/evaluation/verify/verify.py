@@ -49,7 +49,7 @@ def verify(
     r"""Checks that a network is called as it was trained, on the user's own data.
 
     At noise levels where the linear denoiser leaves 70 to 3 % of the data's variance, the network's error of x_0 is
-    compared with that of the same network read otherwise, on the same noises: another target or sign, another state
+    compared with that of other readings of the same network, on the same noises: another target or sign, another state
     (VP, VE, flow, EDM's scaling), another clock, time or step, data of another range, scale, channel order or
     orientation. A mistake is reported if one reading is better by at least 5 % and significantly so: by a paired
     t-test over events with Bonferroni's bound at 0.001. What the data cannot decide is reported as undecidable.

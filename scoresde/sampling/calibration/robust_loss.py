@@ -1,4 +1,6 @@
-r"""The loss of a calibration, in which a lost trajectory counts little: the mean of $w\,s^2\log(1 + e^2/s^2)/c^2$.
+r"""The robust loss of a calibration, in which outlying trajectories have little weight.
+
+It is the mean of $w\,s^2\log(1 + e^2/s^2)/c^2$.
 
 e is the root mean square error of a rollout, w its weight, c the spread of the targets. A rollout that ends at another
 mode than its reference has an error as large as the distance between the modes, and a small change of a time or a
