@@ -1,12 +1,10 @@
 r"""The robust loss of a calibration, in which outlying trajectories have little weight.
 
-It is the mean of $w\,s^2\log(1 + e^2/s^2)/c^2$.
-
-e is the root mean square error of a rollout, w its weight, c the spread of the targets. A rollout that ends at another
-mode than its reference has an error as large as the distance between the modes, and a small change of a time or a
-weight does not correct it. So its influence is limited by $s$, which is c or, if that is larger, the distance of its
-target from the mean of the targets. Up to the factor c² the loss is the mean square error where errors are small
-against s, also of trajectories that end far from all others.
+It is the mean of $w\,s^2\log(1 + e^2/s^2)/c^2$, where e is the root mean square error of a rollout, w its weight and
+c the spread of the targets. A rollout that ends at another mode than its reference has an error as large as the
+distance between the modes, and a small change of a time or a weight does not correct it. So its influence is limited
+by $s$, which is c or, if that is larger, the distance of its target from the mean of the targets. Up to the factor c²
+the loss is the mean square error where errors are small against s, also of trajectories that end far from all others.
 """
 
 from __future__ import annotations
