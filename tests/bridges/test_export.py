@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import scoresde as sd
+from scoresde._core.tables import place_in
 from scoresde.adapters import FromSigmaTable
 from scoresde.bridges.export import export_program, save_onnx
 from scoresde.guidance import Clipping
@@ -204,3 +205,15 @@ def test_wrong_arguments_are_answered(tmp_path: Path) -> None:
         export_program(model_of(), cond={"lable": torch.zeros(1)})
     with pytest.raises(ValueError, match="batch must be a positive integer"):
         export_program(model_of(), batch=0)
+
+
+def test_places_in_a_table_are_the_same_in_a_program_also_at_its_entries() -> None:
+    class Places(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return place_in(torch.arange(5, dtype=torch.float64), values)
+
+    values = torch.tensor([-1.0, 0.0, 0.5, 3.0, 4.0, 9.0], dtype=torch.float64)
+    expected = torch.tensor([0, 0, 1, 3, 4, 5])
+    assert torch.equal(place_in(torch.arange(5, dtype=torch.float64), values), expected)
+    program = torch.export.export(Places(), (values,), strict=False)
+    assert torch.equal(program.module()(values), expected)

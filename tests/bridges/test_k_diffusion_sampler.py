@@ -135,7 +135,7 @@ def test_a_noise_sampler_is_asked_for_each_step(generator: torch.Generator) -> N
 
 
 def test_the_seed_of_the_first_state_is_not_that_of_the_steps() -> None:
-    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(2)) * SIGMAS[0]
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(2)) * SIGMAS[0]
     sigmas = SIGMAS[[0, 3, 5]].float()
     run = sampler_function(DDPM())
     seeded = run(lambda x, sigma, seed: 0.0 * x, x, sigmas, {"seed": 2})
@@ -143,7 +143,7 @@ def test_the_seed_of_the_first_state_is_not_that_of_the_steps() -> None:
     mean = x * float((sigmas[2] / sigmas[0]) ** 2)
     noise = (seeded - mean) / ratio  # of the first step, up to its size, and of the second
     correlation = torch.corrcoef(torch.stack([noise.reshape(-1), x.reshape(-1)]))[0, 1]
-    assert correlation.abs() < 0.9
+    assert correlation.abs() < 0.15  # 5 standard errors of independent noises
     assert torch.equal(seeded, run(lambda x, sigma, seed: 0.0 * x, x, sigmas, {"seed": 2}))
 
 

@@ -38,6 +38,19 @@ def test_a_right_model_ends_where_the_scheduler_does(scheduler: str | None) -> N
     assert difference(check) < 1e-4
 
 
+def test_a_folder_with_a_sampler_of_this_package_has_no_chain_of_the_peer(tmp_path: Path) -> None:
+    from scoresde.bridges.diffusers import Scheduler
+
+    shutil.copytree(FOLDER, tmp_path / "ours")
+    config = json.loads((FOLDER / "scheduler" / "scheduler_config.json").read_text())
+    Scheduler(sd.Adams(4), config).save_pretrained(tmp_path / "ours" / "scheduler")
+    opened = open_folder(tmp_path / "ours")
+    assert opened.sampler == sd.Adams(4)
+    check = diffusers_chain(tmp_path / "ours", 4)(opened.model)
+    assert check.outcome == "undecidable"
+    assert "the folder's scheduler is one of this package" in check.sentence
+
+
 def test_a_wrong_parameterization_fails() -> None:
     right = open_folder(FOLDER).model
     wrong = sd.ScoreModel(right.net, right.sde, sd.V(), right.event_shape, right.data).eval()
