@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import scoresde as sd
 from scoresde._core.tables import place_in
