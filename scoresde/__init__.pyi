@@ -83,6 +83,7 @@ from scoresde.nn import MLP as MLP
 from scoresde.nn import Channels as Channels
 from scoresde.nn import Classes as Classes
 from scoresde.nn import DiT as DiT
+from scoresde.nn import GaussianSkip as GaussianSkip
 from scoresde.nn import Pointwise as Pointwise
 from scoresde.nn import QuantizedSkip as QuantizedSkip
 from scoresde.nn import Tokens as Tokens
@@ -150,3 +151,15 @@ from scoresde.training import train as train
 
 __all__: list[str]
 __version__: str
+from scoresde.analytic import BernoulliMixture as BernoulliMixture
+from scoresde.analytic import CategoricalMixture as CategoricalMixture
+from scoresde.analytic import DiscreteTable as DiscreteTable
+from scoresde.nn import CategoricalNet as CategoricalNet
+from scoresde.objective import ChainKL as ChainKL
+from scoresde.objective import CrossEntropy as CrossEntropy
+from scoresde.objective import PathKL as PathKL
+from scoresde.process import Binomial as Binomial
+from scoresde.process import Categorical as Categorical
+from scoresde.process import LinearAlphaBar as LinearAlphaBar
+from scoresde.process import Logits as Logits
+from scoresde.sampling import Ancestral as Ancestral

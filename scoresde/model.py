@@ -26,7 +26,11 @@ from scoresde._core.tensors import as_time
 from scoresde.data import Description
 from scoresde.nn.conditions import null_conditions
 from scoresde.process import ou
-from scoresde.process.parameterization import Parameterization, PosteriorMean, Prediction, V
+from scoresde.process.base import Process
+from scoresde.process.discrete import DiscreteProcess, Logits
+from scoresde.process.mixed import Mixed, MixedOutput
+from scoresde.process.parameterization import NetworkOutput, Parameterization, PosteriorMean, V
+from scoresde.process.prediction import Prediction
 from scoresde.process.sde import SDE
 
 __all__ = ["Model", "ScoreModel", "evaluating"]
@@ -44,7 +48,7 @@ class Model(nn.Module, ABC):
         cost: Network evaluations per call.
     """
 
-    sde: SDE
+    sde: Process
     event_shape: tuple[int, ...] | None = None
     data: Description | None = None
     jump_times: tuple[float, ...] | None = None
@@ -77,9 +81,18 @@ class Model(nn.Module, ABC):
     def why_no_score(self) -> str | None:
         """Why the field is not the score of the marginals of one process; None if it is, or estimates it.
 
-        Log-densities and bounds refuse a model that has a reason. Default: the first reason of the wrapped models.
+        Log-densities and bounds of a Gaussian process refuse a model that has a reason.
         """
-        return next((reason for model in wrapped_models(self) if (reason := model.why_no_score())), None)
+        if not isinstance(self.sde, SDE):
+            return f"the states of {type(self.sde).__name__} have probabilities, not a score"
+        return self.why_guided()
+
+    def why_guided(self) -> str | None:
+        """Why the estimates are not those of one process, such as those of guidance; None if they are.
+
+        Bounds of any process refuse a model that has a reason. Default: the first reason of the wrapped models.
+        """
+        return next((reason for model in wrapped_models(self) if (reason := model.why_guided())), None)
 
     def largest_value(self) -> float | None:
         """Magnitude in model units that hardly any sample of an exact model exceeds; None if unknown.
@@ -150,8 +163,7 @@ class Model(nn.Module, ABC):
         x, cond = as_input(self, x, "x"), cond_inputs(self, cond)
         if isinstance(tau, (list, tuple, np.ndarray)) and is_array(tau):
             tau = as_tensor(tau, "tau", x.device)
-        if not x.is_floating_point():
-            raise TypeError(f"x must be a floating tensor, got {x.dtype}; scale the data first (Description.to_model).")
+        x = self.sde.checked_state(x)
         self._check_event(x)
         tau = as_time(cast("Scalar", tau), low=5e-324, high=self.sde.tau_max * (1 + 1e-6))
         if isinstance(tau, Tensor) and tau.ndim and tau.shape != x.shape[:1]:
@@ -172,11 +184,15 @@ class Model(nn.Module, ABC):
 class ScoreModel(Model):
     r"""A network as a model: its output gives $\hat\varepsilon$ and the score $-\hat\varepsilon/\sqrt{1 - \bar\alpha}$.
 
+    With a process of categories (`Categorical`, `Binomial`) its output gives the probabilities of x_0, with a `Mixed`
+    one both.
+
     Args:
         net: ``net(x, log_snr, **cond)`` with ``x`` ``(B, *D)`` and ``log_snr`` ``(B,)`` float32, returning the shape of
             ``x``. Its weights may have a narrower type (bf16) than ``x``; the output is converted back.
         sde: The forward process on its clock.
-        parameterization: The target that the output estimates; default `V`.
+        parameterization: What the output estimates; default `V`, `Logits` of x_0 for a process of categories, and
+            `MixedOutput` for a mixed one.
         event_shape: Shape of one sample, which ``sample(model, n)`` draws; default that of ``data``, or the
             network's attribute ``event_shape``.
         data: Description of the training data, the only source of their scaling.
@@ -202,19 +218,19 @@ class ScoreModel(Model):
     def __init__(
         self,
         net: nn.Module,
-        sde: SDE,
-        parameterization: Parameterization | None = None,
+        sde: Process,
+        parameterization: NetworkOutput | None = None,
         event_shape: tuple[int, ...] | None = None,
         data: Description | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
         check_kind("net", net, nn.Module)
-        check_kind("sde", sde, SDE)
+        check_kind("sde", sde, Process)
         check_arguments(ScoreModel, locals())
         self.net = net
         self.sde = sde
-        self.parameterization = V() if parameterization is None else parameterization
+        self.parameterization = default_output(sde) if parameterization is None else parameterization
         self.data = data
         if event_shape is None:
             event_shape = data.model_shape if data else getattr(net, "event_shape", None)
@@ -224,30 +240,39 @@ class ScoreModel(Model):
 
     def _check(self) -> None:
         check_time_argument(self.net)
-        check_kind("parameterization", self.parameterization, Parameterization)
+        check_kind("parameterization", self.parameterization, NetworkOutput)
+        kind = self.parameterization.process_kind
+        if not isinstance(self.sde, kind):
+            raise TypeError(
+                f"{self.parameterization} is the output of a network for {kind.__name__}, got {self.sde}; leave "
+                "parameterization out for the output that belongs to the process."
+            )
         if self.data is not None and self.event_shape != self.data.model_shape:
             raise ValueError(
                 f"event_shape must be that of the data, {self.data.model_shape}, got {self.event_shape}; leave it out."
             )
-        if isinstance(self.parameterization, PosteriorMean) and self.parameterization.schedule != self.sde.schedule:
+        target = linear_target(self.parameterization)
+        if isinstance(target, PosteriorMean) and target.schedule != self.sde.schedule:
             raise ValueError(
                 f"PosteriorMean must have the clock of the process, {self.sde.schedule}, got "
-                f"{self.parameterization.schedule}; write PosteriorMean(schedule=…) with the same clock."
+                f"{target.schedule}; write PosteriorMean(schedule=…) with the same clock."
             )
-        if self.parameterization.determinant(self.sde.tau_max) == 0:
+        if target is not None and not target.determinant(self.sde.tau_max):
             raise ValueError(
-                f"{self.parameterization} does not determine x0 at the end of {self.sde.schedule}, where no signal "
+                f"{target} does not determine x0 at the end of {self.sde.schedule}, where no signal "
                 "remains; use V() or X0(), or a clock that is clipped earlier."
             )
         log_snr_range = getattr(self.net, "log_snr_range", None)
-        if log_snr_range is not None and ou.log_snr(self.sde.tau_min) > log_snr_range[1]:
+        numbers = isinstance(self.sde, (SDE, Mixed))
+        if log_snr_range is not None and numbers and ou.log_snr(self.sde.tau_min) > log_snr_range[1]:
             raise ValueError(
                 f"the network supports log-SNR up to {log_snr_range[1]}, but tau_min = {self.sde.tau_min} has "
                 f"{ou.log_snr(self.sde.tau_min):.4g}; raise tau_min or widen the network's log_snr_range."
             )
 
     def amplifies_at_noise(self) -> bool:
-        return abs(float(self.parameterization.determinant(self.sde.tau_max))) < 0.1
+        target = linear_target(self.parameterization)
+        return target is not None and abs(float(target.determinant(self.sde.tau_max))) < 0.1
 
     def cond_reader(self) -> Callable[..., object]:
         return network_reader(self.net)
@@ -259,7 +284,7 @@ class ScoreModel(Model):
         net, net_input = self.net, x
         weight = _first_parameter(net)
         if weight is not None and weight.is_floating_point() and weight.dtype != x.dtype:
-            net_input = x.to(weight.dtype)
+            net_input = self.sde.network_input(x, weight.dtype)
         log_snr = ou.log_snr(tau)
         if isinstance(log_snr, Tensor):
             log_snr = log_snr.to(device=x.device, dtype=torch.float32).expand(x.shape[:1])
@@ -277,9 +302,49 @@ class ScoreModel(Model):
         out, mix = out if out.dtype == x.dtype else out.to(x.dtype), None
         if self.learned_variance:
             out, mix = split_learned_variance(out, x)
-        if out.shape != x.shape:
-            raise ValueError(f"the network must return the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}.")
-        return Prediction(x, tau, out, self.parameterization, mix)
+        expected = self.parameterization.output_shape(self.sde, x)
+        if out.shape != expected:
+            what = "the shape of x" if expected == tuple(x.shape) else "one logit per class"
+            raise ValueError(f"the network must return {what}, {expected}, got {tuple(out.shape)}.")
+        return self.parameterization.prediction(self.sde, x, tau, out, mix)
+
+
+def gaussian_process(model: Model) -> SDE:
+    """The process of a model whose states are noised by Gaussian noise.
+
+    Raises:
+        TypeError: If its states are categories.
+    """
+    if not isinstance(model.sde, SDE):
+        raise TypeError(
+            f"this needs a Gaussian process such as VPSDE(), got a model of {model.sde}; for categories take "
+            "Ancestral() to sample, PathKL() to train, and discrete_vlb or continuous_vlb for bounds."
+        )
+    return model.sde
+
+
+def gaussian_output(model: ScoreModel) -> Parameterization:
+    """The target of a network for a Gaussian process.
+
+    Raises:
+        TypeError: If its states are categories.
+    """
+    gaussian_process(model)
+    assert isinstance(model.parameterization, Parameterization)
+    return model.parameterization
+
+
+def default_output(sde: Process) -> NetworkOutput:
+    """The output of a network that is usual for a process: `Logits` of categories, `V` of numbers, or both."""
+    if isinstance(sde, Mixed):
+        return MixedOutput()
+    return Logits() if isinstance(sde, DiscreteProcess) else V()
+
+
+def linear_target(output: NetworkOutput) -> Parameterization | None:
+    """The target of a network's numbers; None if all its states are categories."""
+    target = output.continuous if isinstance(output, MixedOutput) else output
+    return target if isinstance(target, Parameterization) else None
 
 
 def split_learned_variance(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

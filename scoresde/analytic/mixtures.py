@@ -23,9 +23,10 @@ from scoresde._core.tensors import as_time, expand, has_values
 from scoresde.analytic.conditioning import Observed, condition
 from scoresde.analytic.covariances import check_floating, variances_and_axes
 from scoresde.guidance.observation import Observation
-from scoresde.model import Model
+from scoresde.model import Model, gaussian_process
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.sde import SDE, VPSDE
 
 __all__ = ["GaussianMixture"]
@@ -79,7 +80,18 @@ class _Mixture(Model):
         r"""The exact $v = \sigma\sum_k r_k(\alpha(I - C_k)(x - \alpha m_k)/var_k - m_k)$, valid also at α = 0."""
         if cond:
             raise TypeError(f"an exact model reads no conditioning, got {', '.join(cond)}; leave it out.")
+        return self.given_component(x, tau)
+
+    def given_component(self, x: Tensor, tau: Scalar, log_likelihood: Tensor | None = None) -> GaussianPrediction:
+        """The exact estimates given x and what else is known of the component.
+
+        Args:
+            x: ``(B, *D)``.
+            tau: OU time, a number or ``(B,)``.
+            log_likelihood: Log-likelihood of each component by other evidence, ``(B, K)``; None for no other.
+        """
         terms, residual, variance = self._component_terms(x, tau)
+        terms = terms if log_likelihood is None else terms + log_likelihood.to(terms)
         responsibility, alpha = torch.softmax(terms, 1), self._broadcast(ou.alpha(tau))
         if self.axes is None:
             slope = alpha * (1.0 - self.variances) / variance
@@ -89,7 +101,7 @@ class _Mixture(Model):
         else:
             scaled = alpha * (1.0 - self.variances) * variance.rsqrt() * residual
             v = _average(responsibility, torch.einsum("bke,kde->bkd", scaled, self.axes) - self.means)
-        return Prediction(x, tau, expand(ou.sigma(tau), x) * v.reshape(x.shape).to(x.dtype), V())
+        return GaussianPrediction(x, tau, expand(ou.sigma(tau), x) * v.reshape(x.shape).to(x.dtype), V())
 
     def largest_value(self) -> float:
         """Magnitude that hardly any sample of the data exceeds: 12 standard deviations from the farthest component."""
@@ -195,7 +207,12 @@ class _Mixture(Model):
         )
         posterior = GaussianMixture.__new__(GaussianMixture)  # weights in logarithms: they may underflow
         _Mixture.__init__(
-            posterior, log_weights, means.reshape(-1, *(self.event_shape or ())), variances, axes, self.sde
+            posterior,
+            log_weights,
+            means.reshape(-1, *(self.event_shape or ())),
+            variances,
+            axes,
+            gaussian_process(self),
         )
         return posterior, log_evidence
 

@@ -26,7 +26,7 @@ from scoresde._core.noise import Noise
 from scoresde._core.peer_keywords import check_keywords
 from scoresde.model import Model, check_model, evaluating
 from scoresde.process import V
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.sampling import SamplingContext, StepSampler, Whitened
 
 __all__ = ["ExportedCall", "ExportedSampler", "export_program", "save_onnx"]
@@ -102,7 +102,9 @@ def _count_draws(model: Model, sampler: StepSampler | Whitened) -> int:
     if model.event_shape is None:
         raise ValueError("export needs the event shape of the model; give event_shape to ScoreModel.")
     source = _GivenNoise(torch.zeros(1, 1, *model.event_shape), endless=True)
-    _run(model, sampler, source, lambda x, tau: Prediction(x, tau, torch.zeros_like(x), V(), torch.zeros_like(x)))
+    _run(
+        model, sampler, source, lambda x, tau: GaussianPrediction(x, tau, torch.zeros_like(x), V(), torch.zeros_like(x))
+    )
     return source.used
 
 

@@ -20,7 +20,8 @@ from scoresde._core.noise import Noise
 from scoresde._core.tensors import is_narrow
 from scoresde.bridges.replay import call_times, noise_alone
 from scoresde.process import SDE, VE, Flow, GeometricSigma, StraightPath
-from scoresde.process.parameterization import X0, Prediction
+from scoresde.process.parameterization import X0
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.sampling import ExplicitGrid, NonStationary, SamplingContext, StepSampler, Whitened
 
 __all__ = ["sampler_function", "sigmas_of"]
@@ -135,7 +136,7 @@ class _Denoiser:
         self.x = (x * scale).to(self._dtype)
         level = torch.full((len(x),), sigma, dtype=self._dtype, device=x.device)
         self.denoised = self._model(self.x, level, **self._extra_args)
-        return Prediction(x, tau, self.denoised.to(x.dtype), X0())
+        return GaussianPrediction(x, tau, self.denoised.to(x.dtype), X0())
 
 
 class _NoiseSource(Noise):

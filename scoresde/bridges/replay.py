@@ -15,7 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from scoresde.process.parameterization import Parameterization, Prediction
+from scoresde.process.parameterization import Parameterization
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.sampling import StepSampler, Whitened
 from scoresde.sampling.whitened import WhitenedCoordinates
 
@@ -143,7 +144,7 @@ def call_times(
     while replay.request is not None:
         x, tau = replay.request
         times[replay.index].append(float(tau))
-        replay.receive(Prediction(x, tau, like, parameterization, like))
+        replay.receive(GaussianPrediction(x, tau, like, parameterization, like))
     return times
 
 

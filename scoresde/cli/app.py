@@ -21,6 +21,7 @@ from scoresde.cli.open import open_command
 from scoresde.cli.sample import sample
 from scoresde.cli.train import train
 from scoresde.cli.verify import verify
+from scoresde.cli.watch import watch
 
 __all__ = ["app"]
 
@@ -82,7 +83,7 @@ def _help(docstring: str) -> str:
 
 _COMMANDS = (
     *(train, sample, edit, inpaint, impute, calibrate, distill),
-    *(likelihood, compare, open_command, verify, info),
+    *(likelihood, compare, watch, open_command, verify, info),
 )
 for command in _COMMANDS:
     app.command(name=command.__name__.removesuffix("_command"), help=_help(command.__doc__ or ""))(

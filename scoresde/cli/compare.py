@@ -13,8 +13,8 @@ from scoresde.cli import options
 
 if TYPE_CHECKING:
     from scoresde.experiments.report.bound_table import BoundRow
+    from scoresde.experiments.report.parts.tables import TableRow
     from scoresde.experiments.report.summary import SamplerRow
-    from scoresde.experiments.report.tables import TableRow
 
 __all__ = ["compare"]
 
@@ -110,6 +110,12 @@ def compare(
     source = with_conditions(source, condition)
     loaded = load_data(**source)
 
+    if loaded.description.classes is not None:
+        raise ValueError(
+            f"compare measures distances between numbers and likelihoods by the ODE, {loaded.description.name!r} holds "
+            "categories; train one run for each setting, and compare their bounds: scoresde likelihood RUN --bound."
+        )
+
     from scoresde.cli import console
     from scoresde.experiments.compare import compare as run
     from scoresde.experiments.plan import Comparison, quick_settings
@@ -157,13 +163,13 @@ def worker_count(workers: int | None, device: str | None) -> int:
 def print_tables(out: Path) -> None:
     """Prints the tables of likelihoods, bounds and samples of the results in a folder."""
     from scoresde.cli import console
+    from scoresde.experiments.report.parts.tables import table_rows
     from scoresde.experiments.report.summary import Summary
-    from scoresde.experiments.report.tables import table_rows
     from scoresde.experiments.results import read_results
 
     summary = Summary(read_results(out).content)
     rows = [
-        (row.weighting, row.value.text(3), row.held_out.error_text(3), row.train_seconds.text(1))
+        (row.name, row.value.text(3), row.held_out.error_text(3), row.train_seconds.text(1))
         for row in summary.likelihood_rows
     ]
     rows += [(row.name, row.value.text(3), row.value.error_text(3), "") for row in summary.baseline_rows]

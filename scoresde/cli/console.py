@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scoresde.training.defaults import Recipe
 
 __all__ = [
+    "classes_text",
     "describe_data",
     "print_command",
     "print_columns",
@@ -24,10 +25,12 @@ __all__ = [
     "print_status",
     "print_table",
     "recipe_settings",
+    "same_classes",
 ]
 
 
 _MOST_COLUMNS = 40  # of a table that are listed
+_MOST_SYMBOLS = 100  # of an alphabet that are shown
 
 
 def print_settings(settings: Mapping[str, str]) -> None:
@@ -111,6 +114,7 @@ def describe_data(data: Data) -> str:
     """One line about a data set: name, shape of an event, bins, sizes of its parts, missing values, conditions."""
     shape = " × ".join(map(str, data.description.shape)) or "numbers"
     bins = f", {data.description.bins} bins" if data.description.bins else ""
+    bins = bins if data.description.classes is None else f", {classes_text(data.description)}"
     sizes = f"{len(data.train)} for training, {len(data.test)} held out"
     missing = ""
     if data.description.missing:
@@ -119,6 +123,25 @@ def describe_data(data: Data) -> str:
     kinds = {name: kind for name, kind in data.description.conditions.items() if name in data.train_cond}
     conditions = f"; conditions: {', '.join(f'{name} ({kind.describe()})' for name, kind in kinds.items())}"
     return f"{data.description.name}, {shape}{bins}; {sizes}{missing}{conditions if kinds else ''}"
+
+
+def classes_text(description: Description) -> str:
+    """The classes of categories and what they stand for, in a few words; "numbers" for other data."""
+    if description.classes is None:
+        return "numbers"
+    text = f"{description.classes} classes"
+    if description.alphabet is None:
+        return text
+    symbols = "".join(description.alphabet.symbols)
+    kind = type(description.alphabet).__name__.lower()
+    shown = symbols if len(symbols) <= _MOST_SYMBOLS else f"{symbols[:_MOST_SYMBOLS]}…"
+    return f"{text} ({kind if kind == 'bytes' else repr(shown)})"
+
+
+def same_classes(first: Description, second: Description) -> bool:
+    """Whether two data sets have the same number of classes, which do not stand for different things."""
+    alphabets = {first.alphabet, second.alphabet} - {None}
+    return first.classes == second.classes and len(alphabets) < 2
 
 
 def recipe_settings(recipe: Recipe) -> dict[str, str]:

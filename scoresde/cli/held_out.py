@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoresde._core.suggest import nearest
+from scoresde.cli.console import classes_text, same_classes
 from scoresde.cli.loading import load_data
 from scoresde.cli.recorded_config import check_columns, data_options, recorded_source
 
@@ -114,8 +115,13 @@ def check_bins(data: Description, trained: Description | None) -> None:
     """Refuses integers that count otherwise than those of the run.
 
     Raises:
-        ValueError: If both are quantized, with another number of bins.
+        ValueError: If both are quantized, with another number of bins, or one has other classes.
     """
+    if trained is not None and not same_classes(data, trained):
+        raise ValueError(
+            f"the model's data are {classes_text(trained)}, those of {data.name!r} are {classes_text(data)}; score "
+            "data of the classes that the model was trained on."
+        )
     if trained is not None and None not in (data.bins, trained.bins) and data.bins != trained.bins:
         assert data.bins is not None
         assert trained.bins is not None
@@ -177,5 +183,10 @@ def check_events(model: ScoreModel, events: Tensor) -> None:
         raise ValueError(
             f"bits per dimension need integer values 0 … {description.bins - 1} of {description.name!r}, got "
             f"{events.dtype}; if the file holds integers, add --bins {description.bins}."
+        )
+    if description.classes is not None and events.is_floating_point():
+        raise ValueError(
+            f"the model's data are integers 0 … {description.classes - 1} of {description.name!r}, got {events.dtype}; "
+            f"store integers, and read them by --read classes={description.classes}."
         )
     description.validate(events)

@@ -52,9 +52,10 @@ def info(
     if weightings and name is not None:
         raise ValueError(f"--weightings shows a table of its own, got {name} too; leave one of them out.")
     if weightings:
+        from scoresde.objective.discrete_equivalences import discrete_equivalence_table
         from scoresde.objective.equivalences import equivalence_table
 
-        typer.echo(equivalence_table())
+        typer.echo(f"{equivalence_table()}\n\n{discrete_equivalence_table()}")
         return
     if data:
         reader_options.print_all_readers()
@@ -84,7 +85,7 @@ def _print_package(modules: Modules) -> None:
         {
             "versions": ", ".join(f"{package} {version}" for package, version in versions().items()),
             "devices": ", ".join(["cpu", *(f"cuda:{i} ({gpu})" for i, gpu in enumerate(gpus))]),
-            "data": ", ".join((*SOURCES, *TOYS)) + ", hf:NAME, a folder of images, " + ", ".join(FILES),
+            "data": ", ".join((*SOURCES, *TOYS)) + ", hf:NAME, text:PATH, a folder of images, " + ", ".join(FILES),
         }
     )
     typer.echo()

@@ -77,7 +77,7 @@ def likelihood(
     The number is bits per dimension for integer data (lower is better), otherwise log p in nats, in the units of the
     data (higher is better). An error budget comes with it: the errors of the random trace, the ODE solver, the
     quadrature, the prior, and the noise at tau_min. --bound adds variational bounds, in continuous time and for chains
-    of steps.
+    of steps. Categories have bounds only, in bits and perplexity.
 
     For example:
 
@@ -108,12 +108,19 @@ def likelihood(
     check_writable(out)
     check_writable(plot, "--plot")
 
+    from scoresde.cli.category_likelihood import (
+        bounds_of_categories,
+        check_category_options,
+        draw_bits,
+        print_bounds,
+        write_bounds,
+    )
     from scoresde.cli.likelihood_batches import evaluate_in_processes
     from scoresde.cli.likelihood_output import draw_histogram, print_report, write_events
     from scoresde.cli.loading import as_score_model, load_model
     from scoresde.cli.parse_lists import one_label
     from scoresde.distributed import process_group
-    from scoresde.evaluation import LikelihoodSettings
+    from scoresde.evaluation import BoundSettings, LikelihoodSettings
     from scoresde.storage.checkpoint import read_checkpoint
     from scoresde.training.condition_checks import checked_cond, conditions_of
 
@@ -121,6 +128,10 @@ def likelihood(
     model = as_score_model(load_model(stored, device or "cpu", raw, average, known(modules=modules)))
     if model.data is None:
         raise ValueError(f"{checkpoint} has no description of its data; score it in Python, by scoresde.log_prob.")
+    categories = model.data.classes is not None
+    if categories:
+        given = {"trace": trace, "stderr": stderr, "draws": draws, "dequantization": dequantization, "bins": bins}
+        check_category_options(model.data, **given)
     check_integer_options(model.data, bins, draws, dequantization)
     settings = LikelihoodSettings(
         requested_trace or default_trace_for(model.data, stderr),
@@ -146,6 +157,17 @@ def likelihood(
         warnings.filterwarnings("ignore", "stderr=.* nats was not")  # reported below, once for all batches and draws
         model.to(device or rank.device)
         report = None if quiet else lambda bound_name: console.print_status(f"bound: {bound_name}")
+        if categories:
+            chosen = bounds or BoundSettings()
+            found = bounds_of_categories(rank, model, events, cond, chosen, bound, seed, batch_size, report)
+            if found is not None:
+                print_bounds(found, f"{name}, {count}", model.data)
+                if out is not None:
+                    console.print_done(f"{write_bounds(found, out)} lines in {out}")
+                if plot is not None:
+                    draw_bits(found, plot, name)
+                    console.print_done(f"the histogram is {plot}")
+            return
         evaluation = evaluate_in_processes(rank, model, events, settings, report, cond)
     if evaluation is None:  # not the main process
         return

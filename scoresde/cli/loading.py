@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.reader_options import parse_option, reads_tables
+from scoresde.cli.reader_options import parse_option, reads_like
 
 if TYPE_CHECKING:
     from scoresde.data import Data, Description
@@ -32,7 +32,8 @@ def load_data(
         bins: Number of integer values in a file.
         test_fraction, split_seed: The split, where the data have none.
         read: More options of the reader, as ``name=value``; see `parse_option`.
-        like: Description that a table gets, if the data are a table that is read by name; see `load_table`.
+        like: Description that a table gets, if the data are a table that is read by name; see `load_table`. A text gets
+            its alphabet.
 
     Raises:
         ValueError: If an entry of ``read`` has another form, or the reader has no such option.
@@ -46,7 +47,7 @@ def load_data(
         if not name.isidentifier() or not equals:
             raise ValueError(f"--read takes name=value, such as size=32, got {text!r}.")
         options[name] = parse_option(data, name, value)
-    if like is not None and like.encoding is not None and reads_tables(data):
+    if like is not None and reads_like(data, like):
         options["like"] = like
     return load_data(data, **options)
 

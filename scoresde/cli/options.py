@@ -9,6 +9,7 @@ __all__ = [
     "BINS",
     "BOUND",
     "CHECKPOINT",
+    "CLASSES",
     "CONDITION",
     "DATA",
     "DEQUANTIZATION",
@@ -69,6 +70,12 @@ DATA = typer.Option(
 BINS = typer.Option(
     None, "--bins", help="The values in a file are integers 0 … bins-1 (8-bit images: 256).", rich_help_panel=_DATA
 )
+CLASSES = typer.Option(
+    None,
+    "--classes",
+    help="The values in a file are categories 0 … classes-1, without an order (bits: 2).",
+    rich_help_panel=_DATA,
+)
 READ = typer.Option(
     [],
     "--read",
@@ -107,7 +114,10 @@ NETWORK = typer.Option(
 )
 SCHEDULE = typer.Option(None, "--schedule", help='Noise schedule, e.g. "Cosine()".', rich_help_panel=_MODEL)
 PROCESS = typer.Option(
-    None, "--process", help='Forward process, e.g. "VPSDE(tau_min=1e-4)", "VE()", "Flow()".', rich_help_panel=_MODEL
+    None,
+    "--process",
+    help='Forward process, e.g. "VPSDE(tau_min=1e-4)", "VE()", "Flow()" or, of categories, "Categorical(27)".',
+    rich_help_panel=_MODEL,
 )
 PARAMETERIZATION = typer.Option(
     None, "--parameterization", help='What the network predicts: "V()", "Eps()", "X0()" …', rich_help_panel=_MODEL

@@ -10,11 +10,12 @@ from scoresde.cli.parsing import Modules, check_names, parse, parse_network
 
 if TYPE_CHECKING:
     from scoresde.data import Description
+    from scoresde.objective.base import Objective
     from scoresde.objective.timesteps import Timesteps
     from scoresde.objective.weighting import Weighting
-    from scoresde.process.parameterization import Parameterization
+    from scoresde.process.base import Process
+    from scoresde.process.parameterization import NetworkOutput
     from scoresde.process.schedule import Schedule
-    from scoresde.process.sde import SDE
     from scoresde.training.defaults import Recipe
 
 __all__ = ["Overrides", "parse_overrides"]
@@ -31,8 +32,9 @@ class Overrides:
 
     network: str | None = None
     schedule: Schedule | None = None
-    process: SDE | None = None
-    parameterization: Parameterization | None = None
+    process: Process | None = None
+    parameterization: NetworkOutput | None = None
+    loss: Objective | None = None
     weighting: Weighting | None = None
     timesteps: Timesteps | None = None
     modules: Modules = ()
@@ -40,7 +42,7 @@ class Overrides:
     @property
     def options(self) -> list[str]:
         """The options that were given."""
-        names = ("network", "schedule", "process", "parameterization", "weighting", "timesteps")
+        names = ("network", "schedule", "process", "parameterization", "loss", "weighting", "timesteps")
         return [f"--{name}" for name in names if getattr(self, name) is not None]
 
     def recipe(
@@ -62,20 +64,24 @@ class Overrides:
         Raises:
             ValueError, TypeError: If the network's text cannot be read, or a setting is out of its range.
         """
+        from scoresde.process.discrete import DiscreteProcess
         from scoresde.training.condition_defaults import chosen_conditions, network_conditions
         from scoresde.training.defaults import Recipe, default_recipe
 
-        default = default_recipe(description, rows, conditions)
-        sde = self.process or default.sde
+        default = default_recipe(description, rows, conditions, self.process)
+        sde = default.sde
         if self.schedule is not None:
-            sde = replace(sde, schedule=self.schedule)
+            sde = sde.with_schedule(self.schedule)
         parts = {"weighting": self.weighting, "timesteps": self.timesteps}
-        loss = replace(default.training.loss, **{name: part for name, part in parts.items() if part is not None})
+        loss: Any = self.loss or default.training.loss
+        loss = replace(loss, **{name: part for name, part in parts.items() if part is not None})
         settings = {name: value for name, value in training.items() if value is not None}
         network, reason = default.network, default.reason
         if self.network is not None:
             declared = network_conditions(description, chosen_conditions(description, conditions))
-            network = parse_network(self.network, description.model_shape, self.modules, declared)
+            mask = isinstance(sde, DiscreteProcess) and sde.kernel == "absorbing"
+            shape, classes = description.model_shape, description.classes
+            network = parse_network(self.network, shape, self.modules, declared, classes, mask)
             reason = ""
             settings.setdefault("dequantize", not getattr(network, "trained_on_bin_centers", False))
         training_settings = replace(default.training, loss=loss, **settings)
@@ -88,6 +94,7 @@ def parse_overrides(
     schedule: str | None = None,
     process: str | None = None,
     parameterization: str | None = None,
+    loss: str | None = None,
     weighting: str | None = None,
     timesteps: str | None = None,
     modules: Modules = (),
@@ -95,7 +102,7 @@ def parse_overrides(
     """The options as objects, without loading any data.
 
     Args:
-        network, schedule, process, parameterization, weighting, timesteps: Texts; None where an option is not given.
+        network, schedule, process, parameterization, loss, weighting, timesteps: Texts; None for those not given.
         modules: The user's own modules.
 
     Raises:
@@ -103,18 +110,20 @@ def parse_overrides(
     """
     from torch import nn
 
+    from scoresde.objective.base import Objective
     from scoresde.objective.timesteps import Timesteps
     from scoresde.objective.weighting import Weighting
-    from scoresde.process.parameterization import Parameterization
+    from scoresde.process.base import Process
+    from scoresde.process.parameterization import NetworkOutput
     from scoresde.process.schedule import Schedule
-    from scoresde.process.sde import SDE
 
     check_names(network, nn.Module, modules)
     return Overrides(
         network,
         None if schedule is None else parse(schedule, Schedule, modules),
-        None if process is None else parse(process, SDE, modules),
-        None if parameterization is None else parse(parameterization, Parameterization, modules),
+        None if process is None else parse(process, Process, modules),
+        None if parameterization is None else parse(parameterization, NetworkOutput, modules),
+        None if loss is None else parse(loss, Objective, modules),
         None if weighting is None else parse(weighting, Weighting, modules),
         None if timesteps is None else parse(timesteps, Timesteps, modules),
         modules,

@@ -27,17 +27,20 @@ def families() -> dict[str, type]:
 
     from scoresde import data, guidance, inverse, likelihood, sampling
     from scoresde.nn.conditions import Condition
+    from scoresde.objective import base as objective
     from scoresde.objective import timesteps, weighting
-    from scoresde.process import parameterization, schedule, sde
+    from scoresde.process import base as process
+    from scoresde.process import parameterization, schedule
 
     return {
         "--sampler": sampling.Sampler,
         "  grid=": sampling.Grid,
+        "--loss": objective.Objective,
         "--weighting": weighting.Weighting,
         "--timesteps": timesteps.Timesteps,
         "--schedule": schedule.Schedule,
-        "--process": sde.SDE,
-        "--parameterization": parameterization.Parameterization,
+        "--process": process.Process,
+        "--parameterization": parameterization.NetworkOutput,
         "--network": nn.Module,
         "  conditions=": Condition,
         "--augment": data.Augment,
@@ -168,17 +171,35 @@ def check_names(text: str | None, kind: type, modules: Modules = ()) -> None:
 
 
 def parse_network(
-    text: str, shape: tuple[int, ...], modules: Modules = (), conditions: Mapping[str, Any] | None = None
+    text: str,
+    shape: tuple[int, ...],
+    modules: Modules = (),
+    conditions: Mapping[str, Any] | None = None,
+    classes: int | None = None,
+    mask: bool = False,
 ) -> Any:
     """A network; an ``event_shape`` that is left out, also in a network inside it, is the data's.
+
+    For categories a network of this package, such as ``DiT(patch=1)``, is put into a `CategoricalNet`, if it is none.
 
     Args:
         text: As in Python, e.g. ``MLP(width=128)``, ``QuantizedSkip(UNet())``.
         shape: Of the data's events.
         modules: The user's own modules, whose classes may be named.
         conditions: What a network reads whose text states no ``conditions``; None or empty leaves its default.
+        classes: Number of classes of categories, or None.
+        mask: Whether their process has a mask.
     """
     from torch import nn
 
-    missing = {"event_shape": shape, **({"conditions": conditions} if conditions else {})}
-    return spec.parse(text, known(modules=modules), kind=nn.Module, missing=missing)
+    from scoresde.nn import CategoricalNet
+
+    missing: dict[str, Any] = {"event_shape": shape, **({"conditions": conditions} if conditions else {})}
+    if classes is None:
+        return spec.parse(text, known(modules=modules), kind=nn.Module, missing=missing)
+    settings = {"event_shape": shape, "classes": classes, "mask": mask}
+    missing["event_shape"] = CategoricalNet.inner_shape(shape, classes, mask)
+    missing |= {f"CategoricalNet.{name}": value for name, value in settings.items()}
+    network = spec.parse(text, known(modules=modules), kind=nn.Module, missing=missing)
+    own = type(network).__module__.startswith("scoresde.") and not isinstance(network, CategoricalNet)
+    return CategoricalNet(network, **settings) if own else network

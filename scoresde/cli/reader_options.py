@@ -6,11 +6,14 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from scoresde.storage import spec
+
+if TYPE_CHECKING:
+    from scoresde.data import Description
 
 __all__ = [
     "has_option",
@@ -19,7 +22,7 @@ __all__ = [
     "parse_option",
     "print_all_readers",
     "print_reader",
-    "reads_tables",
+    "reads_like",
 ]
 
 
@@ -81,9 +84,14 @@ def layout_options(path: Path, read: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def reads_tables(data: str) -> bool:
-    """Whether the reader of a source can read a table as an earlier one was, by its option ``like``."""
-    return has_option(data, "like")
+def reads_like(data: str, like: Description) -> bool:
+    """Whether the reader of a source can read it as an earlier one was: a table with its columns, or a text."""
+    from scoresde.data.sources import reader_of
+    from scoresde.data.text_files import load_text
+
+    if reader_of(data) is load_text:
+        return like.alphabet is not None
+    return like.encoding is not None and has_option(data, "like")
 
 
 def has_option(data: str, name: str) -> bool:
@@ -117,12 +125,18 @@ def print_all_readers() -> None:
     from scoresde.data.image_folder import load_images
     from scoresde.data.sources import FILES, SOURCES, functions_of
     from scoresde.data.tables.frames import load_frame
+    from scoresde.data.text_files import load_text
     from scoresde.data.toys import TOYS
 
     readers: dict[Callable[..., Any], list[str]] = {}
     for suffix, reader in FILES.items():
         readers.setdefault(reader, []).append(suffix)
-    readers |= {load_images: ["a folder of images"], load_huggingface: ["hf:NAME"], load_frame: ["a table in memory"]}
+    readers |= {
+        load_text: [".txt of prose", "text:PATH"],
+        load_images: ["a folder of images"],
+        load_huggingface: ["hf:NAME"],
+        load_frame: ["a table in memory"],
+    }
     for reader, names in readers.items():
         _print_options(", ".join(names), (reader,))
         typer.echo()

@@ -55,8 +55,8 @@ def recorded_recipe(config: Mapping[str, Any], modules: Modules = ()) -> Recipe:
     """
     import scoresde.objective.loss
     import scoresde.training
-    from scoresde.process.parameterization import Parameterization
-    from scoresde.process.sde import SDE
+    from scoresde.process.base import Process
+    from scoresde.process.parameterization import NetworkOutput
     from scoresde.training import Training
     from scoresde.training.defaults import Recipe
 
@@ -64,8 +64,8 @@ def recorded_recipe(config: Mapping[str, Any], modules: Modules = ()) -> Recipe:
     names = {**known(modules=modules), **spec.known_classes(scoresde.training, scoresde.objective.loss)}
     return Recipe(
         spec.parse(model["net"], names, stored=True),
-        spec.parse(model["sde"], names, kind=SDE),
-        spec.parse(model["parameterization"], names, kind=Parameterization),
+        spec.parse(model["sde"], names, kind=Process),
+        spec.parse(model["parameterization"], names, kind=NetworkOutput),
         spec.parse(config["training"], names, kind=Training, stored=True),
     )
 
@@ -140,7 +140,14 @@ def absolute_source(data: str) -> str:
     from scoresde.data.sources import SOURCES
     from scoresde.data.toys import TOYS
 
-    return data if data in SOURCES or data in TOYS or data.startswith("hf:") else str(Path(data).absolute())
+    return data if data in SOURCES or data in TOYS or data.startswith("hf:") else _absolute(data)
+
+
+def _absolute(path: str) -> str:
+    from scoresde.data.text_files import PREFIX
+
+    plain = path.removeprefix(PREFIX)
+    return path[: len(path) - len(plain)] + str(Path(plain).absolute())
 
 
 def column_record(data: Data) -> dict[str, Any]:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from scoresde.sampling import Sampler
     from scoresde.storage.checkpoint import Checkpoint
 
-__all__ = ["sample"]
+__all__ = ["default_sampler", "sample"]
+
+_SHOWN = 5  # texts that are printed where no file is named
 
 
 def sample(
@@ -22,18 +24,21 @@ def sample(
     sampler: str = typer.Option(
         None,
         "--sampler",
-        help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()"; default DDPM(steps=1000), '
-        "Jumps() for a student, or the sampler of an opened model's own code base.",
+        help='E.g. "DDIM(steps=50)", "ODE()", "EulerMaruyama()"; default DDPM(steps=1000), of categories '
+        "Ancestral(steps=250), MixedSampler(), Jumps() for a student, or that of an opened model's own code base.",
         show_default=False,
     ),
     out: Path = typer.Option(
         None,
         "--out",
-        help="Output file: .png for a grid of images; .csv, .tsv or .parquet for a table, with the names and texts of "
-        "its columns; .npz for numbers in data units.",
+        help="Output file: .png for a grid of images or strips of categories; .txt for text; .csv, .tsv or .parquet "
+        "for a table, with the names and texts of its columns; .npz or .npy for numbers in data units.",
     ),
     file_format: str = typer.Option(
-        None, "--format", help="png, csv, tsv, npz or parquet, whatever the suffix of --out.", show_default=False
+        None,
+        "--format",
+        help="png, txt, csv, tsv, npz, npy or parquet, whatever the suffix of --out.",
+        show_default=False,
     ),
     grid: str = typer.Option(None, "--grid", help='Rows x columns of a .png, e.g. "8x8"; sets -n.', show_default=False),
     seed: int = typer.Option(
@@ -90,6 +95,8 @@ def sample(
 
         scoresde sample runs/customers -n 1000 --out new.csv
 
+        scoresde sample runs/book -n 20 --out text.txt
+
         scoresde sample runs/digits --sampler "DDIM(steps=50)" --seeds 0-63 --out samples.npz
 
         scoresde sample runs/digits --sampler "Adams(steps=10)" --calibrated --out grid.png
@@ -108,8 +115,15 @@ def sample(
     """
     from scoresde.cli.parsing import known, parse
     from scoresde.cli.recorded_config import import_recorded
-    from scoresde.cli.sample_output import check_output, default_output, output_format, parse_grid, write_samples
-    from scoresde.sampling import DDPM, Jumps, Sampler
+    from scoresde.cli.sample_output import (
+        check_output,
+        default_output,
+        joined_texts,
+        output_format,
+        parse_grid,
+        write_samples,
+    )
+    from scoresde.sampling import Jumps, Sampler
 
     kind, shape = output_format(out, file_format), parse_grid(grid)
     _check_options(n, kind, seed, seeds, trajectory, calibrated, average)
@@ -140,7 +154,7 @@ def sample(
     if peer is not None:
         requested, settings["start"] = peer.sampler, peer.start
     if requested is None:
-        requested = Jumps() if holds_student(stored) else DDPM(steps=1000)
+        requested = Jumps() if holds_student(stored) else default_sampler(stored)
     used = calibrated_sampler(stored, requested, raw) if calibrated else requested
     sample_seeds = (seed or 0) if seeds is None else parse_integers(seeds)
     count = len(sample_seeds) if isinstance(sample_seeds, list) else n
@@ -170,12 +184,25 @@ def sample(
     if clipping_line(stored) is not None:
         console.print_status(str(clipping_line(stored)))
     if out is None:
+        if model.data is not None and model.data.alphabet is not None and len(model.data.shape) == 1:
+            typer.echo(joined_texts(samples.texts()[:_SHOWN]), nl=False)
         console.print_done(
             f"{len(samples.x)} samples drawn, none saved; to save them add --out {default_output(model)}"
         )
         return
     write_samples(out, samples, kind, shape)
     console.print_done(f"{len(samples.x)} samples in {out}")
+
+
+def default_sampler(stored: Checkpoint) -> Sampler:
+    """The sampler of a run: the chain of 1000 steps, of categories, and of numbers and categories, that of 250."""
+    from scoresde.cli.held_out import described_by
+    from scoresde.sampling import DDPM, Ancestral, MixedSampler
+
+    description = described_by(stored)
+    if description is not None and description.codes:
+        return MixedSampler()
+    return DDPM(steps=1000) if description is None or description.classes is None else Ancestral(steps=250)
 
 
 def _check_options(

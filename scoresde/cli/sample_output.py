@@ -1,4 +1,4 @@
-"""Output files of samples: a PNG with a grid of images, a compressed ``.npz`` with numbers, or a table."""
+"""Output files of samples: a PNG with images or strips, ``.npz`` and ``.npy`` with numbers, a text, or a table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from scoresde.cli.outputs import atomic_output
 if TYPE_CHECKING:
     import numpy as np
 
+    from scoresde.data import Description
     from scoresde.model import Model
     from scoresde.sampling import Samples
 
-__all__ = ["FORMATS", "check_output", "default_output", "output_format", "parse_grid", "write_samples"]
+__all__ = ["FORMATS", "check_output", "default_output", "joined_texts", "output_format", "parse_grid", "write_samples"]
 
-FORMATS = ("png", "csv", "tsv", "npz", "parquet")
+FORMATS = ("png", "csv", "tsv", "npz", "npy", "txt", "parquet")
 """Formats of an output file, which are also its suffixes."""
 
+_DASHES = 24 * "-"
 _TABLES = {"csv": ",", "tsv": "\t", "parquet": ""}  # with the separator of text
 
 
@@ -29,6 +31,8 @@ def default_output(model: Model) -> str:
 
     if is_image(model.event_shape or ()):
         return "grid.png"
+    if model.data is not None and model.data.classes is not None:
+        return "samples.npy" if model.data.alphabet is None or len(model.data.shape) > 1 else "samples.txt"
     is_table = model.data is not None and model.data.columns is not None
     return "samples.csv" if is_table else "samples.npz"
 
@@ -74,14 +78,20 @@ def check_output(kind: str | None, model: Model) -> None:
     """Refuses a format that the model's samples do not have, before anything is sampled.
 
     Raises:
-        ValueError: If ``kind`` is png and the model's events are not images, or a table and they have several axes.
+        ValueError: If ``kind`` is png and the model's events are neither images nor short sequences of categories, txt
+            and they have no alphabet, or a table and they have several axes.
         ModuleNotFoundError: If ``kind`` is parquet and pyarrow is missing.
     """
     from scoresde.plots.image_grid import is_image
 
     shape = model.event_shape or ()
-    if kind == "png" and not is_image(shape):
+    if kind == "png" and not is_image(shape) and not _is_strip(shape, model.data):
         raise ValueError(f"a .png shows images, got events of shape {model.event_shape}; write them as .npz.")
+    if kind == "txt" and (model.data is None or model.data.alphabet is None or len(shape) > 1):
+        raise ValueError(
+            f"a .txt holds sequences of an alphabet, got events of shape {model.event_shape} without one; write them "
+            "as .npz."
+        )
     if kind in _TABLES and len(shape) > 1:
         raise ValueError(f"a .{kind} holds a table, got events of shape {model.event_shape}; write them as .npz.")
     if kind == "parquet":
@@ -95,7 +105,9 @@ def write_samples(out: Path, samples: Samples, kind: str | None = None, grid: tu
 
     Args:
         out: The file.
-        samples: What is written, in data units. A PNG is a grid of images. A table has the columns of
+        samples: What is written, in data units. A PNG is a grid of images, or has a strip for each sequence of
+            categories. A text has a sequence in each line, or if it holds lines itself between lines of dashes. A
+            ``.npy`` has the array alone. A table has the columns of
             `Samples.columns`. A ``.npz`` has the arrays ``x``, ``tau`` and ``nfe``; ``labels`` if classes were drawn;
             for a model of a table ``columns``, their names, and ``table``, one record per sample; with a trajectory
             ``trajectory`` (model units) and ``taus``.
@@ -104,7 +116,20 @@ def write_samples(out: Path, samples: Samples, kind: str | None = None, grid: tu
     """
     kind = output_format(out, kind)
     with atomic_output(out) as path:
-        if kind == "png":
+        if kind == "png" and _is_strip(tuple(samples.x.shape[1:]), samples.description):
+            from scoresde.plots.strips import save_strips
+
+            assert samples.description is not None
+            assert samples.description.classes is not None
+            save_strips(path, _values(samples), samples.description.classes)
+        elif kind == "npy":
+            import numpy as np
+
+            with path.open("wb") as file:
+                np.save(file, _values(samples), allow_pickle=False)
+        elif kind == "txt":
+            path.write_text(joined_texts(samples.texts()), encoding="utf-8")
+        elif kind == "png":
             from scoresde.plots.image_grid import save_image_grid
 
             save_image_grid(path, _values(samples), samples.description, *(grid or (None, None)))
@@ -118,6 +143,19 @@ def write_samples(out: Path, samples: Samples, kind: str | None = None, grid: tu
             _write_text(path, samples.columns(), _TABLES[kind])
         else:
             _write_arrays(path, samples)
+
+
+def joined_texts(texts: list[str]) -> str:
+    """Texts one in each line; between lines of dashes if one of them has several lines."""
+    if any("\n" in text for text in texts):
+        return "".join(f"{text}\n{_DASHES}\n" for text in texts)
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _is_strip(shape: tuple[int, ...], description: Description | None) -> bool:
+    from scoresde.plots.strips import is_strip
+
+    return description is not None and description.classes is not None and is_strip(shape)
 
 
 def _values(samples: Samples) -> np.ndarray:

@@ -43,6 +43,13 @@ def train(
     accumulate: int = typer.Option(
         None, "--accumulate", help="Split each batch into this many parts and accumulate gradients; saves memory."
     ),
+    loss: str = typer.Option(
+        None,
+        "--loss",
+        help='Loss, e.g. "CrossEntropy()" for categories; default PathKL() for these, else Loss().',
+        show_default=False,
+        rich_help_panel=_LOSS,
+    ),
     weighting: str = typer.Option(
         None, "--weighting", help='Loss weighting λ, e.g. "ELBO()", "MinSNR(gamma=5)".', rich_help_panel=_LOSS
     ),
@@ -128,6 +135,7 @@ def train(
     parameterization: str = options.PARAMETERIZATION,
     timesteps: str = options.TIMESTEPS,
     bins: int = options.BINS,
+    classes: int = options.CLASSES,
     read: list[str] = options.READ,
     condition: str = options.CONDITION,
     test_fraction: float = options.TEST,
@@ -150,6 +158,10 @@ def train(
         scoresde train --data fashion-mnist --out runs/fashion --minutes 20
 
         scoresde train --data faces.npy --bins 256 --network "UNet(channels=64)" --out runs/faces
+
+        scoresde train --data book.txt --out runs/book
+
+        scoresde train --data codes.npy --classes 27 --out runs/codes
 
         scoresde train --data digits --condition label --out runs/classes
 
@@ -177,6 +189,7 @@ def train(
 
     check_device(device)
     check_length(steps, minutes)
+    read = [*read, *([] if classes is None else [f"classes={classes}"])]
     old = earlier_run(config, start, out if resume and data is None else None)
     record = {} if old is None else old["about"]
     source = data_options(record, data=data, bins=bins, test_fraction=test_fraction, split_seed=split_seed, read=read)
@@ -191,6 +204,7 @@ def train(
         schedule=schedule,
         process=process,
         parameterization=parameterization,
+        loss=loss,
         weighting=weighting,
         timesteps=timesteps,
         modules=modules,
@@ -249,6 +263,6 @@ def train(
     )
     if not main_process:
         return
-    loss = f"loss {result.history[-1][1]:.4f}" if result.history else "no step was left to do"
+    last = f"loss {result.history[-1][1]:.4f}" if result.history else "no step was left to do"
     command = shlex.join(["scoresde", "sample", str(out), "--out", default_output(model)])
-    console.print_done(f"{result.step} steps, {loss}; saved in {result.checkpoint}", command)
+    console.print_done(f"{result.step} steps, {last}; saved in {result.checkpoint}", command)

@@ -60,6 +60,7 @@ def training_recipe(
         ValueError: If an earlier run is named and parts of the model too.
     """
     from scoresde.cli.recorded_config import recorded_recipe
+    from scoresde.objective.loss import Loss
 
     if old is None:
         recipe = overrides.recipe(data.description, len(data.train), conditions, **training)
@@ -80,6 +81,11 @@ def training_recipe(
         recipe = replace(recipe, training=replace(recipe.training, **changes))
     if hybrid is None:
         return recipe
+    if not isinstance(recipe.training.loss, Loss):
+        raise ValueError(
+            f"--hybrid learns the variance of a Gaussian step, got {type(recipe.training.loss).__name__}, a loss of "
+            "categories; leave it out."
+        )
     loss = replace(recipe.training.loss, hybrid=hybrid)
     return replace(recipe, training=replace(recipe.training, loss=loss))
 
@@ -114,6 +120,7 @@ def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
             would belong to other classes. If the run's data are integers and these are others.
     """
     import scoresde.data
+    from scoresde.cli.console import classes_text, same_classes
     from scoresde.data import Description
     from scoresde.data.conditions.kinds import ClassCondition
     from scoresde.storage import spec
@@ -132,6 +139,11 @@ def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
             )
         kinds[name] = kind
     description = replace(data.description, conditions=kinds)
+    if not same_classes(before, description):
+        raise ValueError(
+            f"the run's data are {classes_text(before)}, those of {description.name!r} are "
+            f"{classes_text(description)}; train on the same classes, or start without --from."
+        )
     if before.bins is not None:
         if description.bins != before.bins:
             got = "continuous values" if description.bins is None else f"integers 0 … {description.bins - 1}"
@@ -157,7 +169,9 @@ def _check_conditions(recipe: Recipe, names: Sequence[str] | None) -> None:
 def build_model(recipe: Recipe, data: Data) -> ScoreModel:
     """The recipe's model with new weights; it has a learned variance if the loss asks for one."""
     from scoresde.model import ScoreModel
+    from scoresde.objective.loss import Loss
 
     model = recipe.build(data, recipe.training.seed)
-    learned = recipe.training.loss.hybrid > 0
+    loss = recipe.training.loss
+    learned = isinstance(loss, Loss) and loss.hybrid > 0
     return ScoreModel(model.net, model.sde, model.parameterization, model.event_shape, model.data, learned)

@@ -42,7 +42,8 @@ def announce_training_time(recipe: Recipe, data: Data, model: ScoreModel, out: P
     from scoresde.training.run_length import estimate_seconds_per_update
 
     steps = recipe.training.steps
-    if len(data.description.shape) < 2 or recipe.training.minutes is not None or not steps:
+    about_data = data.description
+    if (len(about_data.shape) < 2 and about_data.classes is None) or recipe.training.minutes is not None or not steps:
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from scoresde.data.alphabets import Alphabet, Bytes, Characters, ClassNames
 from scoresde.data.augment import Augment
 from scoresde.data.conditions import (
     ClassCondition,
@@ -22,10 +23,15 @@ from scoresde.data.numpy_files import load_file
 from scoresde.data.sources import load_data
 from scoresde.data.tables.frames import load_frame
 from scoresde.data.tables.table_files import load_table
+from scoresde.data.text_files import load_text
 
 __all__ = [
+    "Alphabet",
     "Augment",
+    "Bytes",
+    "Characters",
     "ClassCondition",
+    "ClassNames",
     "ConditionKind",
     "Data",
     "Description",
@@ -38,5 +44,6 @@ __all__ = [
     "load_huggingface",
     "load_images",
     "load_table",
+    "load_text",
     "read_idx",
 ]

@@ -5,6 +5,9 @@ r"""Description of a data set (shape, range, quantization) and its scaling, $x =
 ``offset = scale = bins / 2``, so that ``x = 2 y / bins - 1`` fills ``[-1, 1)``. Continuous data default to
 ``offset = 0, scale = 1``.
 
+Categories are integers ``0 ... classes - 1`` without an order. Their model units are the same numbers in a floating
+tensor (codes), as the states of `scoresde.process.Categorical` are.
+
 A table that was read by name has an ``encoding`` instead (`scoresde.data.tables.encoding`): its model units are not an
 affine function of its data units, and their shape `Description.model_shape` differs from ``shape``.
 """
@@ -23,6 +26,8 @@ from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.arrays import ArrayLike, as_tensor
 from scoresde._core.checks import check_event_shape
 from scoresde._core.tensors import has_values, widest_dtype
+from scoresde.data.alphabets import Alphabet
+from scoresde.data.codes import check_codes, checked_classes, codes_to_integers
 from scoresde.data.conditions.base import ConditionKind
 from scoresde.data.conditions.fit import LABEL, check_name
 from scoresde.data.conditions.kinds import ClassCondition
@@ -58,6 +63,9 @@ class Description(CheckedArguments):
         encoding: The map of each column of a table to model units, or None.
         conditions: The kind of each condition by name, e.g. ``{"label": ClassCondition(10)}``; `Data` adds those that
             are left out, with the scaling of its train part.
+        classes: Number of classes of categories, integers ``0 ... classes - 1`` without an order; None for other data.
+            They have no bins and no scaling, and values may not be missing.
+        alphabet: What the classes stand for, such as ``Characters("ACGT")``, which states ``classes`` too; or None.
 
     Raises:
         ValueError: If a field is out of its domain or the range contradicts ``bins``.
@@ -65,10 +73,14 @@ class Description(CheckedArguments):
     Example:
         >>> import torch
         >>> from scoresde import Description
+        >>> from scoresde.data import Characters
         >>> description = Description("gray", (1,), bins=256)
         >>> description.to_model(description.center(torch.tensor([[0], [255]])))
         tensor([[-0.9961],
                 [ 0.9961]])
+        >>> genes = Description("genes", (3,), alphabet=Characters("ACGT"))
+        >>> genes.classes, genes.to_model(torch.tensor([[0, 3, 2]])), genes.texts(torch.tensor([[0, 3, 2]]))
+        (4, tensor([[0., 3., 2.]]), ['ATG'])
     """
 
     former_fields: ClassVar[tuple[str, ...]] = ("labels",)
@@ -85,10 +97,15 @@ class Description(CheckedArguments):
     missing: bool = field(default=False, metadata={"write": "if set"})
     encoding: TableEncoding | None = field(default=None, metadata={"write": "if set"})
     conditions: Mapping[str, ConditionKind] = field(default_factory=dict, hash=False, metadata={"write": "if set"})
+    classes: int | None = field(default=None, metadata={"write": "if set"})
+    alphabet: Alphabet | None = field(default=None, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         shape = checked_shape(self.shape)
+        object.__setattr__(self, "classes", checked_classes(self))
         bins, low, high = checked_range(self.bins, self.low, self.high, self.missing)
+        if self.classes is not None:
+            low, high = 0.0, self.classes - 1.0
         offset, scale = (0.0, 1.0) if bins is None else (bins / 2, bins / 2)
         for name, value in {"shape": shape, "bins": bins, "low": low, "high": high}.items():
             object.__setattr__(self, name, value)
@@ -132,6 +149,11 @@ class Description(CheckedArguments):
     def model_dims(self) -> int:
         """Number of dimensions of one event in model units."""
         return math.prod(self.model_shape)
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """Number of classes of each column of a table that is a code in model units; ``()`` for other data."""
+        return () if self.encoding is None or not self.encoding.codes else self.encoding.classes
 
     @property
     def quantized(self) -> bool:
@@ -227,25 +249,27 @@ class Description(CheckedArguments):
         Quantized: ``floor(y)``, then clipped to ``0 ... bins - 1``, as integers. It always inverts
         ``to_model(center(k))``, and ``to_model(dequantize(k))`` except within rounding error of a bin edge.
         A table with an encoding: each number in the range of the train part and on its grid, the code of each category.
-        Continuous: not clipped. Where the offset is larger than 16 scales (a column of Unix time), ``y`` is float64,
-        because float32 cannot tell its values apart.
+        Categories: the codes as integers. Continuous: not clipped. Where the offset is larger than 16 scales (a column
+        of Unix time), ``y`` is float64, because float32 cannot tell its values apart.
 
         Args:
             x: Model units, shape ``(B, *D)``, or ``(B, E)`` with an encoding.
 
         Returns:
-            Data units, shape ``(B, *D)``. Quantized: ``uint8`` for up to 256 bins, else ``int64``. With an encoding:
-            float64. Continuous: float64 as stated above, else the type of ``x``, but float32 for half precision.
-            float64 values are on the CPU if the device of ``x`` does not support them.
+            Data units, shape ``(B, *D)``. Quantized, and categories: ``uint8`` for up to 256 values, else ``int64``.
+            With an encoding: float64. Continuous: float64 as stated above, else the type of ``x``, but float32 for half
+            precision. float64 values are on the CPU if the device of ``x`` does not support them.
 
         Raises:
-            ValueError: If the event shape is wrong, or quantized values are NaN.
+            ValueError: If the event shape is wrong, quantized values are NaN, or categories are no codes of classes.
         """
         x = as_tensor(x, "x")
         if self.encoding is not None:
             self._check_shape(x, self.model_shape)
             return self.encoding.to_data(x)
         self._check_shape(x)
+        if self.classes is not None:
+            return codes_to_integers(x, self.classes)
         assert self.offset is not None
         assert self.scale is not None
         y = from_model_units(x, self.offset, self.scale, wide=self.bins is not None and self.bins > _FINE_BINS)
@@ -253,6 +277,25 @@ class Description(CheckedArguments):
             return y
         raise_if_any(torch.isnan(y), y, "samples must not be NaN to be quantized", "find the step that produced it")
         return y.floor().clamp(0, self.bins - 1).to(torch.uint8 if self.bins <= 256 else torch.int64)
+
+    def texts(self, y: ArrayLike) -> list[str]:
+        """The texts that events of categories write, one for each event.
+
+        Args:
+            y: Data units, integers ``(B, L)``.
+
+        Raises:
+            ValueError: If the data have no alphabet, their events are no sequences ``(L,)``, or a value is no class.
+        """
+        if self.alphabet is None or len(self.shape) != 1:
+            raise ValueError(
+                f"texts are those of sequences (L,) with an alphabet, got {self.name!r}, events {self.shape} "
+                f"{'without one' if self.alphabet is None else 'with one'}; describe what the classes stand for by "
+                "Description(..., alphabet=Characters(...))."
+            )
+        y = as_tensor(y, "y")
+        self.validate(y)
+        return [self.alphabet.decode(row) for row in y.cpu().numpy()]
 
     def dequantize(self, values: ArrayLike, generator: torch.Generator | None = None) -> Tensor:
         r"""Dequantization: integer values to data units, $y = k + u$ with ``u`` uniform in ``[0, 1)``.
@@ -294,8 +337,10 @@ class Description(CheckedArguments):
     def bits_per_dim(self, log_prob: Tensor) -> Tensor:
         r"""$-(\log p_x + \log|dx/dy|) / (d \ln 2)$: bits per value of a density of dequantized data.
 
+        Categories are not dequantized: their bits are those of the log-probability, per entry of the event.
+
         Args:
-            log_prob: Log-density in model units, nats, any shape.
+            log_prob: Log-density in model units, of categories the log-probability, nats, any shape.
 
         Returns:
             Bits per dimension, the shape of ``log_prob``. Their mean over ``u`` bounds those of the integer values from
@@ -304,10 +349,10 @@ class Description(CheckedArguments):
         Raises:
             ValueError: If the data are continuous.
         """
-        if self.bins is None:
+        if self.bins is None and self.classes is None:
             raise ValueError(
                 f"bits per dimension need quantized data, got {self.name!r} with bins=None; "
-                "state bins= and scale= in its Description, or report nats."
+                "state bins= and scale= (or classes=, of categories) in its Description, or report nats."
             )
         log_prob = as_tensor(log_prob, "log_prob")
         return -(log_prob + self._affine_log_det) / (self.dims * math.log(2))
@@ -333,11 +378,14 @@ class Description(CheckedArguments):
             raise ValueError("data must have values, got a tensor on the meta device; move them to the CPU.")
         if y.is_complex():
             raise ValueError(f"data must be real, got {y.dtype}; pass the two parts as two features or channels.")
-        if y.dtype == torch.uint8 and self.bins is not None and self.bins >= 256:
+        if y.dtype == torch.uint8 and (self.bins or self.classes or 0) >= 256:
             return  # every byte is valid: a memory-mapped file need not be read
         rows = max(1, _CHUNK // self.dims)
         for start in range(0, len(y), rows):
-            check_values(y[start : start + rows], start, self.bins, self.low, self.high, self.missing)
+            if self.classes is not None:
+                check_codes(y[start : start + rows], start, self.classes)
+            else:
+                check_values(y[start : start + rows], start, self.bins, self.low, self.high, self.missing)
         if self.encoding is not None:
             self.encoding.check_values(y, None if self.columns is None else self.columns.names)
 
@@ -345,7 +393,8 @@ class Description(CheckedArguments):
         values = as_tensor(values, "values")
         self._check_shape(values)
         if self.bins is None or values.is_floating_point():
-            got = f"continuous data {self.name!r}" if self.bins is None else f"{values.dtype}"
+            kind = "continuous data" if self.classes is None else "categories, which have no bins,"
+            got = f"{kind} {self.name!r}" if self.bins is None else f"{values.dtype}"
             raise ValueError(
                 f"{method} takes integer values of quantized data, got {got}; state bins= or leave it out."
             )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
+from scoresde.data.binary_images import binarized
 from scoresde.data.cache import cache_file, store
 from scoresde.data.conditions.fit import LABEL
 from scoresde.data.conditions.parts import label_kind
@@ -35,8 +36,9 @@ def load_images(
     condition: str | Sequence[str] | None = None,
     workers: int = 0,
     cache: str | Path | None = None,
+    binarize: float | str | None = None,
 ) -> Data:
-    """Reads all images in a folder and its subfolders: ``(C, H, W)``, integer values 0 ... 255.
+    """Reads all images in a folder and its subfolders: ``(C, H, W)``, integer values 0 ... 255, or bits.
 
     Images are the files with a suffix in `IMAGE_SUFFIXES`, sorted by path. Names that begin with a dot are ignored and
     links to folders are not followed; one warning counts all other files. The label of an image is its outermost
@@ -57,6 +59,9 @@ def load_images(
         cache: A folder for the decoded values, for data larger than memory. They are written once and memory-mapped
             from then on. The file name depends on the images, the options and the split. Before several processes
             train, load the data in one of them. None decodes into memory in each call.
+        binarize: Makes bits, two classes, of the values: 1 where a value is above this fraction of the largest one
+            possible, such as 0.5. ``"random"`` draws each bit once, from ``seed``, with the value over the largest one
+            as the probability of a 1. None keeps the values. Bits are in memory, also with ``cache``.
 
     Returns:
         Data in data units, ``uint8``.
@@ -87,7 +92,8 @@ def load_images(
     file = cache_file(cache, name, (decoder, *(file_identity(root, path) for path in paths))) if cache else None
     events = store(lambda: check_equal_shapes(decode_in_parallel(decoder, paths, workers), paths), len(files), file)
     description = Description(name, tuple(events.shape[1:]), bins=256, conditions=label_kind(names))
-    return Data(events[:train_count], events[train_count:], description, train_cond, test_cond)
+    data = Data(events[:train_count], events[train_count:], description, train_cond, test_cond)
+    return binarized(data, binarize, seed)
 
 
 def _split_files(files: list[ImageFile], *indices: Tensor | slice) -> list[list[ImageFile]]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
+from scoresde.data.alphabets import as_alphabet
 from scoresde.data.axes import arrange_axes
 from scoresde.data.conditions.fit import LABEL
 from scoresde.data.conditions.parts import select
@@ -38,6 +39,8 @@ def load_file(
     test_fraction: float = 0.2,
     *,
     bins: int | None = None,
+    classes: int | None = None,
+    alphabet: str | Sequence[str] | None = None,
     shuffle: bool = True,
     per_feature: bool | None = None,
     channels: str | None = None,
@@ -55,6 +58,8 @@ def load_file(
             conditions (see ``condition``).
         seed, test_fraction: The split of data that have no train and test part.
         bins: Declares quantized data: integer values ``0 ... bins - 1``. ``None`` means continuous, for integers too.
+        classes: Declares categories: integers ``0 ... classes - 1`` without an order, such as bits or tokens.
+        alphabet: What the classes stand for, such as ``"ACGT"``, or names in a tuple; states ``classes`` too.
         shuffle: Draw the test part at random. ``False`` takes the last events and keeps a .npy file memory-mapped.
         per_feature: Standardize each entry of the first event axis separately (columns, channels). ``None`` does so for
             tables ``(N, D)`` whose columns have unlike deviations, and says so.
@@ -77,10 +82,12 @@ def load_file(
         ValueError: If the file is malformed, holds objects or text, or its values contradict the arguments; if there
             are not as many labels as events; if the shape looks like other axes than ``(N, C, ...)``.
     """
-    skipped = ("bins", "channels", "missing", "condition")
+    skipped = ("bins", "classes", "alphabet", "channels", "missing", "condition")
     check_arguments(load_file, {k: v for k, v in locals().items() if k not in skipped})
     path = Path(path)
     check_choice(missing)
+    symbols = None if alphabet is None else as_alphabet(alphabet)
+    classes = symbols.count if classes is None and symbols is not None else classes
     conditions = several_names("condition", condition) or ()
     train, test, train_cond, test_cond = _parts(
         _read(path), path, conditions, test_fraction, seed if shuffle else None, missing
@@ -88,14 +95,21 @@ def load_file(
     for part in (train, test):
         if bins is not None and part.is_floating_point():
             raise ValueError(f"bins={bins} declares integer values, {path} holds {part.dtype}; store them as integers.")
+        if classes is not None and part.is_floating_point():
+            raise ValueError(f"classes={classes} declares integers, {path} holds {part.dtype}; store them as integers.")
     if train.shape[1:] != test.shape[1:]:
         shapes = f"train {tuple(train.shape)} and test {tuple(test.shape)}"
         raise ValueError(f"train and test must hold events of one shape, {path} holds {shapes}; store them alike.")
     rank = train.ndim
-    train, test, choice = _arranged(train, test, channels, bins, path.name)
+    integers = bins if classes is None else classes
+    train, test, choice = _arranged(train, test, channels, integers, path.name)
     for part in (train_cond, test_cond):  # images beside images lie as these do
-        part |= {n: arrange_axes(v, choice, bins, n) for n, v in part.items() if v.ndim == rank > 2}
+        part |= {n: arrange_axes(v, choice, integers, n) for n, v in part.items() if v.ndim == rank > 2}
     shape = tuple(train.shape[1:])
+    if classes is not None:
+        stated = {"bins": bins, "low": low, "high": high, "offset": offset, "scale": scale}
+        description = Description(path.stem, shape, classes=classes, alphabet=symbols, **stated)
+        return Data(train, test, description, train_cond, test_cond)
     masked = missing == "mask" and any(_has_nan(part) for part in (train, test))
     # validated before mean and deviation are computed, so that the error names the index of a NaN
     Description(path.stem, shape, bins=bins, low=low, high=high, missing=masked).validate(train)

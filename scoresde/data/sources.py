@@ -16,6 +16,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import array_remedy, is_array
 from scoresde._core.checks import check_integer, check_seed
 from scoresde._core.suggest import unknown_name
+from scoresde.data.binary_images import binarized
 from scoresde.data.conditions.fit import LABEL
 from scoresde.data.conditions.parts import label_kind
 from scoresde.data.dataset import Data
@@ -27,7 +28,8 @@ from scoresde.data.numpy_files import load_file
 from scoresde.data.split import split
 from scoresde.data.tables.frames import is_frame, load_frame
 from scoresde.data.tables.table_files import load_table
-from scoresde.data.toys import TOYS
+from scoresde.data.text_files import PREFIX, holds_prose, load_text
+from scoresde.data.toys import TOYS, heartbeat
 
 __all__ = ["FILES", "SOURCES", "functions_of", "load_data", "reader_of"]
 
@@ -38,22 +40,27 @@ _NUMERALS = tuple("0123456789")
 def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: float = 0.2, **options: Any) -> Data:
     """Loads data by name or from a file.
 
-    - ``"digits"``: scikit-learn's 1797 handwritten digits, ``(1, 8, 8)``, values 0 ... 16.
+    - ``"digits"``: scikit-learn's 1797 handwritten digits, ``(1, 8, 8)``, values 0 ... 16. Option ``binarize``: as in
+      ``scoresde.data.load_images``.
     - ``"mnist"``, ``"fashion-mnist"``: 70 000 images, ``(1, 28, 28)``, values 0 ... 255, with their standard split,
-      from four IDX files, gzipped or not. Option ``root``: their folder; default ``$SCORESDE_DATA/<name>``, then the
-      folder of Debian's package.
+      from four IDX files, gzipped or not. Options ``binarize``, and ``root``: their folder; default
+      ``$SCORESDE_DATA/<name>``, then the folder of Debian's package.
+    - ``"heartbeat"``: sequences of bits with a pulse at every fifth place, ``(20,)``: options ``n``, ``length`` and
+      ``period``.
     - a two-dimensional toy distribution, such as ``"ring"``: options ``n`` (number of events,
       default 10 000) and the options of the toy.
     - a path that ends in ``.npy`` or ``.npz``: the options of ``scoresde.data.load_file``.
     - a path that ends in ``.csv``, ``.tsv``, ``.txt`` (also followed by ``.gz``) or ``.parquet``: the options of
-      ``scoresde.data.load_table``.
+      ``scoresde.data.load_table``. A ``.txt`` of prose is no table, but as the next entry.
+    - a path that ends in ``.txt`` or ``.txt.gz`` and holds prose, or any path after ``text:``: the options of
+      ``scoresde.data.load_text``.
     - ``"hf:<name>"``, or a data set of the package ``datasets``: the options of ``scoresde.data.load_huggingface``.
     - a table in memory, such as a pandas or polars frame or a ``pyarrow.Table``: the options of
       ``scoresde.data.load_frame``.
     - a folder of images: the options of ``scoresde.data.load_images``.
 
-    Scaling: quantized data fill ``[-1, 1)``; toys keep their coordinates; files without ``bins`` are standardized,
-    tables by column.
+    Scaling: quantized data fill ``[-1, 1)``; categories have none; toys keep their coordinates; files without ``bins``
+    are standardized, tables by column.
 
     Args:
         source: Name or path, or a table in memory, or a ``datasets.Dataset`` or ``DatasetDict``.
@@ -80,7 +87,10 @@ def load_data(source: str | Path | object, *, seed: int = 0, test_fraction: floa
     name = _text(source)
     reader = reader_of(source)
     if reader is None:
-        others = f" A path must be a folder of images, or end in {', '.join(FILES)}; hf:<name> is Hugging Face's."
+        others = (
+            f" A path must be a folder of images, or end in {', '.join(FILES)}; text:<path> is any text, hf:<name> "
+            "Hugging Face's."
+        )
         raise ValueError(unknown_name("data source", name, (*SOURCES, *TOYS)) + others)
     valid = [option for function in functions_of(source) for option in _options(function)]
     load = partial(reader, name)
@@ -102,8 +112,10 @@ def reader_of(source: str | Path | object) -> Callable[..., Data] | None:
     name = _text(source)
     if is_frame(source) and not is_huggingface(source):
         return load_frame
+    if name.startswith(PREFIX):
+        return load_text
     if (suffix := _suffix(name)) in FILES:
-        return FILES[suffix]
+        return load_text if suffix in (".txt", ".txt.gz") and holds_prose(Path(name)) else FILES[suffix]
     if is_huggingface(source) or name.startswith("hf:"):
         return load_huggingface
     if name in TOYS:
@@ -145,8 +157,13 @@ def _suffix(name: str) -> str:
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
 
-def _load_digits(seed: int, test_fraction: float) -> Data:
-    """Scikit-learn's handwritten digits, ``(1, 8, 8)``, integer values 0 ... 16."""
+def _load_digits(seed: int, test_fraction: float, *, binarize: float | str | None = None) -> Data:
+    """Scikit-learn's handwritten digits, ``(1, 8, 8)``, integer values 0 ... 16, or bits.
+
+    Args:
+        seed, test_fraction: The split.
+        binarize: As in `load_images`.
+    """
     from sklearn.datasets import load_digits  # not at import: it takes a second
 
     data, target = load_digits(return_X_y=True)
@@ -154,7 +171,24 @@ def _load_digits(seed: int, test_fraction: float) -> Data:
     labels = torch.as_tensor(target)
     train, test = split(len(values), test_fraction, seed)
     description = Description("digits", (1, 8, 8), bins=17, conditions=label_kind(_NUMERALS))
-    return Data(values[train], values[test], description, {LABEL: labels[train]}, {LABEL: labels[test]})
+    data = Data(values[train], values[test], description, {LABEL: labels[train]}, {LABEL: labels[test]})
+    return binarized(data, binarize, seed)
+
+
+def _load_heartbeat(seed: int, test_fraction: float, *, n: int = 10_000, length: int = 20, period: int = 5) -> Data:
+    """Sequences of bits with a pulse at every fifth place, which begin at a random place.
+
+    Args:
+        seed, test_fraction: Seed of the places, and the fraction of sequences that is held out.
+        n: Number of sequences.
+        length: Bits of a sequence.
+        period: Places between two pulses.
+    """
+    check_integer("n", n)
+    bits, phases = heartbeat(n, torch.Generator().manual_seed(check_seed(seed)), length=length, period=period)
+    train, test = split(n, test_fraction, seed=None)
+    description = Description("heartbeat", (length,), classes=2)
+    return Data(bits[train], bits[test], description, {LABEL: phases[train]}, {LABEL: phases[test]})
 
 
 def _load_toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **options: Any) -> Data:
@@ -173,23 +207,31 @@ def _load_toy(name: str, seed: int, test_fraction: float, *, n: int = 10_000, **
 
 
 def _load_idx(
-    name: str, labels: tuple[str, ...], seed: int, test_fraction: float, *, root: str | Path | None = None
+    name: str,
+    labels: tuple[str, ...],
+    seed: int,
+    test_fraction: float,
+    *,
+    root: str | Path | None = None,
+    binarize: float | str | None = None,
 ) -> Data:
     """Images from four IDX files, with the split and the labels that these hold.
 
     Args:
         name: Name of the data.
         labels: Names of the classes.
-        seed, test_fraction: Not used.
+        seed, test_fraction: Not used for the split, which these data have.
         root: Folder of the files; None searches ``$SCORESDE_DATA/<name>``, then the folder of Debian's package.
+        binarize: As in `load_images`.
     """
-    del seed, test_fraction  # these data have a split of their own
+    del test_fraction  # these data have a split of their own
     folder = _find_folder(name, root)
     train, train_labels, test, test_labels = (
         torch.from_numpy(read_idx(_idx_path(folder, file))) for file in _IDX_FILES
     )
     description = Description(name, (1, *train.shape[1:]), bins=256, conditions=label_kind(labels))
-    return Data(train[:, None], test[:, None], description, {LABEL: train_labels}, {LABEL: test_labels})
+    data = Data(train[:, None], test[:, None], description, {LABEL: train_labels}, {LABEL: test_labels})
+    return binarized(data, binarize, seed)
 
 
 def _find_folder(name: str, root: str | Path | None) -> Path:
@@ -233,4 +275,5 @@ SOURCES: dict[str, Callable[..., Data]] = {
     "digits": _load_digits,
     "mnist": partial(_load_idx, "mnist", _NUMERALS),
     "fashion-mnist": partial(_load_idx, "fashion-mnist", _CLOTHES),
+    "heartbeat": _load_heartbeat,
 }

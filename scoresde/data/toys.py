@@ -1,7 +1,7 @@
 """Two-dimensional toy distributions with structure that a Gaussian lacks: modes, curves, edges.
 
 Each toy is ``toy(n, generator) -> (points (n, 2), labels (n,))``, centered near 0 with coordinates of about unit size,
-so that its scaling is the identity. Options are keyword-only.
+so that its scaling is the identity. Options are keyword-only. `heartbeat` has sequences of bits in place of points.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["TOYS", "checkerboard", "circles", "moons", "pinwheel", "ring", "swiss_roll", "two_spirals"]
+from scoresde._core.checks import check_integer
+
+__all__ = ["TOYS", "checkerboard", "circles", "heartbeat", "moons", "pinwheel", "ring", "swiss_roll", "two_spirals"]
 
 _Samples = tuple[Tensor, Tensor]
 
@@ -73,6 +75,23 @@ def two_spirals(n: int, generator: torch.Generator | None = None, *, std: float 
     t = 3 * math.pi * torch.sqrt(_uniform(n, generator))
     arm = (t / (3 * math.pi))[:, None] * _circle(t)
     return (1 - 2 * k)[:, None] * arm + std * _normal(n, generator), k
+
+
+def heartbeat(n: int, generator: torch.Generator | None = None, *, length: int = 20, period: int = 5) -> _Samples:
+    r"""Bits with a pulse at every ``period``-th place, from a random place on: $\log_2$ ``period`` bits in all.
+
+    Returns:
+        Bits ``(n, length)``, ``uint8``, and the place of the first pulse of each, ``(n,)``.
+
+    Raises:
+        ValueError: If ``length`` or ``period`` is not a positive integer, or ``period`` exceeds ``length``.
+
+    Source: Sohl-Dickstein et al. 2015, section 3.1.2.
+    """
+    check_integer("length", length, 2)
+    check_integer("period", period, 2, most=length)
+    phase = _labels(n, period, generator)
+    return (torch.arange(length) % period == phase[:, None]).to(torch.uint8), phase
 
 
 def _circle(angle: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from scoresde.model import split_learned_variance
 from scoresde.nn._execution import full_precision
 from scoresde.nn._network_wrapper import NetworkWrapper
 from scoresde.process import ou
-from scoresde.process.parameterization import Parameterization, Prediction, V
+from scoresde.process.parameterization import Parameterization, V
+from scoresde.process.prediction import GaussianPrediction
 from scoresde.sampling import Moments
 
 __all__ = ["AverageVelocity"]
@@ -139,7 +140,7 @@ class AverageVelocity(NetworkWrapper):
     def _velocity(self, x: Tensor, out: Tensor, tau: Tensor, parameterization: Parameterization) -> Tensor:
         """v from the teacher's target, with damping."""
         if self.damping == 0:
-            return Prediction(x, tau, out, parameterization).v
+            return GaussianPrediction(x, tau, out, parameterization).v
         p, q = parameterization.coefficients(tau)
         alpha, sigma, square = ou.alpha(tau), ou.sigma(tau), self.damping**2
         det = alpha * q - sigma * p

@@ -8,7 +8,7 @@ from torch import nn
 
 from scoresde._core.checks import check_integer
 from scoresde.distillation.trajectories import Trajectories
-from scoresde.model import Model, ScoreModel, wrapped_models
+from scoresde.model import Model, ScoreModel, gaussian_output, wrapped_models
 from scoresde.objective import Loss
 from scoresde.sampling import Adams, Moments, StepSampler
 from scoresde.sampling.base import check_deterministic
@@ -100,5 +100,5 @@ def damping_of(model: Model) -> float:
     """The damping of a student: none where the teacher's target determines v at every noise level."""
     if not isinstance(model, ScoreModel):
         return 0.0
-    determinant = abs(float(model.parameterization.determinant(model.sde.tau_max)))
+    determinant = abs(float(gaussian_output(model).determinant(model.sde.tau_max)))
     return _DAMPING if determinant < _DAMPING else 0.0

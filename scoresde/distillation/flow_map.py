@@ -20,9 +20,10 @@ from scoresde._core.peer_keywords import network_reader
 from scoresde._core.tensors import as_time
 from scoresde.distillation.average_velocity import AverageVelocity
 from scoresde.distillation.jump_networks import new_network, no_jumps, reads_jumps, with_jumps
-from scoresde.model import Model, ScoreModel, check_model
+from scoresde.model import Model, ScoreModel, check_model, gaussian_output
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import Prediction
 from scoresde.sampling import Moments
 
 __all__ = ["FlowMap"]
@@ -107,7 +108,7 @@ class FlowMap(Model):
         parameterization, learned_variance = None, False
         if net is None and isinstance(model, ScoreModel):
             net = with_jumps(model.net)
-            parameterization, learned_variance = model.parameterization, model.learned_variance
+            parameterization, learned_variance = gaussian_output(model), model.learned_variance
         elif net is None:
             net = new_network(model)
         elif not reads_jumps(net):

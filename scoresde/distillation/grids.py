@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scoresde._core.checks import check_integer
 from scoresde.process import ou
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 
 __all__ = ["ALL_NODES", "jump_times", "nodes_between"]
 
@@ -15,7 +15,7 @@ ALL_NODES = 24
 """Intervals of the trajectories of a student of jumps between any two times."""
 
 
-def jump_times(sde: SDE, calls: int, taus: Sequence[float] | None = None) -> tuple[float, ...]:
+def jump_times(sde: Process, calls: int, taus: Sequence[float] | None = None) -> tuple[float, ...]:
     """The ``calls + 1`` times of a student of fixed jumps, from ``tau_max`` to ``tau_min``.
 
     The last jump begins at a small angle, so that it removes what the jump before left of an error within a mode.

@@ -14,7 +14,8 @@ from scoresde._core.checks import check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde.distillation.flow_map import FlowMap
 from scoresde.model import Model, check_model
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 __all__ = ["TeacherLast"]
 
@@ -53,5 +54,5 @@ class TeacherLast(Model):
     def predict(self, x: Tensor, tau: Scalar, *, s: Scalar | None = None, **cond: object) -> Prediction:
         """The student's prediction of a jump; of the last jump the teacher's at ``tau``, with w = v."""
         if isinstance(tau, float) and s is not None and math.isclose(tau, self._last, rel_tol=1e-6):
-            return Prediction(x, tau, self.teacher.predict(x, tau, **cond).v, V())
+            return GaussianPrediction(x, tau, self.teacher.predict(x, tau, **cond).v, V())
         return self.student.predict(x, tau, s=s, **cond)

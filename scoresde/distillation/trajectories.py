@@ -14,7 +14,7 @@ from torch import Tensor
 from scoresde._core.call_inputs import check_per_sample, cond_inputs, empty_state
 from scoresde._core.noise import Noise
 from scoresde.distillation.loss import JumpLoss
-from scoresde.model import Model, evaluating
+from scoresde.model import Model, evaluating, gaussian_process
 from scoresde.nn.conditions import Classes, Condition
 from scoresde.process import ou
 from scoresde.sampling import DenseEnds, StepSampler
@@ -176,7 +176,8 @@ def _no_noise() -> Tensor:
 def grid_through(model: Model, taus: tuple[float, ...], solver: StepSampler) -> list[float]:
     """The times of `DenseEnds`, of which the nearest in the angle are replaced by ``taus``."""
     steps = max(solver.steps, 2 * (len(taus) - 1))
-    sde = dataclasses.replace(model.sde, tau_min=taus[-1]) if taus[-1] > 0 else model.sde
+    sde = gaussian_process(model)
+    sde = dataclasses.replace(sde, tau_min=taus[-1]) if taus[-1] > 0 else sde
     fine = DenseEnds().times(sde, steps, taus[0])
     inner = fine[1:-1]
     for tau in sorted(set(taus[1:-1]) - set(inner)):

@@ -18,7 +18,7 @@ from scoresde.model import ScoreModel, check_model
 from scoresde.objective.equivalences import canonical
 from scoresde.objective.weighting import Weighting
 from scoresde.process import ou
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 from scoresde.training import loss_by_log_snr
 from scoresde.training.condition_checks import model_cond
 
@@ -111,7 +111,7 @@ def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: 
     return {"log_snr": losses.log_snr.tolist(), "error": losses.loss.tolist(), "stderr": losses.stderr.tolist()}
 
 
-def canonical_weights(weighting: Weighting, sde: SDE, count: int = 120) -> dict[str, list[float]] | None:
+def canonical_weights(weighting: Weighting, sde: Process, count: int = 120) -> dict[str, list[float]] | None:
     r"""Canonical weight w(ℓ) of a weighting over log-SNR ℓ, as `scoresde.objective.equivalences.canonical` defines it.
 
     Args:

@@ -27,7 +27,10 @@ __all__ = ["METRICS", "SampleDistances", "comparable", "gaussian_fit"]
 METRICS = ("sliced_wasserstein", "mmd", "classifier")
 """Names of the distances, in the order of the tables."""
 
-_DRAWS = {"sliced_wasserstein": 20, "mmd": 20, "classifier": 6}  # number of sets behind a floor, real or Gaussian
+FLOOR_DRAWS = 20
+"""Number of sets of real data behind a floor."""
+
+_DRAWS = {"sliced_wasserstein": FLOOR_DRAWS, "mmd": FLOOR_DRAWS, "classifier": 6}  # of sets, real or Gaussian
 
 
 class SampleDistances(CheckedArguments):

@@ -32,7 +32,7 @@ from scoresde.likelihood import (
 )
 from scoresde.likelihood.dequantize import default_dequantization
 from scoresde.likelihood.student import student_half_width
-from scoresde.model import ScoreModel
+from scoresde.model import ScoreModel, gaussian_process
 from scoresde.process import ou
 from scoresde.sampling import UniformLogSNR
 from scoresde.storage.setting_labels import short_text
@@ -161,7 +161,7 @@ def bound_events(
     if not quantized:
         return [estimates.continuous("continuous"), *(estimates.discrete(model, steps) for steps in settings.steps)]
     tau = decoding_time(model)
-    sde, variance = replace(model.sde, tau_min=tau), model.learned_variance
+    sde, variance = replace(gaussian_process(model), tau_min=tau), model.learned_variance
     decoded = ScoreModel(model.net, sde, model.parameterization, model.event_shape, description, variance)
     return [
         estimates.continuous("continuous, dequantized", dequantization=dequantization),

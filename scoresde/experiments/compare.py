@@ -14,6 +14,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer
 from scoresde.data import Data
 from scoresde.evaluation import SampleDistances, TableScores, baselines, canonical_weights, gaussian_fit, table_kinds
+from scoresde.experiments.differences import likelihood_differences, sampler_differences
 from scoresde.experiments.examine import Examination, ModelResult, StatusCallback
 from scoresde.experiments.plan import Comparison, sampler_label
 from scoresde.experiments.report_arrays import forward_frames
@@ -114,6 +115,11 @@ def compare(
         arrays |= result.arrays
         stages.add(result.seconds)
         used_device = result.device
+    by_weighting = {short_text(w): [run for run in runs if run["weighting"] == short_text(w)] for w in plan.weightings}
+    content["differences"] = {
+        "likelihood": likelihood_differences(by_weighting, arrays),
+        "samples": sampler_differences(by_weighting, distances.floors["sliced_wasserstein"]),
+    }
     environment = {"computer": computer(used_device, workers), "versions": versions()}
     content |= {"command": command, "started": stages.started, **environment}
     content |= {"seconds": {**stages.seconds, "total": stages.total}, "n": n, "runs": runs}

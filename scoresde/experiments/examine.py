@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from scoresde.evaluation import SampleDistances, TableScores, comparable, error_
 from scoresde.experiments.plan import Calibrated, Comparison, sampler_label
 from scoresde.experiments.report_arrays import density_grid, stored_values, trajectories
 from scoresde.experiments.stage_times import StageTimes
+from scoresde.likelihood import Status
 from scoresde.model import ScoreModel
 from scoresde.objective.weighting import Weighting
 from scoresde.sampling import Sampler, sample
@@ -39,7 +41,7 @@ class ModelResult:
 
     Attributes:
         record: JSON, an entry of ``runs`` in ``results.json``.
-        arrays: Arrays for figures: samples, and for points in the plane trajectories and density.
+        arrays: Likelihoods of events, and what figures show: samples, for points in the plane trajectories and density.
         seconds: Seconds by stage.
         device: The device that was used.
     """
@@ -83,6 +85,8 @@ class Examination:
             complete = self.data.complete()
             scored = evaluate(model, complete.test, self.plan.scoring, self.progress, cond=complete.test_cond)
             record |= scored.to_json()
+            arrived = scored.ode.status == Status.ARRIVED
+            arrays[f"{name}/likelihood"] = scored.ode.value.where(arrived, math.nan).cpu().numpy()
         with stages("error by noise level"):
             count = len(self.distances.held_out)
             record["error_by_noise"] = error_by_noise(model, self.distances.held_out, **self._cond(model, count))

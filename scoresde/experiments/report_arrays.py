@@ -11,13 +11,15 @@ from torch import Tensor
 from scoresde.likelihood import AdaptiveSolver, log_prob
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 from scoresde.sampling import Sampler, sample
 
 __all__ = ["density_grid", "forward_frames", "stored_values", "trajectories"]
 
 
-def forward_frames(sde: SDE, x0: Tensor, frames: int = 11, seed: int = 0) -> tuple[dict[str, list[float]], np.ndarray]:
+def forward_frames(
+    sde: Process, x0: Tensor, frames: int = 11, seed: int = 0
+) -> tuple[dict[str, list[float]], np.ndarray]:
     r"""A trajectory of the OU process per event: $x_{\tau'} = e^{-\Delta}x_\tau + \sqrt{1 - e^{-2\Delta}}\,z$.
 
     Args:

@@ -22,7 +22,7 @@ from scoresde._core.atomic import atomic_file
 
 __all__ = ["FORMAT", "Results", "read_results", "write_results"]
 
-FORMAT = {"format": "scoresde comparison", "version": 2}
+FORMAT = {"format": "scoresde comparison", "version": 3}
 """The first entries of ``results.json``."""
 
 

@@ -10,7 +10,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.elementwise import Scalar
 from scoresde.guidance.combination import Extrapolation
 from scoresde.model import Model, check_model
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 
 __all__ = ["Autoguidance"]
 

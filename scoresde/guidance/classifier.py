@@ -13,7 +13,7 @@ from scoresde._core.tensors import combine
 from scoresde.guidance._wrapper import Guide, Scales, between, check_scale_length, is_zero, reader_with
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 __all__ = ["ClassifierGuidance"]
 
@@ -86,10 +86,10 @@ class ClassifierGuidance(Guide):
     def cond_reader(self) -> Callable[..., object]:
         return reader_with(super().cond_reader(), self.names)
 
-    def why_no_score(self) -> str | None:
+    def why_guided(self) -> str | None:
         scale = self.scale
         if isinstance(scale, float) and (scale == 0.0 or (scale == 1.0 and self.interval is None)):
-            return super().why_no_score()
+            return super().why_guided()
         return (
             "ClassifierGuidance has a scale other than 1 or an interval: its field is at each time the score of "
             "p(x) p(y | x)^w, and these densities are not the marginals of one process"
@@ -105,7 +105,7 @@ class ClassifierGuidance(Guide):
         gradient = self._gradient(x, tau, {name: value for name, value in cond.items() if name != "s"})
         factor = scale * _on_gradient(prediction, tau)
         out = combine(1.0, prediction.out, factor, gradient)
-        return Prediction(prediction.x, tau, out, prediction.parameterization, prediction.mix)
+        return GaussianPrediction(prediction.x, tau, out, prediction.parameterization, prediction.mix)
 
     def _gradient(self, x: Tensor, tau: Scalar, cond: dict[str, object]) -> Tensor:
         """Gradient of the log-probability in x, ``(B, *D)``; differentiable itself where the caller needs that."""

@@ -17,7 +17,7 @@ from scoresde._core.elementwise import Scalar
 from scoresde.guidance._wrapper import Entries
 from scoresde.guidance.combination import Extrapolation, predict_together
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 
 __all__ = ["CFG"]
 

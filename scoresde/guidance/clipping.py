@@ -18,12 +18,13 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine, event_size, expand
 from scoresde.model import Model, check_model
 from scoresde.process import ou
-from scoresde.process.parameterization import X0, Prediction
+from scoresde.process.parameterization import X0
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 __all__ = ["ClippedPrediction", "Clipping", "Guided", "DynamicThresholding"]
 
 
-class ClippedPrediction(Prediction):
+class ClippedPrediction(GaussianPrediction):
     r"""A clipped $\hat x_0$ beside the noise estimate of the unclipped prediction; together they do not give x.
 
     The score is $-\hat\varepsilon/\sigma$ and v is $\alpha\hat\varepsilon - \sigma\hat x_0$. A step of `DDIM`, which
@@ -96,7 +97,9 @@ class Guided(Model, ABC):
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         prediction = self.model.predict(x, tau, **cond)
         x0 = self.steer(prediction.x0)
-        return ClippedPrediction(prediction, x0) if self.keep_eps else Prediction(x, tau, x0, X0(), prediction.mix)
+        return (
+            ClippedPrediction(prediction, x0) if self.keep_eps else GaussianPrediction(x, tau, x0, X0(), prediction.mix)
+        )
 
 
 class Clipping(Guided):

@@ -1,7 +1,8 @@
 r"""Linear guidance: $\varepsilon = \sum_j c_j\varepsilon_j$ with $\sum_j c_j = 1$, the score of $\prod_j p_j^{c_j}$.
 
 Each $\varepsilon_j$ is an estimate at the same state and time, of another condition or another model. The sum is taken
-in the target of the network. That is the same, because every target is linear in ε and x_0.
+in the target of the network. That is the same, because every target is linear in ε and x_0. Logits of categories are
+combined in the same way (`scoresde.guidance.predictions`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 
 from scoresde._core.elementwise import Scalar
-from scoresde._core.tensors import combine, event_size
+from scoresde._core.tensors import event_size
 from scoresde.guidance._wrapper import Guide, Scales, between, check_scale_length, is_zero
+from scoresde.guidance.predictions import combined_prediction, outputs_in_one_target, split_prediction
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 __all__ = ["Combination", "Extrapolation", "predict_together"]
 
@@ -83,10 +85,10 @@ class Combination(Guide, ABC):
     def _count(self, weights: Sequence[Scalar], cost: Callable[[Model], int]) -> int:
         return sum(cost(model) for model, weight in zip(self.models, weights) if not is_zero(weight))
 
-    def why_no_score(self) -> str | None:
+    def why_guided(self) -> str | None:
         used = [self.coefficients, *([] if self.interval is None else [self.unguided])]
         if all(sorted(map(_as_number, weights)) == _one(len(weights)) and weights == used[0] for weights in used):
-            return super().why_no_score()
+            return super().why_guided()
         return (
             f"{type(self).__name__} is guided: its field is at each time the score of a product of densities, "
             "and these products are not the marginals of one process"
@@ -104,15 +106,17 @@ class Combination(Guide, ABC):
 
     def combined(self, weights: Sequence[Scalar], predictions: Sequence[Prediction]) -> Prediction:
         """The affine combination of at least two estimates at one state and time."""
-        first = predictions[0]
-        alike = all(p.parameterization == first.parameterization for p in predictions)
-        outs = [p.out if alike else p.v for p in predictions]
-        out = combine(weights[0], outs[0], weights[1], outs[1])
-        for weight, other in zip(weights[2:], outs[2:]):
-            out = combine(1.0, out, weight, other)
-        if self.rescale:
-            out = out * (1.0 - self.rescale + self.rescale * _spread_ratio(outs[0], out))
-        return Prediction(first.x, first.tau, out, first.parameterization if alike else V(), first.mix)
+        result = combined_prediction(weights, predictions)
+        if not self.rescale:
+            return result
+        if not isinstance(result, GaussianPrediction):
+            raise TypeError(
+                f"rescale={self.rescale} matches the spread of a Gaussian process, got {type(result).__name__}; set it "
+                "to 0."
+            )
+        reference = outputs_in_one_target(predictions)[0][0]
+        factor = 1.0 - self.rescale + self.rescale * _spread_ratio(reference, result.out)
+        return GaussianPrediction(result.x, result.tau, result.out * factor, result.parameterization, result.mix)
 
 
 class Extrapolation(Combination):
@@ -182,12 +186,7 @@ def predict_together(
     stacked = {name: _stack([cond[name] for cond in conditions], len(x)) for name in conditions[0]}
     times = torch.cat([tau] * count) if isinstance(tau, Tensor) and tau.ndim else tau
     prediction = model.predict(torch.cat([x] * count), times, **stacked)
-    outs = prediction.out.unflatten(0, (count, len(x))).unbind(0)
-    mix = None if prediction.mix is None else prediction.mix.unflatten(0, (count, len(x))).unbind(0)
-    return [
-        Prediction(x, tau, out, prediction.parameterization, None if mix is None else mix[i])
-        for i, out in enumerate(outs)
-    ]
+    return split_prediction(prediction, count, x, tau)
 
 
 def _stack(values: list[object], count: int) -> object:

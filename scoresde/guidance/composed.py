@@ -12,7 +12,7 @@ from scoresde._core.elementwise import Scalar
 from scoresde.guidance._wrapper import Entries, Scales, reader_with
 from scoresde.guidance.combination import Combination, predict_together
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 
 __all__ = ["Composed"]
 

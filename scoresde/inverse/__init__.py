@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scoresde.inverse.base import PosteriorContext, PosteriorSampler
+from scoresde.inverse.bridge_smc import BridgeSMC
 from scoresde.inverse.daps import DAPS
 from scoresde.inverse.edit import Edited, edit
 from scoresde.inverse.fps_smc import FPSSMC
@@ -35,6 +36,7 @@ __all__ = [
     "PosteriorSamples",
     "RePaint",
     "Replacement",
+    "BridgeSMC",
     "Tilted",
     "TiltedSamples",
     "Twist",

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from scoresde._core.tensors import widest_dtype
-from scoresde.process.parameterization import Prediction
+from scoresde.process.discrete import DiscretePrediction
+from scoresde.process.mixed import MixedPrediction
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 __all__ = [
     "Population",
@@ -153,9 +155,15 @@ def take_memory(memory: Any, parents: Tensor) -> Any:
         return memory
     if isinstance(memory, Tensor):
         return take_particles(memory, parents) if memory.ndim and len(memory) == parents.numel() else memory
+    if isinstance(memory, MixedPrediction):
+        x, first, second = (take_memory(part, parents) for part in (memory.x, memory.continuous, memory.categorical))
+        return MixedPrediction(x, memory.tau, first, second)
+    if isinstance(memory, DiscretePrediction):
+        x, evidence = take_particles(memory.x, parents), take_particles(memory.evidence, parents)
+        return DiscretePrediction(x, take_memory(memory.tau, parents), evidence, memory.process, evidence)
     if isinstance(memory, Prediction):
         x, tau, out = (take_memory(part, parents) for part in (memory.x, memory.tau, memory.out))
-        return Prediction(x, tau, out, memory.parameterization, take_memory(memory.mix, parents))
+        return GaussianPrediction(x, tau, out, memory.parameterization, take_memory(memory.mix, parents))
     if isinstance(memory, (tuple, list)):
         entries = [take_memory(entry, parents) for entry in memory]
         return type(memory)(*entries) if hasattr(memory, "_fields") else type(memory)(entries)

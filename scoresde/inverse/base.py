@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from scoresde._core.noise import Noise
 from scoresde.guidance.observation import Observation
 from scoresde.inverse.posterior_samples import PosteriorSamples
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction
+from scoresde.process.base import Process
+from scoresde.process.prediction import Prediction
+from scoresde.process.sde import SDE
 
 __all__ = ["PosteriorContext", "PosteriorSampler"]
 
@@ -76,6 +78,21 @@ class PosteriorContext:
 
 class PosteriorSampler(CheckedArguments, ABC):
     """A method that draws samples of p(x_0 | y). Settings are dataclass fields; no state is stored between calls."""
+
+    process_kind: ClassVar[type[Process]] = SDE
+    """The processes whose models it conditions."""
+
+    def check_process(self, process: Process) -> None:
+        """Refuses a process of another kind.
+
+        Raises:
+            TypeError: Names a method for it.
+        """
+        if not isinstance(process, self.process_kind):
+            raise TypeError(
+                f"{type(self).__name__} conditions models of a Gaussian process, got a model of {process}; take "
+                "BridgeSMC(), for known entries of categories and numbers."
+            )
 
     def states(self, n: int | None) -> int:
         """Number of states per observation in a call that asks for ``n`` samples; default n, or 1 for None."""

@@ -21,7 +21,7 @@ from scoresde.inverse.posterior_samples import PosteriorSamples, unweighted
 from scoresde.inverse.twisted_smc import chain_times, noise_floor
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.sampling.base import SamplingContext, StepSampler, check_deterministic
 from scoresde.sampling.grid import Grid, UniformLogSNR
 from scoresde.sampling.probability_flow import DDIM

@@ -23,7 +23,7 @@ from scoresde.inverse.base import PosteriorContext, PosteriorSampler
 from scoresde.inverse.posterior_samples import PosteriorSamples, equal_weights
 from scoresde.inverse.twisted_smc import chain_times, check_threshold, noise_floor
 from scoresde.inverse.twists import take
-from scoresde.model import Model
+from scoresde.model import Model, gaussian_process
 from scoresde.process import ou
 from scoresde.process.sde import posterior_coefficients
 from scoresde.sampling.grid import Grid, UniformLogSNR
@@ -152,7 +152,7 @@ class _Filter:
 
     def first(self, tau: float) -> tuple[Tensor, Tensor]:
         """States at the end of the clock given the path's first point, and their log-weights."""
-        variance = self.context.model.sde.prior_std**2
+        variance = gaussian_process(self.context.model).prior_std ** 2
         x = self.context.prior()
         flat = x.reshape(len(self.z), -1, math.prod(x.shape[2:]))
         log_q = self._draw(float(ou.alpha(tau)) * self.observation.z, float(ou.beta(tau, 0.0)))

@@ -28,10 +28,12 @@ from scoresde.data.tables.frames import is_frame
 from scoresde.data.tables.incomplete_table import IncompleteTable
 from scoresde.guidance.posterior import PosteriorMethod
 from scoresde.inverse.base import PosteriorSampler
+from scoresde.inverse.bridge_smc import BridgeSMC
 from scoresde.inverse.conditional_draws import ConditionalDraws, refuse_sampler
 from scoresde.inverse.twisted_smc import TwistedSMC
 from scoresde.inverse.units import KnownEvents
 from scoresde.model import Model, refuse_unknown
+from scoresde.process.sde import SDE
 from scoresde.sampling import Sampler
 
 __all__ = ["Imputed", "check_interval", "impute"]
@@ -141,6 +143,7 @@ def impute(
         draws: Number of draws of each event. 20 give intervals of 90 %.
         method: How the model is conditioned; default ``TwistedSMC(steps=60, particles=256)``, whose draws approach the
             model's own conditional distribution as particles grow. ``MMPS()`` is cheaper, and exact for Gaussian data.
+            Of categories, and of numbers and categories, ``BridgeSMC()``.
         sampler: Of the model that a `PosteriorMethod` steers; default as that of `inpaint`.
         noise_std: Standard deviation of noise of the observed values in model units, where a column has a variance of
             about 1. Particle methods need some; they count draws in which observed values agree within it. Default
@@ -169,7 +172,8 @@ def impute(
     refuse_unknown(impute, model, cond)
     check_arguments(impute, {key: value for key, value in locals().items() if key != "table"})
     check_integer("draws", draws)
-    method = TwistedSMC(steps=60, particles=256) if method is None else method
+    if method is None:
+        method = TwistedSMC(steps=60, particles=256) if isinstance(model.sde, SDE) else BridgeSMC()
     refuse_sampler(method, sampler)
     events = KnownEvents.of(model, _values(model, table), "table", missing=True)
     missing = events.values.isnan() if events.values.is_floating_point() else torch.zeros_like(events.values) > 0

@@ -14,7 +14,8 @@ from torch import Tensor
 from scoresde._core.checks import check_finite, check_tensor
 from scoresde._core.elementwise import Scalar
 from scoresde.model import Model, check_model
-from scoresde.process.parameterization import X0, Prediction
+from scoresde.process.parameterization import X0
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 __all__ = ["Replacement"]
 
@@ -64,4 +65,4 @@ class Replacement(Model):
             )
         prediction = self.model.predict(x, tau, **cond)
         x0 = torch.where(self.known, self.x0.to(x.dtype), prediction.x0)
-        return Prediction(x, tau, x0, X0(), prediction.mix)
+        return GaussianPrediction(x, tau, x0, X0(), prediction.mix)

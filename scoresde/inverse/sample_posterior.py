@@ -68,6 +68,7 @@ def sample_posterior(
     check_kind("observation", observation, Observation)
     method = TwistedSMC() if method is None else method
     check_arguments(sample_posterior, locals())
+    method.check_process(model.sde)
     refuse_unknown(sample_posterior, model, cond)
     cond, count = cond_inputs(model, cond), 1 if observation.count is None else observation.count
     check_per_sample(cond, count, "observation")

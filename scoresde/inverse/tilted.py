@@ -29,7 +29,7 @@ from scoresde.inverse._particles import Population, resample, take_memory, take_
 from scoresde.inverse.tilted_samples import TiltedSamples
 from scoresde.model import check_model, evaluating, refuse_unknown
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.sampling import Eta, SASolver, StepSampler
 
 __all__ = ["Tilted"]
@@ -234,4 +234,4 @@ def _taken(prediction: Prediction, x: Tensor, parents: Tensor) -> Prediction:
     """The predictions of the parents at their states ``x``."""
     mix = None if prediction.mix is None else take_particles(prediction.mix, parents)
     out = take_particles(prediction.out, parents)
-    return Prediction(x, prediction.tau, out, prediction.parameterization, mix)
+    return GaussianPrediction(x, prediction.tau, out, prediction.parameterization, mix)

@@ -23,7 +23,8 @@ from scoresde.inverse.posterior_samples import PosteriorSamples, equal_weights
 from scoresde.inverse.twists import Twist, TwistState, take
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.sde import SDE, posterior_coefficients
+from scoresde.process.base import Process
+from scoresde.process.sde import posterior_coefficients
 from scoresde.sampling.grid import DenseEnds, Grid
 from scoresde.sampling.optimal_variance import OptimalVariance
 from scoresde.sampling.reverse_variance import check_rev_var, reverse_variance
@@ -137,7 +138,7 @@ class TwistedSMC(PosteriorSampler):
         return combine(on_x, x, 1.0, combine(on_x0, state.x0, 1.0, e).reshape(x.shape)), log_ratio
 
 
-def chain_times(grid: Grid, sde: SDE, steps: int) -> list[float]:
+def chain_times(grid: Grid, sde: Process, steps: int) -> list[float]:
     """Times of a chain of ``steps`` steps, the last of which ends at 0 also on grids that end before."""
     times = grid.times(sde, steps)
     if times[-1] > 0.0:

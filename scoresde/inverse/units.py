@@ -88,8 +88,7 @@ class KnownEvents:
         encoding = None if self.description is None else self.description.encoding
         if encoding is None:
             return full
-        widths = torch.tensor(encoding.widths, device=full.device)
-        return full.repeat_interleave(widths, 1, output_size=encoding.size)
+        return full[:, torch.tensor(encoding.owners, device=full.device)]
 
     def data_mask(self, mask: ArrayLike, name: str = "mask") -> Tensor:
         """The mask in the shape of the values, ``(n, *D)``; raises as `model_mask` does."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from scoresde.model import Model, check_model
 
-__all__ = ["refuse_without_score"]
+__all__ = ["refuse_guided", "refuse_without_score"]
 
 
 def refuse_without_score(function: Callable[..., object], model: Model) -> None:
@@ -26,4 +26,21 @@ def refuse_without_score(function: Callable[..., object], model: Model) -> None:
         raise ValueError(
             f"{function.__name__} needs a model whose field is the score of a density, but {reason}; pass the model "
             "without guidance, or with scale 1 at all times."
+        )
+
+
+def refuse_guided(function: Callable[..., object], model: Model) -> None:
+    """Refuses a guided model whose estimates are not those of one process; for categories, and for both kinds.
+
+    Args:
+        function: The function that was called.
+        model: Its model.
+
+    Raises:
+        ValueError: If it has a reason, see `Model.why_guided`.
+    """
+    reason = model.why_guided()
+    if reason is not None:
+        raise ValueError(
+            f"{function.__name__} needs a model of one process, but {reason}; pass the model without guidance."
         )

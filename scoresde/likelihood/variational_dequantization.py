@@ -23,10 +23,10 @@ from scoresde.likelihood.bounds.error_profile import ErrorProfile
 from scoresde.likelihood.bounds.initial_state import check_integer_data
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.model import Model, check_model, evaluating
+from scoresde.model import Model, check_model, evaluating, gaussian_process
 from scoresde.objective.timesteps import ImportanceTimesteps
 from scoresde.objective.weighting import ELBO
-from scoresde.process.sde import Marginal
+from scoresde.process.base import Marginal
 
 __all__ = ["VariationalDequantization", "fit_variational"]
 
@@ -145,7 +145,7 @@ def fit_variational(
     if not len(values):
         raise ValueError("a dequantization is fitted to at least one event, got none; pass values (n, *D).")
     assert model.data is not None
-    sde, tau_start, noise = model.sde, model.sde.tau_min, Noise(generator)
+    sde, tau_start, noise = gaussian_process(model), model.sde.tau_min, Noise(generator)
     timesteps = ImportanceTimesteps(ELBO()) if profile is None else profile.timesteps
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
         dequantization = VariationalDequantization(model.data, width, generator).to(values.device)

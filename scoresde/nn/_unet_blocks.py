@@ -47,6 +47,28 @@ def resample(h: Tensor, size: Size) -> Tensor:
     return pool(h, kernel, ceil_mode=True, count_include_pad=False)
 
 
+def to_patches(h: Tensor, patch: int) -> Tensor:
+    """The values of each patch as channels: ``(B, C, *sizes)`` to ``(B, C * patch^axes, *sizes / patch)``."""
+    if patch == 1:
+        return h
+    axes = h.ndim - 2
+    for axis in range(axes):
+        h = h.unflatten(2 + 2 * axis, (-1, patch))
+    return h.permute(0, 1, *range(3, h.ndim, 2), *range(2, h.ndim, 2)).flatten(1, 1 + axes)
+
+
+def from_patches(h: Tensor, patch: int) -> Tensor:
+    """Inverse of `to_patches`."""
+    if patch == 1:
+        return h
+    axes = h.ndim - 2
+    h = h.unflatten(1, (-1, *[patch] * axes))
+    h = h.permute(0, 1, *(i for axis in range(axes) for i in (2 + axes + axis, 2 + axis)))
+    for axis in range(axes):
+        h = h.flatten(2 + axis, 3 + axis)
+    return h
+
+
 class PointwiseConv(nn.Module):
     """Convolution of kernel size 1 over any number of axes, computed as a matrix product."""
 

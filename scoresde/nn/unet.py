@@ -22,7 +22,16 @@ from scoresde.nn._condition_inputs import ChannelInputs, Context, TokenInputs, c
 from scoresde.nn._execution import checkpointed, group_norm_input
 from scoresde.nn._former_settings import FormerClasses
 from scoresde.nn._initialization import zero_init
-from scoresde.nn._unet_blocks import Downsample, ResidualBlock, Size, Upsample, convolution, half_size
+from scoresde.nn._unet_blocks import (
+    Downsample,
+    ResidualBlock,
+    Size,
+    Upsample,
+    convolution,
+    from_patches,
+    half_size,
+    to_patches,
+)
 from scoresde.nn.conditions import Condition
 from scoresde.nn.embeddings import Conditioning
 from scoresde.nn.fourier_features import FourierInput
@@ -66,6 +75,9 @@ class UNet(FormerClasses, CheckedArguments, nn.Module):
         augment: Number of augmentation parameters in the keyword ``augment``: 9 for `scoresde.data.Augment`, 0 for a
             network that reads none.
         delta: Whether the network reads the angle of a jump, as few-step students do (`scoresde.distillation`).
+        patch: Values along each axis that become channels at the input, and are separated again at the output
+            (Hoogeboom et al. 2023). The finest grid, and with it the cost, shrinks by this factor along each axis. It
+            must divide each size.
 
     Raises:
         ValueError, TypeError: If a setting is out of its range or two do not fit together.
@@ -99,6 +111,7 @@ class UNet(FormerClasses, CheckedArguments, nn.Module):
     checkpoint: bool = False
     augment: int = 0
     delta: bool = field(default=False, metadata={"write": "if set"})
+    patch: int = field(default=1, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -113,8 +126,8 @@ class UNet(FormerClasses, CheckedArguments, nn.Module):
         self.log_snr_range = self.conditioning.log_snr_embedding.log_snr_range
         axes, widths = len(self.event_shape) - 1, [self.channels * m for m in self.multipliers]
         in_channels = self.event_shape[0] * (1 if self.fourier is None else self.fourier.features_per_value)
-        in_channels += self.channel_inputs.features
-        self.conv_in = convolution(axes, in_channels, widths[0])
+        in_channels, patch_values = in_channels + self.channel_inputs.features, self.patch**axes
+        self.conv_in = convolution(axes, in_channels * patch_values, widths[0])
         down, up = (self._block, self._block) if self.resample_in_blocks else (Downsample, Upsample)
         self.downsample = nn.ModuleList(down(axes, fine, coarse) for fine, coarse in pairwise(widths))
         self.upsample = nn.ModuleList(up(axes, coarse, fine) for fine, coarse in reversed([*pairwise(widths)]))
@@ -130,7 +143,7 @@ class UNet(FormerClasses, CheckedArguments, nn.Module):
             self._block(axes, widths[-1], widths[-1], heads) for heads in (middle_heads, 0)
         )
         self.norm_out = nn.GroupNorm(self._groups, widths[0])
-        self.conv_out = zero_init(convolution(axes, widths[0], self.event_shape[0] * self.outputs))
+        self.conv_out = zero_init(convolution(axes, widths[0], self.event_shape[0] * self.outputs * patch_values))
 
     @property
     def _groups(self) -> int:
@@ -150,13 +163,18 @@ class UNet(FormerClasses, CheckedArguments, nn.Module):
     def _check_settings(self) -> None:
         self.event_shape = check_sizes("event_shape", self.event_shape)
         self.multipliers = check_sizes("multipliers", self.multipliers)
-        for name in ("channels", "blocks", "heads", "outputs", "head_width", "groups"):
+        for name in ("channels", "blocks", "heads", "outputs", "head_width", "groups", "patch"):
             if getattr(self, name) is not None or name not in ("head_width", "groups"):
                 check_integer(name, getattr(self, name))
         check_probability("dropout", self.dropout)
         if not 2 <= len(self.event_shape) <= 4:
             raise ValueError(
                 f"event_shape must be (channels, one to three sizes), got {self.event_shape}; use MLP otherwise."
+            )
+        if any(size % self.patch for size in self.event_shape[1:]):
+            raise ValueError(
+                f"patch must divide each size of the event, got patch={self.patch} and sizes {self.event_shape[1:]}; "
+                "use patch=1, or resize the events."
             )
         if not self.multipliers:
             raise ValueError("multipliers must have at least one entry, got (); write multipliers=(1,).")
@@ -218,8 +236,10 @@ class UNet(FormerClasses, CheckedArguments, nn.Module):
         h = h.to(self.norm_out.weight.dtype)
         if self.channel_inputs.features:
             h = torch.cat([h, self.channel_inputs(values).to(h.dtype)], 1)
+        h = to_patches(h, self.patch)
         h = self._encode_decode(h if h.ndim > 3 else h.unsqueeze(2), embedding, context)
         out = self.conv_out(F.silu(self.norm_out(group_norm_input(h)))).to(x.dtype).contiguous()
+        out = from_patches(out.squeeze(2) if x.ndim == 3 else out, self.patch)
         if self.outputs == 1:
             return out.reshape(x.shape)
         return out.reshape(x.shape[0], self.event_shape[0], self.outputs, *self.event_shape[1:]).movedim(2, -1)

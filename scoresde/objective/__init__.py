@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from scoresde.objective.base import Objective
+from scoresde.objective.discrete import ChainKL, CrossEntropy, PathKL
+from scoresde.objective.discrete_equivalences import (
+    DiscreteEquivalence,
+    discrete_equivalence_table,
+    discrete_equivalences,
+)
 from scoresde.objective.equivalences import Equivalence, canonical, equivalence_table, equivalences
 from scoresde.objective.loss import Loss
+from scoresde.objective.mixed import MixedLoss
 from scoresde.objective.timesteps import (
     AdaptiveTimesteps,
     DiscreteLossMomentTimesteps,
@@ -36,7 +44,10 @@ from scoresde.objective.weighting import (
 
 __all__ = [
     "AdaptiveTimesteps",
+    "ChainKL",
+    "CrossEntropy",
     "CustomWeighting",
+    "DiscreteEquivalence",
     "DiscreteLossMomentTimesteps",
     "DiscreteTimesteps",
     "DiscreteVLB",
@@ -51,7 +62,10 @@ __all__ = [
     "LossMomentTimesteps",
     "MeasuredTimesteps",
     "MinSNR",
+    "MixedLoss",
+    "Objective",
     "P2",
+    "PathKL",
     "Regression",
     "SNR",
     "SigmoidWeighting",
@@ -63,6 +77,8 @@ __all__ = [
     "UniformTimesteps",
     "Weighting",
     "canonical",
+    "discrete_equivalence_table",
+    "discrete_equivalences",
     "equivalence_table",
     "equivalences",
 ]

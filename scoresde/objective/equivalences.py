@@ -26,9 +26,9 @@ from scoresde.objective.weighting import (
     Weighting,
 )
 from scoresde.process import ou
+from scoresde.process.base import Marginal
 from scoresde.process.parameterization import X0, Eps, Parameterization, Score, V, Velocity
 from scoresde.process.schedule import Cosine, LinearVP, Schedule, StraightPath
-from scoresde.process.sde import Marginal
 
 __all__ = ["Equivalence", "canonical", "equivalence_table", "equivalences"]
 

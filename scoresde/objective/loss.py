@@ -8,31 +8,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.annotations import CheckedArguments
-from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, check_entries, cond_inputs
-from scoresde._core.checks import check_kind
 from scoresde._core.elementwise import Scalar
-from scoresde._core.noise import Noise
 from scoresde._core.tensors import expand, has_values, widest_dtype
-from scoresde.model import Model, check_model
-from scoresde.objective.observed import checked_mask
+from scoresde.model import Model
+from scoresde.objective.base import Objective
 from scoresde.objective.timesteps import TimestepDraw, Timesteps, UniformTimesteps
 from scoresde.objective.weighting import DiscreteVLB, Simple, Weighting
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
-from scoresde.process.sde import SDE, Marginal
+from scoresde.process.base import Marginal, Process
+from scoresde.process.prediction import Prediction
+from scoresde.process.sde import SDE
 
 __all__ = ["Loss"]
 
 
 @dataclass(frozen=True)
-class Loss(CheckedArguments):
+class Loss(Objective):
     r"""Denoising score matching: per sample $c\,\lambda\,\|\hat\varepsilon - \varepsilon\|^2$ at one random timestep.
 
     The squares are summed over the event, or over its observed entries if some are missing: the network's input is 0
@@ -62,13 +59,14 @@ class Loss(CheckedArguments):
     Source: Vincent 2011; Ho, Jain & Abbeel 2020; Song et al. 2021; Nichol & Dhariwal 2021, section 3.1 (hybrid).
     """
 
+    process_kind: ClassVar[type[Process]] = SDE
+
     weighting: Weighting = Simple()
     timesteps: Timesteps = UniformTimesteps()
     hybrid: float = 0.0
 
     def __post_init__(self) -> None:
-        check_kind("weighting", self.weighting, Weighting)
-        check_kind("timesteps", self.timesteps, Timesteps)
+        super().__post_init__()
         if not 0 <= self.hybrid < float("inf"):
             raise ValueError(f"hybrid must be finite and not negative, got {self.hybrid!r}; 0.001 is usual.")
         if self.hybrid and self.timesteps.chain is None:
@@ -77,81 +75,27 @@ class Loss(CheckedArguments):
                 "DiscreteTimesteps(steps) or DiscreteLossMomentTimesteps(DiscreteTimesteps(steps))."
             )
 
-    def __call__(
-        self,
-        model: Model,
-        x0: ArrayLike,
-        generator: torch.Generator | None = None,
-        *,
-        observed: ArrayLike | None = None,
-        **cond: object,
-    ) -> Tensor:
-        """The loss of each sample.
-
-        Args:
-            model: A network's or an exact model.
-            x0: Data in the model's units, ``(B, *D)``.
-            generator: Source of timesteps and noise; default torch's global one.
-            observed: Whether each entry of ``x0`` is observed, bool, ``(B, *D)``; for data with missing values
-                ``~x0.isnan()``. Missing values are not read, and the network gets ``observed``.
-            **cond: Passed to the network.
-
-        Returns:
-            ``(B,)``, at least float32, differentiable in the model's parameters. Not divided by the event's size; 0 for
-            an event of which nothing is observed.
-
-        Raises:
-            TypeError: If ``model`` is not a `Model`, or its network does not read ``observed``; if ``x0`` is not
-                floating, or ``observed`` not bool.
-            ValueError: If λ is negative, NaN, infinite or of a wrong shape, or ``observed`` has not the shape of x0.
-        """
-        check_model(model)
-        x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
-        mask = None if observed is None else checked_mask(model, x0, as_input(model, observed, "observed"))
-        if not x0.is_floating_point():
-            raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
-        for name, value in cond.items():
-            if isinstance(value, Tensor) and value.ndim and len(value) not in (1, len(x0)):
-                check_entries(name, value, len(x0), "event")
-        noise = Noise(generator)
-        draw = self.timesteps.draw(self.timesteps.uniforms(x0, noise), model.sde)
-        return self.at(model, x0, draw, noise.normal(x0), observed=mask, **cond)
-
     def at(
         self,
         model: Model,
         x0: Tensor,
         draw: TimestepDraw,
-        eps: Tensor,
+        noise: Tensor,
         *,
         observed: Tensor | None = None,
         **cond: object,
     ) -> Tensor:
-        """The loss at given timesteps and noise.
-
-        Args:
-            model, x0, observed: See the call.
-            draw: Timesteps.
-            eps: Unit normal noise, ``(B, *D)``.
-            **cond: Passed to the network.
-
-        Returns:
-            ``(B,)``, as from the call.
-        """
         if has_values(x0):
             check_weighting(self.weighting, self.timesteps, model.sde)
         m = Marginal(model.sde.schedule._tau(draw.u), model.sde.schedule._rate(draw.u), draw.s)
         if observed is None:
-            x = model.sde.perturb(x0, m.tau, eps)
+            x = model.sde.perturb(x0, m.tau, noise)
         else:
             x0 = x0.where(observed, 0.0)
-            x, cond = model.sde.perturb(x0, m.tau, eps).where(observed, 0.0), {**cond, "observed": observed}
+            x, cond = model.sde.perturb(x0, m.tau, noise).where(observed, 0.0), {**cond, "observed": observed}
         prediction = model(x, m.tau, **cond)
-        target = prediction.parameterization.target(x0, eps, m.tau)
-        weight = _weight(self.weighting, m, draw.u)
-        factor = prediction.parameterization.eps_factor(m.limit.tau)
-        error = prediction.out - target if observed is None else (prediction.out - target).where(observed, 0.0)
-        error = error.flatten(1) if x0.ndim > 1 else error.unsqueeze(1)
+        weight = weight_at(self.weighting, m, draw.u)
+        error, factor = output_error(prediction, x0, noise, m, observed)
         wide = widest_dtype(x0.device)
         each = weight * (factor * factor) * error.square().sum(1, dtype=wide)
         if self.hybrid and self.timesteps.chain is not None:
@@ -159,6 +103,26 @@ class Loss(CheckedArguments):
             bound = bound if observed is None else bound.where(observed, 0.0)
             each = each + self.hybrid * self.timesteps.chain.count * bound.flatten(1).sum(1, dtype=wide)
         return draw.correction * each
+
+
+def output_error(
+    prediction: Prediction, x0: Tensor, noise: Tensor, m: Marginal, observed: Tensor | None = None
+) -> tuple[Tensor, Scalar]:
+    """Error of the output of a network for a Gaussian process, 0 where nothing is observed.
+
+    Args:
+        prediction: At the noised state.
+        x0, noise: Data and noise, ``(B, *D)``.
+        m: The times.
+        observed: Which entries count, ``(B, *D)``; None for all.
+
+    Returns:
+        The error, flat, ``(B, d)``, and the error in eps per error of the output, of the shape of ``m.tau``.
+    """
+    error = prediction.out - prediction.parameterization.target(x0, noise, m.tau)
+    error = error if observed is None else error.where(observed, 0.0)
+    error = error.flatten(1) if x0.ndim > 1 else error.unsqueeze(1)
+    return error, prediction.parameterization.eps_factor(m.limit.tau)
 
 
 def _variance_bound(prediction: Prediction, m: Marginal, factor: Scalar, error: Tensor) -> Tensor:
@@ -188,7 +152,8 @@ def _variance_bound(prediction: Prediction, m: Marginal, factor: Scalar, error: 
     return expand(mask, error) * (0.5 * (log_ratio + torch.expm1(-log_ratio)) + torch.exp(-log_ratio) * square)
 
 
-def _weight(weighting: Weighting, m: Marginal, u: Tensor) -> Tensor:
+def weight_at(weighting: Weighting, m: Marginal, u: Tensor) -> Tensor:
+    """λ at the times of ``m``, in its limit where no signal remains, ``(B,)``; checks its shape."""
     weight = weighting(m.limit)
     if not isinstance(weight, Tensor) or weight.shape != u.shape:
         shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
@@ -198,7 +163,7 @@ def _weight(weighting: Weighting, m: Marginal, u: Tensor) -> Tensor:
     return weight
 
 
-def check_weighting(weighting: Weighting, timesteps: Timesteps, sde: SDE) -> None:
+def check_weighting(weighting: Weighting, timesteps: Timesteps, sde: Process) -> None:
     """Checks that λ is finite and not negative, once per (weighting, timesteps, process).
 
     It is computed at evenly spaced draws: 4096, or the number of the chain's steps if that is larger.
@@ -218,11 +183,11 @@ def check_weighting(weighting: Weighting, timesteps: Timesteps, sde: SDE) -> Non
 
 
 @lru_cache(maxsize=64)
-def _check_once(weighting: Weighting, timesteps: Timesteps, sde: SDE) -> None:
+def _check_once(weighting: Weighting, timesteps: Timesteps, sde: Process) -> None:
     with torch.inference_mode(False), torch.no_grad():
         count = max(4096, timesteps.chain.count if timesteps.chain else 0)
         draw = timesteps.draw(torch.arange(count, dtype=torch.float64, device="cpu") / count, sde)
-        weight = _weight(weighting, sde.marginal(draw.u, draw.s), draw.u)
+        weight = weight_at(weighting, sde.marginal(draw.u, draw.s), draw.u)
         bad = ~(torch.isfinite(weight) & (weight >= 0))
         if bool(bad.any()):
             i = int(bad.nonzero()[0])

@@ -19,8 +19,8 @@ from scoresde._core.checks import check_kind, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.suggest import unknown_name
 from scoresde.process import ou
+from scoresde.process.base import Marginal
 from scoresde.process.parameterization import Parameterization, V
-from scoresde.process.sde import Marginal
 
 __all__ = [
     "EDM",

@@ -12,6 +12,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import as_tensor
 from scoresde._core.atomic import atomic_file
 from scoresde._core.checks import check_integer
+from scoresde.plots.strips import class_colors
 
 if TYPE_CHECKING:
     from scoresde.data import Description
@@ -88,7 +89,8 @@ def tile_images(
 
     Args:
         x: Data units, ``(n, *D)``.
-        description: Of the data. Its bins or range set black and white; otherwise the range of the samples does.
+        description: Of the data. Its bins or range set black and white; otherwise the range of the samples does. More
+            than two classes of categories have colors, see `scoresde.plots.strips.class_colors`.
         rows, columns: Number of images in each direction; by default as many columns as rows. Cells without an image
             are transparent.
 
@@ -114,7 +116,10 @@ def tile_images(
         )
     columns = math.ceil(math.sqrt(len(x))) if columns is None else columns
     rows = math.ceil(len(x) / columns) if rows is None else rows
+    classes = None if description is None else description.classes
     images = to_bytes(x, *gray_range(x, description))
+    if classes is not None and classes > 2 and (x.ndim == 3 or x.shape[1] == 1):
+        images = class_colors(classes)[x.reshape(len(x), *x.shape[-2:]).astype(np.int64)]
     longest = max(columns * images.shape[2], rows * images.shape[1])
     scale = max(1, math.ceil(_LEAST_SIDE / longest))
     return grid(images.repeat(scale, 1).repeat(scale, 2), columns, rows=rows)
@@ -126,6 +131,8 @@ def gray_range(x: np.ndarray, description: Description | None) -> tuple[float, f
         raise TypeError(f"description must be a Description, got {type(description).__name__}; pass data.description.")
     if description is not None and description.bins is not None:
         return 0.0, description.bins - 1.0
+    if description is not None and description.classes is not None:
+        return 0.0, description.classes - 1.0
     if description is not None and description.low is not None and description.high is not None:
         return description.low, description.high
     return float(x.min()), float(max(x.max(), x.min() + 1e-12))

@@ -13,9 +13,8 @@ from scoresde.plots.style import GRAY, INK, MARKERS, SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["ColumnValues", "draw_marginals"]
+__all__ = ["ColumnValues", "Shares", "draw_marginal"]
 
 _BINS = 30  # at most; fewer for few rows
 _WHOLE = 24  # integers in so narrow a range have a bin each
@@ -44,32 +43,34 @@ class ColumnValues:
     texts: Sequence[str] = ()
 
 
-def draw_marginals(marginals: Sequence[ColumnValues], width: float = 10.0) -> Figure:
-    """One panel per column: real data as a gray area or bars, each set of samples as a line or markers in its color.
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Shares of the rows in bins or categories, at positions in the data coordinates of the axes, ``(n,)``.
+
+    Attributes:
+        x, y: Positions.
+        texts: Bin or category and its share.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    texts: Sequence[str]
+
+
+def draw_marginal(axes: Axes, column: ColumnValues) -> dict[str, Shares]:
+    """Draws real data as a gray area or bars, each set of samples as a line or markers in its color.
 
     Args:
-        marginals: The columns; all have the same sets of samples.
-        width: Of the figure, inches.
+        axes: To draw into.
+        column: The column.
+
+    Returns:
+        What is drawn, for "held out" and each set of samples.
     """
-    from matplotlib.figure import Figure
-
-    columns = min(4, max(1, len(marginals)))
-    rows = -(-len(marginals) // columns)
-    figure = Figure(figsize=(width, 2.15 * rows + 0.45), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
-    for axes, marginal in zip(panels, marginals, strict=False):
-        axes.set_title(_short(marginal.name, 26), fontsize=9, loc="left")
-        (_bars if marginal.kind == "category" else _histogram)(axes, marginal)
-    for axes in panels[len(marginals) :]:
-        axes.set_visible(False)
-    if marginals:
-        entries = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-        names = ["held out", *marginals[0].samples]
-        figure.legend([entries[name] for name in names], names, loc="outside upper left", ncols=len(names))
-    return figure
+    return (_bars if column.kind == "category" else _histogram)(axes, column)
 
 
-def _histogram(axes: Axes, marginal: ColumnValues) -> None:
+def _histogram(axes: Axes, marginal: ColumnValues) -> dict[str, Shares]:
     is_date = marginal.real.dtype.kind == "M"
     kind = marginal.real.dtype if is_date else np.dtype(np.float64)
     sets = {"held out": marginal.real, **marginal.samples}
@@ -89,14 +90,22 @@ def _histogram(axes: Axes, marginal: ColumnValues) -> None:
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     axes.tick_params(labelsize=7.5)
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    x = middles.astype(np.int64).astype(kind) if is_date else middles
+    names = [str(value) if is_date else f"{value:.3g}" for value in x]
+    read = {
+        name: Shares(x, share, [f"near {at}: {100 * value:.1f} %" for at, value in zip(names, share)])
+        for name, share in shares.items()
+    }
     if not is_date:
         axes.locator_params(axis="x", nbins=4)
-        return
+        return read
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=2, maxticks=4)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    return read
 
 
 def _cut_spike(axes: Axes, edges: np.ndarray, shares: Sequence[np.ndarray]) -> float | None:
@@ -135,7 +144,7 @@ def _edges(real: np.ndarray, kind: str) -> np.ndarray:
     return np.linspace(low, high, int(np.clip(1.5 * math.sqrt(len(real)), 8, _BINS)) + 1)
 
 
-def _bars(axes: Axes, marginal: ColumnValues) -> None:
+def _bars(axes: Axes, marginal: ColumnValues) -> dict[str, Shares]:
     """The most frequent categories of the real data, the others together."""
     count = len(marginal.texts)
     sets = {"held out": marginal.real, **marginal.samples}
@@ -147,14 +156,15 @@ def _bars(axes: Axes, marginal: ColumnValues) -> None:
     order = order[: count - len(rest)]
     texts = [_short(marginal.texts[int(i)] or "(empty)", _LETTERS) for i in order]
     texts += [f"{len(rest)} others"] if len(rest) else []
-    y = np.arange(len(texts))[::-1]
+    y, read = np.arange(len(texts))[::-1], {}
     for i, (name, share) in enumerate(shares.items()):
         values = np.concatenate([share[order], [share[rest].sum()] if len(rest) else []])
+        shift = 0.2 * ((len(shares) - 2) / 2 - (i - 1)) if i else 0.0  # equal shares of two sets stay visible
+        read[name] = Shares(values, y + shift, [f"{at}: {100 * value:.1f} %" for at, value in zip(texts, values)])
         if i == 0:
             axes.barh(y, values, color=GRAY, alpha=0.35, height=0.72, label=name)
             continue
         style: dict[str, Any] = {"color": SERIES[(i - 1) % len(SERIES)], "linestyle": "none", "markersize": 5}
-        shift = 0.2 * ((len(shares) - 2) / 2 - (i - 1))  # equal shares of two sets stay visible
         axes.plot(values, y + shift, MARKERS[(i - 1) % len(MARKERS)], label=name, **style)
     axes.set_yticks(y, texts, fontsize=7.5, color=INK)
     axes.set_ylim(-0.6, len(texts) - 0.4)
@@ -164,6 +174,7 @@ def _bars(axes: Axes, marginal: ColumnValues) -> None:
     axes.tick_params(axis="x", labelsize=7.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+    return read
 
 
 def _short(text: str, letters: int) -> str:

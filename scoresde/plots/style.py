@@ -75,10 +75,10 @@ def figure_style(name: str) -> Iterator[None]:
         yield
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Writes the figure on white, 144 dots per inch, without a date."""
+def save_png(figure: Figure, path: Path, dpi: float = 144) -> None:
+    """Writes the figure on white, without a date."""
     with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=144, metadata={"Software": None})
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
 
 
 def inline_svg(figure: Figure, label: str) -> str:
@@ -93,6 +93,8 @@ def inline_svg(figure: Figure, label: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    used = set(re.findall(r"#([\w-]+)", text))  # other identifiers would repeat on a page of several figures
+    text = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", text)
     text = re.sub(r"#[0-9a-f]{6}", lambda m: f"var(--{COLORS[m[0]]})" if m[0] in COLORS else m[0], text)
     tag = re.match(r"<svg[^>]*>", text)
     assert tag is not None

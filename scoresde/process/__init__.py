@@ -1,12 +1,26 @@
-"""The Ornstein–Uhlenbeck process, its schedules, its views (VP, VE, sub-VP, flow) and the network outputs."""
+"""Forward processes on the Ornstein–Uhlenbeck clock, Gaussian and discrete, their schedules and the network outputs."""
 
 from __future__ import annotations
 
-from scoresde.process.parameterization import X0, Eps, Parameterization, PosteriorMean, Prediction, Score, V, Velocity
+from scoresde.process.base import Marginal, Process
+from scoresde.process.discrete import Binomial, Categorical, DiscretePrediction, DiscreteProcess, Logits
+from scoresde.process.mixed import Mixed, MixedOutput, MixedPrediction
+from scoresde.process.parameterization import (
+    X0,
+    Eps,
+    NetworkOutput,
+    Parameterization,
+    PosteriorMean,
+    Score,
+    V,
+    Velocity,
+)
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.schedule import (
     Cosine,
     FromBetas,
     GeometricSigma,
+    LinearAlphaBar,
     LinearBetas,
     LinearVP,
     LogLinear,
@@ -15,21 +29,33 @@ from scoresde.process.schedule import (
     StraightPath,
     SubVPClock,
 )
-from scoresde.process.sde import SDE, VE, VPSDE, Flow, Marginal, SubVP
+from scoresde.process.sde import SDE, VE, VPSDE, Flow, SubVP
 
 __all__ = [
+    "Binomial",
+    "Categorical",
     "Cosine",
+    "DiscretePrediction",
+    "DiscreteProcess",
     "Eps",
     "Flow",
     "FromBetas",
+    "GaussianPrediction",
     "GeometricSigma",
+    "LinearAlphaBar",
     "LinearBetas",
     "LinearVP",
     "LogLinear",
+    "Logits",
     "Marginal",
+    "Mixed",
+    "MixedOutput",
+    "MixedPrediction",
+    "NetworkOutput",
     "Parameterization",
     "PosteriorMean",
     "Prediction",
+    "Process",
     "SDE",
     "Schedule",
     "Score",

@@ -9,8 +9,8 @@ $score = -\hat\varepsilon/\sigma$.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,14 +20,48 @@ from scoresde._core.checks import check_integer, check_kind, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import as_time, combine
 from scoresde.process import ou
+from scoresde.process.base import Process
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.schedule import LinearBetas, Schedule
-from scoresde.process.sde import posterior_coefficients
+from scoresde.process.sde import SDE, posterior_coefficients
 
-__all__ = ["X0", "Eps", "PosteriorMean", "Parameterization", "Prediction", "Score", "V", "Velocity"]
+__all__ = ["X0", "Eps", "NetworkOutput", "Parameterization", "PosteriorMean", "Score", "V", "Velocity"]
 
 
-class Parameterization(CheckedArguments, ABC):
+class NetworkOutput(CheckedArguments, ABC):
+    """What the output of a network stands for: how a prediction is made of it."""
+
+    process_kind: ClassVar[type[Process]]
+    """The processes that the output belongs to."""
+
+    @abstractmethod
+    def prediction(
+        self, process: Process, x: Tensor, tau: Scalar, out: Tensor, mix: Tensor | None = None
+    ) -> Prediction:
+        """The prediction that an output gives.
+
+        Args:
+            process: The forward process, of `process_kind`.
+            x: State, ``(B, *D)``.
+            tau: OU time, a positive number or ``(B,)``.
+            out: Output of the network.
+            mix: Of a learned variance, see `GaussianPrediction`.
+        """
+
+    def output_shape(self, process: Process, x: Tensor) -> tuple[int, ...]:
+        """The shape of the output for a state ``x``, ``(B, *D)``; default that of ``x``."""
+        return tuple(x.shape)
+
+
+class Parameterization(NetworkOutput, ABC):
     """A linear target of the network. Subclasses define its two coefficients, `coefficients`."""
+
+    process_kind: ClassVar[type[Process]] = SDE
+
+    def prediction(
+        self, process: Process, x: Tensor, tau: Scalar, out: Tensor, mix: Tensor | None = None
+    ) -> GaussianPrediction:
+        return GaussianPrediction(x, tau, out, self, mix)
 
     @abstractmethod
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:
@@ -145,86 +179,3 @@ class PosteriorMean(Parameterization):
         s = ew.where(first, 0.0 * u, self.schedule.tau(ew.where(first, 0.0 * u, u)))
         _, on_x, _ = posterior_coefficients(tau, s)
         return ou.alpha(s), on_x * ou.sigma(tau)
-
-
-class _CachedEstimate:
-    """`functools.cached_property` without the lock that it takes before Python 3.12, at half the cost."""
-
-    def __init__(self, compute: Callable[[Prediction], Tensor]) -> None:
-        self._compute, self._name, self.__doc__ = compute, compute.__name__, compute.__doc__
-
-    def __get__(self, prediction: Prediction, owner: type[Prediction]) -> Tensor:
-        if prediction is None:  # attribute of the class, which documentation tools read
-            return self  # pyright: ignore[reportReturnType]
-        value = prediction.__dict__[self._name] = self._compute(prediction)
-        return value
-
-
-class Prediction:
-    """A network output and its estimates ``eps``, ``x0``, ``v`` and ``score``, each computed once, on first access.
-
-    Args:
-        x: State, ``(B, *D)``.
-        tau: OU time of ``x``, a positive number or ``(B,)``.
-        out: Output of the network, shape of ``x``.
-        parameterization: The target that ``out`` estimates.
-        mix: Interpolation weight of a learned reverse variance between log β̃ (0) and log β (1), shape of ``x``; None
-            if the variance is not learned.
-    """
-
-    def __init__(
-        self, x: Tensor, tau: Scalar, out: Tensor, parameterization: Parameterization, mix: Tensor | None = None
-    ) -> None:
-        self.x = x
-        self.tau = tau
-        self.out = out
-        self.parameterization = parameterization
-        self.mix = mix
-
-    def coefficients(self, member: str) -> tuple[Scalar, Scalar]:
-        """Coefficients (a, b) of an estimate ``"eps"``, ``"x0"``, ``"v"`` or ``"score"`` as a·out + b·x.
-
-        Raises:
-            ValueError: If ``member`` is another name.
-        """
-        p, q = self.parameterization.coefficients(self.tau)
-        alpha, sigma = ou.alpha(self.tau), ou.sigma(self.tau)
-        det = alpha * q - sigma * p
-        if member == "eps":
-            return alpha / det, -p / det
-        if member == "x0":
-            return -sigma / det, q / det
-        if member == "v":
-            return 1.0 / det, -(alpha * p + sigma * q) / det
-        if member == "score":
-            return -alpha / (sigma * det), p / (sigma * det)
-        raise ValueError(f"a prediction has eps, x0, v and score, got {member!r}; ask for one of them.")
-
-    def _estimate(self, member: str) -> Tensor:
-        out_factor, x_factor = self.coefficients(member)
-        return combine(out_factor, self.out, x_factor, self.x)
-
-    def step(self, on_x: Scalar, weight: Scalar, member: str) -> Tensor:
-        """``on_x * x + weight * member``, ``(B, *D)``, from ``x`` and ``out`` without computing the estimate."""
-        out_factor, x_factor = self.coefficients(member)
-        return combine(on_x + weight * x_factor, self.x, weight * out_factor, self.out)
-
-    @_CachedEstimate
-    def eps(self) -> Tensor:
-        """Noise estimate, ``(B, *D)``."""
-        return self._estimate("eps")
-
-    @_CachedEstimate
-    def x0(self) -> Tensor:
-        """Data estimate, the posterior mean of x_0, ``(B, *D)``."""
-        return self._estimate("x0")
-
-    @_CachedEstimate
-    def v(self) -> Tensor:
-        """α eps - σ x0, the velocity of the ODE in the angle φ, ``(B, *D)``."""
-        return self._estimate("v")
-
-    @_CachedEstimate
-    def score(self) -> Tensor:
-        """-eps / σ, the score of p_τ, ``(B, *D)``."""
-        return self._estimate("score")

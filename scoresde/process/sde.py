@@ -16,62 +16,19 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
-from scoresde._core.annotations import CheckedArguments
-from scoresde._core.checks import check_event_shape, check_kind, check_tensor
+from scoresde._core.checks import check_event_shape, check_tensor
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import as_time, combine, sum_event
 from scoresde.process import ou
+from scoresde.process.base import Process
 from scoresde.process.schedule import GeometricSigma, LinearVP, Schedule, StraightPath, SubVPClock
 
-__all__ = ["SDE", "VE", "VPSDE", "Flow", "Marginal", "SubVP"]
-
-_TAU_CAP = 40.0  # there alpha < 1e-17, sigma rounds to 1, and 1/alpha² still fits float32
+__all__ = ["SDE", "VE", "VPSDE", "Flow", "SubVP"]
 
 
 @dataclass(frozen=True)
-class Marginal:
-    """The kernel of x at one time, or at one time per sample, with the rate of the clock: the argument of a weighting.
-
-    Args:
-        tau: OU time, a float or ``(B,)``.
-        rate: dτ/du at ``tau``, same shape.
-        s: Time of the previous chain step, same shape; None without a chain.
-    """
-
-    tau: Scalar
-    rate: Scalar
-    s: Scalar | None = None
-
-    @property
-    def alpha(self) -> Scalar:
-        """Signal scale."""
-        return ou.alpha(self.tau)
-
-    @property
-    def sigma(self) -> Scalar:
-        """Noise scale."""
-        return ou.sigma(self.tau)
-
-    @property
-    def log_snr(self) -> Scalar:
-        """Log signal-to-noise ratio, nats."""
-        return ou.log_snr(self.tau)
-
-    @property
-    def snr(self) -> Scalar:
-        """Signal-to-noise ratio α²/σ²."""
-        return ew.exp(self.log_snr)
-
-    @property
-    def limit(self) -> Marginal:
-        """This kernel with τ capped at 40, where all limits for α → 0 are reached; avoids 0 · ∞."""
-        s = None if self.s is None else ew.clamp(self.s, high=_TAU_CAP)
-        return Marginal(ew.clamp(self.tau, high=_TAU_CAP), self.rate, s)
-
-
-@dataclass(frozen=True)
-class SDE(CheckedArguments, ABC):
+class SDE(Process, ABC):
     """The OU process on a clock. Subclasses are views: they set the default clock, the scale and the prior.
 
     Args:
@@ -91,13 +48,7 @@ class SDE(CheckedArguments, ABC):
     tau_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_kind("schedule", self.schedule, Schedule)
-        low, high = self.schedule.tau_start, self.schedule.tau_max
-        if not max(low, 0.0) * (1 - 1e-6) <= self.tau_min < high or self.tau_min <= 0:
-            raise ValueError(
-                f"tau_min must be positive and inside the clock [{low:.4g}, {high:.4g}), got {self.tau_min!r}; "
-                "choose a later tau_min or a clock that begins earlier."
-            )
+        self._check_clock()
 
     @abstractmethod
     def scale(self, tau: Scalar) -> Scalar:
@@ -108,27 +59,16 @@ class SDE(CheckedArguments, ABC):
     def prior_std(self) -> float:
         """Standard deviation, in x, of the prior, from which sampling starts at the end of the clock."""
 
-    @property
-    def tau_max(self) -> float:
-        """OU time at the end of the clock."""
-        return self.schedule.tau_max
+    def draw_noise(self, like: Tensor, noise: Noise) -> Tensor:
+        return noise.normal(like)
 
-    @property
-    def u_min(self) -> float:
-        """Clock value at ``tau_min``; u is uniform on [u_min, 1] in training."""
-        return float(self.schedule.u(self.tau_min))
-
-    def marginal(self, u: Scalar, s: Scalar | None = None) -> Marginal:
-        """The kernel at clock value ``u``, a number or ``(B,)``; ``s`` is the OU time of the previous chain step."""
-        return Marginal(self.schedule.tau(u), self.schedule.rate(u), s)
-
-    def perturb(self, x0: Tensor, tau: Scalar, eps: Tensor) -> Tensor:
+    def perturb(self, x0: Tensor, tau: Scalar, noise: Tensor) -> Tensor:
         r"""The noised state $x_\tau = \alpha x_0 + \sigma\varepsilon$; at ``tau`` = 0 the data.
 
         Args:
             x0: Data, ``(B, *D)``.
             tau: OU time, a number or ``(B,)``.
-            eps: Unit normal noise, shape of ``x0``.
+            noise: Unit normal noise ε, shape of ``x0``.
 
         Returns:
             The state in x, not in the coordinates of the view, ``(B, *D)``.
@@ -138,15 +78,15 @@ class SDE(CheckedArguments, ABC):
             ValueError: If the shapes differ or ``tau`` is negative, NaN or past the end of the clock.
         """
         check_tensor("x0", x0)
-        check_tensor("eps", eps)
+        check_tensor("noise", noise)
         if not x0.is_floating_point():
             raise TypeError(f"x0 must be a floating tensor, got {x0.dtype}; scale the data first.")
-        if x0.shape != eps.shape:
-            raise ValueError(f"eps must have the shape of x0, {tuple(x0.shape)}, got {tuple(eps.shape)}.")
-        if x0.device != eps.device:
-            raise ValueError(f"eps must be on the device of x0, {x0.device}, got {eps.device}; move one.")
+        if x0.shape != noise.shape:
+            raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}.")
+        if x0.device != noise.device:
+            raise ValueError(f"noise must be on the device of x0, {x0.device}, got {noise.device}; move one.")
         tau = as_time(tau, high=self.tau_max * (1 + 1e-6))
-        return combine(ou.alpha(tau), x0, ou.sigma(tau), eps)
+        return combine(ou.alpha(tau), x0, ou.sigma(tau), noise)
 
     def drift(self, x: Tensor) -> Tensor:
         r"""Forward drift $-x$ per unit of $\tau$."""

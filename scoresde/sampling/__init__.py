@@ -4,6 +4,9 @@ from scoresde.sampling.base import Predict, Sampler, SamplingContext, SolverErro
 from scoresde.sampling.brownian import VirtualBrownianTree
 from scoresde.sampling.calibration import Calibration, calibrate
 from scoresde.sampling.ddpm import DDPM
+from scoresde.sampling.discrete import Ancestral, DiscreteSampler
+from scoresde.sampling.discrete_corrector import DiscretePredictorCorrector
+from scoresde.sampling.exact_simulation import ExactSimulation
 from scoresde.sampling.exponential import Interpolation
 from scoresde.sampling.grid import (
     Chain,
@@ -22,6 +25,8 @@ from scoresde.sampling.grid import (
 )
 from scoresde.sampling.jumps import Jumps
 from scoresde.sampling.langevin import AnnealedLangevin, Corrector, Langevin, PartialRefresh, PredictorCorrector
+from scoresde.sampling.leaping import TauLeaping, TrapezoidalLeaping
+from scoresde.sampling.mixed import MixedSampler
 from scoresde.sampling.moments import Moments
 from scoresde.sampling.multistep import Adams, Multistep
 from scoresde.sampling.named import DEIS, ERSDE, DPMSolverPP, SASolver, SDEDPMSolverPP, UniPC
@@ -43,6 +48,7 @@ __all__ = [
     "ERSDE",
     "ODE",
     "Adams",
+    "Ancestral",
     "AnnealedLangevin",
     "Calibration",
     "Chain",
@@ -50,8 +56,11 @@ __all__ = [
     "DPMSolver",
     "DPMSolverPP",
     "DenseEnds",
+    "DiscretePredictorCorrector",
+    "DiscreteSampler",
     "Eta",
     "EulerMaruyama",
+    "ExactSimulation",
     "ExplicitGrid",
     "ExponentialSDE",
     "ExtendedNoise",
@@ -61,6 +70,7 @@ __all__ = [
     "Jumps",
     "Karras",
     "Langevin",
+    "MixedSampler",
     "Moments",
     "Multistep",
     "NoiseFunction",
@@ -84,8 +94,10 @@ __all__ = [
     "Spaced",
     "StepHook",
     "StepSampler",
+    "TauLeaping",
     "ThenZero",
     "TorchSDE",
+    "TrapezoidalLeaping",
     "UniPC",
     "UniformAngle",
     "UniformLogSNR",

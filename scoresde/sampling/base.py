@@ -15,7 +15,9 @@ from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.noise import Noise
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.base import Process
+from scoresde.process.mixed import Mixed
+from scoresde.process.prediction import Prediction
 from scoresde.process.sde import SDE
 from scoresde.sampling.brownian import VirtualBrownianTree
 from scoresde.sampling.coupling import coupled_step
@@ -52,7 +54,7 @@ class SamplingContext:
     """
 
     predict: Predict
-    sde: SDE
+    sde: Process
     noise: Noise
     start: float
     observe: StepHook | None = None
@@ -62,6 +64,23 @@ class SamplingContext:
 
 class Sampler(CheckedArguments, ABC):
     """A numerical method for the reverse process. Settings are dataclass fields; no state is stored between calls."""
+
+    process_kind: ClassVar[type[Process]] = SDE
+    """The processes that the method reverses."""
+
+    def check_process(self, process: Process) -> None:
+        """Refuses a process of another kind.
+
+        Raises:
+            TypeError: Names samplers that reverse it.
+        """
+        if not isinstance(process, self.process_kind):
+            remedy = "Adams() or DDPM()" if isinstance(process, SDE) else "Ancestral() or ExactSimulation()"
+            remedy = "MixedSampler()" if isinstance(process, Mixed) else remedy
+            raise TypeError(
+                f"{type(self).__name__} reverses a process of the class {self.process_kind.__name__}, got a model of "
+                f"{process}; take {remedy}."
+            )
 
     def for_model(self, model: Model) -> Self:
         """The sampler with the settings that it leaves to the model; default: this sampler. `sample` calls it."""

@@ -12,7 +12,9 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import has_values
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction
+from scoresde.process.base import Process
+from scoresde.process.discrete import DiscretePrediction
+from scoresde.process.prediction import Prediction
 from scoresde.process.sde import SDE
 from scoresde.sampling.base import Sampler, SamplingContext, SolverError
 from scoresde.sampling.brownian import VirtualBrownianTree
@@ -104,6 +106,8 @@ class SamplingBatch:
         if not has_values(result.x):
             return True
         sde = self.model.sde
+        if not isinstance(sde, SDE):
+            return bool(torch.isfinite(result.x).all())
         init = None if self.init is None else self.init / _scale(sde, self.start)
         return MagnitudeLimit(self.model, result.tau, init).check(result.x / _scale(sde, result.tau), self.sampler)
 
@@ -175,6 +179,8 @@ class _Checked(_Counted):
     def __call__(self, x: Tensor, tau: Scalar, s: Scalar | None = None) -> Prediction:
         prediction = super().__call__(x, tau, s)
         bad = ~torch.isfinite(prediction.out)
+        if isinstance(prediction, DiscretePrediction):
+            bad &= ~prediction.out.isneginf()  # the logit of an impossible class
         if bool(bad.any()):
             rows = bad.flatten(1).any(1) if bad.ndim > 1 else bad
             indices = rows.nonzero().flatten().tolist()
@@ -185,8 +191,9 @@ class _Checked(_Counted):
                         f"condition {name!r} must be finite, or NaN in a whole entry where the network has a null, got "
                         f"NaN for samples [{shown}], for which the network returned NaN; correct these entries."
                     )
+            first = tau[rows][0] if isinstance(tau, Tensor) and tau.ndim else tau  # with several, of the first sample
             raise RuntimeError(
-                f"the network must return finite numbers, but call {self.calls}, at tau = {float(tau):.6g}, "
+                f"the network must return finite numbers, but call {self.calls}, at tau = {float(first):.6g}, "
                 f"gave NaN or infinity for samples [{shown}] of a batch of {len(x)}; check its inputs there, or train "
                 "it at that noise level."
             )
@@ -243,6 +250,6 @@ class _Record:
             raise _Stopped(x, tau)
 
 
-def _scale(sde: SDE, tau: float) -> float:
+def _scale(sde: Process, tau: float) -> float:
     """The view's factor; at the start of an infinite clock its limit."""
     return float(sde.scale(min(tau, 300.0)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 
 __all__ = ["Observer", "Progress", "StepHook"]
 

@@ -18,7 +18,7 @@ from scoresde._core.checks import check_integer, check_positive
 from scoresde._core.suggest import nearest
 from scoresde._core.tensors import combine, widest_dtype
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.sampling.base import Predict, Sampler, SamplingContext, SolverError, StepSampler
 from scoresde.sampling.grid import Grid, UniformAngle
 

@@ -14,7 +14,7 @@ from scoresde._core.checks import short_repr
 from scoresde._core.elementwise import Scalar
 from scoresde._core.suggest import nearest
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.process.sde import posterior_coefficients
 from scoresde.sampling.optimal_variance import OptimalVariance
 

@@ -94,6 +94,7 @@ def sample(
     if not isinstance(sampler, Sampler):
         raise TypeError(f"sampler must be a Sampler, got {sampler!r}; pass an object such as DDPM(steps=250).")
     check_arguments(sample, locals())
+    sampler.check_process(model.sde)
     if coupled and not isinstance(sampler, StepSampler):
         raise TypeError(
             f"coupled needs a sampler whose steps state the clock of their noise, got {sampler}; take a StepSampler."

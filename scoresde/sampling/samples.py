@@ -68,6 +68,16 @@ class Samples:
         labels = None if self.labels is None else self.labels.detach().cpu().numpy()
         return table_arrays(values.detach().cpu().numpy(), self.description, labels)
 
+    def texts(self) -> list[str]:
+        """The texts that samples of sequences of categories write, one for each, by the alphabet of the data.
+
+        Raises:
+            ValueError: If the model does not carry its data's description, or the data have no alphabet.
+        """
+        data = self.data
+        assert self.description is not None
+        return self.description.texts(data)
+
     def frame(self) -> Any:
         """The `columns` as a ``pandas.DataFrame``, or as a ``pyarrow.Table`` where pandas is not installed.
 

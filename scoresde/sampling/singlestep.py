@@ -17,7 +17,7 @@ from scoresde._core import elementwise as ew
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.sampling.base import Predict, StepSampler
 from scoresde.sampling.exponential import Interpolation, advance
 from scoresde.sampling.grid import DenseEnds, Grid

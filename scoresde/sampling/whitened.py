@@ -23,7 +23,8 @@ from scoresde._core.checks import check_kind
 from scoresde._core.tensors import combine
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.sampling.base import Predict, Sampler, SamplingContext, StepSampler, check_deterministic
 from scoresde.sampling.moments import Moments
 from scoresde.sampling.observer import StepHook
@@ -79,7 +80,7 @@ class WhitenedCoordinates:
     def predict(self, predict: Predict, start: float, y: Tensor, tau: float) -> Prediction:
         r"""A network call in these coordinates, $S^{-1}(v - v_G)$ as its v; 0 at ``start``, without a call."""
         if tau >= start * (1 - 1e-6):
-            return Prediction(y, tau, torch.zeros_like(y), V())
+            return GaussianPrediction(y, tau, torch.zeros_like(y), V())
         alpha, sigma = ou.alpha(tau), ou.sigma(tau)
         (scales, rest_scale), flat = self._scales(tau), y.reshape(y.shape[0], -1)
         along = flat @ self._axes
@@ -90,7 +91,7 @@ class WhitenedCoordinates:
         rest_gain = alpha * sigma * (1.0 - self._rest) / rest_scale**2
         inner = (velocity @ self._axes) * (1.0 / scales - 1.0 / rest_scale) - along * (gains - rest_gain)
         out = combine(1.0 / rest_scale, velocity, -rest_gain, flat) + inner @ self._axes.mT
-        return Prediction(y, tau, out.reshape(y.shape), V())
+        return GaussianPrediction(y, tau, out.reshape(y.shape), V())
 
     def _scales(self, tau: float) -> tuple[Tensor, float]:
         """The eigenvalues of S along the axes and across them."""

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from scoresde._core.noise import Noise
 from scoresde.model import Model
-from scoresde.objective.loss import Loss
+from scoresde.objective.base import Objective
 from scoresde.objective.timesteps import AdaptiveTimesteps
 from scoresde.objective.timesteps.base import stratify
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 
 __all__ = ["AdaptiveTimestepState"]
 
@@ -23,7 +23,7 @@ class AdaptiveTimestepState:
     """The loss of a run; its timesteps adapt to it if they are `AdaptiveTimesteps`.
 
     Args:
-        loss: The objective: a `Loss`, or the loss of a `TrainingSource`, which has no timesteps.
+        loss: The objective: an `Objective`, or the loss of a `TrainingSource`, which has no timesteps.
         sde: The process.
         accelerator: Of the run.
 
@@ -31,9 +31,9 @@ class AdaptiveTimestepState:
         state: Of the adaptive timesteps; empty for others.
     """
 
-    def __init__(self, loss: Loss | Callable[..., Tensor], sde: SDE, accelerator: Accelerator) -> None:
+    def __init__(self, loss: Objective | Callable[..., Tensor], sde: Process, accelerator: Accelerator) -> None:
         self._loss, self._sde, self._accelerator = loss, sde, accelerator
-        timesteps = loss.timesteps if isinstance(loss, Loss) else None
+        timesteps = loss.timesteps if isinstance(loss, Objective) else None
         self._timesteps = timesteps if isinstance(timesteps, AdaptiveTimesteps) else None
         self.state: dict[str, Tensor] = (
             {} if self._timesteps is None else self._timesteps.initial_state(sde, accelerator.device)
@@ -42,12 +42,12 @@ class AdaptiveTimestepState:
 
     def losses(self, model: Model, x0: Tensor, **cond: Any) -> Tensor:
         """The loss of each sample, ``(B,)``; timesteps and noise come from the global random state."""
-        if self._timesteps is None or not isinstance(self._loss, Loss):
+        if self._timesteps is None or not isinstance(self._loss, Objective):
             return self._loss(model, x0, **cond)
         noise = Noise()
         uniforms = stratify(self._timesteps.uniforms(x0, noise))
         draw = self._timesteps.inverse_cdf(uniforms, self._sde, self.state)
-        losses = self._loss.at(model, x0, draw, noise.normal(x0), **cond)
+        losses = self._loss.at(model, x0, draw, model.sde.draw_noise(x0, noise), **cond)
         self._statistics.append(self._timesteps.loss_statistics(draw, losses, self._sde))
         return losses
 

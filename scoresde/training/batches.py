@@ -54,6 +54,7 @@ class Batches(BatchSource):
     def __init__(self, model: ScoreModel, data: Data | Tensor, settings: Training, device: torch.device, shards: int):
         events, cond, description = checked_events(model, data)
         check_shards(settings, shards)
+        settings.loss.check_process(model)
         if description is not None and getattr(model.net, "trained_on_bin_centers", False):
             check_quantized(model, description, settings.dequantize and not events.is_floating_point())
         self._missing = description is not None and description.missing
@@ -69,7 +70,8 @@ class Batches(BatchSource):
         self.device, self.settings, self.shards = device, settings, shards
         resident = events.nbytes <= _RESIDENT
         self.events = events.to(device) if resident else events
-        if resident and (self.description is None or not self.description.quantized):
+        kept = description is not None and (description.quantized or description.classes is not None)
+        if resident and not kept:
             self.events, self.description = self._to_model_units(self.events), None  # scaled once
         self._prefetcher = None if resident or events.device.type != "cpu" else Prefetcher(events)
         self._cond = ConditionBatches(model.net, cond, description, settings, device, self.dtype)

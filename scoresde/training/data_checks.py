@@ -17,12 +17,16 @@ from scoresde.data.tables.missing_cells import MissingCells
 from scoresde.data.value_checks import check_values
 from scoresde.model import ScoreModel
 from scoresde.objective.observed import check_reads_observed
+from scoresde.process.base import Process
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.mixed import Mixed
 from scoresde.process.parameterization import V
 from scoresde.training.condition_checks import checked_cond
 from scoresde.training.source import TrainingSource
 
 __all__ = [
     "check_augment",
+    "check_process",
     "check_quantized",
     "check_weight_types",
     "checked_events",
@@ -104,13 +108,65 @@ def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, dict
     if expected is not None and tuple(events.shape[1:]) != expected:
         raise ValueError(f"events must have the model's shape {expected}, got {tuple(events.shape[1:])}.")
     if description is None:
-        if not events.is_floating_point():
+        if isinstance(model.sde, DiscreteProcess):
+            model.sde.check_codes(events, "data", model.sde.most_classes)
+        elif not events.is_floating_point():
             raise TypeError(f"a tensor of data must be floating, in model units, got {events.dtype}; pass a Data.")
         check_values(events, 0, bins=None, low=None, high=None)
     elif not isinstance(data, Data):  # a Data has checked its values
         description.validate(events)
+    if description is not None:
+        check_process(model.sde, description)
     given = data.train_cond if isinstance(data, Data) else {}
     return events, checked_cond(model.net, given, description), description
+
+
+def check_process(process: Process, description: Description) -> None:
+    """Refuses a process of another kind than the data, or with another number of classes.
+
+    Args:
+        process: Of the model.
+        description: Of the data.
+
+    Raises:
+        ValueError: Names the process that fits.
+    """
+    if description.codes or isinstance(process, Mixed):
+        _check_mixed(process, description)
+        return
+    classes, discrete = description.classes, isinstance(process, DiscreteProcess)
+    if classes is None and not discrete:
+        return
+    if classes is None:
+        raise ValueError(
+            f"{type(process).__name__} takes categories, got {description.name!r} without classes; describe integers "
+            "as categories by classes= (--classes), or use a Gaussian process such as VPSDE()."
+        )
+    own = process.classes if isinstance(process, DiscreteProcess) else None
+    if own == classes:
+        return
+    fitting = "Binomial() or Categorical(2)" if classes == 2 else f"Categorical({classes})"
+    got = f"{own} classes" if discrete else "a Gaussian process"
+    raise ValueError(
+        f"data of {classes} classes need {fitting}, got {type(process).__name__}, {got}; use it, or describe integers "
+        "with an order, such as gray values, by bins= (--bins)."
+    )
+
+
+def _check_mixed(process: Process, description: Description) -> None:
+    own = process.categorical.classes if isinstance(process, Mixed) else None
+    if own == description.codes:
+        return
+    if not description.codes:
+        raise ValueError(
+            f"Mixed takes numbers and codes of categories, got {description.name!r} without codes; read a table with "
+            "columns of categories by load_data(path, codes=True) (--read codes=true)."
+        )
+    got = type(process).__name__ if own is None else f"classes {own}"
+    raise ValueError(
+        f"a table with codes of {description.codes} classes needs Mixed(VPSDE(), Categorical({description.codes})), "
+        f"got {got}; use it, or read the table without codes=True."
+    )
 
 
 def _same_data(known: Description, description: Description | None) -> bool:

@@ -17,8 +17,9 @@ from torch import nn
 from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.checks import check_integer
 from scoresde.data import Data, Description
-from scoresde.model import ScoreModel
+from scoresde.model import ScoreModel, default_output
 from scoresde.nn import MLP, Condition, FourierInput, Pointwise, QuantizedSkip, UNet
+from scoresde.nn._network_wrapper import NetworkWrapper
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import (
     ImportanceTimesteps,
@@ -27,12 +28,16 @@ from scoresde.objective.timesteps import (
     StratifiedTimesteps,
 )
 from scoresde.objective.weighting import ELBO
-from scoresde.process.parameterization import Parameterization, V
+from scoresde.process.base import Process
+from scoresde.process.mixed import Mixed
+from scoresde.process.parameterization import NetworkOutput, V
 from scoresde.process.schedule import Cosine
-from scoresde.process.sde import SDE, VPSDE
+from scoresde.process.sde import VPSDE
 from scoresde.training import Training
+from scoresde.training.category_defaults import category_network, category_process, category_training
 from scoresde.training.condition_defaults import chosen_conditions, network_conditions
-from scoresde.training.table_defaults import table_network, table_training
+from scoresde.training.data_checks import check_process
+from scoresde.training.table_defaults import mixed_network, mixed_process, table_network, table_training
 
 __all__ = ["Recipe", "default_recipe", "with_conditions"]
 
@@ -53,8 +58,8 @@ class Recipe(CheckedArguments):
     """
 
     network: nn.Module
-    sde: SDE
-    parameterization: Parameterization
+    sde: Process
+    parameterization: NetworkOutput
     training: Training
     reason: str = ""
 
@@ -77,14 +82,18 @@ class Recipe(CheckedArguments):
 
 
 def default_recipe(
-    description: Description, rows: int | None = None, conditions: Sequence[str] | None = None
+    description: Description,
+    rows: int | None = None,
+    conditions: Sequence[str] | None = None,
+    process: Process | None = None,
 ) -> Recipe:
     """The default recipe for data of a shape; its ``reason`` says which of these they are.
 
     Small integer data (at most 256 values of at most 64 bins); images ``(C, H, W)`` from 8 x 8 on, series ``(C, L)``
     from length 16 on and volumes ``(C, D, H, W)`` from 4 x 4 x 4 on, which get a `UNet`; points of up to 3 values;
-    tables; other events. Volumes and long series have smaller batches, so that a training step fits the machine. Data
-    with missing values get an `MLP` that reads which values are observed.
+    tables; other events; categories, which get a `CategoricalNet`; tables with codes of categories, which get a
+    `MixedNet`. Volumes and long series have smaller batches, so
+    that a training step fits the machine. Data with missing values get an `MLP` that reads which values are observed.
 
     Args:
         description: Of the data; the recipe depends on its shape, bins and scale, and on whether values may be missing.
@@ -92,15 +101,24 @@ def default_recipe(
             get a smaller network with dropout. None: not known, which counts as many.
         conditions: Names of conditions of the data that the network reads, with a null for each. None takes all but
             class labels, which most data have: ``default_recipe(description, conditions=["label"])`` takes these.
+        process: In place of the default one. With an absorbing kernel the network reads its mask.
 
     Raises:
-        ValueError: If a condition is not described.
+        ValueError: If a condition is not described, or the process does not fit the data.
     """
     check_arguments(default_recipe, locals())
     if rows is not None:
         check_integer("rows", rows, 0)
+    if process is not None:
+        check_process(process, description)
     with torch.random.fork_rng(devices=[]):  # templates draw weights that are never used
-        recipe = _recipe_for(description, rows)
+        if description.codes:
+            recipe = _mixed_table(description, rows, process)
+        elif description.classes is not None:
+            recipe = _categories(description, process)
+        else:
+            recipe = _recipe_for(description, rows)
+        recipe = recipe if process is None else dataclasses.replace(recipe, sde=process)
         recipe = _with_missing_values(recipe, description) if description.missing else recipe
         declared = network_conditions(description, chosen_conditions(description, conditions))
         return with_conditions(recipe, declared) if declared else recipe
@@ -123,13 +141,37 @@ def _recipe_for(description: Description, rows: int | None) -> Recipe:
     return Recipe(MLP(shape), VPSDE(Cosine()), V(), Training(loss=loss), reason)
 
 
+def _categories(description: Description, process: Process | None) -> Recipe:
+    process = category_process(description) if process is None else process
+    network, reason = category_network(description, process)
+    return Recipe(network, process, default_output(process), category_training(description), reason)
+
+
+def _mixed_table(description: Description, rows: int | None, process: Process | None) -> Recipe:
+    process = mixed_process(description) if process is None else process
+    assert isinstance(process, Mixed)  # checked
+    network, categories = mixed_network(description, process, rows), len(description.codes)
+    reason = f"tables of {description.dims} columns, {categories} of them categories"
+    return Recipe(network, process, default_output(process), table_training(rows, mixed=True), reason)
+
+
+def _innermost(network: nn.Module) -> nn.Module:
+    """The network inside of the wrappers of this package."""
+    return _innermost(network.net) if isinstance(network, NetworkWrapper) else network
+
+
+def _with_inner(network: nn.Module, **changes: Any) -> nn.Module:
+    """The network with fields of its innermost one changed."""
+    if isinstance(network, NetworkWrapper):
+        return _rebuilt(network, net=_with_inner(network.net, **changes))
+    outer: Any = network
+    return dataclasses.replace(outer, **changes)
+
+
 def _with_missing_values(recipe: Recipe, description: Description) -> Recipe:
-    """The recipe with a network that reads which values are observed; an `MLP` does, also inside a `Pointwise`."""
-    inner = recipe.network.net if isinstance(recipe.network, Pointwise) else recipe.network
-    if isinstance(inner, MLP):
-        network, reason = dataclasses.replace(inner, observed=True), "with missing values"
-        if isinstance(recipe.network, Pointwise):
-            network = _rebuilt(recipe.network, net=network)
+    """The recipe with a network that reads which values are observed; an `MLP` does, also inside a wrapper."""
+    if isinstance(_innermost(recipe.network), MLP):
+        network, reason = _with_inner(recipe.network, observed=True), "with missing values"
     else:
         network = MLP(description.model_shape, observed=True)
         reason = f"with missing values, which {type(recipe.network).__name__} does not read, so an MLP"
@@ -137,7 +179,7 @@ def _with_missing_values(recipe: Recipe, description: Description) -> Recipe:
 
 
 def with_conditions(recipe: Recipe, conditions: Mapping[str, Condition]) -> Recipe:
-    """The recipe with a network that reads conditions; that inside a `Pointwise` or `QuantizedSkip` does.
+    """The recipe with a network that reads conditions; that inside a wrapper of this package does.
 
     Args:
         recipe: Its network is one of this package, or a dataclass with a field ``conditions``.
@@ -146,12 +188,7 @@ def with_conditions(recipe: Recipe, conditions: Mapping[str, Condition]) -> Reci
     Raises:
         TypeError: If the network has no such field.
     """
-    outer: Any = recipe.network
-    if isinstance(outer, (Pointwise, QuantizedSkip)):
-        inner: Any = outer.net
-        network = _rebuilt(outer, net=dataclasses.replace(inner, conditions=conditions))
-    else:
-        network = dataclasses.replace(outer, conditions=conditions)
+    network = _with_inner(recipe.network, conditions=conditions)
     reason = f"{recipe.reason}, conditioned on {', '.join(conditions)}" if recipe.reason else ""
     return dataclasses.replace(recipe, network=network, reason=reason)
 

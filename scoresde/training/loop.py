@@ -16,6 +16,7 @@ from scoresde._core.checks import check_device, check_integer
 from scoresde._core.progress import ProgressBar, interactive
 from scoresde.data import Data
 from scoresde.model import ScoreModel, evaluating
+from scoresde.process.sde import SDE
 from scoresde.training.data_checks import converted_data
 from scoresde.training.data_scale import warn_if_unscaled
 from scoresde.training.multi_process import StopSignal, accelerated, fail_together, preserved_random_state
@@ -165,7 +166,7 @@ def train(
         called = [(callback.steps, getattr(callback.call, "evaluations", 0)) for callback in callbacks]
         settings = settled(model, data, settings, accelerator, run_dir, resume, status, called)
         run = TrainingState(model, data, settings, accelerator)
-        if accelerator.is_main_process:
+        if accelerator.is_main_process and isinstance(model.sde, SDE):
             warn_if_unscaled(data, model.data)
         directory = RunDirectory(run_dir, run, keep, about or {})
         timetable = Timetable(settings.steps, save_every, snapshot_every)

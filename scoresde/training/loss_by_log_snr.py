@@ -1,4 +1,7 @@
-r"""The loss by noise level: the mean of $\lambda\,\|\hat\varepsilon - \varepsilon\|^2 / d$ at given log-SNRs."""
+r"""The loss by noise level: the mean of $\lambda\,\|\hat\varepsilon - \varepsilon\|^2 / d$ at given log-SNRs.
+
+Of categories the loss is the mean of $-\log p(x_0 \mid x_\tau)$ per entry, nats.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,16 @@ from scoresde._core.checks import check_event_shape, check_finite, check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size, widest_dtype
 from scoresde.model import Model, check_model, evaluating
+from scoresde.objective.base import Objective
+from scoresde.objective.discrete import CrossEntropy
 from scoresde.objective.loss import Loss
+from scoresde.objective.mixed import MixedLoss
 from scoresde.objective.timesteps import TimestepDraw
+from scoresde.objective.weighting import Simple
 from scoresde.process import ou
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.mixed import Mixed
 
 __all__ = ["LossByLogSNR", "loss_by_log_snr"]
 
@@ -45,7 +54,7 @@ def loss_by_log_snr(
     x0: ArrayLike,
     levels: int | Sequence[float] = 24,
     *,
-    loss: Loss | None = None,
+    loss: Objective | None = None,
     repeats: int = 1,
     batch_size: int = 1024,
     generator: torch.Generator | None = None,
@@ -58,7 +67,8 @@ def loss_by_log_snr(
         x0: Held-out events in model units, ``(N, *D)``.
         levels: Log-SNRs in nats. Or their number: then the midpoints of equal intervals from the process's first time
             to its last, or to log-SNR -20 if that comes first.
-        loss: Its λ multiplies; default the plain error in ε. Its timesteps are not used.
+        loss: Its λ multiplies; default the plain error in ε, or the cross-entropy of categories. Its timesteps are not
+            used.
         repeats: Draws of noise per event and level.
         batch_size: Events per network call.
         generator: Source of the noise alone; the same state gives several models the same noise.
@@ -83,7 +93,9 @@ def loss_by_log_snr(
     check_integer("the number of events", len(x0))
     check_integer("repeats", repeats)
     check_integer("batch_size", batch_size)
-    loss = Loss() if loss is None else loss
+    if loss is None:
+        loss = _plain_loss(model.sde)
+    loss.check_process(model)
     noise, log_snrs = Noise(generator), _log_snrs(levels, model.sde)
     size = cond["observed"].sum().item() / len(x0) if "observed" in cond else event_size(x0)
     means, errors = [], []
@@ -96,14 +108,21 @@ def loss_by_log_snr(
                 x, inputs = x0[rows], {name: value[rows] for name, value in cond.items()}
                 draw = TimestepDraw(torch.full((len(x),), u, dtype=widest_dtype(x.device), device=x.device))
                 for _ in range(repeats):
-                    losses[rows] += loss.at(model, x, draw, noise.normal(x), **inputs).cpu().double()
+                    losses[rows] += loss.at(model, x, draw, model.sde.draw_noise(x, noise), **inputs).cpu().double()
             losses /= repeats * size
             means.append(losses.mean())
             errors.append(losses.std() / len(losses) ** 0.5 if len(losses) > 1 else torch.tensor(float("nan")))
     return LossByLogSNR(torch.tensor(log_snrs, dtype=torch.float64), torch.stack(means), torch.stack(errors))
 
 
-def _log_snrs(levels: int | Sequence[float], sde: SDE) -> list[float]:
+def _plain_loss(process: Process) -> Objective:
+    """The error in ε, the cross-entropy of categories, or the sum of both."""
+    if isinstance(process, Mixed):
+        return MixedLoss(Simple(), categorical=CrossEntropy())
+    return CrossEntropy() if isinstance(process, DiscreteProcess) else Loss()
+
+
+def _log_snrs(levels: int | Sequence[float], sde: Process) -> list[float]:
     if isinstance(levels, numbers.Real):
         check_integer("levels", levels)
     if not isinstance(levels, int):

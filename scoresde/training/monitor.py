@@ -14,7 +14,9 @@ from torch import Tensor
 
 from scoresde._core.annotations import CheckedArguments
 from scoresde.data import Data, Description
-from scoresde.sampling import DDIM, Sampler, sample
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.mixed import Mixed
+from scoresde.sampling import DDIM, Ancestral, MixedSampler, Sampler, sample
 from scoresde.storage import checkpoint
 from scoresde.training.batches import to_model_units
 from scoresde.training.condition_checks import in_turn, model_cond
@@ -26,6 +28,7 @@ __all__ = ["Monitor"]
 
 LOSSES, SAMPLES = "loss_by_log_snr.jsonl", "samples"
 _LEVELS = 16  # log-SNRs
+_STEPS = 25  # of the default sampler
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,8 @@ class Monitor(CheckedArguments):
         data: Its test part gives the held-out events; its train part, if the test part is empty.
         events: Number of held-out events, the first ones.
         samples: Number of samples; 0 draws none.
-        sampler: Draws the samples.
+        sampler: Draws the samples; None takes ``DDIM(steps=25)``, of categories ``Ancestral(steps=25)``,
+            of both ``MixedSampler(DDIM(steps=25))``.
         save_samples: Writes samples: a function of (path without suffix, values ``(n, *D)`` in data units,
             description). None writes ``.npz``.
         dequantize: As in `Training`: whether integer values are dequantized, or moved to bin centers.
@@ -50,7 +54,7 @@ class Monitor(CheckedArguments):
     data: Data = field(repr=False)
     events: int = 256
     samples: int = 36
-    sampler: Sampler = DDIM(steps=25)
+    sampler: Sampler | None = None
     save_samples: Callable[[Path, np.ndarray, Description], object] | None = None
     dequantize: bool = True
 
@@ -58,7 +62,8 @@ class Monitor(CheckedArguments):
     def evaluations(self) -> int:
         """Events that the network sees in one call, a step of an unknown sampler counted 50 times."""
         events = min(self.events, len(self.data.test) or len(self.data.train))
-        return _LEVELS * events + self.samples * int(getattr(self.sampler, "steps", 50))
+        steps = _STEPS if self.sampler is None else getattr(self.sampler, "steps", 50)
+        return _LEVELS * events + self.samples * int(steps)
 
     def __call__(self, state: CallbackState) -> None:
         """Evaluates ``state.model``."""
@@ -97,7 +102,11 @@ class Monitor(CheckedArguments):
 
     def _write_samples(self, state: CallbackState, device: torch.device) -> None:
         cond = self._conditions(state, self._rows_of_samples(), device)
-        values = sample(state.model, self.samples, self.sampler, seeds=range(self.samples), **cond).data.cpu().numpy()
+        sampler = self.sampler
+        if sampler is None:
+            sampler = Ancestral(_STEPS) if isinstance(state.model.sde, DiscreteProcess) else DDIM(steps=_STEPS)
+            sampler = MixedSampler(DDIM(steps=_STEPS)) if isinstance(state.model.sde, Mixed) else sampler
+        values = sample(state.model, self.samples, sampler, seeds=range(self.samples), **cond).data.cpu().numpy()
         path = self.folder / SAMPLES / f"step-{state.step:09d}"
         path.parent.mkdir(exist_ok=True)
         if self.save_samples is None:

@@ -11,6 +11,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.suggest import unknown_name
 from scoresde.data import Augment
+from scoresde.objective.base import Objective
 from scoresde.objective.loss import Loss
 from scoresde.storage.checkpoint import power_of
 
@@ -75,7 +76,7 @@ class Training:
 
     steps: int = 10_000
     batch_size: int = 128
-    loss: Loss = Loss()
+    loss: Objective = Loss()
     optimizer: str = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -106,7 +107,7 @@ class Training:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in choices:
                 raise ValueError(unknown_name(name, str(value), choices))
-        check_kind("loss", self.loss, Loss)
+        check_kind("loss", self.loss, Objective)
         if not isinstance(self.dequantize, bool):
             raise TypeError(f"dequantize must be True or False, got {self.dequantize!r}.")
         if not isinstance(self.augment, Augment | None):

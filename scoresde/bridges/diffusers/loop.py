@@ -14,7 +14,7 @@ from scoresde.bridges.diffusers.pipeline_run import PipelineRun
 from scoresde.bridges.diffusers.received import Received
 from scoresde.bridges.diffusers.schedule_plan import Plan
 from scoresde.bridges.replay import noise_alone
-from scoresde.model import Model
+from scoresde.model import Model, gaussian_process
 from scoresde.process import ou
 from scoresde.sampling import ExplicitGrid, NonStationary, StepSampler, Whitened
 
@@ -90,7 +90,7 @@ class PlannedLoop:
     @property
     def init_noise_sigma(self) -> float:
         """Standard deviation of the first state in the coordinates of the pipeline."""
-        sde, first = self._received.sde, self.plan.taus[0]
+        sde, first = gaussian_process(self._received), self.plan.taus[0]
         std = sde.prior_std if first >= sde.tau_max else 1.0
         return std * float(sde.scale(min(first, 300.0)))
 

@@ -15,7 +15,7 @@ from scoresde.bridges.opened import Finding, Opened
 from scoresde.bridges.weights import fit
 from scoresde.model import ScoreModel
 from scoresde.process import SDE, VPSDE, X0, Eps, Parameterization, Schedule, V, ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import GaussianPrediction
 from scoresde.storage import spec
 
 __all__ = ["MODULE_NAME", "NETWORK_CLASS", "PREDICTION_TYPES", "network_class", "open_own"]
@@ -75,7 +75,7 @@ def network_class() -> Any:
             if self.config["learned_variance"]:
                 out, *rest = out.unbind(-1) if out.ndim > sample.ndim else out.chunk(2, 1)
             if self.target not in PREDICTION_TYPES:
-                out = Prediction(sample, tau, out, self.target).v
+                out = GaussianPrediction(sample, tau, out, self.target).v
             out = torch.cat([out, *rest], 1)
             return UNet2DOutput(sample=out) if return_dict else (out,)
 

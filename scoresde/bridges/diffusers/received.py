@@ -13,8 +13,9 @@ from scoresde._core.elementwise import Scalar
 from scoresde.adapters import Adapter, FromSigma, FromStep, FromTime
 from scoresde.bridges.diffusers.rules import Rules
 from scoresde.model import Model, split_learned_variance
-from scoresde.process import SDE, VPSDE, Flow, Parameterization, ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process import VPSDE, Flow, Parameterization, ou
+from scoresde.process.prediction import GaussianPrediction, Prediction
+from scoresde.process.sde import SDE
 
 __all__ = ["Received"]
 
@@ -76,7 +77,7 @@ class Received(Model):
             out, mix = split_learned_variance(out, x)
         if not self._plain_output:
             out = self.adapter.output(out, self._log_snr(float(tau), len(x), x.device))
-        return Prediction(x, tau, out, self.parameterization, mix)
+        return GaussianPrediction(x, tau, out, self.parameterization, mix)
 
     def network_times(self, taus: list[float]) -> Tensor:
         """The times as the network takes them, ``(n,)``."""

@@ -16,7 +16,7 @@ from scoresde._core.checks import check_integer
 from scoresde.adapters import Adapter, FromSigma, FromStep, FromTime
 from scoresde.bridges.diffusers.own_network import MODULE_NAME, NETWORK_CLASS, PREDICTION_TYPES, network_class
 from scoresde.bridges.diffusers.peer import diffusers_package
-from scoresde.model import ScoreModel, check_model
+from scoresde.model import ScoreModel, check_model, gaussian_output
 from scoresde.process import VE, Flow, GeometricSigma, V, Velocity
 from scoresde.storage import spec
 from scoresde.storage.checkpoint import write_text
@@ -97,7 +97,7 @@ def _write_index(folder: Path, pipeline: str, scheduler: list[str], **network: l
 
 def _scheduler(model: ScoreModel, adapter: Adapter) -> tuple[str, dict[str, Any]]:
     """Class and settings of the scheduler that steps by this network's output."""
-    target, sde = model.parameterization, model.sde
+    target, sde = gaussian_output(model), model.sde
     if isinstance(adapter, FromStep) and adapter.offset == -1.0 and adapter.scale == 1.0:
         if target in PREDICTION_TYPES:
             betas = adapter.clock.to_betas(adapter.steps)
@@ -149,7 +149,7 @@ def _save_own(model: ScoreModel, folder: Path, steps: int) -> Path:
             f"the network must be one of scoresde.nn, whose settings are text, got a {type(model.net).__name__}; write "
             "it by scoresde.bridges.export.save_onnx, or by sd.save for this package."
         ) from error
-    target = model.parameterization
+    target = gaussian_output(model)
     network = network_class()(
         net=text,
         clock=spec.to_text(clock),

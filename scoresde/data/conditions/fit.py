@@ -28,6 +28,7 @@ LABEL = "label"
 RESERVED = frozenset(
     {
         "mask",
+        "noise",
         "seed",
         "strength",
         "method",

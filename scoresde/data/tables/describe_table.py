@@ -32,6 +32,7 @@ def describe_table(
     conditions: Mapping[str, ConditionKind],
     order: tuple[str, ...],
     hint: str = "",
+    codes: bool = False,
 ) -> Description:
     """The description of a table.
 
@@ -43,6 +44,7 @@ def describe_table(
         conditions: Kinds of the conditions whose classes have names.
         order: Names of the columns that come back, in their order.
         hint: End of the error if no column varies.
+        codes: See `TableEncoding`.
 
     Raises:
         ValueError: If no column varies, one does not vary in the train part, or there are too many.
@@ -58,7 +60,7 @@ def describe_table(
     columns = _columns(found, label, order)
     _check_length(maps, columns)
     missing = any(bool(np.isnan(column.values).any()) for column in features)
-    shape, encoding = (len(features),), TableEncoding(maps)
+    shape, encoding = (len(features),), TableEncoding(maps, codes)
     return Description(
         name,
         shape,

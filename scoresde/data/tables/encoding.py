@@ -9,12 +9,16 @@ disjoint, and the largest entry is its category.
 The logarithm of the volume that a row's bins and cubes have in model units is what leads from a density there to that
 of the continuous columns times the probability of all others: $\log p(y, k, c) \ge E_u \log p(x) + \log|dx/d(y, u)|$,
 which has $dx/dy$ for continuous columns and $dx/du$ for dequantized ones.
+
+With ``codes`` a category is one entry, its code, for processes that noise categories as such
+(`scoresde.process.mixed`). Unfolded values are then in the order of the columns; model units have all numbers first,
+then all codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -43,12 +47,14 @@ class TableEncoding:
 
     Args:
         columns: In the order of the event's entries.
+        codes: Whether a category is its code in model units, instead of one-hot entries.
 
     Raises:
         ValueError: If there is no column.
     """
 
     columns: tuple[NumberColumn | CategoryColumn, ...]
+    codes: bool = field(default=False, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(self.columns))
@@ -58,7 +64,20 @@ class TableEncoding:
     @cached_property
     def widths(self) -> tuple[int, ...]:
         """Number of entries in model units of each column."""
-        return tuple(len(c.mean) if isinstance(c, CategoryColumn) else 1 for c in self.columns)
+        hot = not self.codes
+        return tuple(len(c.mean) if hot and isinstance(c, CategoryColumn) else 1 for c in self.columns)
+
+    @cached_property
+    def owners(self) -> tuple[int, ...]:
+        """The column of each entry in model units."""
+        if self.codes:
+            return tuple(sorted(range(len(self.columns)), key=lambda i: isinstance(self.columns[i], CategoryColumn)))
+        return tuple(i for i, width in enumerate(self.widths) for _ in range(width))
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Number of categories of each column of categories."""
+        return tuple(len(c.mean) for c in self.columns if isinstance(c, CategoryColumn))
 
     @property
     def size(self) -> int:
@@ -68,7 +87,7 @@ class TableEncoding:
     @property
     def dequantizes(self) -> bool:
         """Whether a column is dequantized."""
-        return any(isinstance(c, CategoryColumn) or c.step for c in self.columns)
+        return any(not self.codes if isinstance(c, CategoryColumn) else c.step for c in self.columns)
 
     def unfold(self, y: Tensor, generator: torch.Generator | None = None, center: bool = False) -> Tensor:
         """Data units to unfolded values; a number off its grid stays as it is.
@@ -91,7 +110,8 @@ class TableEncoding:
             return 0.5 if center else torch.rand(len(y), n, dtype=kind, device=y.device, generator=generator).to(wide)
 
         result = wide.new_empty(len(y), self.size)
-        result[:, a.number_entries] = in_bins(wide[:, a.numbers], a, offset(len(a.numbers)), precision_of(y))
+        placed = in_bins(wide[:, a.numbers], a, offset(len(a.numbers)), precision_of(y))
+        result[:, a.numbers if self.codes else a.number_entries] = placed
         codes = wide[:, a.coded]
         out_of_range = ((codes < 0) | (codes > a.count - 1)).any()
         if not out_of_range.is_cpu:
@@ -99,6 +119,9 @@ class TableEncoding:
             torch._assert_async(~out_of_range)  # pyright: ignore[reportPrivateImportUsage]
         elif out_of_range:
             raise ValueError("codes of categories must lie in 0 ... their number - 1; check them by validate.")
+        if self.codes:
+            result[:, a.coded] = codes
+            return result
         hot = wide.new_zeros(len(y), len(a.owner))
         hot.scatter_(1, codes.nan_to_num(0.0).round().long() + a.first, 1.0)
         cube = a.side * (offset(len(a.owner)) - 0.5)
@@ -108,6 +131,8 @@ class TableEncoding:
     def to_model(self, z: Tensor) -> Tensor:
         """Unfolded values ``(B, E)`` to model units ``(B, E)``, float64."""
         wide, a = widened(z), self._on(z)
+        if self.codes:
+            return torch.cat([normal_scores(wide[:, a.numbers].T.contiguous(), a).T, wide[:, a.coded]], 1)
         result = torch.empty_like(wide)
         result[:, a.number_entries] = normal_scores(wide[:, a.number_entries].T.contiguous(), a).T
         result[:, a.category_entries] = (wide[:, a.category_entries] - a.mean) / a.scale
@@ -119,6 +144,10 @@ class TableEncoding:
         result = wide.new_empty(len(x), len(self.columns))
         values = values_at(wide[:, a.number_entries].T.contiguous(), a).T
         result[:, a.numbers] = torch.minimum(torch.maximum(on_grid(values, a), a.low), a.high)
+        if self.codes:
+            most = a.count.to(wide) - 1.0
+            result[:, a.coded] = torch.minimum(wide[:, len(a.numbers) :].round().clamp(min=0.0), most)
+            return result
         hot = wide[:, a.category_entries] * a.scale + a.mean
         for column, first, count in zip(a.coded.tolist(), a.first.tolist(), a.count.tolist()):
             each = hot[:, first : first + count]
@@ -131,6 +160,8 @@ class TableEncoding:
         scores = wide[:, a.number_entries].T.contiguous()
         each = torch.where(a.step > 0, a.step, 1.0).log()[:, None] + log_slope(scores, a)
         total = each.nan_to_num(0.0).sum(0)
+        if self.codes:
+            return total
         cubes = (a.side / a.scale).log().expand(len(x), -1)
         return total + torch.where(wide[:, a.category_entries].isnan(), 0.0, cubes).sum(1)
 
@@ -173,4 +204,4 @@ class TableEncoding:
 
     @cached_property
     def _arrays(self) -> ColumnArrays:
-        return ColumnArrays.of(self.columns, self.widths)
+        return ColumnArrays.of(self.columns, self.widths, self.codes)

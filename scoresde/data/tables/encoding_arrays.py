@@ -56,8 +56,10 @@ class ColumnArrays(NamedTuple):
     side: Tensor
 
     @classmethod
-    def of(cls, columns: Sequence[NumberColumn | CategoryColumn], widths: Sequence[int]) -> ColumnArrays:
-        """The tensors of columns that take ``widths`` entries each."""
+    def of(
+        cls, columns: Sequence[NumberColumn | CategoryColumn], widths: Sequence[int], codes: bool = False
+    ) -> ColumnArrays:
+        """The tensors of columns that take ``widths`` entries each; with ``codes`` the numbers come first."""
         ends = np.cumsum(widths)
         starts = (ends - widths).tolist()
         numbers = [(i, c) for i, c in enumerate(columns) if isinstance(c, NumberColumn)]
@@ -71,7 +73,7 @@ class ColumnArrays(NamedTuple):
         steps = [c.step for _, c in numbers]
         return cls(
             torch.tensor([i for i, _ in numbers], dtype=torch.long),
-            torch.tensor([starts[i] for i, _ in numbers], dtype=torch.long),
+            torch.tensor(range(len(numbers)) if codes else [starts[i] for i, _ in numbers], dtype=torch.long),
             _filled([(*c.knots, *(math.inf,) * (most - len(c.knots))) for _, c in numbers], most),
             scores,
             torch.where(used, torch.special.ndtr(scores), 1.0),

@@ -11,7 +11,6 @@ from scoresde.data.tables.dates import dates_of
 
 if TYPE_CHECKING:
     from scoresde.data.description import Description
-    from scoresde.data.tables.columns import Columns
 
 __all__ = ["column_lines", "density_note"]
 
@@ -28,14 +27,19 @@ def column_lines(description: Description) -> list[tuple[str, str, str, str]]:
     if columns is None or encoding is None:
         return []
     maps = dict(zip(columns.names, encoding.columns, strict=True))
-    return [(name, kind, *_line(name, kind, columns, maps.get(name))) for name, kind in columns.kinds.items()]
+    return [(name, kind, *_line(name, kind, description, maps.get(name))) for name, kind in columns.kinds.items()]
 
 
-def _line(name: str, kind: str, columns: Columns, each: NumberColumn | CategoryColumn | None) -> tuple[str, str]:
+def _line(
+    name: str, kind: str, description: Description, each: NumberColumn | CategoryColumn | None
+) -> tuple[str, str]:
+    columns = description.columns
+    assert columns is not None
     if isinstance(each, CategoryColumn):
         texts = columns.categories[name]
         more = ", …" if len(texts) > _SHOWN else ""
-        return f"{len(texts)}: {', '.join(texts[:_SHOWN])}{more}", f"one-hot, {len(texts)} entries"
+        form = "code" if description.codes else f"one-hot, {len(texts)} entries"
+        return f"{len(texts)}: {', '.join(texts[:_SHOWN])}{more}", form
     if each is None:
         return (str(columns.constants[name]), "not modeled, comes back") if kind == "constant" else ("", "left out")
     ends = np.array([each.low, each.high])

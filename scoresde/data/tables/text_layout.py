@@ -13,7 +13,7 @@ from pathlib import Path
 from scoresde.data.tables.missing_cells import is_missing
 from scoresde.data.tables.parse_columns import is_number
 
-__all__ = ["find_delimiter", "has_header"]
+__all__ = ["find_delimiter", "has_header", "splits_into_rows"]
 
 _CANDIDATES = (",", "\t", ";", "|")
 _WRITTEN = {"\\t": "\t", "tab": "\t", "space": " "}  # as one types them on a command line
@@ -51,6 +51,14 @@ def find_delimiter(path: Path, text: str, delimiter: str | None) -> str:
             "delimiter=."
         )
     return regular[0] if len(regular) == 1 else usual
+
+
+def splits_into_rows(text: str) -> bool:
+    """Whether a text of several lines looks like a table: some delimiter gives each row as many fields, at least 2."""
+    widths = {mark: _widths(text, mark) for mark in _CANDIDATES}
+    if any(len(counts) > 1 and len(set(counts)) == 1 and counts[0] > 1 for counts in widths.values()):
+        return True
+    return _separated_by_spaces(text, widths)
 
 
 def _stated(delimiter: str) -> str:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from scoresde.adapters import FromSigma, FromTime
 from scoresde.evaluation.verify.times import clock_of
-from scoresde.model import Model, ScoreModel
+from scoresde.model import Model, ScoreModel, gaussian_output
 from scoresde.process import ou
-from scoresde.process.parameterization import Eps, Parameterization, Prediction
+from scoresde.process.parameterization import Eps, Parameterization
+from scoresde.process.prediction import GaussianPrediction
 
 __all__ = ["Output", "Reading", "OutputTarget", "stated_target"]
 
@@ -75,7 +76,7 @@ class Output:
 
     def x0(self, target: OutputTarget) -> Tensor:
         """The estimate of the data that the output gives for a target, ``(n, d)`` float64, in stated model units."""
-        prediction = Prediction(self.x, self.tau, target.factor * self.out, target.parameterization)
+        prediction = GaussianPrediction(self.x, self.tau, target.factor * self.out, target.parameterization)
         return self.data.undo(prediction.x0)
 
 
@@ -138,7 +139,7 @@ class Reading:
 def stated_target(model: Model) -> OutputTarget:
     """The target that a model states; a model that is no network of one parameterization counts as a noise estimate."""
     if isinstance(model, ScoreModel):
-        return OutputTarget("as stated", model.parameterization)
+        return OutputTarget("as stated", gaussian_output(model))
     return OutputTarget("as stated", Eps())
 
 

@@ -1,40 +1,26 @@
-"""Rendering of the report: figures as PNG and inline SVG, and the templates filled with the summary."""
+"""The report of a comparison: its sections, and the files: one page, a Markdown file, figures as PNG."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-import jinja2
-from matplotlib.figure import Figure
-
 from scoresde._core.atomic import atomic_file
-from scoresde._core.durations import duration
-from scoresde.experiments.report import charts, images, tables
+from scoresde.experiments.report import charts
+from scoresde.experiments.report.difference import tally
+from scoresde.experiments.report.page import Section, render, render_page
+from scoresde.experiments.report.parts import tables as table_part
+from scoresde.experiments.report.pictures import Picture
+from scoresde.experiments.report.report_tables import tables
 from scoresde.experiments.report.summary import Summary
 from scoresde.experiments.results import Results, read_results
-from scoresde.plots import style
 
-__all__ = ["write_report"]
+__all__ = ["PICTURES", "write_report"]
 
-Draw = Callable[[Results, Summary], "Figure | None"]
-
-_FIGURES: dict[str, tuple[Draw, str]] = {
-    "forward": (images.forward_process, "The forward process: from left to right, noise replaces the data."),
-    "samples": (images.samples, "Real data next to samples of every sampler."),
-    "marginals": (tables.marginals, "Every column: held-out rows beside samples."),
-    "dependence": (
-        tables.dependence,
-        "Pairwise dependence of the columns: held-out rows, samples, and the difference.",
-    ),
-    "plane": (images.plane, "Density of the model and trajectories of every sampler."),
-    "cost": (lambda _, summary: charts.cost(summary), "Distance to held-out data against network calls."),
-    "likelihoods": (lambda _, summary: charts.likelihoods(summary), "Held-out likelihood of each weighting."),
-    "bounds": (lambda _, summary: charts.bounds(summary), "Likelihood by the ODE next to variational bounds."),
-    "noise": (lambda _, summary: charts.error_by_noise(summary), "Error and weight by log-SNR."),
-}
-"""Name of the file to the function that draws the figure, and its description."""
+_CHARTS = ("cost", "sampler-differences", "likelihoods", "likelihood-differences", "bounds", "noise", "training")
+_PARTS = ("forward", "samples", "marginals", "dependence", "plane", "spectrum", "values", "autocorrelation", "mean")
+PICTURES = (*_CHARTS, *_PARTS, "spread")
+"""Names of all figures that a report can have; their files end in .png."""
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
@@ -55,39 +41,93 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     """
     results = read_results(folder)
     summary = Summary(results.content)
-    inline: dict[str, str] = {}
-    for name, (draw, label) in _FIGURES.items():
-        with style.figure_style(name):
-            figure, path = draw(results, summary), results.folder / f"{name}.png"
-            if figure is None:
-                path.unlink(missing_ok=True)
-            else:
-                style.save_png(figure, path)
-                inline[name] = style.inline_svg(figure, label)
-    environment, labels = _environment(), {name: label for name, (_, label) in _FIGURES.items()}
-    for template, target in (("report.md.j2", "report.md"), ("report.html.j2", "index.html")):
-        text = environment.get_template(template).render(
-            summary=summary,
-            table_rows=tables.table_rows(summary),
-            column_rows=tables.column_rows(summary),
-            best_samples=tables.best_samples(summary) if "table" in results.content else {},
-            content=results.content,
-            figures=inline,
-            labels=labels,
-        )
-        with atomic_file(results.folder / target) as path:
-            path.write_text(text.strip() + "\n", encoding="utf-8")
+    samples, statistics = _pictures_of_data(results, summary)
+    pictures = {**samples, **statistics, **_charts(summary), "forward": summary.part.forward(results)}
+    for name in PICTURES:
+        path = results.folder / f"{name}.png"
+        if name in pictures:
+            pictures[name].save_png(name, path)
+        else:
+            path.unlink(missing_ok=True)
+    sections = _sections(summary, list(samples), list(statistics))
+    context = {
+        "header": "report/header.html.j2",
+        "footer": "report/footer.html.j2",
+        "summary": summary,
+        "content": results.content,
+        "pictures": pictures,
+        "tables": tables(summary),
+        "sample_pictures": list(samples),
+        "statistics": list(statistics),
+        "tally": tally,
+        "words": {"event": summary.part.event, "events": summary.part.events, "n": results.content["n"]},
+        "sections": sections,
+    }
+    title = f"{results.content['data']['name']}: one network, {len(summary.samplers)} samplers"
+    for name, text in (
+        ("report.md", render("report/report.md.j2", context)),
+        ("index.html", render_page(title, sections, context)),
+    ):
+        with atomic_file(results.folder / name) as path:
+            path.write_text(text, encoding="utf-8")
     return results.folder / "index.html"
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",)),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["duration"] = duration
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # of a table in Markdown
-    return environment
+def _pictures_of_data(results: Results, summary: Summary) -> tuple[dict[str, Picture], dict[str, Picture]]:
+    """Samples and statistics, with those of a table for other data with named columns."""
+    part = summary.part
+    samples = part.samples(results, summary)
+    statistics = {} if part.statistics is None else part.statistics(results, summary)
+    if "table" in results.content and part is not table_part.PART:
+        statistics |= table_part.samples(results, summary) | table_part.statistics(results, summary)
+    return samples, statistics
+
+
+def _charts(summary: Summary) -> dict[str, Picture]:
+    likelihoods, samples = summary.differences("likelihood"), summary.differences("samples")
+    drawn = {
+        "cost": charts.cost(summary),
+        "sampler-differences": charts.differences(
+            samples, "Distance of each sampler minus that of the first.", f"minus {summary.samplers[0]}, × floor"
+        ),
+        "likelihoods": charts.likelihoods(summary),
+        "likelihood-differences": charts.differences(
+            likelihoods,
+            "Likelihood of each weighting minus that of the first.",
+            f"minus {summary.weightings[0]}, {summary.unit}",
+        ),
+        "bounds": charts.bounds(summary),
+        "noise": charts.error_by_noise(summary),
+        "training": charts.training(summary),
+    }
+    return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
+def _sections(summary: Summary, samples: list[str], statistics: list[str]) -> list[Section]:
+    events = summary.part.events
+
+    def section(anchor: str, title: str, pictures: list[str] | None = None, tables: list[str] | None = None) -> Section:
+        return Section(anchor, title, f"report/{anchor}.html.j2", pictures or [], tables or [])
+
+    return [
+        section("process", f"Forward process: {events} turn into noise", ["forward"]),
+        section("reverse", f"Reverse process: samples next to real {events}", samples),
+        section("structure", summary.part.statistics_title, statistics),
+        section(
+            "distance",
+            "Distance of the samples to real data",
+            ["cost", "sampler-differences"],
+            ["distances", "sampler-differences"],
+        ),
+        section("rows", "Columns, their dependence, and copies", [], ["scores", "columns"]),
+        section(
+            "likelihood",
+            f"Likelihood of held-out {events}",
+            ["likelihoods", "likelihood-differences"],
+            ["likelihoods", "likelihood-differences"],
+        ),
+        section("bound", "Variational bounds, and why no theorem orders them", ["bounds"], ["bounds"]),
+        section("error", "Error by noise level", ["noise"]),
+        section("curves", "Training", ["training"]),
+        section("settings", "Settings and computer"),
+    ]

@@ -6,16 +6,17 @@ one seed it is the measured standard error: over held-out events for likelihoods
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 from scoresde._core.durations import duration
 from scoresde.evaluation import Quantity, quantity_of
 from scoresde.experiments.report.bound_table import BoundRow, bound_clause, bound_rows
+from scoresde.experiments.report.difference import Difference
 from scoresde.experiments.report.number_format import Number, mean
-from scoresde.plots.image_grid import is_image
+from scoresde.experiments.report.parts import DataPart, part_of
 
 __all__ = ["BaselineRow", "LikelihoodRow", "SamplerRow", "Summary"]
 
@@ -52,18 +53,13 @@ class SamplerRow:
     near: Number
     copies: Number
 
-    @property
-    def bar(self) -> float:
-        """Length of the bar of the ratio, per cent; a ratio of 3 fills it."""
-        return 0.0 if self.ratio.value is None else min(100.0, 100.0 * self.ratio.value / 3.0)
-
 
 @dataclass(frozen=True)
 class LikelihoodRow:
     """One row of the table of likelihoods: a weighting.
 
     Attributes:
-        weighting: Label of the weighting.
+        name: Label of the weighting.
         value: In the unit of the likelihoods.
         held_out: Standard error over held-out events.
         probes: Standard error over trace probes.
@@ -72,7 +68,7 @@ class LikelihoodRow:
         train_seconds: Seconds of training.
     """
 
-    weighting: str
+    name: str
     value: Number
     held_out: Number
     probes: Number
@@ -106,16 +102,20 @@ class Summary:
         name = self.content["data"]["name"]
         return name[:1].upper() + name[1:]
 
+    @cached_property
+    def part(self) -> DataPart:
+        """How events are called and drawn."""
+        return part_of(self.content)
+
     @property
-    def kind(self) -> str:
-        """How an event is drawn: "image", "point" (in the plane), "row" (of a table) or "event" (any other shape)."""
-        data = self.content["data"]
-        shape = tuple(data["shape"])
-        if is_image(shape):
-            return "image"
-        if shape == (2,) == tuple(data.get("model_shape", shape)):
-            return "point"
-        return "row" if self.content.get("table") else "event"
+    def weightings(self) -> list[str]:
+        """Labels of the weightings."""
+        return self.content["weightings"]
+
+    @property
+    def samplers(self) -> list[str]:
+        """Labels of the samplers."""
+        return self.content["samplers"]
 
     @property
     def unit(self) -> str:
@@ -143,7 +143,7 @@ class Summary:
     @property
     def sampler_rows(self) -> list[SamplerRow]:
         """The table of distances, weighting by weighting."""
-        weightings, samplers = self.content["weightings"], self.content["samplers"]
+        weightings, samplers = self.weightings, self.samplers
         return [_sampler_row(s, w, self.measurements(w, s)) for w in weightings for s in samplers]
 
     @property
@@ -164,12 +164,12 @@ class Summary:
     @property
     def likelihood_rows(self) -> list[LikelihoodRow]:
         """The table of likelihoods."""
-        return [_likelihood_row(w, self.runs(w)) for w in self.content["weightings"]]
+        return [_likelihood_row(w, self.runs(w)) for w in self.weightings]
 
     @property
     def bound_rows(self) -> list[BoundRow]:
         """The table of bounds, weighting by weighting, the ODE first; empty if no bounds were estimated."""
-        return [row for weighting in self.content["weightings"] for row in bound_rows(weighting, self.runs(weighting))]
+        return [row for weighting in self.weightings for row in bound_rows(weighting, self.runs(weighting))]
 
     @property
     def bound_clause(self) -> str:
@@ -191,16 +191,9 @@ class Summary:
         """Whether the model was trained on bin centers instead of dequantized values."""
         return "dequantize=False" in self.content["training"]
 
-    @property
-    def best_likelihood(self) -> LikelihoodRow:
-        """The weighting with the best known likelihood."""
-        sign = 1.0 if self.lower_is_better else -1.0
-        return min(self.likelihood_rows, key=lambda e: math.inf if e.value.value is None else sign * e.value.value)
-
-    @property
-    def closest_samples(self) -> SamplerRow:
-        """The sampler and weighting with the smallest ratio to the distance of real data."""
-        return min(self.sampler_rows, key=lambda row: math.inf if row.ratio.value is None else row.ratio.value)
+    def differences(self, name: str) -> list[Difference]:
+        """The paired differences of "likelihood" or "samples" to the first weighting or sampler."""
+        return [Difference(**entry) for entry in self.content["differences"][name]]
 
     @property
     def stages(self) -> list[tuple[str, str]]:

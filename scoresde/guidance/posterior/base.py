@@ -18,7 +18,7 @@ from scoresde._core.elementwise import Scalar
 from scoresde.guidance.observation import Observation
 from scoresde.guidance.operators import Operator
 from scoresde.guidance.posterior.conjugate_gradient import conjugate_gradient
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 
 __all__ = ["PosteriorMethod", "Problem", "Shift"]
 
@@ -72,7 +72,7 @@ class Problem:
     gram: Tensor | None
     noise_variance: Tensor | None
     measured: int
-    sde: SDE
+    sde: Process
 
     def solve(self, weight: Scalar, noise: bool = True) -> Shift:
         r"""$(\Gamma + weight\,A A^T)^{-1} r$: elementwise if both matrices are diagonal, else by conjugate gradients.

@@ -21,7 +21,8 @@ from scoresde.guidance.posterior.estimate import DataEstimate, with_signal
 from scoresde.guidance.posterior.mmps import MMPS
 from scoresde.model import Model, check_model
 from scoresde.process import ou
-from scoresde.process.parameterization import X0, Prediction
+from scoresde.process.parameterization import X0
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 __all__ = ["Posterior"]
 
@@ -102,7 +103,7 @@ class Posterior(Model):
         inner: int = self.model.cost_at(tau)
         return inner * (1 + self.method.jacobian_products(self.observation.operator.measured()))
 
-    def why_no_score(self) -> str | None:
+    def why_guided(self) -> str | None:
         """That the estimate is an approximation, exact for some data only; a model does not know its own."""
         return (
             f"{type(self.method).__name__} approximates the data estimate given an observation, and the result is in "
@@ -126,7 +127,7 @@ class Posterior(Model):
             **cond: Passed to the wrapped model.
         """
         estimate, shift = self.shift(x, tau, observation, **cond)
-        return Prediction(x, tau, estimate.x0 + shift.value, X0(), estimate.mix)
+        return GaussianPrediction(x, tau, estimate.x0 + shift.value, X0(), estimate.mix)
 
     def shift(
         self, x: Tensor, tau: Scalar, observation: Tensor | None = None, **cond: object

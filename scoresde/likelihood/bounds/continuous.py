@@ -33,18 +33,23 @@ from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size, sum_event
 from scoresde.likelihood.batching import Density, ProgressHook
+from scoresde.likelihood.bounds.categorical import categorical_paths, refuse_gaussian_options
 from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
 from scoresde.likelihood.bounds.estimation import error_kurtosis, estimate_terms, replicate_dof, variance_of_mean
 from scoresde.likelihood.bounds.initial_state import InitialState
+from scoresde.likelihood.bounds.mixed import mixed_paths
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import Dequantization
-from scoresde.likelihood.score_check import refuse_without_score
-from scoresde.model import Model, refuse_unknown
-from scoresde.objective.timesteps import DiscreteTimesteps, ImportanceTimesteps, Timesteps
+from scoresde.likelihood.score_check import refuse_guided, refuse_without_score
+from scoresde.model import Model, gaussian_process, refuse_unknown
+from scoresde.objective.timesteps import ImportanceTimesteps, Timesteps
 from scoresde.objective.weighting import ELBO
-from scoresde.process.sde import SDE, Marginal
+from scoresde.process.base import Marginal
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.mixed import Mixed
+from scoresde.process.sde import SDE
 
 __all__ = ["continuous_vlb"]
 
@@ -81,11 +86,16 @@ def continuous_vlb(
       does by ODE;
     - floats: -log p of the distribution at ``tau_min`` in the view's coordinates, which `log_prob` computes by ODE;
     - floats with a decoder: -log p of the clean x_0 in model units. With `KernelDecoder` and the exact score it equals
-      $E[-\log p_{\tau_{min}}(x_{\tau_{min}})] - d\log\alpha$: the distribution of data with added noise σ/α.
+      $E[-\log p_{\tau_{min}}(x_{\tau_{min}})] - d\log\alpha$: the distribution of data with added noise σ/α;
+    - categories: -log P(x_0), of a model whose process is `Categorical` or `Binomial`; the network decodes. Pairs have
+      the random numbers r and 1 - r, and each replicate decodes once more. The options ``decoder``, ``decode_at``,
+      ``dequantization``, ``profile`` and ``prior_log_prob`` are not for categories.
+    - numbers and codes of a mixed process, ``(B, n + K)``: -log p of the numbers at ``tau_min`` as a density and of the
+      codes as a probability, together, with terms of each.
 
     Args:
         model: Trained or exact.
-        data: Raw integer values, or floats in model units, ``(B, *D)``.
+        data: Raw integer values, floats in model units, or codes of categories, ``(B, *D)``.
         decoder: See above.
         decode_at: OU time at which the decoder takes over; default ``tau_min``. A model trained on dequantized data
             does not know the position of a value within its bin. Each e-fold of σ below the bin width then costs one
@@ -94,7 +104,8 @@ def continuous_vlb(
         evaluations: Network evaluations per sample, without the decoder's: a multiple of twice the replicates.
         replicates: Independent lattices; at least 2.
         timesteps: Distribution of the timesteps; default that of the profile, or uniform in log-SNR,
-            ``ImportanceTimesteps(ELBO())``.
+            ``ImportanceTimesteps(ELBO())``. For categories uniform in ᾱ, and half of them in σ for the
+            uniform kernel.
         profile: From `measure_error_profile`: gives the timesteps and the control variate. Measure it on noise other
             than that of this call; then it changes only the variance.
         prior_log_prob: Log-density, nats, ``(B, *D) -> (B,)``, of the OU state (not the view's) at the end of the
@@ -109,40 +120,57 @@ def continuous_vlb(
         See `Bound`.
 
     Raises:
-        TypeError: If a keyword is neither an option nor read by the network.
-        ValueError: If integer data have no description with bins or lie outside their range, or a setting is out of its
-            domain.
+        TypeError: If a keyword is neither an option nor read by the network, or an option is not for categories.
+        ValueError: If integer data have no description with bins or lie outside their range, an entry is not the code
+            of a class, or a setting is out of its domain; for the absorbing kernel, if signal remains at the end of
+            the clock.
         RuntimeError: If the network returns NaN (names the samples).
 
-    Source: Kingma et al. 2021 (integer values); Song et al. 2021, Maximum likelihood training (floats).
+    Source: Kingma et al. 2021 (integer values); Song et al. 2021, Maximum likelihood training (floats); Campbell et al.
+    2022 (categories).
     """
     refuse_unknown(continuous_vlb, model, cond)
-    refuse_without_score(continuous_vlb, model)
     data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     timesteps = _checked_timesteps(timesteps, profile, evaluations, replicates)
     check_arguments(continuous_vlb, locals())
+    pairs = evaluations // (2 * replicates)
+    if isinstance(model.sde, (DiscreteProcess, Mixed)):
+        options = {"decoder": decoder, "decode_at": decode_at, "dequantization": dequantization, "profile": profile}
+        refuse_gaussian_options(continuous_vlb, options | {"prior_log_prob": prior_log_prob})
+        refuse_guided(continuous_vlb, model)
+        mixed = isinstance(model.sde, Mixed)
+        paths = (mixed_paths if mixed else categorical_paths)(model, data, timesteps, pairs, replicates)
+        terms = estimate_terms(model, data, paths, generator, seeds, batch_size, progress, cond)
+        dof = replicate_dof(replicates, pairs * replicates, error_kurtosis(event_size(data)))
+        return _bound(terms, model.cost * (evaluations + replicates), data, not mixed, dof)
+    refuse_without_score(continuous_vlb, model)
+    timesteps = _gaussian_timesteps(profile) if timesteps is None else timesteps
     quantized = not data.is_floating_point()
     if quantized and decoder is None and dequantization is None:
         decoder = KernelDecoder()
     initial = InitialState.of(model, data, decoder, dequantization)
     if decode_at is not None and decoder is None:
         raise ValueError(f"decode_at={decode_at!r} needs a decoder, got none; pass one, or leave decode_at out.")
-    sde = model.sde if decode_at is None else replace(model.sde, tau_min=decode_at)
-    pairs = evaluations // (2 * replicates)
+    sde = gaussian_process(model)
+    sde = sde if decode_at is None else replace(sde, tau_min=decode_at)
     estimator = _ContinuousEstimator(initial, sde, timesteps, profile, pairs, replicates, prior_log_prob)
     terms = estimate_terms(model, data, estimator, generator, seeds, batch_size, progress, cond)
-    totals = torch.stack(list(terms.values())).sum(0)
     nfe = model.cost * (evaluations + (0 if decoder is None else replicates * decoder.calls))
-    means = {name: value.mean(0) for name, value in terms.items()}
-    kurtosis = error_kurtosis(event_size(data), controlled=profile is not None)
-    dof = torch.full_like(totals[0], replicate_dof(replicates, pairs * replicates, kurtosis))
-    return Bound(totals.mean(0), means, variance_of_mean(totals).sqrt(), dof, nfe, event_size(data), quantized)
+    dof = replicate_dof(replicates, pairs * replicates, error_kurtosis(event_size(data), profile is not None))
+    return _bound(terms, nfe, data, quantized, dof)
+
+
+def _bound(terms: dict[str, Tensor], nfe: int, data: Tensor, quantized: bool, dof: float) -> Bound:
+    """The bound from the replicates of each term, ``(replicates, B)``."""
+    totals = torch.stack(list(terms.values())).sum(0)
+    means, stderr = {name: value.mean(0) for name, value in terms.items()}, variance_of_mean(totals).sqrt()
+    return Bound(totals.mean(0), means, stderr, torch.full_like(stderr, dof), nfe, event_size(data), quantized)
 
 
 def _checked_timesteps(
     timesteps: Timesteps | None, profile: ErrorProfile | None, evaluations: int, replicates: int
-) -> Timesteps:
-    """The given or default timesteps, after checks of all settings of their number."""
+) -> Timesteps | None:
+    """The given timesteps, after checks of all settings of their number."""
     check_integer("replicates", replicates, 2)
     check_integer("evaluations", evaluations, 2 * replicates)
     if evaluations % (2 * replicates):
@@ -153,13 +181,16 @@ def _checked_timesteps(
         raise TypeError(
             f"profile must be an ErrorProfile or None, got {type(profile).__name__}; see measure_error_profile."
         )
-    if timesteps is None:
-        timesteps = ImportanceTimesteps(ELBO()) if profile is None else profile.timesteps
-    if not isinstance(timesteps, Timesteps) or isinstance(timesteps, DiscreteTimesteps):
+    if timesteps is not None and (not isinstance(timesteps, Timesteps) or timesteps.chain is not None):
         raise TypeError(
             f"timesteps must be Timesteps in continuous time, got {timesteps!r}; e.g. ImportanceTimesteps(ELBO())."
         )
     return timesteps
+
+
+def _gaussian_timesteps(profile: ErrorProfile | None) -> Timesteps:
+    """The default timesteps of a Gaussian process."""
+    return ImportanceTimesteps(ELBO()) if profile is None else profile.timesteps
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from scoresde._core.tensors import event_size, sum_event
 from scoresde.data import Description
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.sampling import OptimalVariance
 from scoresde.sampling.reverse_variance import check_rev_var, learned_std
 

@@ -26,7 +26,7 @@ from scoresde.model import Model, evaluating
 from scoresde.objective.timesteps import MeasuredTimesteps
 from scoresde.objective.weighting import ELBO
 from scoresde.process import ou
-from scoresde.process.sde import SDE, Marginal
+from scoresde.process.base import Marginal, Process
 
 __all__ = ["ErrorProfile", "measure_error_profile"]
 
@@ -85,7 +85,7 @@ class ErrorProfile:
         r = torch.where(inside, self.at(log_snr)[0], 0.0)
         return torch.as_tensor(ELBO()(m)) * size * (r - torch.as_tensor(ou.alpha_bar(m.tau)) * (tau_start > 0))
 
-    def integral(self, sde: SDE, size: int, tau_start: float) -> float:
+    def integral(self, sde: Process, size: int, tau_start: float) -> float:
         """`mean` integrated over the clock from ``tau_min`` to its end, in closed form, nats."""
         low, high = float(ou.log_snr(sde.tau_max)), float(ou.log_snr(sde.tau_min))
         points = np.clip(self.log_snr, low, high)

@@ -20,6 +20,8 @@ from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import combine, event_size, expand, sum_event
 from scoresde.likelihood.batching import Density, ProgressHook
+from scoresde.likelihood.bounds.categorical import CategoricalTrajectories, refuse_gaussian_options
+from scoresde.likelihood.bounds.categorical_chain import CategoricalChain
 from scoresde.likelihood.bounds.decoder import Decoder, normal_nll
 from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
@@ -28,6 +30,7 @@ from scoresde.likelihood.bounds.terms import normal_entropy, terminal_log_prob
 from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 from scoresde.process import ou
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.sampling import Grid, OptimalVariance, UniformLogSNR
 from scoresde.sampling.grid import Chain
 
@@ -58,10 +61,10 @@ def importance_weighted_vlb(
 
     Args:
         model: Trained or exact.
-        data: Raw integer values, or floats in model units, ``(B, *D)``; `discrete_vlb` states what is bounded.
+        data: Integer values, floats or codes of categories, ``(B, *D)``; `discrete_vlb` states what is bounded.
         steps: Length of the chain: the number of network evaluations per trajectory.
         trajectories: n.
-        grid: Default the DDPM chain's for integer values, `UniformLogSNR` for floats.
+        grid: Default the DDPM chain's for integer values and categories, `UniformLogSNR` for floats.
         rev_var, decoder: As for `discrete_vlb`. A wrong variance removes most of the gain from more trajectories.
         prior_log_prob, generator, seeds, batch_size, progress, **cond: As for `continuous_vlb`.
 
@@ -75,14 +78,20 @@ def importance_weighted_vlb(
     Source: Burda, Grosse & Salakhutdinov 2016.
     """
     refuse_unknown(importance_weighted_vlb, model, cond)
-    refuse_without_score(importance_weighted_vlb, model)
     check_arguments(importance_weighted_vlb, locals())
     data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
     check_integer("trajectories", trajectories)
-    quantized = not data.is_floating_point()
-    grid = grid or (Chain() if quantized or decoder is not None else UniformLogSNR())
-    chain = ReverseChain.of(model, data, steps, grid, rev_var, decoder, prior_log_prob)
-    estimator = _TrajectoryEstimator(chain, trajectories)
+    quantized = isinstance(model.sde, DiscreteProcess) or not data.is_floating_point()
+    if isinstance(model.sde, DiscreteProcess):
+        options = {"rev_var": None if rev_var == "beta_tilde" else rev_var, "decoder": decoder}
+        refuse_gaussian_options(importance_weighted_vlb, options | {"prior_log_prob": prior_log_prob})
+        chain = CategoricalChain.of(model, data, steps, grid or Chain())
+        estimator = CategoricalTrajectories(chain, trajectories)
+    else:
+        refuse_without_score(importance_weighted_vlb, model)
+        grid = grid or (Chain() if quantized or decoder is not None else UniformLogSNR())
+        chain = ReverseChain.of(model, data, steps, grid, rev_var, decoder, prior_log_prob)
+        estimator = _TrajectoryEstimator(chain, trajectories)
     terms = estimate_terms(model, data, estimator, generator, seeds, batch_size, progress, cond)
     neg_log_w, n = torch.stack(list(terms.values())).sum(0), trajectories
     nats = math.log(n) - torch.logsumexp(-neg_log_w, 0)

@@ -27,7 +27,7 @@ class Bound:
             few dimensions, where errors are far from normal; see `replicate_dof`.
         nfe: Network evaluations per sample.
         dims: Number of values in one sample.
-        quantized: Whether the data are integer values, so that bits per dimension are defined.
+        quantized: Whether the data are integer values or categories, so that bits are defined.
         per_step: Contribution of each step k = 1 … K of a chain, nats, averaged over the samples, ``(K,)`` float64. The
             first entry is the reconstruction term where the chain has one. None in continuous time.
     """
@@ -45,6 +45,21 @@ class Bound:
     def bits(self) -> Tensor | None:
         """Bound in bits per dimension, ``(B,)`` float64; None if the data are not quantized."""
         return self.nats * self._unit if self.quantized else None
+
+    @property
+    def bits_per_event(self) -> Tensor | None:
+        """Bound in bits of a whole sample, as of a sequence, ``(B,)`` float64; None if the data are not quantized."""
+        return self.nats / math.log(2) if self.quantized else None
+
+    @property
+    def perplexity(self) -> Tensor | None:
+        """Upper bound on the perplexity per value, exp(nats / dims), ``(B,)`` float64; None if not quantized."""
+        return torch.exp(self.nats / self.dims) if self.quantized else None
+
+    @property
+    def mean_perplexity(self) -> float | None:
+        """Upper bound on the perplexity of all samples, exp of the mean of nats / dims; None if not quantized."""
+        return math.exp(float(self.nats.mean()) / self.dims) if self.quantized else None
 
     @property
     def mean(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,21 +17,25 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import combine, event_size, expand, sum_event
 from scoresde.likelihood.batching import Density
+from scoresde.likelihood.bounds.chain_terms import ChainTerms
 from scoresde.likelihood.bounds.decoder import Decoder, KernelDecoder, RoundedDecoder, normal_nll
+from scoresde.likelihood.bounds.error_profile import ErrorProfile
 from scoresde.likelihood.bounds.initial_state import InitialState
 from scoresde.likelihood.bounds.terms import normal_entropy, prior_term
-from scoresde.model import Model
+from scoresde.model import Model, gaussian_process
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.process.sde import posterior_coefficients
 from scoresde.sampling import Grid, OptimalVariance
 from scoresde.sampling.reverse_variance import check_rev_var, learned_std, reverse_variance
 
 __all__ = ["ReverseChain"]
 
+_LOG_SNR_MIN = -14.0  # steps below this log-SNR have equal probabilities
+
 
 @dataclass(frozen=True, eq=False)
-class ReverseChain:
+class ReverseChain(ChainTerms):
     r"""A reverse chain for given data: their initial state, the times and the reverse steps.
 
     Attributes:
@@ -38,12 +43,14 @@ class ReverseChain:
         knots: OU times $t_0 < \dots < t_K$.
         rev_var: As for `scoresde.sampling.DDPM`.
         prior_log_prob: Log-density at the end of the clock, or None for the view's prior.
+        profile: Spread of the terms, or None.
     """
 
     initial: InitialState
     knots: tuple[float, ...]
     rev_var: str | OptimalVariance
     prior_log_prob: Density | None
+    profile: ErrorProfile | None = None
 
     @classmethod
     def of(
@@ -55,6 +62,7 @@ class ReverseChain:
         rev_var: str | OptimalVariance,
         decoder: Decoder | None,
         prior_log_prob: Density | None,
+        profile: ErrorProfile | None = None,
     ) -> ReverseChain:
         """The chain for these data, after checks.
 
@@ -74,16 +82,10 @@ class ReverseChain:
                 f"floats without a decoder start at tau_min = {initial.tau_start!r}, got a grid that ends at "
                 f"{knots[0]!r}; take one that ends there, such as UniformLogSNR(), or Chain(), which ends at 0."
             )
-        return cls(initial, knots, rev_var, prior_log_prob)
-
-    @property
-    def steps(self) -> int:
-        """Number of steps K."""
-        return len(self.knots) - 1
+        return cls(initial, knots, rev_var, prior_log_prob, profile)
 
     @property
     def first(self) -> int:
-        """The first step k with a KL term: 1, or 2 where step 1 is the reconstruction."""
         return 1 if self.initial.tau_start == 0.0 and self.knots[0] > 0.0 else 2
 
     @cached_property
@@ -116,14 +118,35 @@ class ReverseChain:
             return mean, learned_std(prediction, beta, tilde).square()
         return mean, expand(row["p_var"], x)
 
-    def kl(self, x: Tensor, k: Tensor, eps: Tensor, cond: dict[str, object]) -> Tensor:
+    def initial_state(self, data: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.initial.draw(data, noise)
+
+    def draw_noise(self, x: Tensor, noise: Noise) -> Tensor:
+        return noise.normal(x)
+
+    def sizes(self) -> list[float]:
+        """Decrease of log-SNR in each step, for log-SNR cut off at -14."""
+        log_snrs = self._log_snrs()
+        floor = 1e-3 * (log_snrs[0] - log_snrs[-1]) / max(len(log_snrs) - 1, 1)
+        return [max(a - b, floor) for a, b in zip(log_snrs, log_snrs[1:])]
+
+    def profiled_sizes(self) -> list[float]:
+        if self.profile is None:
+            return self.sizes()
+        log_snrs = self._log_snrs()
+        middles = [0.5 * (a + b) for a, b in zip(log_snrs, log_snrs[1:])]
+        spread = np.interp(middles, self.profile.log_snr, self.profile.spread)
+        return (np.array(self.sizes()) * (0.2 * spread.mean() + 0.8 * spread)).tolist()
+
+    def _log_snrs(self) -> list[float]:
+        return [max(float(ou.log_snr(tau)), _LOG_SNR_MIN) for tau in self.knots[self.first - 1 :]]
+
+    def kl(self, x: Tensor, k: Tensor, z: Tensor, cond: dict[str, object]) -> Tensor:
         r"""KL of step k: $\sum \tfrac12\big(q/p - 1 - \log(q/p) + (\mu_q - \mu_p)^2/p\big)$, q and p the variances.
 
         Args:
-            x: Initial state of the data, ``(B, *D)``.
-            k: Steps, at least `first`: one for all, ``()`` on the CPU, or one for each sample, ``(B,)``.
-            eps: Unit normal noise, as ``x``.
-            cond: Passed to the network.
+            x, k, cond: See `ChainTerms.kl`.
+            z: Unit normal noise, as ``x``.
 
         Returns:
             ``(B,)`` float64, nats: one draw of $L_{k-1}$.
@@ -131,14 +154,13 @@ class ReverseChain:
         Source: Ho, Jain & Abbeel 2020, eqs. 5 and 8, with the part of the variances.
         """
         row = self.at(k)
-        state = combine(row["a"], x, row["b"], eps)
+        state = combine(row["a"], x, row["b"], z)
         p_mean, p_var = self.reverse(self.initial.model(state, row["tau"], **cond), state, row)
         difference = combine(row["q_x"], x, row["q_state"], state) - p_mean
         ratio = expand(row["q_var"], x) / p_var
         return 0.5 * sum_event(ratio - 1.0 - torch.log(torch.as_tensor(ratio)) + difference * difference / p_var)
 
     def reconstruction(self, data: Tensor, x: Tensor, first_state: Tensor, cond: dict[str, object]) -> Tensor:
-        """Negative log-likelihood of the data given the state at `decoding_tau`, ``(B,)`` float64, nats."""
         initial = self.initial
         if initial.decoder is not None:
             target = data if initial.quantized else x
@@ -148,23 +170,19 @@ class ReverseChain:
         return normal_nll(x, mean, variance)
 
     @property
-    def decoding_tau(self) -> float:
-        """OU time of the state from which the reconstruction starts."""
-        return self.knots[self.first - 1]
+    def random_prior(self) -> bool:
+        return self.prior_log_prob is not None
 
     @property
     def decoder_calls(self) -> int:
-        """Network evaluations of one reconstruction."""
         return 1 if self.initial.decoder is None else self.initial.decoder.calls
 
     def perturb(self, x: Tensor, tau: float, noise: Noise) -> Tensor:
-        """One draw of the state at ``tau`` given the initial state, ``(B, *D)``."""
         elapsed = tau - self.initial.tau_start
         return combine(ou.alpha(elapsed), x, ou.sigma(elapsed), noise.normal(x))
 
     def prior(self, x: Tensor, noise: Noise) -> Tensor:
-        r"""Prior term $KL(q(x_T \mid x)\,\|\,\pi)$, ``(B,)`` float64, nats."""
-        tau_start, sde = self.initial.tau_start, self.initial.model.sde
+        tau_start, sde = self.initial.tau_start, gaussian_process(self.initial.model)
         eps = None if self.prior_log_prob is None else noise.normal(x)
         term = prior_term(sde, x, tau_start=tau_start, prior_log_prob=self.prior_log_prob, eps=eps)
         if tau_start == 0.0:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size
 from scoresde.likelihood.batching import ProgressHook
-from scoresde.likelihood.bounds.error_profile import ErrorProfile
+from scoresde.likelihood.bounds.chain_terms import ChainTerms
 from scoresde.likelihood.bounds.estimation import error_kurtosis, replicate_dof, variance_of_mean
-from scoresde.likelihood.bounds.reverse_chain import ReverseChain
-from scoresde.process import ou
 
 __all__ = ["AllSteps", "SampledSteps", "variance_from_neighbors"]
 
-_LOG_SNR_MIN = -14.0  # steps below this log-SNR have equal probabilities
 _UNIFORM_SHARE = 0.1  # share of the sampled steps that is uniform over k
 
 
@@ -27,7 +23,7 @@ _UNIFORM_SHARE = 0.1  # share of the sampled steps that is uniform over k
 class AllSteps:
     """Evaluates every term ``draws`` times; adds "variance" and "dof", ``(B,)``, and "per_step", ``(K, B)``."""
 
-    chain: ReverseChain
+    chain: ChainTerms
     draws: int
 
     def __call__(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
@@ -41,17 +37,17 @@ class AllSteps:
 
     def _draw(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
         chain = self.chain
-        x, terms = chain.initial.draw(data, noise)
+        x, terms = chain.initial_state(data, noise)
         decoded = [chain.reconstruction(data, x, chain.perturb(x, chain.decoding_tau, noise), cond) for _ in range(2)]
         reconstruction = 0.5 * (decoded[0] + decoded[1])
-        prior = [chain.prior(x, noise) for _ in range(2 if chain.prior_log_prob is not None else 1)]
+        prior = [chain.prior(x, noise) for _ in range(2 if chain.random_prior else 1)]
         kls = []
         for k in range(chain.first, chain.steps + 1):
-            kls.append(chain.kl(x, torch.tensor(k), noise.normal(x), cond))
+            kls.append(chain.kl(x, torch.tensor(k), chain.draw_noise(x, noise), cond))
             hook((k - chain.first + 1) / (chain.steps - chain.first + 1))
         kl = torch.stack(kls) if kls else reconstruction.new_zeros(0, len(reconstruction))
         pairs = [0.25 * (draws[0] - draws[-1]).square() for draws in (decoded, prior)]
-        neighbors, squares = variance_from_neighbors(kl, _log_snr_decreases(chain).to(kl))
+        neighbors, squares = variance_from_neighbors(kl, torch.tensor(chain.sizes(), dtype=torch.float64).to(kl))
         return terms | {
             "prior": torch.stack(prior).mean(0),
             "diffusion": kl.sum(0),
@@ -66,10 +62,9 @@ class AllSteps:
 class SampledSteps:
     """Evaluates ``points`` sampled steps in each replicate; its result has the same entries as that of `AllSteps`."""
 
-    chain: ReverseChain
+    chain: ChainTerms
     points: int
     replicates: int
-    profile: ErrorProfile | None
 
     def __call__(self, data: Tensor, noise: Noise, cond: dict[str, object], hook: ProgressHook) -> dict[str, Tensor]:
         n, probabilities = self.replicates, self._probabilities()
@@ -92,7 +87,7 @@ class SampledSteps:
         hook: ProgressHook,
     ) -> dict[str, Tensor]:
         chain = self.chain
-        x, terms = chain.initial.draw(data, noise)
+        x, terms = chain.initial_state(data, noise)
         probabilities = probabilities.to(x)
         state = chain.perturb(x, chain.decoding_tau, noise)
         reconstruction = chain.reconstruction(data, x, state, cond)
@@ -100,10 +95,10 @@ class SampledSteps:
         if chain.first == 2:
             per_step[0] = reconstruction
         shift = noise.uniform(torch.empty(len(x), dtype=x.dtype, device=x.device))
-        for j in range(self.points):
+        for j in range(self.points if len(probabilities) else 0):
             index = torch.searchsorted(probabilities.cumsum(0), (shift + j / self.points) % 1.0, right=True)
             index = index.clamp(max=len(probabilities) - 1)
-            kl = chain.kl(x, index + chain.first, noise.normal(x), cond)
+            kl = chain.kl(x, index + chain.first, chain.draw_noise(x, noise), cond)
             kl = kl / (self.points * probabilities[index]).to(per_step)
             per_step.scatter_add_(0, (index + chain.first - 1).to(per_step.device).unsqueeze(0), kl.unsqueeze(0))
             hook((j + 1) / self.points)
@@ -116,19 +111,14 @@ class SampledSteps:
 
     def _probabilities(self) -> Tensor:
         """Probabilities of the steps from the chain's first on, ``(n,)``."""
-        mass, knots = _log_snr_decreases(self.chain), self.chain.knots[self.chain.first - 1 :]
-        if self.profile is not None:
-            log_snrs = [max(ou.log_snr(tau), _LOG_SNR_MIN) for tau in knots]
-            middles = [0.5 * (a + b) for a, b in zip(log_snrs, log_snrs[1:])]
-            spread = torch.as_tensor(np.interp(middles, self.profile.log_snr, self.profile.spread), dtype=torch.float64)
-            mass = mass * (0.2 * spread.mean() + 0.8 * spread)
-        return (1.0 - _UNIFORM_SHARE) * mass / mass.sum() + _UNIFORM_SHARE / len(mass)
+        mass = torch.tensor(self.chain.profiled_sizes(), dtype=torch.float64)
+        return (1.0 - _UNIFORM_SHARE) * mass / mass.sum() + _UNIFORM_SHARE / max(len(mass), 1)
 
 
-def variance_from_neighbors(kl: Tensor, decreases: Tensor) -> tuple[Tensor, Tensor]:
+def variance_from_neighbors(kl: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     r"""Variance V of the sum of independent terms ``(n, B)``, from differences of neighbors, and V² per dof; ``(B,)``.
 
-    The mean and the spread of a term, divided by its decrease in log-SNR, must change slowly with the step. V is a sum
+    The mean and the spread of a term, divided by its size, must change slowly with the step. V is a sum
     over neighbors, $\sum_j V_j$. Its degrees of freedom are $2V^2/\sum_j V_j^2$: two thirds of the number
     of equal terms.
 
@@ -137,19 +127,10 @@ def variance_from_neighbors(kl: Tensor, decreases: Tensor) -> tuple[Tensor, Tens
     if len(kl) < 2:
         unknown = torch.full_like(kl.sum(0), math.nan if len(kl) else 0.0)
         return unknown, unknown
-    rate = kl / decreases.unsqueeze(1)
+    rate = kl / sizes.unsqueeze(1)
     squares = 0.5 * (rate[1:] - rate[:-1]).square()
-    weights = decreases.square().unsqueeze(
-        1
-    )  # the square of a term's neighborhood is the mean of those on its two sides
+    weights = sizes.square().unsqueeze(1)  # the square of a term's neighborhood is the mean of those on its two sides
     shares = 0.5 * squares * (weights[1:] + weights[:-1])
     shares[0] += 0.5 * squares[0] * weights[0]
     shares[-1] += 0.5 * squares[-1] * weights[-1]
     return shares.sum(0), 0.5 * shares.square().sum(0)
-
-
-def _log_snr_decreases(chain: ReverseChain) -> Tensor:
-    """Decrease of log-SNR in each step from the chain's first on, ``(n,)``, for log-SNR cut off at -14."""
-    log_snrs = [max(float(ou.log_snr(tau)), _LOG_SNR_MIN) for tau in chain.knots[chain.first - 1 :]]
-    floor = 1e-3 * (log_snrs[0] - log_snrs[-1]) / max(len(log_snrs) - 1, 1)
-    return torch.tensor([max(a - b, floor) for a, b in zip(log_snrs, log_snrs[1:])], dtype=torch.float64)

@@ -12,15 +12,24 @@ import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
+from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine, event_size, sum_event
 from scoresde.likelihood.batching import Density
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
 from scoresde.model import Model
 from scoresde.objective.weighting import ELBO
 from scoresde.process import ou
-from scoresde.process.sde import SDE, Marginal
+from scoresde.process.base import Marginal
+from scoresde.process.sde import SDE
 
-__all__ = ["diffusion_term", "normal_entropy", "prior_term", "terminal_log_prob"]
+__all__ = [
+    "diffusion_cost",
+    "diffusion_state",
+    "diffusion_term",
+    "normal_entropy",
+    "prior_term",
+    "terminal_log_prob",
+]
 
 
 def diffusion_term(
@@ -56,18 +65,36 @@ def diffusion_term(
     Source: Kingma et al. 2021, eq. 17; for ``tau_start`` > 0 Song et al. 2021 (Maximum likelihood training), theorem 3,
     with the expectation $E\|\nabla\log q\|^2 = d/b^2$ in place of a draw.
     """
-    elapsed = m.tau - tau_start
-    if tau_start > 0:  # the clock's inverse rounds; this close to tau_start the integrand has reached its limit
-        elapsed = ew.clamp(elapsed, 1e-9 * tau_start)
-    size, b = event_size(x), ou.sigma(elapsed)
-    state = combine(ou.alpha(elapsed), x, b, eps)
-    error = combine(b / m.sigma, model(state, m.tau, **cond).eps, -1.0, eps)
+    state = diffusion_state(x, m, eps, tau_start)
+    return diffusion_cost(model(state, m.tau, **cond).eps, m, eps, tau_start, profile)
+
+
+def diffusion_state(x: Tensor, m: Marginal, eps: Tensor, tau_start: float) -> Tensor:
+    """The state at ``m`` from the initial state ``x``, ``(B, *D)``; see `diffusion_term`."""
+    elapsed = _elapsed(m, tau_start)
+    return combine(ou.alpha(elapsed), x, ou.sigma(elapsed), eps)
+
+
+def diffusion_cost(
+    eps_hat: Tensor, m: Marginal, eps: Tensor, tau_start: float, profile: ErrorProfile | None = None
+) -> Tensor:
+    """The integrand of `diffusion_term` from an estimate of the noise, ``(B, *D)`` -> ``(B,)`` float64."""
+    elapsed = _elapsed(m, tau_start)
+    size, b = event_size(eps), ou.sigma(elapsed)
+    error = combine(b / m.sigma, eps_hat, -1.0, eps)
     squared_error = sum_event(error * error)
     added_share = torch.as_tensor((b / m.sigma) ** 2)
     control = _control_coefficient(m, added_share, profile).to(squared_error) * (sum_event(eps * eps) - size)
     entropy_rate = size * torch.as_tensor(ou.alpha_bar(elapsed)).to(squared_error) if tau_start > 0 else 0.0
     weight = torch.as_tensor(ELBO()(Marginal(elapsed, m.rate))).to(squared_error)
     return weight * (squared_error - control - entropy_rate)
+
+
+def _elapsed(m: Marginal, tau_start: float) -> Scalar:
+    elapsed = m.tau - tau_start
+    if tau_start > 0:  # the clock's inverse rounds; this close to tau_start the integrand has reached its limit
+        elapsed = ew.clamp(elapsed, 1e-9 * tau_start)
+    return elapsed
 
 
 def _control_coefficient(m: Marginal, added_share: Tensor, profile: ErrorProfile | None) -> Tensor:

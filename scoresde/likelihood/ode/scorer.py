@@ -26,7 +26,7 @@ from scoresde.likelihood.ode.jacobian import Jacobian
 from scoresde.likelihood.ode.quadrature import place_nodes, quadrature_error, score_at
 from scoresde.likelihood.ode.solver import Solution, Solver, Status
 from scoresde.likelihood.ode.trace import Divergence, Trace, default_trace
-from scoresde.model import Model
+from scoresde.model import Model, gaussian_process
 from scoresde.process import ou
 
 __all__ = ["LikelihoodScorer"]
@@ -202,7 +202,7 @@ def _prior_shift(model: Model, jacobian: Jacobian) -> Tensor:
     """
     nodes = jacobian.nodes
     z, v, phi = nodes.x[:, -1], jacobian.v[:, -1], nodes.phi[:, -1:]
-    difference = (1.0 / model.sde.prior_std**2 - 1.0) * z - v / torch.tan(phi)
+    difference = (1.0 / gaussian_process(model).prior_std ** 2 - 1.0) * z - v / torch.tan(phi)
     return sum_event(z * difference).abs()
 
 

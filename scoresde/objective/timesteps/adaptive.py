@@ -20,7 +20,7 @@ from torch import Tensor
 from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.tensors import constant, widest_dtype
 from scoresde.objective.timesteps.base import DiscreteTimesteps, TimestepDraw, Timesteps, log_snr_bin_edges, stratify
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 
 __all__ = ["AdaptiveTimesteps", "DiscreteLossMomentTimesteps", "LearnedClockTimesteps", "LossMomentTimesteps"]
 
@@ -43,15 +43,15 @@ class AdaptiveTimesteps(Timesteps):
         """Number of bins: of equal width in log-SNR, or one for each knot of a chain."""
 
     @abstractmethod
-    def initial_state(self, sde: SDE, device: torch.device) -> AdaptiveState:
+    def initial_state(self, sde: Process, device: torch.device) -> AdaptiveState:
         """The state before the first update."""
 
     @abstractmethod
-    def probabilities(self, state: AdaptiveState, sde: SDE) -> Tensor:
+    def probabilities(self, state: AdaptiveState, sde: Process) -> Tensor:
         """Probabilities of the bins by the state alone, without the ``even`` fraction, ``(bin_count,)``."""
 
     @abstractmethod
-    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: SDE) -> AdaptiveState:
+    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: Process) -> AdaptiveState:
         """The state after an update, in new tensors.
 
         Args:
@@ -60,7 +60,7 @@ class AdaptiveTimesteps(Timesteps):
             sde: The process.
         """
 
-    def uniform_probabilities(self, sde: SDE, like: Tensor) -> Tensor:
+    def uniform_probabilities(self, sde: Process, like: Tensor) -> Tensor:
         """Probabilities of the bins under uniform u, ``(bin_count,)``, on the device of ``like``."""
         if self.chain is not None:
             return torch.full(
@@ -68,20 +68,20 @@ class AdaptiveTimesteps(Timesteps):
             )
         return constant(log_snr_bin_edges(sde, self.bin_count), like).diff() / (1.0 - sde.u_min)
 
-    def initial_probabilities(self, sde: SDE, like: Tensor) -> Tensor:
+    def initial_probabilities(self, sde: Process, like: Tensor) -> Tensor:
         """Probabilities before the first update: half uniform in u, half uniform in log-SNR; uniform on a chain."""
         return 0.5 * self.uniform_probabilities(sde, like) + 0.5 / self.bin_count
 
-    def mixed_probabilities(self, state: AdaptiveState, sde: SDE) -> Tensor:
+    def mixed_probabilities(self, state: AdaptiveState, sde: Process) -> Tensor:
         """Probabilities by which bins are drawn, with the ``even`` fraction, ``(bin_count,)``."""
         p = self.probabilities(state, sde)
         return (1.0 - self.even) * p + self.even * self.initial_probabilities(sde, p)
 
-    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def draw(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         """Stratified timesteps from the initial state, for callers that hold no state."""
         return self.inverse_cdf(stratify(uniforms), sde)
 
-    def inverse_cdf(self, uniforms: Tensor, sde: SDE, state: AdaptiveState | None = None) -> TimestepDraw:
+    def inverse_cdf(self, uniforms: Tensor, sde: Process, state: AdaptiveState | None = None) -> TimestepDraw:
         """Timesteps by the inverse distribution function, each from its own number.
 
         Args:
@@ -101,7 +101,7 @@ class AdaptiveTimesteps(Timesteps):
         fraction = ((uniforms - (upper[i] - p[i])) / p[i]).clamp(0.0, 1.0)
         return TimestepDraw(torch.lerp(edges[i], edges[i + 1], fraction).clamp(max=1.0), None, correction)
 
-    def loss_statistics(self, draw: TimestepDraw, loss: Tensor, sde: SDE) -> Tensor:
+    def loss_statistics(self, draw: TimestepDraw, loss: Tensor, sde: Process) -> Tensor:
         """Number of losses in each bin, and the sum of their squares before the correction, ``(2, bin_count)``.
 
         Args:
@@ -130,11 +130,11 @@ class _LossMoments(AdaptiveTimesteps):
 
     memory: int
 
-    def initial_state(self, sde: SDE, device: torch.device) -> AdaptiveState:
+    def initial_state(self, sde: Process, device: torch.device) -> AdaptiveState:
         zeros = torch.zeros(2, self.bin_count, dtype=widest_dtype(device), device=device)
         return {"counts": zeros[0], "squares": zeros[1].clone()}
 
-    def probabilities(self, state: AdaptiveState, sde: SDE) -> Tensor:
+    def probabilities(self, state: AdaptiveState, sde: Process) -> Tensor:
         """As above; the initial ones until every bin has ``memory`` losses."""
         counts, squares = state["counts"], state["squares"]
         p = self.uniform_probabilities(sde, counts) * squares.sqrt()
@@ -142,7 +142,7 @@ class _LossMoments(AdaptiveTimesteps):
         known = (counts >= self.memory).all() & (total > 0)
         return torch.where(known, p / torch.where(known, total, 1.0), self.initial_probabilities(sde, counts))
 
-    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: SDE) -> AdaptiveState:
+    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: Process) -> AdaptiveState:
         """A running mean of L² in which the past weighs as at most ``memory`` losses."""
         counts, sums = statistics
         past = state["counts"].clamp(max=self.memory)
@@ -230,14 +230,14 @@ class LearnedClockTimesteps(AdaptiveTimesteps):
     def bin_count(self) -> int:
         return self.bins
 
-    def initial_state(self, sde: SDE, device: torch.device) -> AdaptiveState:
+    def initial_state(self, sde: Process, device: torch.device) -> AdaptiveState:
         zero = torch.zeros((), dtype=widest_dtype(device), device=device)
         return {"logits": self.initial_probabilities(sde, zero).log(), "objective": zero, "updates": zero.clone()}
 
-    def probabilities(self, state: AdaptiveState, sde: SDE) -> Tensor:
+    def probabilities(self, state: AdaptiveState, sde: Process) -> Tensor:
         return torch.softmax(state["logits"], 0)
 
-    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: SDE) -> AdaptiveState:
+    def updated_state(self, state: AdaptiveState, statistics: Tensor, sde: Process) -> AdaptiveState:
         p = self.mixed_probabilities(state, sde)
         counts, sums = statistics
         correction = self.uniform_probabilities(sde, p) / p

@@ -16,7 +16,7 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import widest_dtype
 from scoresde.process import ou
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 
 __all__ = [
     "DiscreteTimesteps",
@@ -27,6 +27,9 @@ __all__ = [
     "log_snr_bin_edges",
     "stratify",
 ]
+
+
+_LAST_WIDTH = 2.0**-40  # least width in u of the last of `log_snr_bin_edges`, so that no bin rounds to 0
 
 
 class TimestepDraw(NamedTuple):
@@ -47,7 +50,7 @@ class Timesteps(CheckedArguments, ABC):
     """How u is drawn. Whatever the density, the loss's expectation is the one under uniform u on [u_min, 1]."""
 
     @abstractmethod
-    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def draw(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         """Timesteps of a batch.
 
         Args:
@@ -55,7 +58,7 @@ class Timesteps(CheckedArguments, ABC):
             sde: The process.
         """
 
-    def inverse_cdf(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def inverse_cdf(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         """Timesteps by the inverse distribution function, each from its own number; the batch is not stratified.
 
         Args:
@@ -82,7 +85,7 @@ class Timesteps(CheckedArguments, ABC):
 class UniformTimesteps(Timesteps):
     r"""Independent and uniform: $u = u_{min} + (1 - u_{min})\,r$."""
 
-    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def draw(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         return TimestepDraw(sde.u_min + (1.0 - sde.u_min) * uniforms)
 
 
@@ -99,10 +102,10 @@ class StratifiedTimesteps(Timesteps):
     Source: Kingma et al. 2021, appendix I.1.
     """
 
-    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def draw(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         return self.inverse_cdf(stratify(uniforms), sde)
 
-    def inverse_cdf(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def inverse_cdf(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         return UniformTimesteps().draw(uniforms, sde)
 
 
@@ -133,10 +136,10 @@ class DiscreteTimesteps(Timesteps):
         """Number of knots that are drawn from."""
         return self.steps - self.first + 1
 
-    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def draw(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         return self.at((uniforms * self.count).floor().clamp(max=self.count - 1) + self.first, sde)
 
-    def at(self, k: Tensor, sde: SDE) -> TimestepDraw:
+    def at(self, k: Tensor, sde: Process) -> TimestepDraw:
         """The draw of given knots: u = k/K and s = τ((k - 1)/K), which is 0 for k = 1.
 
         Args:
@@ -148,13 +151,14 @@ class DiscreteTimesteps(Timesteps):
 
 
 @lru_cache(maxsize=32)
-def log_snr_bin_edges(sde: SDE, bins: int) -> tuple[float, ...]:
-    """Edges in u, from u_min to 1, of bins of equal width in log-SNR (the last bin reaches beyond OU time 20).
+def log_snr_bin_edges(sde: Process, bins: int) -> tuple[float, ...]:
+    """Edges in u, from u_min to 1, of bins of equal width in log-SNR (the last begins at OU time 20 or before).
 
     Args:
         sde: The process.
         bins: Number of bins.
     """
-    high, low = float(ou.log_snr(sde.tau_min)), float(ou.log_snr(min(sde.tau_max, 20.0)))
+    last = min(20.0, float(sde.schedule.tau(1.0 - _LAST_WIDTH)))
+    high, low = float(ou.log_snr(sde.tau_min)), float(ou.log_snr(last))
     taus = [float(ou.tau_from_log_snr(high + (low - high) * i / bins)) for i in range(1, bins)]
     return sde.u_min, *(float(sde.schedule.u(min(tau, sde.tau_max))) for tau in taus), 1.0

@@ -18,7 +18,7 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import constant
 from scoresde.objective.timesteps.base import TimestepDraw, Timesteps, log_snr_bin_edges, stratify
 from scoresde.objective.weighting import ELBO, Weighting
-from scoresde.process.sde import SDE, Marginal
+from scoresde.process.base import Marginal, Process
 
 __all__ = ["ImportanceTimesteps", "LogNormalTimesteps", "MeasuredTimesteps", "TabulatedTimesteps"]
 
@@ -46,10 +46,10 @@ class TabulatedTimesteps(Timesteps):
             raise ValueError(f"even must lie in [0, 1), got {self.even!r}; 0 keeps the density as it is.")
         check_integer("bins", self.bins)
 
-    def draw(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def draw(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         return self.inverse_cdf(stratify(uniforms), sde)
 
-    def inverse_cdf(self, uniforms: Tensor, sde: SDE) -> TimestepDraw:
+    def inverse_cdf(self, uniforms: Tensor, sde: Process) -> TimestepDraw:
         edges, probabilities = _bin_probabilities(self, sde)
         upper = constant(tuple(accumulate(probabilities)), uniforms)
         edge, p = constant(edges, uniforms), constant(probabilities, uniforms)
@@ -60,7 +60,7 @@ class TabulatedTimesteps(Timesteps):
 
 
 @lru_cache(maxsize=32)
-def _bin_probabilities(timesteps: TabulatedTimesteps, sde: SDE) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _bin_probabilities(timesteps: TabulatedTimesteps, sde: Process) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Edges of the bins in u, and the probabilities of the bins by the midpoint rule."""
     edges = log_snr_bin_edges(sde, timesteps.bins)
     masses = []

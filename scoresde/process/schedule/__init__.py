@@ -9,12 +9,13 @@ from scoresde.process.schedule.betas import FromBetas, LinearBetas
 from scoresde.process.schedule.flow import StraightPath
 from scoresde.process.schedule.sub_vp import SubVPClock
 from scoresde.process.schedule.ve import GeometricSigma
-from scoresde.process.schedule.vp import Cosine, LinearVP, LogLinear, Sigmoid
+from scoresde.process.schedule.vp import Cosine, LinearAlphaBar, LinearVP, LogLinear, Sigmoid
 
 __all__ = [
     "Cosine",
     "FromBetas",
     "GeometricSigma",
+    "LinearAlphaBar",
     "LinearVP",
     "LinearBetas",
     "LogLinear",

@@ -1,4 +1,4 @@
-r"""Clocks of variance-preserving diffusion: linear, cosine, log-linear and sigmoid."""
+r"""Clocks of variance-preserving diffusion: linear, linear in ᾱ, cosine, log-linear and sigmoid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scoresde._core.elementwise import Scalar
 from scoresde.process import ou
 from scoresde.process.schedule.base import Schedule
 
-__all__ = ["Cosine", "LinearVP", "LogLinear", "Sigmoid"]
+__all__ = ["Cosine", "LinearAlphaBar", "LinearVP", "LogLinear", "Sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,26 @@ class LinearVP(Schedule):
 
     def _rate(self, u: Scalar) -> Scalar:
         return 0.5 * (self.beta_min + (self.beta_max - self.beta_min) * u)
+
+
+@dataclass(frozen=True)
+class LinearAlphaBar(Schedule):
+    r"""$\bar\alpha = 1 - u$: the remaining signal falls linearly and ends at 0.
+
+    Its chain of K steps has $\beta_k = 1/(K - k + 1)$, with which each step erases the same share of the data.
+
+    Source: Sohl-Dickstein et al. 2015, section 2.4.1 (binomial diffusion); Sahoo et al. 2024 (MDLM), its log-linear
+    schedule.
+    """
+
+    def _tau(self, u: Scalar) -> Scalar:
+        return -0.5 * ew.log1p(-u)
+
+    def _u(self, tau: Scalar) -> Scalar:
+        return ou.beta(tau, 0.0)
+
+    def _rate(self, u: Scalar) -> Scalar:
+        return ew.div(0.5, 1.0 - u)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from scoresde._core.tensors import widest_dtype
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.sampling.base import StepSampler
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoisePool
@@ -183,7 +184,7 @@ def count_calls(method: StepSampler, taus: list[float], *, call_at_start: bool) 
     def predict(x: Tensor, tau: float) -> Prediction:
         nonlocal calls
         calls += call_at_start or tau != taus[0]
-        return Prediction(x, tau, torch.zeros_like(x), V())
+        return GaussianPrediction(x, tau, torch.zeros_like(x), V())
 
     for tau, s in zip(taus, taus[1:]):
         x, memory = method.step(predict, x, tau, s, lambda: None, memory)

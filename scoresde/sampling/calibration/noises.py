@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.sampling.base import Predict
 from scoresde.sampling.calibration.meter import Meter
 
@@ -48,7 +48,7 @@ class NoiseBatch:
             if len(predictions) == 1:
                 return predictions[0]
             out = torch.cat([prediction.out for prediction in predictions])
-            return Prediction(x, tau, out, predictions[0].parameterization)
+            return GaussianPrediction(x, tau, out, predictions[0].parameterization)
 
         return batched
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from scoresde._core.call_inputs import empty_state
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
-from scoresde.model import Model
+from scoresde.model import Model, gaussian_process
 from scoresde.process import ou
 from scoresde.sampling.base import StepSampler
 from scoresde.sampling.calibration.candidates import Candidate, candidate_methods, is_small
@@ -122,10 +122,10 @@ def prepare(
     none = torch.empty(0, dtype=torch.long, device=batch.x.device)
     fit_half, held_out_half = batch[: len(batch) // 2], batch[len(batch) // 2 :]
     n_random = noises if len(fit_half) == noises else -(-noises // _RANDOM_DIVISOR)
-    fit_noises, weights = _first(fit_half, n_random, model.sde.prior_std)
+    fit_noises, weights = _first(fit_half, n_random, gaussian_process(model).prior_std)
     solved = solve(fit_noises)
     fit = NoisePool(fit_noises, solved.ends, weights)
-    held_out_noises, weights = _first(held_out_half, n_random, model.sde.prior_std)
+    held_out_noises, weights = _first(held_out_half, n_random, gaussian_process(model).prior_std)
     held_out = NoisePool(held_out_noises, solve(held_out_noises, none).ends, weights)
     moments = _moments(model, original, batch[:noises], whiten, generator)
     if n_random < noises:

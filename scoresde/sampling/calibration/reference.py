@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.sampling.base import Predict
 from scoresde.sampling.calibration.fractions import StepFractions
 from scoresde.sampling.calibration.noises import NoiseBatch

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.sampling.base import Predict, StepSampler
 from scoresde.sampling.calibration.robust_loss import RobustLoss
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.sampling.base import Predict, StepSampler
 from scoresde.sampling.calibration.reference import ReferenceSolutions
 from scoresde.sampling.calibration.robust_loss import RobustLoss
@@ -139,14 +140,14 @@ class Surrogate:
 
         def predict(y: Tensor, tau: float) -> Prediction:
             if tau >= first * (1 - 1e-6):
-                return Prediction(y, tau, torch.zeros_like(y), V())
-            return Prediction(y, tau, self._trajectories.interpolated(self._whitened_velocity(), tau), V())
+                return GaussianPrediction(y, tau, torch.zeros_like(y), V())
+            return GaussianPrediction(y, tau, self._trajectories.interpolated(self._whitened_velocity(), tau), V())
 
         return predict, (x - ou.alpha(first) * self.sketch.mean) / self._deviation(first)
 
     def _predict(self, x: Tensor, tau: float) -> Prediction:
         x_ref, v_ref = self._trajectories.interpolated(self._x, tau), self._trajectories.interpolated(self._v, tau)
-        return Prediction(x, tau, v_ref + self._gains(tau) * (x - x_ref), V())
+        return GaussianPrediction(x, tau, v_ref + self._gains(tau) * (x - x_ref), V())
 
     def _whitened_velocity(self) -> Tensor:
         """$S^{-1}(v - v_G)$ at the recorded times, ``(K, B, k)``."""

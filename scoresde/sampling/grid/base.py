@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 from scoresde.model import Model
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 
 __all__ = ["ExplicitGrid", "Grid"]
 
@@ -18,14 +18,14 @@ class Grid(CheckedArguments, ABC):
     """A rule for the times between the start and the end of sampling: subclasses define `knots`, users call `times`."""
 
     @abstractmethod
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         """``steps + 1`` OU times, falling from ``start`` to the grid's end; unchecked."""
 
     def for_model(self, model: Model) -> Grid:
         """The grid with the settings that it leaves to the model; default: this grid."""
         return self
 
-    def times(self, sde: SDE, steps: int, start: float | None = None) -> list[float]:
+    def times(self, sde: Process, steps: int, start: float | None = None) -> list[float]:
         """The knots, checked.
 
         Args:
@@ -77,6 +77,6 @@ class ExplicitGrid(Grid):
         if len(self.taus) < 2:
             raise ValueError(f"taus must be two times or more, a start and an end, got {self.taus!r}.")
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         """The times themselves, for any ``steps`` (`times` refuses another number)."""
         return [float(tau) for tau in self.taus]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from scoresde._core.checks import check_integer
 from scoresde._core.suggest import nearest
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 from scoresde.sampling.grid.base import Grid
 
 __all__ = ["Chain", "Spaced"]
@@ -18,7 +18,7 @@ _TOLERANCE = 1e-2  # of a start, in timesteps
 class Chain(Grid):
     """The DDPM chain τ_K … τ_1, 0: even in u from the start down to u = 0, at which τ is taken as 0."""
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         """τ(u_start · k / steps) for k = steps … 1, then 0."""
         if start == sde.tau_max:
             return sde.schedule.knots(steps)[::-1]
@@ -74,7 +74,7 @@ class Spaced(Grid):
         if self.offset and self.spacing != "leading":
             raise ValueError(f"an offset is added to leading timesteps only, got {self.spacing!r}; leave it out.")
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         clock, length = sde.schedule, self.length
         u = 1.0 if start == sde.tau_max else float(clock.u(start))
         last = round(u * length)

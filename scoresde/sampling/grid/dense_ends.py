@@ -13,7 +13,7 @@ from scoresde._core.checks import check_integer, check_positive
 from scoresde._core.elementwise import Scalar
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 from scoresde.sampling.grid.base import Grid
 
 __all__ = ["DenseEnds"]
@@ -98,7 +98,7 @@ class DenseEnds(Grid):
             return replace(self, dimension=math.prod(model.event_shape))
         return self
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         """Evenly spaced values of the coordinate, inverted by Newton's method from a table."""
         if self.skips(start, steps):
             return [start, *self.knots(sde, steps - 1, _FIRST_SIGNAL)]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from scoresde._core.checks import check_kind, check_positive
 from scoresde.process import ou
+from scoresde.process.base import Process
 from scoresde.process.schedule import StraightPath
-from scoresde.process.sde import SDE
 from scoresde.sampling.grid.base import Grid
 from scoresde.sampling.grid.uniform import Karras
 
@@ -29,7 +29,7 @@ class ThenZero(Grid):
     def __post_init__(self) -> None:
         check_kind("grid", self.grid, Grid)
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         return [start, 0.0] if steps == 1 else [*self.grid.knots(sde, steps - 1, start), 0.0]
 
 
@@ -58,7 +58,7 @@ class ShiftedFlow(Grid):
         if self.last is not None and not 0 < self.last < 1:
             raise ValueError(f"last must lie in (0, 1), got {self.last!r}; None is one over the number of steps.")
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         path, shift = StraightPath(), self.shift
         first = float(ou.sigma(start) / (ou.alpha(start) + ou.sigma(start)))
         first = first / (shift - (shift - 1.0) * first)

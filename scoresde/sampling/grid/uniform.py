@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_positive
 from scoresde.process import ou
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
 from scoresde.sampling.grid.base import Grid
 
 __all__ = ["Karras", "PowerU", "UniformAngle", "UniformLogSNR", "UniformTau", "UniformU"]
@@ -35,7 +35,7 @@ def _check_signal(grid: Grid, steps: int, start: float) -> None:
 class UniformU(Grid):
     """Even in the clock's u, from the start down to ``tau_min``."""
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         clock = sde.schedule
         return _evenly_spaced(lambda v: float(clock.u(v)), lambda v: float(clock.tau(v)), start, sde.tau_min, steps)
 
@@ -44,7 +44,7 @@ class UniformU(Grid):
 class UniformTau(Grid):
     """Even in OU time, from the start down to ``tau_min``."""
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         return _evenly_spaced(float, float, start, sde.tau_min, steps)
 
 
@@ -52,7 +52,7 @@ class UniformTau(Grid):
 class UniformLogSNR(Grid):
     """Even in log-SNR, from the start down to ``tau_min``; needs a start with some signal left."""
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         _check_signal(self, steps, start)
         return _evenly_spaced(
             lambda v: float(ou.log_snr(v)), lambda v: float(ou.tau_from_log_snr(v)), start, sde.tau_min, steps
@@ -63,7 +63,7 @@ class UniformLogSNR(Grid):
 class UniformAngle(Grid):
     """Even in the angle φ = atan(σ/α), from the start down to ``tau_min``."""
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         return _evenly_spaced(
             lambda v: float(ou.angle(v)), lambda v: float(ou.tau_from_angle(v)), start, sde.tau_min, steps
         )
@@ -87,7 +87,7 @@ class PowerU(Grid):
     def __post_init__(self) -> None:
         check_positive(power=self.power)
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         clock, power = sde.schedule, self.power
         return _evenly_spaced(
             lambda v: float(clock.u(v)) ** (1.0 / power),
@@ -116,7 +116,7 @@ class Karras(Grid):
     def __post_init__(self) -> None:
         check_positive(rho=self.rho)
 
-    def knots(self, sde: SDE, steps: int, start: float) -> list[float]:
+    def knots(self, sde: Process, steps: int, start: float) -> list[float]:
         _check_signal(self, steps, start)
         rho = 2.0 * self.rho  # log-SNR is the logarithm of a ratio of squares
         return _evenly_spaced(

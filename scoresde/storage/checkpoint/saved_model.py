@@ -20,8 +20,8 @@ import scoresde.process
 from scoresde._core.annotations import check_arguments
 from scoresde.data import Description
 from scoresde.model import ScoreModel
-from scoresde.process.parameterization import Parameterization
-from scoresde.process.sde import SDE
+from scoresde.process.base import Process
+from scoresde.process.parameterization import NetworkOutput
 from scoresde.storage import spec
 from scoresde.storage.checkpoint.posthoc_ema import reconstruct, widened
 from scoresde.storage.checkpoint.reading import Checkpoint, read_checkpoint
@@ -92,8 +92,8 @@ def load(
     known: Mapping[str, type] | None = None,
     raw: bool = False,
     average: float | None = None,
-    parameterization: Parameterization | None = None,
-    sde: SDE | None = None,
+    parameterization: NetworkOutput | None = None,
+    sde: Process | None = None,
     data: Description | None = None,
 ) -> ScoreModel:
     """Rebuilds a saved model, with its averaged weights if it has any, in evaluation mode, on the CPU.
@@ -143,8 +143,8 @@ def load(
         net = net.to(types.pop()) if len(types) == 1 else net
     model = ScoreModel(
         net,
-        spec.parse(settings["sde"], classes, kind=SDE),
-        spec.parse(settings["parameterization"], classes, kind=Parameterization),
+        spec.parse(settings["sde"], classes, kind=Process),
+        spec.parse(settings["parameterization"], classes, kind=NetworkOutput),
         spec.parse(settings["event_shape"], {}),
         None if settings["data"] == "None" else spec.parse(settings["data"], classes, kind=Description, stored=True),
         spec.parse(settings["learned_variance"], {}),

@@ -49,7 +49,7 @@ def parse(
         kind: Class that the result must be an instance of. A field is checked against its annotation in the same way,
             but elements of containers are not. The annotation also chooses between two classes of one name.
         missing: Field -> value for each call, nested ones too, of a class that has the field if the text leaves it
-            out, e.g. ``{"event_shape": (1, 8, 8)}``.
+            out, e.g. ``{"event_shape": (1, 8, 8)}``; ``"MLP.event_shape"`` counts for that class, before the former.
         stored: The text was written by `to_text`, perhaps of an earlier version: fields that a class lists in
             ``former_fields`` are read too, and its class method ``upgraded`` turns them into settings of this version.
 
@@ -136,6 +136,8 @@ class _Reader:
         former = getattr(cls, "former_fields", ()) if self.stored else ()
         arguments = self._arguments(call, name, [*fields, *former], source)
         bound = {n: v for n, v in self.missing.items() if n in fields and n not in arguments}
+        own = {n: self.missing[f"{name}.{n}"] for n in fields if f"{name}.{n}" in self.missing and n not in arguments}
+        bound |= own
         absent = [n for n, p in fields.items() if p.default is p.empty and n not in arguments and n not in bound]
         if absent:
             raise ValueError(f"{name} needs {', '.join(absent)}, got {source}; write {name}({absent[0]}=...).")

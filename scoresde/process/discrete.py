@@ -1,0 +1,497 @@
+r"""Processes of categories on the OU clock: each entry keeps its class with probability $\bar\alpha = e^{-2\tau}$.
+
+$q(x_\tau \mid x_0) = \bar\alpha\,\delta_{x_0} + (1 - \bar\alpha)\,\pi$: entries are redrawn from the noise distribution
+$\pi$ at rate 2 per unit of $\tau$. $\pi$ is uniform over the C classes, or a mask state ("absorbing"). For two classes
+and uniform $\pi$ it is the binomial kernel: a spin ±1 flips at rate 1, so $E[s_\tau \mid s_0] = \bar\alpha\,s_0$.
+
+A state holds codes: whole numbers 0 … C - 1, and C for the mask, in a floating tensor. So one tensor can hold numbers
+and categories (`scoresde.process.mixed`).
+
+With $w_c = p(x_0 = c \mid x)/q(x \mid c)$, $W = \sum_c w_c$, $b = \bar\alpha_\tau/\bar\alpha_s$ and the transition
+$t_j = b\,\delta_{jx} + (1 - b)\,\pi_x$, the reverse step averaged over $x_0$ is
+$p(x_s = j \mid x) = t_j\,(\bar\alpha_s w_j + (1 - \bar\alpha_s)\,\pi_j W)$, and the reverse rate to $j \neq x$ is
+$2\pi_x\,(\bar\alpha w_j + (1 - \bar\alpha)\,\pi_j W)$.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from scoresde._core import elementwise as ew
+from scoresde._core.checks import check_event_shape, check_integer, check_tensor
+from scoresde._core.elementwise import Scalar
+from scoresde._core.noise import Noise
+from scoresde._core.suggest import unknown_name
+from scoresde._core.tensors import as_time, constant, expand, has_values, sum_event, widest_dtype
+from scoresde.process import ou
+from scoresde.process.base import Process
+from scoresde.process.parameterization import NetworkOutput
+from scoresde.process.prediction import Prediction, cached_estimate
+from scoresde.process.schedule import LinearAlphaBar, Schedule
+from scoresde.process.sde import check_step
+
+__all__ = ["Binomial", "Categorical", "DiscretePrediction", "DiscreteProcess", "Logits"]
+
+KERNELS = ("uniform", "absorbing")
+_MOST_CLASSES = 1 << 24  # codes are exact in float32
+
+
+class DiscreteProcess(Process, ABC):
+    """A process that redraws each entry independently; see the module docstring. Subclasses name its classes."""
+
+    classes: int | tuple[int, ...]
+    """Number of classes, of all entries or of each entry along the last axis."""
+    kernel: str
+    """``"uniform"`` or ``"absorbing"``."""
+
+    @property
+    def most_classes(self) -> int:
+        """The largest number of classes of an entry, C: the last axis of logits."""
+        return self.classes if isinstance(self.classes, int) else max(self.classes)
+
+    @property
+    def states(self) -> int:
+        """Number of states, S: C, and one more with a mask, whose code is C."""
+        return self.most_classes + (self.kernel == "absorbing")
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of classes of each entry along the last axis, or one number for all."""
+        return (self.classes,) if isinstance(self.classes, int) else self.classes
+
+    def scale(self, tau: Scalar) -> Scalar:
+        return 0.0 * tau + 1.0 if isinstance(tau, Tensor) else 1.0
+
+    def checked_state(self, x: Tensor) -> Tensor:
+        """Codes in a floating tensor.
+
+        Raises:
+            TypeError: If ``x`` is complex or bool.
+            ValueError: If an entry is not the code of a state. The values are checked on the CPU only.
+        """
+        if x.is_complex():
+            raise TypeError(f"x must hold codes of states, got {x.dtype}.")
+        x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        self.check_codes(x, "x", self.states)
+        return x
+
+    def network_input(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Codes in the type of a network's weights, but at least float32, where whole numbers stay exact."""
+        return x.to(torch.promote_types(dtype, torch.float32))
+
+    def check_codes(self, x: Tensor, name: str, states: int) -> None:
+        """Refuses entries that are not whole numbers in 0 … ``states`` - 1; of tensors on the CPU only.
+
+        Args:
+            x: ``(B, *D)``.
+            name: Name of ``x`` in the error.
+            states: Number of classes C, or of states S.
+
+        Raises:
+            ValueError: Names the first such entry.
+        """
+        if x.device.type != "cpu" or not has_values(x) or torch.compiler.is_compiling():
+            return
+        most = self.most_classes if isinstance(self.classes, int) else constant(tuple(map(float, self.classes)), x)
+        low = (x >= 0) & (x == x.round())
+        bad = ~(low & (x < most)) if states == self.most_classes else ~(low & ((x < most) | (x == states - 1)))
+        if bool(bad.any()):
+            index = tuple(bad.nonzero()[0].tolist())
+            what = f"0 … {states - 1}" if isinstance(self.classes, int) else f"0 … C - 1 with C = {self.classes}"
+            raise ValueError(
+                f"{name} must hold codes of classes, whole numbers {what}, got {x[index].item():g} at {index}; map "
+                "classes to 0, 1, … first."
+            )
+
+    def noise_probs(self, like: Tensor) -> Tensor:
+        r"""The noise distribution $\pi$ in the type of ``like``: ``(S,)``, or ``(L, S)`` for several ``counts``."""
+        rows = tuple(value for count in self.counts for value in self._noise_row(count))
+        probs = constant(rows, like).to(like.dtype)
+        return probs if isinstance(self.classes, int) else probs.reshape(len(self.counts), self.states)
+
+    def _noise_row(self, count: int) -> list[float]:
+        if self.kernel == "absorbing":
+            return [0.0] * self.most_classes + [1.0]
+        return [1.0 / count] * count + [0.0] * (self.most_classes - count)
+
+    def valid_classes(self, like: Tensor) -> Tensor | None:
+        """Which of the C logits an entry has, bool, ``(L, C)``; None if all entries have as many."""
+        if isinstance(self.classes, int):
+            return None
+        rows = [float(c < count) for count in self.counts for c in range(self.most_classes)]
+        return constant(tuple(rows), like).reshape(len(self.counts), -1) > 0
+
+    def draw_noise(self, like: Tensor, noise: Noise) -> Tensor:
+        """Uniform numbers in [0, 1), ``(B, *D)``, of the widest type of the device."""
+        return noise.uniform(torch.empty_like(like, dtype=widest_dtype(like.device)))
+
+    def perturb(self, x0: Tensor, tau: Scalar, noise: Tensor) -> Tensor:
+        """Codes at ``tau``: an entry is kept where its number lies below ᾱ, else it is redrawn.
+
+        Args:
+            x0: Codes of classes, floating, ``(B, *D)``.
+            tau: OU time, a number or ``(B,)``.
+            noise: Uniform numbers in [0, 1), shape of ``x0``.
+
+        Raises:
+            ValueError: If the shapes differ, or ``tau`` is negative, NaN or past the end of the clock.
+        """
+        _check_states(x0, "x0")
+        _check_states(noise, "noise", x0)
+        if x0.shape != noise.shape:
+            raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}.")
+        tau = as_time(tau, high=self.tau_max * (1 + 1e-6))
+        keep = expand(ou.alpha_bar(tau), noise)
+        if self.kernel == "absorbing":
+            return torch.where(noise < keep, x0, float(self.most_classes))
+        count = self.counts[0] if isinstance(self.classes, int) else constant(tuple(map(float, self.counts)), noise)
+        drawn = ((noise - keep) / expand(ou.beta(tau, 0.0), noise) * count).floor()
+        last = count - 1.0  # a number below 1 may round to 1 in the division
+        drawn = torch.minimum(drawn, last) if isinstance(last, Tensor) else drawn.clamp(max=last)
+        return torch.where(noise < keep, x0, drawn.to(x0.dtype))
+
+    def prior(self, like: Tensor, noise: Noise, tau: float | None = None) -> Tensor:
+        """Draws from the noise distribution, at any start. ``(B, *D)``."""
+        if self.kernel == "absorbing":
+            return torch.full_like(like, float(self.most_classes))
+        count = self.counts[0] if isinstance(self.classes, int) else constant(tuple(map(float, self.counts)), like)
+        return (self.draw_noise(like, noise) * count).floor().to(like.dtype)
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        """Log-probability of the noise distribution, nats. ``(B, *D)`` -> ``(B,)`` float64."""
+        check_event_shape(z, None, "z")
+        _check_states(z, "z")
+        self.check_codes(z, "z", self.states)
+        probs = self.noise_probs(z.to(widest_dtype(z.device)))
+        return sum_event(at_codes(probs.expand(*z.shape, self.states), z).log())
+
+    def transition(self, x: Tensor, tau: Scalar, s: Scalar = 0.0) -> Tensor:
+        r"""$q(x_\tau \mid x_s = x)$, ``(B, *D, S)``.
+
+        Args:
+            x: Codes of states at ``s``, floating, ``(B, *D)``.
+            tau, s: Numbers or ``(B,)`` with ``0 <= s < tau``.
+
+        Raises:
+            ValueError: If ``s`` is not below ``tau``, or ``tau`` is past the end of the clock.
+        """
+        _check_states(x, "x")
+        self.check_codes(x, "x", self.states)
+        tau, s = check_step(as_time(tau, high=self.tau_max * (1 + 1e-6)), s)
+        keep, redraw = over_states(ou.alpha_bar(tau - s), x), over_states(ou.beta(tau, s), x)
+        return keep * one_hot(x, self.states) + redraw * self.noise_probs(x)
+
+    def posterior(self, x: Tensor, x0: Tensor, tau: Scalar, s: Scalar) -> Tensor:
+        r"""$q(x_s \mid x_\tau, x_0)$, ``(B, *D, S)``, by Bayes' rule.
+
+        Args:
+            x, x0: Codes at ``tau`` and of the data, floating, ``(B, *D)``; x must be possible given x0.
+            tau, s: Numbers or ``(B,)`` with ``0 <= s < tau``.
+
+        Raises:
+            ValueError: If the shapes differ, ``s`` is not below ``tau``, or ``tau`` is past the end of the clock.
+
+        Source: Sohl-Dickstein et al. 2015, appendix B; Austin et al. 2021 (D3PM), eq. 3.
+        """
+        _check_states(x, "x")
+        _check_states(x0, "x0", x)
+        if x.shape != x0.shape:
+            raise ValueError(f"x0 must have the shape of x, {tuple(x.shape)}, got {tuple(x0.shape)}.")
+        self.check_codes(x, "x", self.states)
+        self.check_codes(x0, "x0", self.most_classes)
+        tau, s = check_step(as_time(tau, high=self.tau_max * (1 + 1e-6)), s)
+        return self._posterior(x, x0, tau, s)
+
+    def _posterior(self, x: Tensor, x0: Tensor, tau: Scalar, s: Scalar) -> Tensor:
+        at_s = over_states(ou.alpha_bar(s), x) * one_hot(x0, self.states)
+        at_s = at_s + over_states(ou.beta(s, 0.0), x) * self.noise_probs(x)
+        joint = self._to_state(x, tau, s) * at_s
+        return joint / joint.sum(-1, keepdim=True)
+
+    def _to_state(self, x: Tensor, tau: Scalar, s: Scalar) -> Tensor:
+        """Probability of the state ``x`` at ``tau`` given each state at ``s``, ``(B, *D, S)``."""
+        redraw = over_states(ou.beta(tau, s), x) * self.noise_at(x)
+        return over_states(ou.alpha_bar(tau - s), x) * one_hot(x, self.states) + redraw
+
+    def noise_at(self, x: Tensor) -> Tensor:
+        r"""$\pi_x$ of each entry's state, ``(B, *D, 1)``."""
+        return at_codes(self.noise_probs(x).expand(*x.shape, self.states), x).unsqueeze(-1)
+
+    def forward_rates(self, x: Tensor) -> Tensor:
+        r"""Rates from ``x`` to each state, $2\pi_j$, per unit of $\tau$; 0 to itself. ``(B, *D, S)``."""
+        return 2.0 * self.noise_probs(x) * (1.0 - one_hot(x, self.states))
+
+    def conditional_rates(self, x: Tensor, x0: Tensor, tau: Scalar) -> Tensor:
+        r"""Reverse rates given $x_0$, $2\pi_x\,q(j \mid x_0)/q(x \mid x_0)$, per unit of $\tau$.
+
+        Args:
+            x, x0: Codes at ``tau`` and of the data, floating, ``(B, *D)``; x must be possible given x0.
+            tau: OU time > 0, a number or ``(B,)``.
+
+        Returns:
+            ``(B, *D, S)``; 0 to ``x`` itself.
+        """
+        noise, keep = over_states(ou.beta(tau, 0.0), x), over_states(ou.alpha_bar(tau), x)
+        each = keep * one_hot(x0, self.states) + noise * self.noise_probs(x)
+        redraw = self.noise_at(x)
+        own = keep * (x == x0).to(x.dtype).unsqueeze(-1) + noise * redraw
+        rates = 2.0 * redraw * each / torch.where(redraw > 0, own, 1.0)
+        return rates * (1.0 - one_hot(x, self.states))
+
+    def log_likelihood(self, x: Tensor, tau: Scalar) -> Tensor:
+        r"""$\log q(x_\tau = x \mid x_0 = c)$ for each class c, nats, ``(B, *D, C)``; -inf where x is impossible."""
+        if self.kernel == "uniform" and isinstance(self.classes, int) and not isinstance(tau, Tensor):
+            other = ou.beta(tau, 0.0) / self.classes  # three operations instead of nine
+            low = ew.log(other)
+            return one_hot(x, self.states).mul(ew.log(ou.alpha_bar(tau) + other) - low).add(low)
+        noise, keep = over_states(ou.beta(tau, 0.0), x), over_states(ou.alpha_bar(tau), x)
+        other = noise * self.noise_at(x)
+        hot = one_hot(x, self.states)[..., : self.most_classes]
+        return (keep * hot + other).log()
+
+
+@dataclass(frozen=True)
+class Categorical(DiscreteProcess):
+    """C unordered classes per entry, redrawn uniformly or replaced by a mask.
+
+    Args:
+        classes: Number of classes C, at least 2; or one number for each entry along the last axis, as of the columns of
+            a table.
+        kernel: ``"uniform"``: noise is any of the classes; ``"absorbing"``: noise is a mask, which has the code C.
+        schedule: The clock.
+        tau_min: OU time at which continuous solvers stop and training begins.
+
+    Raises:
+        ValueError: If a number of classes is less than 2, or the kernel is another one.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.process import Categorical
+        >>> process = Categorical(3)
+        >>> process.transition(torch.zeros(1, 1), tau=0.5).squeeze()
+        tensor([0.5786, 0.2107, 0.2107])
+
+    Source: Austin et al. 2021 (D3PM), uniform and absorbing; Campbell et al. 2022, in continuous time.
+    """
+
+    classes: int | tuple[int, ...]
+    kernel: str = "uniform"
+    schedule: Schedule = LinearAlphaBar()
+    tau_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, (list, tuple)):
+            object.__setattr__(self, "classes", tuple(self.classes))
+        for count in self.classes if isinstance(self.classes, tuple) else (self.classes,):
+            check_integer("classes", count, 2, most=_MOST_CLASSES)
+        if not self.counts:
+            raise ValueError("classes must name one entry at least, got (); pass the number of classes.")
+        if self.kernel not in KERNELS:
+            raise ValueError(unknown_name("kernel", str(self.kernel), KERNELS))
+        self._check_clock()
+
+
+@dataclass(frozen=True)
+class Binomial(DiscreteProcess):
+    r"""Bits 0 and 1 that flip at rate 1 per unit of $\tau$: the uniform kernel of two classes.
+
+    A chain's step with $\beta$ is $q(x_k \mid x_{k-1}) = Bernoulli(x_{k-1}(1 - \beta) + \beta/2)$. For spins
+    $s = 2x - 1$ and $b = \bar\alpha_\tau/\bar\alpha_s$ the posterior is
+    $P(+ \mid s_0, s_\tau) = \tfrac12(1 + (\bar\alpha_s s_0 + b\,s_\tau)/(1 + \bar\alpha_s b\,s_0 s_\tau))$.
+
+    Args:
+        schedule: The clock.
+        tau_min: OU time at which continuous solvers stop and training begins.
+
+    Source: Sohl-Dickstein et al. 2015, table 1.
+    """
+
+    classes: ClassVar[int] = 2
+    kernel: ClassVar[str] = "uniform"
+
+    schedule: Schedule = LinearAlphaBar()
+    tau_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        self._check_clock()
+
+
+@dataclass(frozen=True)
+class Logits(NetworkOutput):
+    r"""Logits of $x_0$, ``(B, *D, C)``, of a `DiscreteProcess`.
+
+    Args:
+        residual: The output is added to $\log q(x_\tau \mid x_0)$, so the network learns what the other entries say
+            of an entry, and an output of 0 is Bayes' rule for uniform $x_0$. False: the output alone gives the
+            probabilities. Unmasked entries of an absorbing process are known in both cases.
+    """
+
+    process_kind: ClassVar[type[Process]] = DiscreteProcess
+
+    residual: bool = True
+
+    def prediction(
+        self, process: Process, x: Tensor, tau: Scalar, out: Tensor, mix: Tensor | None = None
+    ) -> DiscretePrediction:
+        assert isinstance(process, DiscreteProcess)
+        evidence = out if self.residual else out - process.log_likelihood(x, tau)
+        return DiscretePrediction(x, tau, out, process, evidence)
+
+    def output_shape(self, process: Process, x: Tensor) -> tuple[int, ...]:
+        assert isinstance(process, DiscreteProcess)
+        return (*x.shape, process.most_classes)
+
+
+class DiscretePrediction(Prediction):
+    r"""Probabilities of $x_0$ and of the reverse process; each estimate is computed once, on first access.
+
+    Args:
+        x: Codes of states, ``(B, *D)``.
+        tau: OU time of ``x``, a positive number or ``(B,)``.
+        out: Output of the network, ``(B, *D, C)``.
+        process: The forward process.
+        evidence: $\log p(x_0 = c \mid x) - \log q(x \mid c)$ up to a constant per entry: what the other entries say,
+            ``(B, *D, C)``. Not read at unmasked entries of an absorbing process.
+    """
+
+    def __init__(self, x: Tensor, tau: Scalar, out: Tensor, process: DiscreteProcess, evidence: Tensor) -> None:
+        super().__init__(x, tau, out)
+        self.process = process
+        self._evidence = evidence
+
+    @cached_estimate
+    def evidence(self) -> Tensor:
+        """See the class; -inf at classes that an entry does not have, ``(B, *D, C)``."""
+        evidence, classes = self._evidence, self.process.most_classes
+        valid = self.process.valid_classes(evidence)
+        if valid is not None:
+            evidence = evidence.masked_fill(~valid, -math.inf)
+        if self.process.kernel != "absorbing":
+            return evidence
+        hot = one_hot(self.x, self.process.states)[..., :classes]
+        known = torch.where(hot > 0, 0.0, -math.inf).to(evidence.dtype)
+        return torch.where((self.x < classes).unsqueeze(-1), known, evidence)
+
+    @cached_estimate
+    def _joint(self) -> Tensor:
+        return self.evidence + self.process.log_likelihood(self.x, self.tau)
+
+    @cached_estimate
+    def logits(self) -> Tensor:
+        """Normalized log-probabilities of x_0 by class, nats, ``(B, *D, C)``; -inf where a class is impossible."""
+        return F.log_softmax(self._joint, -1)
+
+    @cached_estimate
+    def probs(self) -> Tensor:
+        """Probabilities of x_0 by class, ``(B, *D, C)``."""
+        if self.process.kernel == "absorbing":
+            return F.softmax(self.evidence, -1)  # the mask is as probable given any class
+        return F.softmax(self._joint, -1)
+
+    @cached_estimate
+    def x0(self) -> Tensor:
+        """The most probable class of each entry, codes in the type of ``x``, ``(B, *D)``."""
+        return self._joint.argmax(-1).to(self.x.dtype)
+
+    @cached_estimate
+    def _ratios(self) -> Tensor:
+        """p(x_0 = c | x) / q(x | c) of each state, 0 for the mask, ``(B, *D, S)``."""
+        ratios = (self.evidence - torch.logsumexp(self._joint, -1, keepdim=True)).exp()
+        return F.pad(ratios, (0, self.process.states - self.process.most_classes))
+
+    def _marginal(self, s: Scalar) -> Tensor:
+        """Σ_c p(c | x) q(x_s = j | c) / q(x | c), ``(B, *D, S)``."""
+        w, noise = self._ratios, self.process.noise_probs(self.x)
+        spread = over_states(ou.beta(s, 0.0), self.x) * noise * w.sum(-1, keepdim=True)
+        return over_states(ou.alpha_bar(s), self.x) * w + spread
+
+    def step_probs(self, s: Scalar) -> Tensor:
+        r"""$p(x_s = j \mid x_\tau)$, the posterior averaged over $x_0$, ``(B, *D, S)``.
+
+        Args:
+            s: OU time with ``0 <= s < tau``, a number or ``(B,)``.
+
+        Source: Austin et al. 2021 (D3PM), eq. 4.
+        """
+        if not isinstance(self.tau, Tensor) and not isinstance(s, Tensor):
+            if self.process.kernel == "absorbing":
+                return self._unmasking_probs(s)
+            if isinstance(self.process.classes, int):
+                return self._uniform_step_probs(s, 1.0 / self.process.classes)
+        return self.process._to_state(self.x, self.tau, s) * self._marginal(s)
+
+    def _unmasking_probs(self, s: float) -> Tensor:
+        """`step_probs` of the absorbing kernel in a third of the operations, for times that are numbers."""
+        noise, left = ou.beta(self.tau, 0.0), ou.beta(s, 0.0)
+        stay = float(left / noise)
+        probs = self.probs if "probs" in vars(self) or not isinstance(self.process.classes, int) else None
+        probs = F.softmax(self._evidence, -1) if probs is None else probs  # unmasked entries are not read
+        probs = F.pad(probs * (1.0 - stay), (0, 1), value=stay)
+        hot = self.x.unsqueeze(-1) == torch.arange(self.process.states, dtype=self.x.dtype, device=self.x.device)
+        return torch.where(hot[..., -1:], probs, hot)
+
+    def _uniform_step_probs(self, s: float, share: float) -> Tensor:
+        """`step_probs` of the uniform kernel in half of the operations, for times and classes that are numbers."""
+        keep, other = ou.alpha_bar(self.tau), ou.beta(self.tau, 0.0) * share
+        hot, b = one_hot(self.x, self.process.states), ou.alpha_bar(self.tau - s)
+        if "probs" not in vars(self):
+            vars(self)["probs"] = F.softmax(self._evidence.add(hot, alpha=float(ew.log1p(keep / other))), -1)
+        w = self.probs / hot.mul(keep).add(other)
+        at_s = (w.sum(-1, keepdim=True) * (ou.beta(s, 0.0) * share)).add(w, alpha=ou.alpha_bar(s))
+        return at_s * hot.mul(b).add((1.0 - b) * share)
+
+    @cached_estimate
+    def rates(self) -> Tensor:
+        r"""Reverse rates from ``x`` to each state, per unit of $\tau$; 0 to ``x`` itself, ``(B, *D, S)``.
+
+        Source: Campbell et al. 2022, proposition 1.
+        """
+        leave = 1.0 - one_hot(self.x, self.process.states)
+        return 2.0 * self.process.noise_at(self.x) * self._marginal(self.tau) * leave
+
+
+def _check_states(x: Tensor, name: str, like: Tensor | None = None) -> None:
+    """Refuses states that are not a floating tensor, or are on another device than ``like``."""
+    check_tensor(name, x)
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must be a floating tensor of codes, got {x.dtype}; write {name}.float().")
+    if like is not None and x.device != like.device:
+        raise ValueError(f"{name} must be on the device of the other states, {like.device}, got {x.device}; move one.")
+
+
+def one_hot(x: Tensor, states: int) -> Tensor:
+    """Codes to indicators in the type of ``x``, ``(B, *D)`` -> ``(B, *D, states)``."""
+    return (x.unsqueeze(-1) == torch.arange(states, dtype=x.dtype, device=x.device)).to(x.dtype)
+
+
+def draw_codes(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Codes drawn by inverting the distribution function.
+
+    Args:
+        probs: Probabilities by state up to a factor, ``(B, *D, S)``.
+        uniform: Numbers in [0, 1), ``(B, *D)``.
+
+    Returns:
+        ``(B, *D)`` in the type of ``probs``; a state of probability 0 is never drawn.
+    """
+    cumulative = probs.cumsum(-1)
+    threshold = uniform.to(probs.dtype).unsqueeze(-1) * cumulative[..., -1:]
+    return (cumulative[..., :-1] <= threshold).sum(-1).to(probs.dtype)
+
+
+def at_codes(values: Tensor, x: Tensor) -> Tensor:
+    """Values by state, ``(B, *D, S)``, at the codes ``x``, ``(B, *D)``."""
+    return values.gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
+
+
+def over_states(c: Scalar, x: Tensor) -> Scalar:
+    """A coefficient per sample that multiplies ``(B, *D, S)``."""
+    c = expand(c, x)
+    return c.unsqueeze(-1) if isinstance(c, Tensor) and c.ndim else c
