@@ -20,6 +20,7 @@ os.environ.update(MPLBACKEND="Agg")
 import numpy as np
 import pytest
 import torch
+from browser import browser  # noqa: F401 -- a fixture
 
 THREADS = int(os.environ["TEST_THREADS"])
 torch.set_num_threads(THREADS)

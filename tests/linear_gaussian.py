@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scoresde.process import ou
-from scoresde.process.parameterization import Parameterization, Prediction, V
+from scoresde.process.parameterization import Parameterization, V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.sde import SDE
 from scoresde.sampling import StepSampler
 
@@ -63,7 +64,7 @@ class GaussianData:
         residual = x.add(LinearState(np.array([1.0])), alpha=-mean) * (1.0 / std**2)
         p, q = map(float, self.parameterization.coefficients(tau))
         out = (residual * (p * alpha * self.std**2 + q * sigma)).add(LinearState(np.array([1.0])), alpha=p * self.mean)
-        return Prediction(x, tau, out, self.parameterization)  # pyright: ignore[reportArgumentType]
+        return GaussianPrediction(x, tau, out, self.parameterization)  # pyright: ignore[reportArgumentType]
 
     def ode_map(self, tau: float, s: float) -> tuple[float, float]:
         """Gain and bias of the probability-flow ODE from ``tau`` to ``s``, which preserves (x - mean) / std."""

@@ -24,6 +24,7 @@ from torch import Tensor
 import scoresde as sd
 from scoresde import (
     adapters,
+    analytic,
     bridges,
     data,
     distillation,
@@ -77,11 +78,55 @@ def new_model(description: data.Description | None = None, classes: int | None =
 model = functools.cache(new_model)
 
 
+def codes(rows: int = 6) -> Tensor:
+    """Codes of three classes, which are also states of an absorbing process."""
+    return (torch.arange(2 * rows).reshape(rows, 2) % 3).float()
+
+
+def categorical_model(kernel: str = "uniform") -> ScoreModel:
+    mask = kernel == "absorbing"
+    net = sd.nn.CategoricalNet(sd.MLP(sd.nn.CategoricalNet.inner_shape((2,), 3, mask), 4, 1, 4), (2,), 3, mask)
+    return ScoreModel(net, process.Categorical(3, kernel))
+
+
+def table(categories: process.DiscreteProcess | None = None) -> analytic.DiscreteTable:
+    return analytic.DiscreteTable(codes(4), process=categories or process.Categorical(3))
+
+
+MIXED = process.Mixed(sd.VPSDE(), process.Categorical((3,)))
+
+
+def mixed_mixture(**given: Any) -> analytic.MixedMixture:
+    """An exact model of one number and one category."""
+    settings = {
+        "weights": torch.ones(2),
+        "means": torch.tensor([[-1.0], [1.0]]),
+        "variances": torch.full((2, 1), 0.1),
+        "probs": torch.full((2, 1, 3), 1 / 3),
+        "process": MIXED,
+    }
+    return analytic.MixedMixture(**{**settings, **given})
+
+
+def mixed(rows: int = 6) -> Tensor:
+    """Events of one number and one category."""
+    return torch.stack([x(rows)[:, 0], torch.arange(rows) % 3.0], 1)
+
+
+def mixed_model() -> ScoreModel:
+    net = sd.nn.MixedNet(sd.MLP(sd.nn.MixedNet.inner_shape(1, (3,)), 4, 1, 4), 1, (3,))
+    return ScoreModel(net, MIXED)
+
+
 def sampled(sampler: Any) -> Tensor:
-    gaussian: sd.Model = sd.Gaussian(torch.zeros(2), 0.5)
+    exact: sd.Model = sd.Gaussian(torch.zeros(2), 0.5)
     if isinstance(sampler, sampling.Jumps):
-        gaussian = new_student()
-    return sd.sample(gaussian, 2, sampler, generator=generator()).x
+        exact = new_student()
+    if sampler.process_kind is process.DiscreteProcess:
+        exact = analytic.DiscreteTable(torch.tensor([[0, 1], [1, 1]]))
+    if sampler.process_kind is process.Mixed:
+        exact = mixed_mixture()
+    return sd.sample(exact, 2, sampler, generator=generator()).x
 
 
 def new_student() -> distillation.FlowMap:
@@ -112,7 +157,7 @@ def processed(process: Any) -> Any:
 
 
 def parameterized(parameterization: Any) -> Any:
-    return process.Prediction(x(), 0.3, x(), parameterization).eps
+    return process.GaussianPrediction(x(), 0.3, x(), parameterization).eps
 
 
 def scored(**options: Any) -> Any:
@@ -268,6 +313,41 @@ call(
     sde=sd.VPSDE,
 )
 call("KernelDensity", lambda **a: sd.KernelDensity(**a)(x(), 0.3).eps, data=x, bandwidth=v(0.3), sde=sd.VPSDE)
+call(
+    "DiscreteTable",
+    lambda **a: analytic.DiscreteTable(**a)(codes(), 0.3).probs,
+    states=lambda: codes(4).long(),
+    weights=lambda: torch.ones(4),
+    process=lambda: process.Categorical(3),
+    dtype=v(torch.float64),
+)
+call(
+    "CategoricalMixture",
+    lambda **a: analytic.CategoricalMixture(**a)(codes(), 0.3).probs,
+    weights=lambda: torch.ones(2),
+    probs=lambda: torch.full((2, 2, 3), 1 / 3),
+    process=lambda: process.Categorical(3),
+)
+call(
+    "BernoulliMixture",
+    lambda **a: analytic.BernoulliMixture(**a)(codes() % 2, 0.3).probs,
+    weights=lambda: torch.ones(2),
+    probs=lambda: torch.full((2, 2), 0.25),
+    process=process.Binomial,
+)
+call(
+    "MixedMixture",
+    lambda **a: mixed_mixture(**a)(mixed(), 0.3).x0,
+    weights=lambda: torch.ones(2),
+    means=lambda: torch.tensor([[-1.0], [1.0]]),
+    variances=lambda: torch.full((2, 1), 0.1),
+    probs=lambda: torch.full((2, 1, 3), 1 / 3),
+    process=v(MIXED),
+)
+call("MixedMixture.log_prob", lambda **a: mixed_mixture().log_prob(**a), x=mixed, tau=v(0.3))
+call("MixedMixture.sample", lambda **a: mixed_mixture().sample(**a), n=v(3), tau=v(0.3), generator=generator)
+call("CategoricalMixture.log_prob", lambda **a: table().log_prob(**a), x=codes, tau=v(0.3))
+call("CategoricalMixture.sample", lambda **a: table().sample(**a), n=v(3), tau=v(0.3), generator=generator)
 call("Gaussian.log_prob", lambda **a: sd.Gaussian(torch.zeros(2), 1.0).log_prob(**a), x=x, tau=v(0.3))
 call(
     "Gaussian.sample", lambda **a: sd.Gaussian(torch.zeros(2), 1.0).sample(**a), n=v(3), tau=v(0.3), generator=generator
@@ -504,6 +584,21 @@ call(
 call(
     "QuantizedSkip.fit", lambda **a: sd.QuantizedSkip(sd.MLP((2,), 4, 1, 4), 8).fit(**a).log_histogram, values=integers
 )
+call(
+    "GaussianSkip",
+    lambda **a: sd.GaussianSkip(**a)(x(), torch.zeros(6)).detach(),
+    net=lambda: sd.MLP((2,), 4, 1, 4, conditions={"c": sd.nn.Vector(3)}),
+    condition=v("c"),
+    estimate=v(None),
+)
+call(
+    "GaussianSkip.fit",
+    lambda **a: sd.GaussianSkip(sd.MLP((2,), 4, 1, 4, conditions={"c": sd.nn.Vector(3)}), "c").fit(**a).weight,
+    x0=x,
+    cond=lambda: {"c": torch.linspace(-1.0, 1.0, 18).reshape(6, 3)},
+    penalty=v(0.1),
+    folds=v(2),
+)
 for each, kind in {"MLP": sd.MLP, "UNet": sd.UNet, "DiT": sd.DiT}.items():
     small: dict[str, Any] = {
         "MLP": {"width": 4, "depth": 1},
@@ -544,6 +639,22 @@ call(
     augment=v(2),
     delta=v(True),
 )
+call(
+    "CategoricalNet",
+    lambda **a: sd.nn.CategoricalNet(**a)(codes(), torch.zeros(6)).detach(),
+    net=lambda: sd.MLP(sd.nn.CategoricalNet.inner_shape((2,), 3), 4, 1, 4),
+    event_shape=v((2,)),
+    classes=v(3),
+    mask=v(False),
+)
+call(
+    "MixedNet",
+    lambda **a: sd.nn.MixedNet(**a)(mixed(), torch.zeros(6)).detach(),
+    net=lambda: sd.MLP(sd.nn.MixedNet.inner_shape(1, (3,)), 4, 1, 4),
+    numbers=v(1),
+    classes=v((3,)),
+    mask=v(False),
+)
 for name, size in {"Classes": "count", "Vector": "size", "Tokens": "size", "Channels": "channels"}.items():
     call(name, getattr(sd.nn, name), **{size: v(3)}, null=v(True))
 call("JumpEmbedding", lambda **a: sd.nn.JumpEmbedding(**a)(torch.ones(2)).detach(), width=v(4), harmonics=v(3))
@@ -556,12 +667,77 @@ for each in ("tau", "u", "rate"):
         lambda each=each, **a: getattr(sd.LinearVP(), each)(**a),
         **{"tau" if each == "u" else "u": v(0.3)},
     )
-call("SDE.perturb", sd.VPSDE().perturb, x0=x, tau=v(0.3), eps=x)
+call("SDE.perturb", sd.VPSDE().perturb, x0=x, tau=v(0.3), noise=x)
 call("SDE.posterior", lambda **a: sd.VPSDE().posterior(**a)[0], x=x, x0=x, tau=v(0.3), s=v(0.1))
 call("SDE.prior_log_prob", sd.VPSDE().prior_log_prob, z=x)
 
+call(
+    "Categorical",
+    lambda **a: process.Categorical(**a).transition(codes(), 0.3),
+    classes=v(3),
+    kernel=v("uniform"),
+    schedule=process.LinearAlphaBar,
+    tau_min=v(1e-5),
+)
+call(
+    "Binomial",
+    lambda **a: process.Binomial(**a).transition(codes() % 2, 0.3),
+    schedule=process.LinearAlphaBar,
+    tau_min=v(1e-5),
+)
+THREE = process.Categorical(3)
+call("DiscreteProcess.transition", THREE.transition, x=codes, tau=v(0.3), s=v(0.1))
+call("DiscreteProcess.posterior", THREE.posterior, x=codes, x0=codes, tau=v(0.3), s=v(0.1))
+call("DiscreteProcess.perturb", THREE.perturb, x0=codes, tau=v(0.3), noise=lambda: torch.full((6, 2), 0.5))
+call("DiscreteProcess.prior_log_prob", THREE.prior_log_prob, z=codes)
+call(
+    "Logits",
+    lambda **a: ScoreModel(categorical_model().net, THREE, process.Logits(**a))(codes(), 0.3).probs.detach(),
+    residual=v(True),
+)
+call(
+    "Mixed",
+    lambda **a: process.Mixed(**a).perturb(mixed(), 0.3, torch.full((6, 2), 0.5)),
+    continuous=sd.VPSDE,
+    categorical=lambda: process.Categorical((3,)),
+)
+call("Mixed.perturb", MIXED.perturb, x0=mixed, tau=v(0.3), noise=lambda: torch.full((6, 2), 0.5))
+call("Mixed.prior_log_prob", MIXED.prior_log_prob, z=mixed)
+call(
+    "MixedOutput",
+    lambda **a: ScoreModel(mixed_model().net, MIXED, process.MixedOutput(**a))(mixed(), 0.3).x0.detach(),
+    continuous=sd.V,
+    categorical=process.Logits,
+)
+call("mixed model", lambda **a: mixed_model()(**a).x0.detach(), x=mixed, tau=v(0.3))
+call("discrete model", lambda **a: categorical_model()(**a).rates.detach(), x=codes, tau=v(0.3))
+
 # --- objective -----------------------------------------------------------------------------------------------------
 
+for each in ("PathKL", "CrossEntropy", "ChainKL"):
+    chain = each == "ChainKL"
+    call(
+        each,
+        lambda each=each, **a: getattr(objective, each)(**a)(categorical_model(), codes(), generator()).detach(),
+        weighting=objective.Simple,
+        timesteps=(lambda: sd.DiscreteTimesteps(8)) if chain else sd.StratifiedTimesteps,
+    )
+call(
+    "MixedLoss",
+    lambda **a: objective.MixedLoss(**a)(mixed_model(), mixed(), generator()).detach(),
+    weighting=sd.ELBO,
+    timesteps=sd.StratifiedTimesteps,
+    categorical=objective.PathKL,
+)
+call("MixedLoss call", lambda **a: objective.MixedLoss()(**a).detach(), model=mixed_model, x0=mixed, **GENERATOR)
+call(
+    "PathKL call",
+    lambda **a: objective.PathKL()(**a).detach(),
+    model=categorical_model,
+    x0=codes,
+    **GENERATOR,
+)
+call("discrete_equivalence_table", objective.discrete_equivalence_table, log_snrs=v((-6.0, 0.0)))
 call(
     "Loss",
     lambda **a: sd.Loss(**a)(model(), x(), generator=generator()).detach(),
@@ -732,6 +908,33 @@ call(
     progress=v(False),
 )
 call(
+    "continuous_vlb of categories",
+    lambda **a: sd.continuous_vlb(**a).nats,
+    model=categorical_model,
+    data=lambda: codes(3),
+    evaluations=v(8),
+    replicates=v(2),
+    generator=generator,
+)
+call(
+    "discrete_vlb of categories",
+    lambda **a: sd.discrete_vlb(**a).nats,
+    model=lambda: categorical_model("absorbing"),
+    data=lambda: codes(3).long(),
+    steps=v(3),
+    draws=v(1),
+    generator=generator,
+)
+call(
+    "importance_weighted_vlb of categories",
+    lambda **a: sd.likelihood.importance_weighted_vlb(**a).nats,
+    model=categorical_model,
+    data=lambda: codes(3),
+    steps=v(2),
+    trajectories=v(2),
+    generator=generator,
+)
+call(
     "continuous_vlb",
     sd.continuous_vlb,
     model=lambda: model(BINNED),
@@ -843,6 +1046,12 @@ for each, values in {"to_model": x, "to_data": x, "validate": x}.items():
         lambda each=each, **a: getattr(data.Description("a", (2,)), each)(**a),
         **{"x" if each == "to_data" else "y": values},
     )
+
+
+def codes() -> Tensor:
+    return torch.tensor([[0, 3, 2], [1, 1, 0]])
+
+
 KINDS: dict[str, data.ConditionKind] = {
     "label": data.ClassCondition(3, ("a", "b", "c")),
     "place": data.VectorCondition(2),
@@ -858,6 +1067,23 @@ call("ClassCondition", data.ClassCondition, count=v(2), names=v(("a", "b")))
 call("VectorCondition", data.VectorCondition, size=v(2), offset=v((0.0, 1.0)), scale=v(2.0))
 call("TokenCondition", data.TokenCondition, size=v(2), offset=v(0.0), scale=v(2.0))
 call("ImageCondition", data.ImageCondition, shape=v((1, 4, 4)), bins=v(None), offset=v(0.0), scale=v(2.0))
+GENES = data.Description("genes", (3,), alphabet=data.Characters("ACGT"))
+call(
+    "Description of categories",
+    lambda **a: data.Description("a", (3,), **a).to_model(codes()),
+    classes=v(4),
+    alphabet=lambda: data.Characters("ACGT"),
+)
+call("Description.texts", lambda **a: torch.tensor([len(text) for text in GENES.texts(**a)]), y=codes)
+call("Characters", lambda **a: data.Characters(**a).encode("ABBA"), characters=v("AB"))
+call("Characters.of", lambda **a: data.Characters.of(**a).encode("BA"), text=v("ABBA"))
+call("Characters.encode", data.Characters("AB").encode, text=v("ABBA"), name=v("a text"))
+call("Characters.decode", data.Characters("AB").decode, codes=lambda: np.array([0, 1]))
+call("Bytes.encode", data.Bytes().encode, text=v("ABBA"), name=v("a text"))
+call("Bytes.decode", data.Bytes().decode, codes=lambda: np.array([65, 66]))
+call("ClassNames", lambda **a: data.ClassNames(**a).encode("a b"), names=v(("a", "b")))
+call("ClassNames.encode", data.ClassNames(("a", "b")).encode, text=v("a b"), name=v("a text"))
+call("ClassNames.decode", data.ClassNames(("a", "b")).decode, codes=lambda: np.array([0, 1]))
 call("Description.dequantize", BINNED.dequantize, values=integers, generator=generator)
 call("Description.center", BINNED.center, values=integers)
 call("Description.bits_per_dim", BINNED.bits_per_dim, log_prob=lambda: torch.zeros(3))
@@ -920,7 +1146,19 @@ def options_of(function: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
     return {p.name: v(p.default) for p in parameters if p.default is not p.empty}
 
 
-for reader, source in ((data.load_file, array_file), (data.load_table, table_file), (data.load_images, image_folder)):
+def text_file() -> str:
+    path = folder() / "prose.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 9)
+    return str(path)
+
+
+READERS: tuple[tuple[Callable[..., data.Data], Callable[[], str]], ...] = (
+    (data.load_file, array_file),
+    (data.load_table, table_file),
+    (data.load_images, image_folder),
+    (data.load_text, text_file),
+)
+for reader, source in READERS:
     call(
         reader.__name__,
         lambda reader=reader, **a: reader(**a).train,
@@ -1276,6 +1514,9 @@ call(
     description=v(None),
     hidden=lambda: np.zeros((2, 1, 4, 4), bool),
 )
+call("is_strip", lambda **a: torch.tensor(plots.is_strip(**a)), shape=v((3,)))
+call("class_colors", plots.class_colors, classes=v(4))
+call("strips", plots.strips, x=lambda: codes().numpy(), classes=v(4), gap=v(2))
 call(
     "tile_images",
     plots.tile_images,

@@ -15,6 +15,8 @@ from scoresde.sampling import (
     DEIS,
     ERSDE,
     Adams,
+    DiscretePredictorCorrector,
+    DiscreteSampler,
     DPMSolver,
     Eta,
     Heun,
@@ -26,11 +28,13 @@ from scoresde.sampling import (
     SASolver,
     SDEDPMSolverPP,
     StepSampler,
+    TauLeaping,
+    TrapezoidalLeaping,
     UniformAngle,
     UniPC,
 )
 
-__all__ = ["every"]
+__all__ = ["every", "every_discrete"]
 
 SETTINGS: list[StepSampler] = [
     DDPM(rev_var="beta"),
@@ -60,7 +64,20 @@ def every(steps: int = 6, even: bool = False) -> list[Any]:
     return [pytest.param(replace(sampler, steps=steps, **grid), id=_name(sampler)) for sampler in samplers]
 
 
-def _name(sampler: StepSampler) -> str:
+DISCRETE_SETTINGS: list[DiscreteSampler] = [
+    TauLeaping(grid=UniformAngle()),
+    TrapezoidalLeaping(theta=0.3),
+    DiscretePredictorCorrector(corrections=2, size=0.5),
+]
+
+
+def every_discrete(steps: int = 6) -> list[Any]:
+    """Test parameters of all fixed-step samplers of categories, with ``steps`` steps."""
+    samplers: list[DiscreteSampler] = [*(cls() for cls in concrete(DiscreteSampler)), *DISCRETE_SETTINGS]
+    return [pytest.param(replace(sampler, steps=steps), id=_name(sampler)) for sampler in samplers]
+
+
+def _name(sampler: StepSampler | DiscreteSampler) -> str:
     """The class and the fields that differ from its defaults."""
     default = type(sampler)()
     names = [f.name for f in dataclasses.fields(sampler)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from sampler_cases import every
+from sampler_cases import every, every_discrete
 from subclasses import concrete
 
 from scoresde._core.noise import Noise
@@ -17,17 +18,20 @@ from scoresde.guidance import CFG, Autoguidance, ClassifierGuidance, Composed, M
 from scoresde.inverse import FPSSMC, PosteriorContext, PosteriorSampler, Tilted, TwistedSMC
 from scoresde.inverse.tilted import ParticleRun
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP, Classes
+from scoresde.nn import MLP, CategoricalNet, Classes
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import DiscreteTimesteps, StratifiedTimesteps, Timesteps, UniformTimesteps
 from scoresde.objective.weighting import ELBO, MinSNR, Simple, Weighting
 from scoresde.process import ou
+from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
 from scoresde.process.parameterization import Eps, Parameterization, V
 from scoresde.process.sde import VPSDE
 from scoresde.sampling import (
     DDIM,
     ODE,
+    DiscreteSampler,
     Eta,
+    ExactSimulation,
     Sampler,
     SamplingContext,
     SASolver,
@@ -111,6 +115,52 @@ def test_no_step_synchronizes_with_the_host(
             end, _ = sampler.run(x, context)
     assert end.dtype == torch.float32
     assert end.isfinite().all()
+
+
+PROCESSES = [Categorical(3), Categorical(3, "absorbing"), Categorical((2, 3, 2)), Binomial()]
+
+
+def _categories(process: DiscreteProcess, device: str) -> ScoreModel:
+    mask, classes = process.states > process.most_classes, process.most_classes
+    net = CategoricalNet(MLP(CategoricalNet.inner_shape((3,), classes, mask), 16, 1), (3,), classes, mask)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in net.parameters():  # the output of an untrained MLP is 0
+        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    return ScoreModel(net.double(), process).to(device).eval()
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=repr)
+@pytest.mark.parametrize("sampler", every_discrete(9))
+def test_a_sampler_of_categories_does_not_synchronize_and_agrees_with_the_cpu(
+    sampler: DiscreteSampler, process: DiscreteProcess
+) -> None:
+    ends = []
+    for device in ("cpu", "cuda"):
+        model, like = _categories(process, device), torch.empty(64, 3, dtype=torch.float64, device=device)
+        generator = torch.Generator().manual_seed(1)  # the same numbers on both devices
+        context = SamplingContext(model.predict, process, Noise(generator), process.tau_max)
+        with torch.no_grad():
+            ends.append(sampler.run(process.prior(like, context.noise), context)[0].cpu())
+            if device == "cuda":
+                context.noise = Noise(torch.Generator("cuda").manual_seed(1))
+                x = process.prior(like, context.noise)
+                sampler.run(x, context)
+                with _no_synchronization():
+                    sampler.run(x, context)
+    assert torch.equal(ends[1], ends[0])
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=repr)
+def test_exact_simulation_agrees_with_the_cpu(process: DiscreteProcess) -> None:
+    process = replace(process, tau_min=0.01)
+    ends = []
+    for device in ("cpu", "cuda"):
+        model, noise = _categories(process, device), Noise(torch.Generator().manual_seed(1))
+        x = process.prior(torch.empty(64, 3, dtype=torch.float64, device=device), noise)
+        with torch.no_grad():
+            end, _ = ExactSimulation().run(x, SamplingContext(model.predict, process, noise, process.tau_max))
+        ends.append(end.cpu())
+    assert torch.equal(ends[1], ends[0])
 
 
 @pytest.mark.parametrize("scale", [3.0, torch.tensor([0.0, 1.0, 2.0, 3.0])], ids=["number", "per sample"])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from sampler_cases import every
+from sampler_cases import every, every_discrete
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scoresde.model import ScoreModel
-from scoresde.nn import MLP
+from scoresde.nn import MLP, CategoricalNet
+from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
 from scoresde.process.parameterization import Eps, Parameterization, V
 from scoresde.process.sde import VE, VPSDE
-from scoresde.sampling import StepSampler, sample
+from scoresde.sampling import DiscreteSampler, StepSampler, sample
 
 SAMPLERS = every(5)
+PROCESSES = [Categorical(3, "absorbing"), Categorical((2, 3, 2)), Binomial()]
 
 
 class _OneProduct(nn.Module):
@@ -59,4 +63,21 @@ def test_previews_and_observers_need_no_tensor_values(sampler: StepSampler) -> N
     assert samples.previews is not None
     assert samples.previews.shape == (5, 4, 2, 3)
     assert taus == sorted(taus, reverse=True)
+    assert len(taus) == 5
+
+
+@pytest.mark.parametrize("sampler", every_discrete(5))
+@pytest.mark.parametrize("process", PROCESSES, ids=repr)
+def test_a_sampler_of_categories_runs_without_tensor_values(sampler: DiscreteSampler, process: DiscreteProcess) -> None:
+    taus: list[float] = []
+    mask, classes = process.states > process.most_classes, process.most_classes
+    with FakeTensorMode(), torch.device("meta"):
+        net = CategoricalNet(MLP(CategoricalNet.inner_shape((3,), classes, mask), 8, 1), (3,), classes, mask)
+        model = ScoreModel(net, process)
+        settings: dict[str, Any] = {"device": "meta", "trajectory": True, "previews": True}
+        samples = sample(model, 4, sampler, denoise=True, observe=lambda report: taus.append(report.tau), **settings)
+    assert samples.x.shape == (4, 3)
+    assert samples.x.device.type == "meta"
+    assert samples.trajectory is not None
+    assert samples.trajectory.shape[1:] == (4, 3)
     assert len(taus) == 5

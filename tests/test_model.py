@@ -175,9 +175,9 @@ def test_evaluation_mode_is_restored_for_each_module_also_after_an_exception():
     ("net", "sde", "parameterization", "name"),
     [
         (lambda x, log_snr: x, VPSDE(), V(), "net must be a Module, got function"),
-        (nn.Identity(), Cosine(), V(), "sde must be a SDE, got Cosine"),
-        (nn.Identity(), VPSDE, V(), "sde must be a SDE, got <class"),
-        (nn.Identity(), VPSDE(), Eps, "parameterization must be a Parameterization, got <class"),
+        (nn.Identity(), Cosine(), V(), "sde must be a Process, got Cosine"),
+        (nn.Identity(), VPSDE, V(), "sde must be a Process, got <class"),
+        (nn.Identity(), VPSDE(), Eps, "parameterization must be a NetworkOutput, got <class"),
     ],
 )
 def test_an_argument_of_another_class_is_refused_by_name(net, sde, parameterization, name):

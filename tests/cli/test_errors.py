@@ -40,7 +40,10 @@ from scoresde.storage.checkpoint import save
         ),
         (["train", "--data", "digits", "--out", "x", "--augment", "Augment()"], "augment=9"),
         (["sample", "nowhere"], "there must be a checkpoint at nowhere"),
-        (["sample", "nowhere", "--out", "x.jpg"], "must end in .png, .csv, .tsv, .npz, .parquet, got x.jpg"),
+        (
+            ["sample", "nowhere", "--out", "x.jpg"],
+            ".npz, .npy, .txt, .parquet, got x.jpg",
+        ),
         (["sample", "nowhere", "--trajectory", "--out", "x.png"], "--trajectory is written as .npz"),
         (["sample", "nowhere", "-n", "9", "--seeds", "0-3"], "--seeds sets the number of samples"),
         (["sample", "nowhere", "--seeds", "0-3", "--seed", "5"], "got --seed too; leave it out"),

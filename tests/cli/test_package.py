@@ -15,7 +15,7 @@ import scoresde
 
 def test_help_names_every_command_and_shows_examples() -> None:
     shown = run("--help").output
-    for command in ("train", "sample", "calibrate", "likelihood", "verify", "compare", "info"):
+    for command in ("train", "sample", "calibrate", "likelihood", "verify", "compare", "watch", "info"):
         assert command in shown
         assert f"    scoresde {command} " in run(command, "--help").output
 

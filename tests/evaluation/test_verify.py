@@ -123,7 +123,7 @@ def test_a_score_of_twice_the_size_is_found_by_both_identities(generator: torch.
             self.sde, self.event_shape = self.model.sde, (4,)
 
         def predict(self, x: Tensor, tau: sd.process.ou.Scalar, **cond: object) -> sd.process.Prediction:  # pyright: ignore
-            return sd.process.Prediction(x, tau, 2 * self.model.predict(x, tau).eps, sd.Eps())
+            return sd.process.GaussianPrediction(x, tau, 2 * self.model.predict(x, tau).eps, sd.Eps())
 
     result = sd.verify(Doubled(), torch.randn(2000, 4, generator=generator))
     check = result.check("score scale")

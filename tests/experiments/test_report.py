@@ -2,158 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from report_results import arrays_of, difference, entry, report_of, results_of
 
 from scoresde._core.durations import duration
 from scoresde.cli.compare import print_tables
 from scoresde.data import Description
 from scoresde.experiments.report import charts
 from scoresde.experiments.report.bound_table import BoundRow, bound_clause, bound_rows
+from scoresde.experiments.report.definitions import DEFINITIONS
+from scoresde.experiments.report.difference import Difference, tally
 from scoresde.experiments.report.html import write_report
 from scoresde.experiments.report.number_format import Number, mean
 from scoresde.experiments.report.summary import Summary
 from scoresde.experiments.results import atomic_file, write_results
-from scoresde.plots import style
 from scoresde.plots.histogram import draw_histogram, save_histogram
 from scoresde.plots.image_grid import enlarged, grid, is_image, save_image_grid, tile_images, to_bytes
-
-SAMPLERS = ["DDPM(steps=10)", "ODE(method='dopri5')"]
-
-
-def entry(value: float, stderr: float | None = 0.01) -> dict[str, Any]:
-    return {"value": value, "stderr": stderr}
-
-
-def bounds_of(ode: float, sign: float) -> list[dict[str, Any]]:
-    """Two bounds, one .054 worse than the ODE and one on its other side by less than its error."""
-    return [
-        {
-            **entry(ode + sign * over),
-            "name": name,
-            "settings": f"made like <{name}>",
-            "draw_stderr": 0.0043,
-            "over_ode": entry(sign * over, 0.006),
-            "nfe": 64,
-            "terms": {},
-        }
-        for name, over in (("continuous", 0.054), ("discrete, 7 steps", -0.008))
-    ]
-
-
-def results_of(shape: list[int], bins: int | None, seeds: int = 1) -> dict[str, Any]:
-    """Results as a comparison writes them, with numbers that are easy to find again."""
-    levels = [4.0, 0.0, -4.0]
-    runs = []
-    for seed in range(seeds):
-        for k, weighting in enumerate(["ELBO()", "Simple()"]):
-            name = f"w{k}-seed{seed}"
-            drawn = [
-                {
-                    "sampler": sampler,
-                    "nfe": 10 + j,
-                    "seconds": 1.5,
-                    "array": f"{name}/s{j}",
-                    "sliced_wasserstein": entry(0.1234 + 0.01 * j + seed),
-                    "ratio": entry(1.05 + 0.1 * j),
-                    "mmd": entry(0.0042),
-                    "classifier": entry(0.61),
-                    "copies": {"median_ratio": 0.97, "too_close": 0.012, "too_close_stderr": 0.01},
-                }
-                for j, sampler in enumerate(SAMPLERS)
-            ]
-            better = 1.0 if bins else -1.0
-            scored = {"unit": "bits/dim" if bins else "nats", "value": 2.071 + 0.1 * k + 0.02 * seed, "stderr": 0.013}
-            runs.append(
-                {
-                    "name": name,
-                    "weighting": weighting,
-                    "seed": seed,
-                    "steps": 100,
-                    "train_seconds": 12.3,
-                    "parameters": 4321,
-                    "history": [[20, 0.5]],
-                    "checkpoint": f"models/{name}/checkpoint-000002",
-                    "likelihood": {**scored, "probe_stderr": 0.0007, "draw_stderr": 0.0019, "events": 360, "nfe": 92},
-                    "bounds": bounds_of(scored["value"], better),
-                    "error_by_noise": {"log_snr": levels, "error": [0.9, 0.3, 0.01], "stderr": [0.01, 0.01, 0.001]},
-                    "samples": drawn,
-                }
-            )
-    marks = {"sliced_wasserstein": entry(0.1), "mmd": entry(0.0), "classifier": entry(0.5)}
-    forward = {
-        "tau": [0.0, 0.7, 3.0],
-        "alpha": [1.0, 0.5, 0.05],
-        "sigma": [0.0, 0.87, 1.0],
-        "log_snr": [None, -1.1, -6.0],
-    }
-    curve = {"log_snr": levels, "weight": [1.0, 0.5, 0.1]}
-    return {
-        "command": 'scoresde compare --data <digits> --sampler "DDPM(steps=10)"',
-        "started": "2026-01-02 03:04:05 UTC",
-        "seconds": {"training": 24.6, "total": 125.0},
-        "computer": {
-            "processor": "an abacus",
-            "cores": 2,
-            "workers": 1,
-            "threads": 1,
-            "device": "cpu",
-            "system": "x",
-            "peak_memory_gb": 0.5,
-        },
-        "versions": {"Python": "3.11", "torch": "2.9"},
-        "data": {"name": "digits", "shape": shape, "bins": bins, "train": 1437, "test": 360, "description": "…"},
-        "process": "VPSDE()",
-        "tau_max": 5.0,
-        "tau_min": 1e-5,
-        "parameterization": "V()",
-        "network": "MLP()",
-        "training": "Training()",
-        "times": "Uniform()",
-        "n": 360,
-        "weightings": ["ELBO()", "Simple()"],
-        "samplers": SAMPLERS,
-        "seeds": list(range(seeds)),
-        "floors": marks,
-        "gaussian": {**marks, "classifier": entry(0.93), "ratio": entry(1.4), "copies": None},
-        "baselines": [{"name": "each value's own histogram", "value": 2.43, "stderr": 0.01, "events": 360}],
-        "forward": forward,
-        "weights": {"ELBO()": curve, "Simple()": None},
-        "runs": runs,
-    }
-
-
-def arrays(results: dict[str, Any]) -> dict[str, np.ndarray]:
-    draw, shape = np.random.default_rng(0), tuple(results["data"]["shape"])
-    bins = results["data"]["bins"]
-
-    def events(n: int) -> np.ndarray:
-        return draw.integers(0, bins, (n, *shape)).astype(np.uint8) if bins else draw.normal(size=(n, *shape))
-
-    found = {"forward": draw.normal(size=(3, 5, *shape)), "real": events(40)}
-    for run in results["runs"]:
-        for drawn in run["samples"]:
-            found[drawn["array"]] = events(40)
-            found[f"{drawn['array']}/trajectory_x"] = draw.normal(size=(7, 6, *shape))
-            found[f"{drawn['array']}/trajectory_tau"] = np.linspace(3.0, 0.0, 7)
-        found[f"{run['name']}/density/extent"] = np.asarray([-2.0, 2.0, -2.0, 2.0])
-        found[f"{run['name']}/density/log_prob"] = draw.normal(size=(9, 9))
-    return found
-
-
-def report_of(folder: Path, shape: list[int], bins: int | None, seeds: int = 1) -> Path:
-    results = results_of(shape, bins, seeds)
-    write_results(folder, results, arrays(results))
-    return write_report(folder)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +51,32 @@ def test_the_page_loads_nothing_from_elsewhere(page: Path) -> None:
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
-    assert "<script" not in text
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\"" in text
+    assert set(re.findall(r"https?://[^\s\"'<]*", text)) <= {
+        "http://www.w3.org/1999/xlink",
+        "http://www.w3.org/2000/svg",
+    }
+
+
+def test_every_number_of_a_table_and_of_the_headline_links_to_its_definition(page: Path) -> None:
+    text = page.read_text()
+    linked, defined = (set(re.findall(rf'{name}="#?how-([\w-]+)"', text)) for name in ("href", "id"))
+    assert linked == defined <= set(DEFINITIONS)
+    headings = re.findall(r'<th scope="col" class="n">(.*?)</th>', text)
+    assert len(headings) > 20
+    assert all('class="how" href="#how-' in heading for heading in headings)
+    cards = re.findall(r'<div class="card">(.*?)</div>', text)
+    assert len(cards) == 4
+    for card in cards:
+        (target,) = re.findall(r'<b><a href="#([\w-]+)">', card)
+        assert f'id="{target}"' in text
+        assert 'class="how" href="#how-' in card
+
+
+def test_definitions_name_functions_that_exist() -> None:
+    for definition in DEFINITIONS.values():
+        package, _, name = definition.computed.rpartition(".")
+        assert hasattr(importlib.import_module(package), name), definition
 
 
 def test_the_tables_show_every_number_of_the_results(page: Path) -> None:
@@ -218,22 +117,33 @@ def test_a_changed_number_changes_the_page(page: Path, tmp_path: Path) -> None:
 def test_figures_use_the_color_variables_of_the_page_in_both_themes(page: Path) -> None:
     text = page.read_text()
     figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    assert len(figures) == 6
+    assert len(figures) > 6
     used = set(re.findall(r"var\(--([a-z0-9-]+)\)", "".join(figures)))
     assert {"ink", "gray", "faint", "series-0", "series-1"} <= used
-    for theme in re.findall(r":root \{(.*?)\}", text, flags=re.DOTALL):
-        assert used <= set(re.findall(r"--([a-z0-9-]+):", theme))
+    assert used <= set(re.findall(r"--([a-z0-9-]+): light-dark\(#\w+, #\w+\)", text))
     assert not re.findall(r"(?:fill|stroke): #(?!000000)[0-9a-f]{6}", "".join(figures))
+
+
+CHARTS = {"cost", "sampler-differences", "likelihoods", "likelihood-differences", "bounds", "noise", "training"}
+SERIES = {"spectrum", "autocorrelation", "mean", "spread"}
 
 
 @pytest.mark.parametrize(
     ("shape", "bins", "figures"),
-    [([2], None, 7), ([3, 12, 12], 256, 6), ([3, 10], None, 6), ([7], None, 6), ([1, 28, 28], 256, 6)],
+    [
+        ([2], None, {"plane"}),
+        ([3, 12, 12], 256, {"spectrum", "values"}),
+        ([1, 28, 28], 256, {"spectrum", "values"}),
+        ([3, 10], None, SERIES),
+        ([7], None, SERIES),
+        ([1, 6, 5, 4], None, {"spectrum", "values"}),
+        ([1], None, set()),
+    ],
 )
-def test_data_of_every_shape_are_drawn(shape: list[int], bins: int | None, figures: int, tmp_path: Path) -> None:
+def test_data_of_every_shape_are_drawn(shape: list[int], bins: int | None, figures: set[str], tmp_path: Path) -> None:
     text = report_of(tmp_path, shape, bins).read_text()
-    assert text.count("<svg") == figures
-    assert len(list(tmp_path.glob("*.png"))) == figures
+    assert set(re.findall(r'<figure id="([\w-]+)">', text)) == CHARTS | {"forward", "samples"} | figures
+    assert {path.stem for path in tmp_path.glob("*.png")} == CHARTS | {"forward", "samples"} | figures
     assert ("Trajectories in the plane" in text) == (shape == [2])
     assert ("a lower bound on log p" in text) == (bins is None)
     assert f"“continuous” lies {'below' if bins is None else 'above'} the ODE in every model" in text
@@ -244,8 +154,9 @@ def test_bounds_are_shown_with_their_difference_to_the_ode(page: Path) -> None:
         text = (page.parent / name).read_text()
         for shown in ("discrete, 7 steps", "2.125", "0.054", "± 0.006", "−0.008", "± 0.0043", "± 0.0019", "made like"):
             assert shown in text
-        assert "“continuous” lies above the ODE in every model, by more than two standard errors" in text
-        assert "“discrete, 7 steps” is neither clearly above nor below it" in text
+    text = page.read_text()
+    assert "“continuous” lies above the ODE in every model, by more than two standard errors" in text
+    assert "“discrete, 7 steps” is neither clearly above nor below it" in text
     assert "made like <" not in page.read_text()
 
 
@@ -276,7 +187,7 @@ def test_a_bound_lies_above_only_if_each_run_says_so_by_two_standard_errors() ->
     assert "“continuous” and “discrete, 7 steps” are neither" in of([0.5, 0.019])
 
 
-def test_an_unknown_likelihood_is_neither_drawn_nor_the_best(tmp_path: Path) -> None:
+def test_an_unknown_likelihood_is_not_drawn_and_a_dash_in_the_tables(tmp_path: Path) -> None:
     results = results_of([2], None)
     results["runs"][0]["likelihood"] |= {"value": None, "stderr": None, "probe_stderr": None, "events": 0}
     for bound in results["runs"][0]["bounds"]:
@@ -284,17 +195,22 @@ def test_an_unknown_likelihood_is_neither_drawn_nor_the_best(tmp_path: Path) -> 
     results["runs"][0]["error_by_noise"]["error"][0] = None
     results["runs"][0]["samples"][0]["ratio"] = {"value": None, "stderr": None}
     results["baselines"][0] |= {"value": None, "stderr": None}
-    summary = Summary(results)
-    assert summary.best_likelihood.weighting == "Simple()"
-    with style.figure_style("likelihoods"):
-        axes = charts.likelihoods(summary).axes[0]
-        drawn = {round(float(x), 3) for line in axes.lines for x in np.asarray(line.get_xdata(), dtype=float)}
-        bounds = charts.bounds(summary)
+    results["differences"]["likelihood"][0] |= {"value": None, "low": None, "high": None}
+    summary, axes = Summary(results), Figure().add_subplot()
+    draw = charts.likelihoods(summary).panels[0].draw
+    assert draw is not None
+    values = draw(axes)
+    drawn = {round(float(x), 3) for line in axes.lines for x in np.asarray(line.get_xdata(), dtype=float)}
     assert drawn == {2.158, 2.171, 2.184}
+    assert [(each.name, list(each.texts)) for each in values or ()] == [("Simple()", ["2.1710 ± 0.0130"])]
+    bounds = charts.bounds(summary)
     assert bounds is not None
-    assert [text.get_text() for text in bounds.legends[0].get_texts()] == ["Simple()"]
-    write_results(tmp_path, results, arrays(results))
-    assert '<td class="n">–</td>' in write_report(tmp_path).read_text()
+    assert [key.name for key in bounds.legend] == ["Simple()"]
+    write_results(tmp_path, results, arrays_of(results))
+    text = write_report(tmp_path).read_text()
+    assert '<td class="n">–</td>' in text
+    assert "95 % interval unknown" in text
+    assert 'id="likelihood-differences"' not in text
 
 
 def test_the_error_of_one_known_run_is_its_own() -> None:
@@ -305,8 +221,8 @@ def test_baselines_show_their_number_of_events(tmp_path: Path) -> None:
     results = results_of([1, 8, 8], 17)
     assert Summary(results).baseline_rows[0].events == results["n"]
     results["baselines"][0]["events"] = 246
-    write_results(tmp_path, results, arrays(results))
-    assert '<td class="n">246</td>' in write_report(tmp_path).read_text()
+    write_results(tmp_path, results, arrays_of(results))
+    assert ">246</td>" in write_report(tmp_path).read_text()
     assert "| 246 |" in (tmp_path / "report.md").read_text()
 
 
@@ -315,25 +231,24 @@ def test_the_page_names_the_dequantization_and_the_training_values(page: Path, t
     results["training"] = "Training(steps=100, dequantize=False)"
     for run in results["runs"]:
         run["likelihood"]["dequantization"] = "TruncatedNormalDequantization(std=0.1)"
-    write_results(tmp_path, results, arrays(results))
+    write_results(tmp_path, results, arrays_of(results))
     write_report(tmp_path)
-    for name in ("index.html", "report.md"):
-        own, other = ((folder / name).read_text() for folder in (tmp_path, page.parent))
-        assert "TruncatedNormalDequantization(std=0.1)" in own
-        assert "cannot know the position of a value inside its bin" not in own
-        assert "cannot know the position of a value inside its bin" in other
-        assert "niform dequantization" not in own + other
+    own, other = ((folder / "index.html").read_text() for folder in (tmp_path, page.parent))
+    assert "TruncatedNormalDequantization(std=0.1)" in own
+    assert "cannot know the position of a value inside its bin" not in own
+    assert "cannot know the position of a value inside its bin" in other
+    assert "niform dequantization" not in own + other
 
 
 def test_names_keep_their_case_and_are_escaped_in_markdown_tables(tmp_path: Path) -> None:
     text = (
         json.dumps(results_of([1, 8, 8], 17)).replace("Simple()", "Mine(kind='a|b')").replace('"digits"', '"myDigits"')
     )
-    write_results(tmp_path, json.loads(text), arrays(json.loads(text)))
+    write_results(tmp_path, json.loads(text), arrays_of(json.loads(text)))
     assert "<h1>MyDigits:" in write_report(tmp_path).read_text()
     shown = (tmp_path / "report.md").read_text()
     assert shown.startswith("# MyDigits:")
-    assert shown.count("Mine(kind='a\\|b')") == 6
+    assert shown.count("Mine(kind='a\\|b')") == 7  # one row of likelihoods and of differences, two and three of others
     assert "| Mine(kind='a|b')" not in shown
 
 
@@ -356,7 +271,7 @@ def test_a_baseline_of_unknown_likelihood_is_printed_as_a_dash(
 ) -> None:
     results = results_of([1, 8, 8], 17)
     results["baselines"][0] |= {"value": None, "stderr": None}
-    write_results(tmp_path, results, arrays(results))
+    write_results(tmp_path, results, arrays_of(results))
     print_tables(tmp_path)
     assert re.search(r"own histogram +–", capsys.readouterr().out)
 
@@ -415,9 +330,36 @@ def test_over_several_seeds_the_table_gives_mean_and_standard_deviation(tmp_path
     assert "over 3 training seeds" in (tmp_path / "index.html").read_text()
 
 
-def test_the_best_likelihood_is_lowest_in_bits_and_highest_in_nats() -> None:
-    assert Summary(results_of([1, 8, 8], 17)).best_likelihood.weighting == "ELBO()"
-    assert Summary(results_of([2], None)).best_likelihood.weighting == "Simple()"
+@pytest.mark.parametrize(
+    ("shape", "bins", "value", "verdict"),
+    [
+        ([1, 8, 8], 17, 0.1, "worse, since lower is better"),
+        ([1, 8, 8], 17, -0.1, "better, since lower is better"),
+        ([2], None, 0.1, "better, since higher is better"),
+        ([2], None, 0.01, "no difference is shown"),
+    ],
+)
+def test_the_headline_is_a_paired_difference_with_its_interval(
+    shape: list[int], bins: int | None, value: float, verdict: str, tmp_path: Path
+) -> None:
+    results = results_of(shape, bins)
+    results["differences"]["likelihood"] = [difference("Simple()", "ELBO()", value, 0.04, "events")]
+    write_results(tmp_path, results, arrays_of(results))
+    text = write_report(tmp_path).read_text()
+    header = text[text.index('<div class="cards">') : text.index("<section")]
+    assert "<h2>Simple() minus ELBO()</h2>" in header
+    low, high = (f"{value + end:.3f}".replace("-", "−") for end in (-0.04, 0.04))
+    assert f"95 % interval {low} … {high}, paired over 360 " in header
+    assert verdict in header
+    assert ">0 closer, 0 farther, 1 not distinguishable</a>" in header
+    assert "DDPM(steps=10), ELBO()" in header  # the first of the plan, though it is not the closest
+
+
+def test_an_interval_decides_whether_samplers_can_be_told_apart() -> None:
+    entries = [Difference("s", "r", v, v - 0.1, v + 0.1, 20, "real data") for v in (-0.2, -0.3, 0.05, 0.2)]
+    entries.append(Difference("s", "r", None, None, None, 1, "seeds"))
+    assert [entry.sign for entry in entries] == [-1, -1, 0, 1, 0]
+    assert tally(entries, "closer", "farther") == "2 closer, 1 farther, 2 not distinguishable"
 
 
 def test_numbers_are_rounded_with_a_minus_sign_and_a_dash_if_unknown() -> None:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from scoresde.data import Data, Description, load_data
 from scoresde.evaluation import LikelihoodSettings, SampleDistances, TableScores, table_kinds
 from scoresde.experiments import Comparison, Recipe, compare, default_recipe, read_results
 from scoresde.experiments.report.html import write_report
+from scoresde.experiments.report.parts.tables import column_rows, samples, statistics, table_rows
 from scoresde.experiments.report.summary import Summary
-from scoresde.experiments.report.tables import column_rows, dependence, marginals, table_rows
 from scoresde.metrics import association_matrix, column_distances
 from scoresde.nn import MLP
 from scoresde.objective.weighting import ELBO
-from scoresde.plots.heatmaps import draw_heatmaps
-from scoresde.plots.marginals import ColumnValues, draw_marginals
+from scoresde.plots.heatmaps import draw_heatmap
+from scoresde.plots.marginals import ColumnValues, draw_marginal
 from scoresde.plots.style import figure_style
 from scoresde.sampling import DDIM
 
@@ -74,7 +76,7 @@ def test_the_scores_of_a_comparison_are_those_of_its_stored_rows(folder: Path) -
 def test_the_page_shows_the_columns_of_a_table(folder: Path) -> None:
     summary = Summary(read_results(folder).content)
     page, text = ((folder / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
-    assert summary.kind == "row"
+    assert summary.part.event == "row"
     for name in ("marginals", "dependence"):
         assert (folder / f"{name}.png").is_file()
         assert f'<figure id="{name}">' in page
@@ -84,8 +86,12 @@ def test_the_page_shows_the_columns_of_a_table(folder: Path) -> None:
     assert "&lt;a &amp; b&gt;" in page
     assert "<a & b>" not in page
     assert "| kind\\|of | category |" in text
-    numbers = [int(part.split("</i>")[0]) for part in page.split("<h2><i>")[1:]]
-    assert numbers == list(range(1, 8))
+    numbers = [int(number) for number in re.findall(r"<h2[^>]*><i>(\d+)</i>", page)]
+    anchors = re.findall(r'<section id="([\w-]+)"', page)
+    assert numbers == list(range(1, len(anchors) + 1))
+    assert re.findall(r'<li><a href="#([\w-]+)"', page) == anchors
+    assert "rows" in anchors
+    assert "bound" not in anchors  # none were estimated
     for row in table_rows(summary)[1:]:
         assert row.auc.text(3) in page
         assert row.auc.text(3) in text
@@ -107,15 +113,25 @@ def test_real_rows_stand_above_the_samplers(folder: Path) -> None:
 def test_the_figures_show_every_column_and_three_matrices(folder: Path) -> None:
     results = read_results(folder)
     summary = Summary(results.content)
-    with figure_style("test"):
-        panels, matrices = marginals(results, summary), dependence(results, summary)
-    assert panels is not None
-    assert [axes.get_title(loc="left") for axes in panels.axes if axes.get_visible()] == list(
-        results.content["table"]["kinds"]
-    )
-    assert matrices is not None
-    shown = [np.asarray(axes.images[0].get_array()) for axes in matrices.axes[:3]]
+    marginals, dependence = samples(results, summary)["marginals"], statistics(results, summary)["dependence"]
+    assert [panel.title for panel in marginals.panels] == list(results.content["table"]["kinds"])
+    shown = []
+    for panel in dependence.panels:
+        axes = Figure().add_subplot()
+        assert panel.draw is not None
+        panel.draw(axes)
+        shown.append(np.asarray(axes.images[0].get_array()))
     np.testing.assert_allclose(shown[2], shown[1] - shown[0])
+
+
+def test_values_of_marginals_are_shares_that_can_be_read(folder: Path) -> None:
+    results = read_results(folder)
+    picture = samples(results, Summary(results.content))["marginals"]
+    (panel,) = [drawn for drawn in picture.drawn("marginals") if drawn.title == "kind|of"]
+    assert [series.name for series in panel.series] == ["held out", "ELBO(), DDIM(steps=3)"]
+    shares = [float(text.rsplit(" ", 2)[1]) for text in panel.series[0].texts]
+    codes = results.arrays["table/real"][:, 4]
+    assert shares == sorted((round(100 * float(np.mean(codes == code)), 1) for code in range(3)), reverse=True)
 
 
 def test_scores_of_the_real_distribution_are_near_their_floors() -> None:
@@ -164,7 +180,9 @@ def test_marginals_have_a_bin_per_integer_bars_for_categories_and_survive_consta
         ColumnValues("zeros", "numeric", np.append(np.zeros(499), 5.0), {"s": np.zeros(9)}),
     ]
     with figure_style("test"):
-        visits, many, constant, zeros = draw_marginals(panels).axes
+        visits, many, constant, zeros = Figure().subplots(1, 4)
+        for axes, panel in zip((visits, many, constant, zeros), panels, strict=True):
+            draw_marginal(axes, panel)
     spike = np.asarray(visits.lines[0].get_xydata())
     assert spike[spike[:, 1] == 1.0][:, 0].tolist() == [1.5, 2.5]
     assert [label.get_text() for label in many.get_yticklabels()][-1] == "5 others"
@@ -177,11 +195,12 @@ def test_marginals_have_a_bin_per_integer_bars_for_categories_and_survive_consta
 
 def test_numbers_stand_in_the_cells_of_a_small_matrix() -> None:
     with figure_style("test"):
-        small = draw_heatmaps({"a": np.array([[1, -0.25], [-0.25, 1]])}, ["x", "a name that is much too long"])
-        large = draw_heatmaps({"a": np.eye(9)}, list("abcdefghi"))
-    assert [text.get_text() for text in small.axes[0].texts] == ["", "−.25", "−.25", ""]
-    assert small.axes[0].get_xticklabels()[1].get_text() == "a name that is …"
-    assert not large.axes[0].texts
+        small, large = Figure().subplots(1, 2)
+        draw_heatmap(small, np.array([[1, -0.25], [-0.25, 1]]), ["x", "a name that is much too long"])
+        draw_heatmap(large, np.eye(9), list("abcdefghi"))
+    assert [text.get_text() for text in small.texts] == ["", "−.25", "−.25", ""]
+    assert small.get_xticklabels()[1].get_text() == "a name that is …"
+    assert not large.texts
 
 
 def test_a_comparison_refuses_minutes(tmp_path: Path) -> None:

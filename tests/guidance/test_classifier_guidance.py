@@ -15,7 +15,8 @@ from scoresde.likelihood import TorchDiffEq, differentiable_log_prob, log_prob
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP, Classes
 from scoresde.process import ou
-from scoresde.process.parameterization import X0, Eps, Parameterization, Prediction, Score, V, Velocity
+from scoresde.process.parameterization import X0, Eps, Parameterization, Score, V, Velocity
+from scoresde.process.prediction import Prediction
 from scoresde.process.sde import VPSDE
 from scoresde.sampling import DDPM, ODE, Adams, Heun, sample
 

@@ -18,7 +18,8 @@ from scoresde.likelihood import (
     sample_log_prob,
 )
 from scoresde.model import Model, ScoreModel
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.sde import VPSDE
 from scoresde.sampling import Adams, Heun, sample
 
@@ -35,7 +36,7 @@ class Average(Model):
 
     def predict(self, x: Tensor, tau: object, **cond: object) -> Prediction:
         first, second = self.first.predict(x, tau, **cond), self.second.predict(x, tau, **cond)  # type: ignore[arg-type]
-        return Prediction(x, tau, 0.5 * (first.v + second.v), V())  # type: ignore[arg-type]
+        return GaussianPrediction(x, tau, 0.5 * (first.v + second.v), V())  # type: ignore[arg-type]
 
 
 class CountingNet(nn.Module):

@@ -16,7 +16,8 @@ from scoresde.inverse._particles import (
     take_memory,
     take_particles,
 )
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction
 from scoresde.sampling.multistep import History
 
 
@@ -71,7 +72,7 @@ def test_only_populations_below_the_threshold_are_resampled() -> None:
 
 def test_a_samplers_memory_follows_its_particles() -> None:
     parents, x = torch.tensor([[1, 1], [0, 1]]), torch.arange(4.0)[:, None]
-    predictions = [Prediction(x, 0.4, x + 10.0 * i, V(), None if i else x - 1.0) for i in range(2)]
+    predictions = [GaussianPrediction(x, 0.4, x + 10.0 * i, V(), None if i else x - 1.0) for i in range(2)]
     memory = (History(0.5, x, 0.1, None, (0.5, 0.4), predictions), None, 2.0, torch.tensor(3.0), torch.ones(3))
     taken = take_memory(memory, parents)
     assert isinstance(taken[0], History)

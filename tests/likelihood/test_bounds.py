@@ -36,9 +36,11 @@ from scoresde.objective.timesteps import (
 )
 from scoresde.objective.weighting import ELBO
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.base import Marginal
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.schedule import LinearVP
-from scoresde.process.sde import SDE, VE, VPSDE, Flow, Marginal, SubVP
+from scoresde.process.sde import SDE, VE, VPSDE, Flow, SubVP
 from scoresde.sampling import OptimalVariance, UniformLogSNR
 from scoresde.sampling.grid import Chain
 
@@ -429,7 +431,7 @@ class Mixed(Model):
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         p = self.inner(x, tau)
-        return Prediction(x, tau, p.out, p.parameterization, torch.full_like(x, self.mix))
+        return GaussianPrediction(x, tau, p.out, p.parameterization, torch.full_like(x, self.mix))
 
 
 @pytest.mark.parametrize(("mix", "rev_var"), [(1.0, "beta"), (0.0, "beta_tilde")])
@@ -505,7 +507,7 @@ class ZeroNoise(Model):
         self.sde, self.event_shape, self.data = VPSDE(tau_min=0.02), description.shape, description
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
-        return Prediction(x, tau, -ou.sigma(tau) * x / ou.alpha(tau), V())  # eps = 0
+        return GaussianPrediction(x, tau, -ou.sigma(tau) * x / ou.alpha(tau), V())  # eps = 0
 
 
 def costs(decoder: Decoder, x: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from scoresde import MLP, VPSDE, AdaptiveSolver, Gaussian, Hutchinson, LinearVP,
 from scoresde.likelihood import ExactTrace
 from scoresde.model import Model
 from scoresde.nn import Classes, Vector
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 D = torch.float64
 
@@ -32,7 +33,7 @@ class Labeled(Model):
         v = torch.zeros_like(x)
         for k, part in enumerate(self.parts):
             v = torch.where(rows == k, part.predict(x, tau).v, v)  # pyright: ignore[reportCallIssue]
-        return Prediction(x, tau, v, V())
+        return GaussianPrediction(x, tau, v, V())
 
 
 def exact(classes: list[Gaussian], x: Tensor, prior: Tensor) -> Tensor:

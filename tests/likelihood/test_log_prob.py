@@ -35,7 +35,8 @@ from scoresde.likelihood.ode.trace import Divergence
 from scoresde.model import Model, ScoreModel
 from scoresde.nn import MLP, UNet
 from scoresde.process import ou
-from scoresde.process.parameterization import Eps, Prediction, V
+from scoresde.process.parameterization import Eps, V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.sde import SDE, VE, VPSDE, Flow, SubVP
 from scoresde.sampling import ODE, sample
 
@@ -124,7 +125,7 @@ class GaussianV(Model):
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         alpha, sigma = expand(ou.alpha(tau), x), expand(ou.sigma(tau), x)
         slope = alpha * sigma * (1 - self.var) / (alpha**2 * self.var + sigma**2)
-        return Prediction(x, tau, slope * (x - alpha * self.mean) - sigma * self.mean, V())
+        return GaussianPrediction(x, tau, slope * (x - alpha * self.mean) - sigma * self.mean, V())
 
 
 def _kernel(sde: SDE) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from scoresde.nn import (
     Condition,
     Conditioning,
     DiT,
+    GaussianSkip,
     Pointwise,
     QuantizedSkip,
     Tokens,
@@ -39,6 +40,7 @@ NETS: dict[str, Any] = {
     "UNet": lambda **s: UNet(SHAPE, 8, (1, 2), blocks=1, groups=4, heads=2, **s),
     "DiT": lambda **s: DiT(SHAPE, 2, 16, 1, 2, **s),
     "Pointwise": lambda **s: Pointwise(MLP(SHAPE, 16, 1, 16, outputs=4, **s), FOURIER, 8, 8),
+    "GaussianSkip": lambda **s: GaussianSkip(MLP(SHAPE, 16, 1, 16, **s)),
     "QuantizedSkip": lambda **s: QuantizedSkip(UNet(SHAPE, 8, (1, 2), blocks=1, groups=4, **s), 16),
 }
 every_net = pytest.mark.parametrize("build", NETS.values(), ids=NETS.keys())

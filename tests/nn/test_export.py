@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, export
 
 import scoresde as sd
-from scoresde.nn import MLP, Classes, DiT, FourierInput, Pointwise, QuantizedSkip, UNet
+from scoresde.nn import MLP, Classes, DiT, FourierInput, GaussianSkip, Pointwise, QuantizedSkip, UNet
 
 FINE = FourierInput(8.5, (0, 1), damped=True)
 CLASSES: dict[str, Any] = {"conditions": {"label": Classes(4)}}
@@ -25,9 +25,11 @@ NETWORKS: dict[str, Any] = {
     "DiT of series": lambda: DiT((2, 7), width=32, depth=1, heads=2, fourier=FINE, outputs=3, augment=9),
     "Pointwise": lambda: Pointwise(MLP((1, 4, 4), 16, 1, outputs=16, **CLASSES), FINE),
     "QuantizedSkip": lambda: QuantizedSkip(MLP((1, 4, 4), 16, 1, **CLASSES), 16),
+    "GaussianSkip": lambda: GaussianSkip(MLP((1, 4, 4), 16, 1, **CLASSES)),
+    "UNet of patches": lambda: UNet((1, 8, 6), 8, (1, 2), blocks=1, groups=4, patch=2, **CLASSES),
     "QuantizedSkip of three outputs": lambda: QuantizedSkip(MLP((1, 8, 8), 16, 1, outputs=3, **CLASSES), 256),
 }
-LABELED = ("MLP", "UNet", "DiT", "Pointwise", "QuantizedSkip", "QuantizedSkip of three outputs")
+LABELED = ("MLP", "UNet", "DiT", "Pointwise", "GaussianSkip", "QuantizedSkip", "QuantizedSkip of three outputs")
 CASES = [*((name, False) for name in NETWORKS), *((name, True) for name in LABELED)]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch.export
 

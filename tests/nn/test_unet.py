@@ -14,9 +14,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scoresde.nn import Classes, DiT, FourierInput, Pointwise, UNet
+from scoresde.nn import Channels, Classes, DiT, FourierInput, Pointwise, UNet
 from scoresde.nn._attention import SpatialAttention, scaled_dot_product
-from scoresde.nn._unet_blocks import ResidualBlock, convolution, half_size, resample
+from scoresde.nn._unet_blocks import ResidualBlock, convolution, from_patches, half_size, resample, to_patches
 from scoresde.nn.embeddings import Conditioning
 from scoresde.storage.spec import to_text
 
@@ -116,6 +116,43 @@ def test_spatial_attention_is_multi_head_attention_over_the_positions():
     update, _ = functional_call(oracle, names, (tokens, tokens, tokens))
     for layout in (h, h.to(memory_format=torch.channels_last)):
         torch.testing.assert_close(ours(layout), h + update.mT.reshape(h.shape), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(8,), (4, 8), (4, 6, 8)], ids=["series", "image", "volume"])
+def test_patches_are_channels_and_come_apart_again(size):
+    x = torch.randn(2, 3, *size)
+    patches = to_patches(x, 2)
+    assert patches.shape == (2, 3 * 2 ** len(size), *(n // 2 for n in size))
+    torch.testing.assert_close(from_patches(patches, 2), x, rtol=0, atol=0)
+    corner = x[(..., *(slice(1, None, 2) for _ in size))]  # the last value of every patch
+    torch.testing.assert_close(patches[:, 2 ** len(size) - 1 :: 2 ** len(size)], corner, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_unet_with_patches_is_the_unet_of_the_coarser_grid_with_more_channels(outputs):
+    net = UNet((3, 8, 12), patch=2, outputs=outputs, **SMALL)
+    inner = UNet((12, 4, 6), outputs=outputs, **SMALL)
+    perturb_in_float64(net)
+    inner.double().eval().load_state_dict(net.state_dict())
+    x, log_snr = torch.randn(2, 3, 8, 12, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    expected = inner(F.pixel_unshuffle(x, 2), log_snr)
+    if outputs > 1:
+        expected = expected.movedim(-1, 2).flatten(1, 2)
+    expected = F.pixel_shuffle(expected, 2)
+    if outputs > 1:
+        expected = expected.unflatten(1, (3, outputs)).movedim(2, -1)
+    torch.testing.assert_close(net(x, log_snr), expected)
+
+
+def test_channels_of_a_condition_enter_patch_by_patch():
+    net = UNet((1, 4, 4), patch=2, conditions={"small": Channels(2)}, **SMALL)
+    perturb_in_float64(net)
+    x, log_snr = torch.randn(1, 1, 4, 4, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    coarse = torch.randn(1, 2, 2, 2, dtype=torch.float64)
+    repeated = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert net.conv_in.weight.shape[1] == 4 * (1 + 2 + 1)  # the last one says whether the condition is given
+    torch.testing.assert_close(net(x, log_snr, small=coarse), net(x, log_snr, small=repeated))
+    assert not torch.allclose(net(x, log_snr, small=coarse), net(x, log_snr, small=coarse + 1))
 
 
 def test_a_head_width_determines_the_number_of_heads():
@@ -310,6 +347,8 @@ def test_a_compiled_unet_gives_the_same_values_and_gradients(tmp_path, monkeypat
         ({"head_width": 48}, r"head_width must divide .* got head_width=48 and 64 channels at resolution 2"),
         ({"head_width": 0}, r"head_width must be a positive integer, got 0"),
         ({"groups": 1.5}, r"groups must be a positive integer, got 1.5"),
+        ({"patch": 3}, r"patch must divide each size of the event, got patch=3 and sizes \(8, 8\)"),
+        ({"patch": 0}, r"patch must be a positive integer, got 0"),
     ],
 )
 def test_invalid_settings_are_refused(settings, match):

@@ -45,9 +45,11 @@ from scoresde.objective.weighting import (
     Weighting,
 )
 from scoresde.process import ou
-from scoresde.process.parameterization import X0, Eps, Parameterization, PosteriorMean, Prediction, Score, V, Velocity
+from scoresde.process.base import Marginal
+from scoresde.process.parameterization import X0, Eps, Parameterization, PosteriorMean, Score, V, Velocity
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.schedule import Cosine, FromBetas, LinearBetas, LinearVP, LogLinear
-from scoresde.process.sde import SDE, VE, VPSDE, Flow, Marginal, SubVP, posterior_coefficients
+from scoresde.process.sde import SDE, VE, VPSDE, Flow, SubVP, posterior_coefficients
 
 D = torch.float64
 ARGUMENTS: dict[type, tuple[Any, ...]] = {
@@ -150,7 +152,7 @@ class ClosedForm(Model):
         v = torch.sin(2 * x) * alpha + 0.3 * torch.tanh(x.flip(1) - sigma) - 0.1
         p, q = (_wide(c).reshape(-1, 1) for c in self.parameterization.coefficients(tau))
         out = p * (alpha * x - sigma * v) + q * (alpha * v + sigma * x)
-        return Prediction(x, tau, out, self.parameterization)
+        return GaussianPrediction(x, tau, out, self.parameterization)
 
 
 def _batch(n: int) -> tuple[Tensor, Tensor]:
@@ -583,7 +585,7 @@ class ShiftedScore(Model):
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         sigma = _wide(ou.sigma(tau)).reshape(-1, 1)
-        return Prediction(x, tau, sigma * x + self.shift, Eps(), self.mix.expand(x.shape))
+        return GaussianPrediction(x, tau, sigma * x + self.shift, Eps(), self.mix.expand(x.shape))
 
 
 def test_the_hybrid_loss_adds_the_chains_bound_of_the_reverse_normal_step_by_step():
@@ -640,7 +642,7 @@ def test_the_hybrid_loss_trains_the_variance_to_the_optimum_between_its_bounds()
 
         def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
             prediction = exact.predict(x, tau)
-            return Prediction(x, tau, prediction.eps, Eps(), self.mix.expand(x.shape))
+            return GaussianPrediction(x, tau, prediction.eps, Eps(), self.mix.expand(x.shape))
 
     model = Learned()
     loss = Loss(Simple(), DiscreteTimesteps(1000), hybrid=1.0)

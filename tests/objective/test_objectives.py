@@ -21,7 +21,8 @@ from scoresde.objective.timesteps import (
     UniformTimesteps,
 )
 from scoresde.objective.weighting import ELBO, Simple
-from scoresde.process.parameterization import X0, Eps, Parameterization, PosteriorMean, Prediction, Score, V, Velocity
+from scoresde.process.parameterization import X0, Eps, Parameterization, PosteriorMean, Score, V, Velocity
+from scoresde.process.prediction import Prediction
 from scoresde.process.schedule import LinearBetas
 from scoresde.process.sde import VPSDE
 from scoresde.training import Training, loss_by_log_snr, train

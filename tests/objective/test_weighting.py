@@ -25,6 +25,7 @@ from scoresde.objective.weighting import (
     Weighting,
 )
 from scoresde.process import ou
+from scoresde.process.base import Marginal
 from scoresde.process.parameterization import X0, Eps, PosteriorMean, Score, V, Velocity
 from scoresde.process.schedule import (
     Cosine,
@@ -36,7 +37,6 @@ from scoresde.process.schedule import (
     Sigmoid,
     StraightPath,
 )
-from scoresde.process.sde import Marginal
 
 ARGUMENTS = {CustomWeighting: (CustomWeighting(lambda m: 0.25 * m.snr),)}
 MORE = (

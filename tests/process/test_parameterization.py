@@ -10,7 +10,8 @@ from subclasses import concrete
 from torch import Tensor
 
 from scoresde.process import ou
-from scoresde.process.parameterization import X0, Eps, Parameterization, PosteriorMean, Prediction, Score, V, Velocity
+from scoresde.process.parameterization import X0, Eps, Parameterization, PosteriorMean, Score, V, Velocity
+from scoresde.process.prediction import GaussianPrediction
 from scoresde.process.schedule import Cosine, FromBetas, LinearBetas
 from scoresde.process.sde import VPSDE
 
@@ -34,7 +35,7 @@ def test_the_target_as_output_gives_data_noise_score_and_v(parameterization, gen
         alpha, sigma = ou.alpha(tau), ou.sigma(tau)
         x = VPSDE().perturb(x0, tau, eps)
         for time in (tau, torch.full((5,), tau, dtype=torch.float64), torch.tensor(tau, dtype=torch.float64)):
-            p = Prediction(x, time, parameterization.target(x0, eps, time), parameterization)
+            p = GaussianPrediction(x, time, parameterization.target(x0, eps, time), parameterization)
             tolerance = 1e-13 / min(sigma, alpha) if not isinstance(parameterization, PosteriorMean) else 1e-8
             assert torch.allclose(p.eps, eps, rtol=0, atol=tolerance / sigma)
             assert torch.allclose(p.x0, x0, rtol=0, atol=tolerance / alpha)
@@ -46,7 +47,7 @@ def test_the_target_as_output_gives_data_noise_score_and_v(parameterization, gen
 def test_the_four_estimates_are_consistent_for_any_output(parameterization, generator):
     x, out = _pair(generator, 4, 2)
     for tau in (0.02, 0.5, 2.5):
-        p, alpha, sigma = Prediction(x, tau, out, parameterization), ou.alpha(tau), ou.sigma(tau)
+        p, alpha, sigma = GaussianPrediction(x, tau, out, parameterization), ou.alpha(tau), ou.sigma(tau)
         assert torch.allclose(alpha * p.x0 + sigma * p.eps, x, rtol=0, atol=1e-9)
         assert torch.allclose(alpha * p.eps - sigma * p.x0, p.v, rtol=1e-9, atol=1e-9)
         assert torch.allclose(p.score, -p.eps / sigma, rtol=1e-12)
@@ -56,7 +57,7 @@ def test_the_four_estimates_are_consistent_for_any_output(parameterization, gene
 def test_eps_factor_is_the_ratio_of_the_eps_error_to_the_output_error(parameterization, generator):
     x, out = _pair(generator, 4, 2)
     for tau in (0.02, 0.5, 2.5):
-        eps, shifted_eps = (Prediction(x, tau, out + shift, parameterization).eps for shift in (0.0, 1.0))
+        eps, shifted_eps = (GaussianPrediction(x, tau, out + shift, parameterization).eps for shift in (0.0, 1.0))
         assert (eps - shifted_eps).abs().flatten().tolist() == pytest.approx(
             [abs(parameterization.eps_factor(tau))] * 8, rel=1e-9
         )
@@ -65,7 +66,7 @@ def test_eps_factor_is_the_ratio_of_the_eps_error_to_the_output_error(parameteri
 @every
 def test_estimates_are_computed_once_on_first_access(parameterization, generator):
     x, out = _pair(generator, 4, 2)
-    p = Prediction(x, 0.5, out, parameterization)
+    p = GaussianPrediction(x, 0.5, out, parameterization)
     assert not {"eps", "x0", "score", "v"} & set(vars(p))
     assert p.x0 is p.x0
     assert not {"eps", "score", "v"} & set(vars(p))
@@ -75,7 +76,7 @@ def test_estimates_are_computed_once_on_first_access(parameterization, generator
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_estimates_have_the_type_of_the_state(parameterization, dtype):
     x = torch.ones(3, 2, dtype=dtype)
-    p = Prediction(x, torch.full((3,), 0.4, dtype=torch.float64), x, parameterization)
+    p = GaussianPrediction(x, torch.full((3,), 0.4, dtype=torch.float64), x, parameterization)
     assert p.eps.dtype == p.x0.dtype == p.score.dtype == p.v.dtype == dtype
 
 
@@ -124,7 +125,7 @@ def test_ddpms_reverse_mean_from_eps_is_the_posterior_mean_parameterization(gene
     for k in (2, 300, 1000):
         beta = float(ou.beta(knots[k], knots[k - 1]))
         mean = (x - beta / float(ou.sigma(knots[k])) * eps_hat) / math.sqrt(1 - beta)
-        p = Prediction(x, knots[k], mean, PosteriorMean())
+        p = GaussianPrediction(x, knots[k], mean, PosteriorMean())
         assert torch.allclose(p.eps, eps_hat, rtol=0, atol=1e-9)
 
 
@@ -132,7 +133,7 @@ def test_a_parameterization_that_determines_x0_without_signal_gives_data_and_v_t
     x0, eps = _pair(generator, 4)
     for parameterization in (X0(), V(), V(0.5), Velocity(), PosteriorMean(FromBetas((0.1, 1.0)), 2)):
         for tau in (math.inf, torch.full((4,), math.inf, dtype=torch.float64)):
-            p = Prediction(eps, tau, parameterization.target(x0, eps, tau), parameterization)
+            p = GaussianPrediction(eps, tau, parameterization.target(x0, eps, tau), parameterization)
             assert torch.allclose(p.x0, x0, rtol=1e-14)
             assert torch.allclose(p.v, -x0, rtol=1e-14)
             assert torch.allclose(p.eps, eps, rtol=1e-14)

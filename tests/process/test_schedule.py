@@ -141,7 +141,7 @@ def test_a_number_of_steps_that_is_not_a_positive_integer_is_refused(steps):
 @pytest.mark.parametrize("clock", CLOCKS, ids=repr)
 def test_the_bound_of_the_chain_converges_to_the_evidence_bound_at_first_order(clock):
     from scoresde.objective.weighting import ELBO, DiscreteVLB
-    from scoresde.process.sde import Marginal
+    from scoresde.process.base import Marginal
 
     u = 0.5005  # between two knots of LinearBetas, so that the step below lies between the same two knots
     limit = ELBO()(Marginal(clock.tau(u), clock.rate(u)))
@@ -159,7 +159,7 @@ def test_the_bound_of_the_chain_converges_to_the_evidence_bound_at_first_order(c
 @pytest.mark.parametrize("rev_var", ["beta", "beta_tilde"])
 def test_ddpms_chain_converges_to_the_evidence_bound_at_first_order_in_its_length(rev_var):
     from scoresde.objective.weighting import ELBO, DiscreteVLB
-    from scoresde.process.sde import Marginal
+    from scoresde.process.base import Marginal
 
     steps, errors = [125, 250, 500, 1000, 2000], []
     for count in steps:  # betas proportional to 1/K, as in Song's limit

@@ -122,7 +122,7 @@ def test_perturb_refuses_invalid_times_and_shapes():
         VPSDE().perturb(x0, torch.ones(8, 1), x0)
     with pytest.raises(ValueError, match=r"tau must have shape \(\) or \(8,\), got \(3,\)"):
         VPSDE().perturb(x0, torch.ones(3), x0)
-    with pytest.raises(ValueError, match=r"eps must have the shape of x0, \(8, 3\), got \(8, 1\)"):
+    with pytest.raises(ValueError, match=r"noise must have the shape of x0, \(8, 3\), got \(8, 1\)"):
         VPSDE().perturb(x0, 0.5, torch.zeros(8, 1))
     for bad in (-0.1, math.nan, 5.1):
         with pytest.raises(ValueError, match="tau must lie in"):

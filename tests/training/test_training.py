@@ -603,7 +603,7 @@ def test_training_refuses_settings_out_of_range():
     ]:
         with pytest.raises(ValueError, match=text):
             Training(**{name: value})
-    with pytest.raises(TypeError, match="loss must be a Loss"):
+    with pytest.raises(TypeError, match="loss must be an? Objective"):
         Training(loss=MinSNR())  # pyright: ignore[reportArgumentType]
 
 
