@@ -4,7 +4,7 @@
     python tests/benchmarks/networks.py [--quick] [--network digits-v] [--calls 10,20]
     python tests/benchmarks/networks.py --ours        # only ours again, with the released ones of the last run
     python tests/benchmarks/networks.py --calibrated  # only the calibrated sampler, which is slow to fit
-    python tests/benchmarks/networks.py --draw        # writes the figure and the table to docs/samplers.md
+    python tests/benchmarks/networks.py --draw        # writes the figure and the table to docs/choosing/sampler.md
 
 The networks are those of `race.networks`; those of `CHOSEN_ON` had a part in the choice of the default, those of
 `JUDGED_ON` had none. A sampler's error is the root mean square over all elements of its end at ``tau_min`` against that
@@ -95,8 +95,8 @@ def document() -> None:
     if not results:
         raise SystemExit("runs/benchmarks/networks.json is missing; run this without --draw first.")
     network_plot.draw(results, docs / "img" / "networks.png")
-    plot.insert(docs / "samplers.md", "networks", network_plot.tables(results))
-    print("wrote docs/img/networks.png and the tables of docs/samplers.md")
+    plot.insert(docs / "choosing" / "sampler.md", "networks", network_plot.tables(results))
+    print("wrote docs/img/networks.png and the tables of docs/choosing/sampler.md")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
     python tests/benchmarks/samplers.py [--quick] [--stochastic] [--problem ring] [--calls 10,20]
     python tests/benchmarks/samplers.py --ours    # only ours again, with the peers of the last run
     python tests/benchmarks/samplers.py --seed 7  # from other initial noises
-    python tests/benchmarks/samplers.py --draw    # writes the figure and tables of the last runs to docs/samplers.md
+    python tests/benchmarks/samplers.py --draw    # writes the figure and tables to docs/choosing/sampler.md
 
 Deterministic samplers: root mean square error over all elements at u = 1e-3 against DOP853 at 1e-12, from the same 512
 draws, float64. Stochastic samplers: standard deviation within a component at u = 1e-3 over the exact one. A "custom
@@ -77,10 +77,10 @@ def document() -> None:
     if not any(row["ours"] for row in results["results"]):
         raise SystemExit("runs/benchmarks has no finished run; run this without --draw first.")
     plot.draw(results["results"], docs / "img" / "samplers.png")
-    plot.insert(docs / "samplers.md", "race", plot.tables(results["results"]))
+    plot.insert(docs / "choosing" / "sampler.md", "race", plot.tables(results["results"]))
     if any(row["ours"] for row in results["stochastic"]):
-        plot.insert(docs / "samplers.md", "noise", plot.stochastic_table(results["stochastic"]))
-    print("wrote docs/img/samplers.png and the tables of docs/samplers.md")
+        plot.insert(docs / "choosing" / "sampler.md", "noise", plot.stochastic_table(results["stochastic"]))
+    print("wrote docs/img/samplers.png and the tables of docs/choosing/sampler.md")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from posterior_race.problems import Problem
 from scoresde.model import Model
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 
 __all__ = ["Counted", "Method", "Run"]
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from scoresde import Gaussian, GaussianMixture, KernelDensity
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction, V
+from scoresde.process.parameterization import V
+from scoresde.process.prediction import GaussianPrediction, Prediction
 
 __all__ = ["Oracle"]
 
@@ -42,4 +43,4 @@ class Oracle(Model):
         share = torch.softmax(exact.log_weights - 0.5 * square, 1)
         slope = alpha * (1.0 - variances) * p
         v = flat * (share @ slope) - share @ (alpha * slope * m + m)
-        return Prediction(x, tau, sigma * v.reshape(x.shape), V())
+        return GaussianPrediction(x, tau, sigma * v.reshape(x.shape), V())

@@ -132,6 +132,6 @@ def document(rows: list[dict[str, Any]]) -> None:
     """Writes the figure and the tables of the stored runs to the documentation."""
     docs = ROOT / "docs"
     draw(docs / "img" / "posteriors.png")
-    insert(docs / "inverse-problems.md", "posteriors", f"{table(rows)}\n\n{_seeds(rows)}")
+    insert(docs / "choosing" / "guidance.md", "posteriors", f"{table(rows)}\n\n{_seeds(rows)}")
     insert(docs / "particle-posteriors.md", "particles", particle_table(rows))
-    print("wrote docs/img/posteriors.png and the tables of docs/inverse-problems.md and docs/particle-posteriors.md")
+    print("wrote docs/img/posteriors.png and the tables of docs/choosing/guidance.md and docs/particle-posteriors.md")

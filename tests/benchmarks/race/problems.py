@@ -24,7 +24,7 @@ from race.span import Span
 from scoresde.analytic import GaussianMixture
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.parameterization import Prediction
+from scoresde.process.prediction import Prediction
 from scoresde.process.schedule import LinearVP
 from scoresde.process.sde import VPSDE
 
