@@ -9,6 +9,8 @@ PYTHON ?= python3
 TORCH ?=
 JOBS ?= 2
 
+VERSION := $(shell sed -n 's/^version = "\([0-9]*\.[0-9]*\).*/\1/p' pyproject.toml)
+
 DEMO_OUT := runs/demo
 DEMO := compare --data digits --out $(DEMO_OUT)
 
@@ -24,7 +26,7 @@ INSTALL = $(PIP) hatchling editables && $(PIP) --no-build-isolation
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-portable test-oldest test-latest durations lint format types contracts docs examples bench wheel clean
+.PHONY: help venv demo test test-portable test-oldest test-latest durations lint format types contracts docs docs-version tutorials examples bench dist-check gpu-check wheel clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z -]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,19 +102,33 @@ types: $(VENV)/.dev  ## pyright
 contracts: $(VENV)/.dev  ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-docs: $(VENV)/.dev  ## build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+docs: $(VENV)/.dev tutorials examples  ## build the documentation into site/, check its links, and its pages in a browser if there is one
+	SCORESDE_DOCS=complete NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -q -n $(JOBS) -rs tests/site
+
+docs-version: $(VENV)/.dev tutorials examples  ## build the documentation of VERSION into site-versions/, beside those of other versions
+	SITE_VERSION=$(VERSION) SCORESDE_DOCS=complete NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site-versions/$(VERSION)
+
+# Both keep what they made in build/docs, for the pages; a second run repeats only what changed.
+tutorials: $(VENV)/.dev  ## run every tutorial; SCORESDE_EFFORT=10 trains ten times as long
+	$(BIN)/python docs/_hooks/notebooks.py --jobs $(JOBS) $(ARGS)
 
 examples: $(VENV)/.run  ## run every example with small settings
-	@set -e; for file in $(sort $(wildcard examples/*.py)); do echo "$$file --quick"; MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/python $$file --quick; done
+	$(BIN)/python docs/_hooks/example_pictures.py --jobs $(JOBS) $(ARGS)
 
 bench: $(VENV)/.bench  ## the benchmarks, one process
 	@set -e; for file in $(sort $(wildcard tests/benchmarks/*.py)); do echo "$$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file $(ARGS); done
+
+dist-check: $(VENV)/.test  ## build sdist and wheel, install them into an empty environment, run the README there
+	$(BIN)/python tests/dist_check.py $(if $(INDEX),--index="$(INDEX)") --python $(PYTHON) $(ARGS)
+
+gpu-check: $(VENV)/.test  ## on a CUDA machine: what only a GPU can show, in under ten minutes (never run on one yet)
+	$(BIN)/python tests/gpu_check.py $(ARGS)
 
 wheel: $(VENV)/.run  ## build dist/scoresde-*.whl
 	$(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps -w dist .
 
 clean:  ## remove .venv and what the commands above wrote; other runs stay
-	rm -rf $(VENV) .venv-oldest .venv-latest build dist site $(DEMO_OUT) runs/examples runs/fashion-mnist/quick runs/benchmarks .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-oldest .venv-latest build dist site site-versions $(DEMO_OUT) runs/examples runs/fashion-mnist/quick runs/benchmarks .pytest_cache .ruff_cache .import_linter_cache
 	find scoresde tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rmdir runs/fashion-mnist runs 2>/dev/null || true

@@ -96,7 +96,6 @@ def examine(name: str, model: Model, data: Tensor, steps: int | None, quick: boo
     rows |= {f"{type(s).__name__} {s.steps}": measure(model, ends, model, s) for s in others}
     for calls in CALLS:
         rows |= _student(name, model, ends, calls, steps, quick)
-        write(name, rows)
     return rows
 
 
@@ -123,15 +122,6 @@ def _student(
     for key, each in rows.items():
         print(key, {k: v for k, v in each.items() if k != "x"}, flush=True)
     return rows
-
-
-OUT = Path("runs/examples/distillation")
-
-
-def write(name: str, rows: dict[str, Any]) -> None:
-    """Stores the results of one model."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{name}.json").write_text(json.dumps(rows))
 
 
 def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
@@ -203,18 +193,23 @@ def main(
     ] = None,
     only: Annotated[str | None, typer.Option(help="ring, mixture or digits: only this one is computed.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps of each student; default those of distill.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the figure and the results.")] = Path(
+        "runs/examples/distillation"
+    ),
     drawn: Annotated[bool, typer.Option("--draw", help="Draws from stored results.")] = False,
-    quick: Annotated[bool, typer.Option(help="Only tests that it runs.")] = False,
+    quick: Annotated[bool, typer.Option(help="The ring alone, with little training.")] = False,
 ) -> None:
     """Trains the students, prints the table and draws the figure."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     models = {"ring": ring, "mixture": mixture}
+    out.mkdir(parents=True, exist_ok=True)
+    few = 100 if quick else steps
     for name, make in models.items():
         if not drawn and only in (None, name) and not (quick and name == "mixture"):
             model = make()
             data = model.sample(4096, generator=torch.Generator().manual_seed(2))
-            write(name, examine(name, model, data, 3 if quick else steps, quick))
+            (out / f"{name}.json").write_text(json.dumps(examine(name, model, data, few, quick)))
     if run is not None and not drawn and only in (None, "digits"):
         model = load(run)
         assert model.data is not None
@@ -222,12 +217,12 @@ def main(
 
         events = load_data(model.data.name)
         data = model.data.to_model(model.data.center(torch.cat([events.train, events.test]))).float()
-        write("digits", examine("digits", model, data, 3 if quick else steps, quick))
+        (out / "digits.json").write_text(json.dumps(examine("digits", model, data, few, quick)))
     results = {
-        p.stem: json.loads(p.read_text()) for p in sorted(OUT.glob("*.json"), key=lambda p: "rmd".find(p.stem[0]))
+        p.stem: json.loads(p.read_text()) for p in sorted(out.glob("*.json"), key=lambda p: "rmd".find(p.stem[0]))
     }
     print(table(results))
-    draw(results, OUT / "distillation.png")
+    draw(results, out / "distillation.png")
 
 
 if __name__ == "__main__":

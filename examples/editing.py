@@ -56,7 +56,7 @@ def figure_of_digits(model: sd.Model, quick: bool) -> Figure:
     """Rows of edits, of inpainted halves and of paths between two digits."""
     data = sd.load_data("digits")
     x = data.test[list(CASES)]
-    sampler, solver = sd.DDPM(steps=5 if quick else 250), sd.AdaptiveSolver(1.0 if quick else 1e-3)
+    sampler, solver = sd.DDPM(steps=30 if quick else 250), sd.AdaptiveSolver(0.1 if quick else 1e-3)
     figure, axes = plt.subplots(9, 1, figsize=(6.5, 8.5))
     for i, ax in enumerate(axes[:3]):
         edits = [sd.edit(model, x[i : i + 1], strength=s, sampler=sampler, seeds=[i]).data[0, 0] for s in STRENGTHS]
@@ -64,7 +64,7 @@ def figure_of_digits(model: sd.Model, quick: bool) -> Figure:
         draw_row(ax, torch.stack([x[i, 0], *edits]), f"original, edits of strength {names}" if i == 0 else "")
     seen = torch.zeros(8, 8, dtype=torch.bool)
     seen[:, :4] = True
-    inpainter = sd.DDIM(5) if quick else None
+    inpainter = sd.DDIM(30) if quick else None
     drawn = sd.inpaint(model, x, seen, sampler=inpainter, draws=DRAWS, seeds=range(len(x))).data
     for i, ax in enumerate(axes[3:6]):
         images = torch.cat([x[i], x[i], drawn[i, :, 0]])
@@ -77,7 +77,7 @@ def figure_of_digits(model: sd.Model, quick: bool) -> Figure:
 
 def figure_of_gaussian(quick: bool) -> Figure:
     """Mean and deviation of an edit against τ: closed forms as lines, 20,000 edits as points."""
-    m, c, x, count = 1.0, 0.5, 3.0, 200 if quick else 20_000
+    m, c, x, count = 1.0, 0.5, 3.0, 2000 if quick else 20_000
     model = sd.Gaussian(torch.full((count,), m, dtype=torch.float64), c**2, sd.VPSDE(tau_min=1e-7))
     figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.6))
     times = np.linspace(0.02, 2.5, 200)
@@ -111,7 +111,7 @@ def closed_form(ode: bool, m: float, c: float, x: float, tau: float) -> tuple[fl
 def main(
     run: Annotated[Path | None, typer.Option(help="Run of the digits; default their exact kernel density.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("runs/examples"),
-    quick: Annotated[bool, typer.Option("--quick", help="Only test that it runs.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few steps and few samples.")] = False,
 ) -> None:
     """Draws both figures."""
     plt.style.use(Path(__file__).with_name("figures.mplstyle"))

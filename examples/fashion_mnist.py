@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import lzma
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -152,11 +153,11 @@ def lzma_bits(values: Tensor) -> float:
     return 8 * len(lzma.compress(raw, preset=9)) / len(raw)
 
 
-def draw_images(model: ScoreModel, n: int) -> dict[str, Tensor]:
+def draw_images(model: ScoreModel, n: int, samplers: dict[str, StepSampler]) -> dict[str, Tensor]:
     """Samples by each sampler from the same noise: integer values, ``(n, 1, 28, 28)``."""
     with torch.autocast("cpu", torch.bfloat16):
         return {
-            name: sample(model, n, sampler, seeds=range(n), batch_size=100).data for name, sampler in SAMPLERS.items()
+            name: sample(model, n, sampler, seeds=range(n), batch_size=100).data for name, sampler in samplers.items()
         }
 
 
@@ -197,7 +198,7 @@ def draw_distances(ax: Axes, distances: dict[str, dict[str, list[float]]], metri
     for column, name in enumerate(names):
         value, stderr = distances[name][metric][:2]
         ax.errorbar([column], [value], yerr=[2 * stderr], fmt="o", capsize=3, color=f"C{column}")
-    ax.set_xticks(range(len(names)), [f"{name}\n{SAMPLERS[name].steps} steps" for name in names])
+    ax.set_xticks(range(len(names)), [name.replace(", ", "\n") for name in names])
     ax.set(title=DISTANCES[metric], xlim=(-0.6, len(names) - 0.4))
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
 
@@ -225,16 +226,17 @@ def main(
     ] = 5000,
     scored: Annotated[int, typer.Option(help="Number of test images that the ODE scores.")] = 160,
     samples: Annotated[int, typer.Option(help="Number of samples by each sampler, 0 for none.")] = 400,
-    run: Annotated[Path, typer.Option(help="The run directory.")] = Path("runs/fashion-mnist"),
+    out: Annotated[Path, typer.Option(help="The run directory, also of the figure.")] = Path("runs/fashion-mnist"),
     weights: Annotated[
         Path | None, typer.Option(help="Evaluate the model of this checkpoint instead of training one.")
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    quick: Annotated[bool, typer.Option(help="Run in seconds, with numbers that mean little.")] = False,
+    quick: Annotated[bool, typer.Option(help="A few updates and a few images; its numbers mean little.")] = False,
 ) -> None:
     """Trains (or resumes, or loads --weights), evaluates, prints and draws the results."""
     if quick:
-        steps, test, scored, samples, run = 3, 8, 2, 0, run / "quick"
+        steps, test, scored, samples = 60, 16, 2, 12
+    run = out / "quick" if quick else out
     torch.set_num_threads(threads)
     plt.style.use(Path(__file__).with_name("figures.mplstyle"))
     data = load_images() if quick else load_data("fashion-mnist")
@@ -257,11 +259,13 @@ def main(
         results = json.loads(path.read_text())
     if samples:
         real = data.test[-2 * samples :]
-        images = draw_images(model, samples)
+        samplers = {name: replace(sampler, steps=12) for name, sampler in SAMPLERS.items()} if quick else SAMPLERS
+        images = draw_images(model, samples, samplers)
+        images = {f"{name}, {samplers[name].steps} steps": part for name, part in images.items()}
         results["distances"] = compute_distances(images, real)
         print_distances(results["distances"])
         if "bits" in results:
-            draw_figure(results, {**images, "real": real}, data.description, run / "fashion-mnist.png")
+            draw_figure(results, {**images, "real": real}, data.description, out / "fashion_mnist.png")
     checkpoint.write_text(path, json.dumps(results, indent=1))
     print(f"results: {path}")
 
@@ -280,7 +284,7 @@ def print_distances(distances: dict[str, dict[str, list[float]]]) -> None:
     """One line for each sampler and metric."""
     for name, metrics in distances.items():
         for metric, (value, error, floor, floor_error) in metrics.items():
-            print(f"{name:6} {metric:18} {value:9.4f} ± {error:.4f}   floor {floor:9.4f} ± {floor_error:.4f}")
+            print(f"{name:16} {metric:18} {value:9.4f} ± {error:.4f}   floor {floor:9.4f} ± {floor_error:.4f}")
 
 
 if __name__ == "__main__":

@@ -191,8 +191,8 @@ def main(
     plt.style.use(Path(__file__).with_name("figures.mplstyle"))
     out.mkdir(parents=True, exist_ok=True)
     data = load_data("ring")
-    usual = replace(USUAL, steps=4 if quick else 2000)
-    steps, batch, points, size = (2, 16, 16, 6) if quick else (steps, 256, 1000, 60)
+    usual = replace(USUAL, steps=400 if quick else 2000)
+    steps, batch, points, size = (5, 64, 100, 24) if quick else (steps, 256, 1000, 60)
     x = data.test[:points].float()
     print(f"{torch.get_num_threads()} of {os.cpu_count()} cores, seed {usual.seed}")
     with torch.random.fork_rng():

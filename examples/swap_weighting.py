@@ -171,7 +171,9 @@ def main(
     samples: Annotated[int, typer.Option(help="Samples of each model.")] = 240,
     out: Annotated[Path, typer.Option(help="Folder of the figure.")] = Path("runs/examples"),
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    quick: Annotated[bool, typer.Option("--quick", help="A few updates and a few images.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few updates and a few images; its numbers mean little.")
+    ] = False,
 ) -> None:
     """Trains models with each weighting, prints bits and distances, and draws swap_weighting.png."""
     plt.style.use(Path(__file__).with_name("figures.mplstyle"))
@@ -179,7 +181,7 @@ def main(
     torch.set_num_threads(threads)
     data = load_images()
     if quick:
-        steps, seeds, events, samples = 2, 1, 4, 0
+        steps, seeds, events, samples = 30, 1, 16, 9
     results, log_snr = {name_of(weighting): Results() for weighting in WEIGHTINGS}, torch.empty(0)
     real = features_of(data.test[-2 * samples :], EfficientNetLite0()) if samples else None
     for seed in range(seeds):

@@ -18,4 +18,9 @@ _DISPLAY = re.compile(r'<div class="arithmatex">\s*\\\[(.+?)\\\]\s*</div>', re.D
 def on_page_content(content: str, **_: Any) -> str:
     """Translate every marked formula of a page."""
     content = _INLINE.sub(lambda found: convert(html.unescape(found[1])), content)
-    return _DISPLAY.sub(lambda found: convert(html.unescape(found[1]), display="block"), content)
+    return _DISPLAY.sub(lambda found: _scrolled(convert(html.unescape(found[1]), display="block")), content)
+
+
+def _scrolled(formula: str) -> str:
+    """A formula in a box of its own, which a narrow screen scrolls sideways."""
+    return f'<div class="formula">{formula}</div>'
