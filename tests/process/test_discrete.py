@@ -184,7 +184,7 @@ def test_the_reverse_step_averages_the_posterior_over_the_probabilities_of_x0(pr
                 for c in range(classes):
                     p = prediction.probs[0, i, c]
                     if p > 0:
-                        data = x.clone()
+                        data = torch.zeros_like(x)
                         data[0, i] = c
                         average[i] += p * process.posterior(x, data, tau, s)[0, i]
                         rates[i] += p * process.conditional_rates(x, data, tau)[0, i]
