@@ -1048,7 +1048,7 @@ for each, values in {"to_model": x, "to_data": x, "validate": x}.items():
     )
 
 
-def codes() -> Tensor:
+def tokens() -> Tensor:
     return torch.tensor([[0, 3, 2], [1, 1, 0]])
 
 
@@ -1070,7 +1070,7 @@ call("ImageCondition", data.ImageCondition, shape=v((1, 4, 4)), bins=v(None), of
 GENES = data.Description("genes", (3,), alphabet=data.Characters("ACGT"))
 call(
     "Description of categories",
-    lambda **a: data.Description("a", (3,), **a).to_model(codes()),
+    lambda **a: data.Description("a", (3,), **a).to_model(tokens()),
     classes=v(4),
     alphabet=lambda: data.Characters("ACGT"),
 )
@@ -1516,7 +1516,7 @@ call(
 )
 call("is_strip", lambda **a: torch.tensor(plots.is_strip(**a)), shape=v((3,)))
 call("class_colors", plots.class_colors, classes=v(4))
-call("strips", plots.strips, x=lambda: codes().numpy(), classes=v(4), gap=v(2))
+call("strips", plots.strips, x=lambda: tokens().numpy(), classes=v(4), gap=v(2))
 call(
     "tile_images",
     plots.tile_images,

@@ -81,7 +81,7 @@ class CategoricalMixture(Model):
 
     def _entry_probs(self, x: Tensor, tau: Scalar) -> Tensor:
         """q_k(x_i) at ``tau`` of each component and entry of x, ``(B, K, d)``."""
-        x = x.flatten(1).to(self.class_probs)
+        x = (x.flatten(1) if x.ndim > 1 else x.unsqueeze(1)).to(self.class_probs)
         padded = F.pad(self.class_probs, (0, self.sde.states - self.sde.most_classes))
         own = torch.einsum("bis,kis->bki", one_hot(x, self.sde.states), padded)
         keep, redraw = (expand(c, own) for c in (ou.alpha_bar(tau), ou.beta(tau, 0.0)))

@@ -93,7 +93,7 @@ def test_info_data_lists_every_reader_and_every_option_of_a_table_has_a_text() -
     printed = run("info", "--data").output
     for name in (*FILES, *SOURCES, *TOYS, "hf:NAME", "a folder of images"):
         assert name in printed
-    section = printed[printed.index(".csv, ") : printed.index("a folder of images")].splitlines()
+    section = printed[printed.index(".csv, ") :].split("\n\n")[0].splitlines()
     options = [p.name for p in inspect.signature(load_table).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in options:
         (line,) = (i for i, text in enumerate(section) if text.startswith(option + " "))

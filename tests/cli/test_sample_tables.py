@@ -165,7 +165,7 @@ def test_a_grid_sets_rows_columns_and_the_number_of_samples(digits: Path, tmp_pa
     [
         (("--out", "x.csv"), "a .csv holds a table, got events of shape (1, 8, 8); write them as .npz"),
         (("--out", "x.parquet"), "a .parquet holds a table, got events of shape (1, 8, 8); write them as .npz"),
-        (("--out", "x.jpg"), "--out must end in .png, .csv, .tsv, .npz, .parquet, got x.jpg"),
+        (("--out", "x.jpg"), "--out must end in .png, .csv, .tsv, .npz, .npy, .txt, .parquet, got x.jpg"),
         (("--out", "x.png", "--format", "pgn"), "'pgn'; did you mean png?"),
         (("--format", "png"), "--format is that of the file of --out, got png without --out"),
         (("--grid", "2x2"), "--grid arranges the images of a .png, got no --out"),

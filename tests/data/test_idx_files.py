@@ -82,4 +82,4 @@ def test_mnist_files_keep_their_standard_split(tmp_path, monkeypatch, compress, 
 def test_the_error_on_missing_files_says_where_to_get_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="not found in .*apt-get install dataset-fashion-mnist"):
         load_data("fashion-mnist", root=tmp_path)
-    assert {"mnist", "fashion-mnist", "digits"} == set(SOURCES)
+    assert {"mnist", "fashion-mnist", "digits", "heartbeat"} == set(SOURCES)
