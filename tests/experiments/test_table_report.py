@@ -95,7 +95,7 @@ def test_the_page_shows_the_columns_of_a_table(folder: Path) -> None:
     for row in table_rows(summary)[1:]:
         assert row.auc.text(3) in page
         assert row.auc.text(3) in text
-    assert "log p (nats in data units; higher is better)" in text
+    assert "log p, nats, higher is better" in text
 
 
 def test_real_rows_stand_above_the_samplers(folder: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_table_with_missing_cells_is_modeled_sampled_scored_and_imputed(path):
     assert filled.columns()["color"][1] in ("blue", "green", "red")
 
 
+@pytest.mark.filterwarnings("ignore:rows with missing cells are left out")
 def test_conditions_and_guidance_reach_the_categories(path):
     data = load_data(path, codes=True, missing="drop", condition="size")
     model = quick(data)
@@ -78,6 +79,7 @@ def test_conditions_and_guidance_reach_the_categories(path):
     assert shares[1] > shares[0]
 
 
+@pytest.mark.filterwarnings("ignore:rows with missing cells are left out")
 def test_a_checkpoint_keeps_process_network_and_codes(path, tmp_path):
     data = load_data(path, codes=True, missing="drop")
     recipe = default_recipe(data.description, len(data.train))
