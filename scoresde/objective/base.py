@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import Field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class Objective(CheckedArguments, ABC):
 
     weighting: Weighting
     timesteps: Timesteps
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     process_kind: ClassVar[type[Process]]
     """The processes whose models it trains."""
