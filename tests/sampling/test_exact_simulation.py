@@ -122,3 +122,10 @@ def test_first_hitting_runs_without_tensor_values_and_thinning_says_what_does() 
         assert drawn("absorbing").shape == (2, 4)
         with pytest.raises(TypeError, match=r"tensors without values; take Ancestral\(\) or TauLeaping\(\)"):
             drawn("uniform")
+
+
+def test_the_last_draw_of_a_sample_does_not_depend_on_how_long_its_batch_runs() -> None:
+    model, seeds = smooth_mixture("uniform", 3, 1.0, tau_min=0.5), list(range(30))  # much is left to the last step
+    whole = sample(model, 30, ExactSimulation(), seeds=seeds).x
+    parts = [sample(model, 10, ExactSimulation(), seeds=seeds[i : i + 10]).x for i in (0, 10, 20)]
+    assert torch.equal(torch.cat(parts), whole)
