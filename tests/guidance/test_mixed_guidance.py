@@ -26,17 +26,19 @@ def network(kind: str) -> ScoreModel:
         else:
             inner = MLP(MixedNet.inner_shape(2, (3, 2)), width=16, depth=1, conditions=conditions)
             net, process = MixedNet(inner, 2, (3, 2)), CASES["uniform"]
-        torch.nn.init.normal_(inner.linear_out.weight)
+        for parameter in inner.parameters():  # the embeddings of conditions begin at 0
+            torch.nn.init.normal_(parameter, std=0.5)
     return ScoreModel(net, process)
 
 
 @pytest.mark.parametrize("batched", [True, False])
 def test_cfg_of_mixed_events_combines_noise_estimates_and_log_probabilities(batched):
     model = network("mixed")
-    x = mixture(CASES["uniform"]).sample(5, 0.5).float()
+    x = mixture(CASES["uniform"]).sample(5, 0.5, torch.Generator().manual_seed(0)).float()
     label = torch.tensor([0, 1, 2, 0, 1])
     guided = CFG(model, 2.5, batched=batched)(x, 0.5, label=label)
     conditional, null = model(x, 0.5, label=label), model(x, 0.5)
+    assert (conditional.categorical.probs - null.categorical.probs).abs().max() > 0.01
     eps = null.continuous.eps + 2.5 * (conditional.continuous.eps - null.continuous.eps)
     torch.testing.assert_close(guided.continuous.eps, eps, rtol=1e-4, atol=1e-4)
     first, second = (p.categorical.logits.clamp(min=-1e3) for p in (conditional, null))
