@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from scoresde._core.annotations import check_arguments, refuse_signature
 from scoresde._core.arrays import ArrayLike, as_tensor, is_array
-from scoresde._core.call_inputs import as_input, cond_inputs, device_of
+from scoresde._core.call_inputs import as_input, check_model_device, cond_inputs
 from scoresde._core.checks import check_event_shape, check_integer, check_kind
 from scoresde._core.elementwise import Scalar
 from scoresde._core.foreign_networks import check_time_argument, refuse_integer_times, refuse_output
@@ -174,11 +174,7 @@ class Model(nn.Module, ABC):
 
     def _check_event(self, x: Tensor) -> None:
         check_event_shape(x, self.event_shape)
-        device = device_of(self)
-        if device is not None and device != x.device:
-            raise ValueError(
-                f"x is on {x.device}, the model on {device}; move one: x.to('{device}') or model.to('{x.device}')."
-            )
+        check_model_device(self, x)
 
 
 class ScoreModel(Model):

@@ -27,6 +27,7 @@ NOT_FINITE = {"inf", "infinite tensor", "nan", "NaN tensor", "NaNs"}
 PASSED_ON = (
     "Description",
     "SDE",
+    "Mixed.perturb",
     "Loss call",
     "Model call",
     "MLP call",

@@ -157,10 +157,8 @@ show(
     "asked for 0 … 9, twice: scale 1 above, 3 below",
 )
 seen = originals.masked_fill(hidden, 0)
-enlarged = (
-    data.description.to_data(coarse)
-    .repeat_interleave(2, -1)
-    .repeat_interleave(2, -2)
+enlarged = data.description.to_data(
+    coarse.repeat_interleave(2, -1).repeat_interleave(2, -2)
 )
 show(
     "half",

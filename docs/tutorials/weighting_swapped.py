@@ -91,12 +91,14 @@ for other in (matching, regression, ours):
 # So methods differ in how much each noise level counts. The bound on the log-likelihood has a weight of its own, in DDPM's chain of K steps and in continuous time. Times K, the first tends to the second. Here both are halfway through the clock:
 
 # %%
+from scoresde.process import Marginal
+
 song = sd.LinearVP()
 process = sd.VPSDE(song)
 limit = float(sd.ELBO()(process.marginal(0.5)))
 for steps in (10, 100, 1000, 10000):
     late, early = song.tau(0.5), song.tau(0.5 - 1 / steps)
-    step = sd.sde.Marginal(late, song.rate(0.5), early)
+    step = Marginal(late, song.rate(0.5), early)
     weight = steps * sd.weighting.DiscreteVLB("beta")(step)
     print(f"K = {steps:5}: {float(weight):.4f}; continuous {limit:.4f}")
 

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from scoresde._core.arrays import ArrayLike, as_tensor, as_tensors
 
-__all__ = ["as_input", "check_entries", "check_per_sample", "cond_inputs", "device_of", "empty_state"]
+__all__ = [
+    "as_input",
+    "check_entries",
+    "check_model_device",
+    "check_per_sample",
+    "cond_inputs",
+    "device_of",
+    "empty_state",
+]
 
 
 def as_input(model: nn.Module, value: ArrayLike, name: str) -> Tensor:
@@ -51,6 +59,19 @@ def device_of(model: nn.Module) -> torch.device | None:
     weight = next(model.parameters(), None)
     weight = next(model.buffers(), None) if weight is None else weight
     return None if weight is None else weight.device
+
+
+def check_model_device(model: nn.Module, x: Tensor) -> None:
+    """Checks that a state is on the device of a model.
+
+    Raises:
+        ValueError: If it is elsewhere.
+    """
+    device = device_of(model)
+    if device is not None and device != x.device:
+        raise ValueError(
+            f"x is on {x.device}, the model on {device}; move one: x.to('{device}') or model.to('{x.device}')."
+        )
 
 
 def empty_state(model: nn.Module, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from scoresde._core.arrays import array_remedy
 from scoresde._core.tensors import has_values
@@ -26,6 +27,7 @@ __all__ = [
     "check_seed",
     "check_seeds",
     "check_tensor",
+    "check_values",
     "short_repr",
 ]
 
@@ -208,6 +210,16 @@ def check_tensor(name: str, x: object) -> None:
     if not isinstance(x, Tensor):
         received = repr(x) if isinstance(x, (str, int, float, type(None))) else type(x).__name__
         raise TypeError(f"{name} must be a tensor, got {received}; {array_remedy(x)}.")
+
+
+def check_values(name: str, x: Tensor) -> None:
+    """Checks that a tensor has values, rather than only a shape.
+
+    Raises:
+        ValueError: If it is on the meta device.
+    """
+    if x.is_meta and not isinstance(x, FakeTensor):
+        raise ValueError(f"{name} must have values, got a tensor on the meta device; move it to the CPU with its data.")
 
 
 def check_event_shape(x: Tensor, event_shape: tuple[int, ...] | None, name: str = "x") -> None:

@@ -20,6 +20,7 @@ from scoresde._core.checks import check_finite, check_integer, check_tensor
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import as_time, expand
+from scoresde.analytic.covariances import check_floating
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.discrete import Binomial, Categorical, DiscretePrediction, DiscreteProcess, draw_codes, one_hot
@@ -208,4 +209,10 @@ class BernoulliMixture(CategoricalMixture):
 
     def __init__(self, weights: Tensor, probs: Tensor, process: DiscreteProcess | None = None) -> None:
         check_arguments(BernoulliMixture, locals())
-        super().__init__(weights, torch.stack([1 - probs, probs], -1), Binomial() if process is None else process)
+        super().__init__(weights, _two_classes(probs), Binomial() if process is None else process)
+
+
+def _two_classes(probs: Tensor) -> Tensor:
+    """Probabilities of 0 and 1, ``(K, *D, 2)``."""
+    check_floating("probs", probs)
+    return torch.stack([1 - probs, probs], -1)

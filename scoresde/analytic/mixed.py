@@ -15,7 +15,8 @@ from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import as_time
+from scoresde._core.tensors import as_time, expand
+from scoresde.analytic.covariances import check_floating
 from scoresde.analytic.discrete import CategoricalMixture
 from scoresde.analytic.mixtures import GaussianMixture
 from scoresde.model import Model
@@ -38,6 +39,7 @@ class MixedMixture(Model):
 
     Raises:
         TypeError, ValueError: As `GaussianMixture` and `CategoricalMixture`.
+        ValueError: If the shapes are not these.
 
     Example:
         >>> import torch
@@ -55,6 +57,12 @@ class MixedMixture(Model):
     ) -> None:
         super().__init__()
         check_arguments(MixedMixture, locals())
+        check_floating("means", means)
+        check_floating("probs", probs)
+        if means.ndim != 2 or probs.ndim != 3:
+            raise ValueError(
+                f"means must have shape (K, n) and probs (K, L, C), got {tuple(means.shape)} and {tuple(probs.shape)}."
+            )
         if process is None:
             process = Mixed(VPSDE(), Categorical((probs.shape[-1],) * probs.shape[1]))
         self.sde = process
@@ -98,6 +106,7 @@ class MixedMixture(Model):
         x = self.sde.checked_state(as_input(self, x, "x"))
         self._check_event(x)
         tau = as_time(tau, high=self.sde.tau_max * (1 + 1e-6))
+        expand(tau, x)  # checks the shape of tau
         density, probability = self._log_terms(x, tau)
         return torch.logsumexp(self.codes.log_weights + density + probability, 1)
 

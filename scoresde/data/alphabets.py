@@ -173,17 +173,19 @@ class ClassNames(Alphabet):
         return " ".join(self.names[code] for code in codes)
 
 
-def as_alphabet(symbols: str | Sequence[str] | Alphabet) -> Alphabet:
+def as_alphabet(alphabet: str | Sequence[str] | Alphabet) -> Alphabet:
     """An alphabet as it is; a text as its characters; several texts as names, or as characters if each is one.
 
     Raises:
+        TypeError: If ``alphabet`` is something else.
         ValueError: See `Characters` and `ClassNames`.
     """
-    if isinstance(symbols, Alphabet):
-        return symbols
-    if isinstance(symbols, str) or all(len(symbol) == 1 for symbol in symbols):
-        return Characters("".join(symbols))
-    return ClassNames(tuple(symbols))
+    check_arguments(as_alphabet, locals())
+    if isinstance(alphabet, Alphabet):
+        return alphabet
+    if isinstance(alphabet, str) or all(len(symbol) == 1 for symbol in alphabet):
+        return Characters("".join(alphabet))
+    return ClassNames(tuple(alphabet))
 
 
 def _check_symbols(field: str, symbols: tuple[str, ...]) -> None:

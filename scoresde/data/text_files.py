@@ -68,7 +68,7 @@ def load_text(
         Data in data units, ``uint8`` for up to 256 classes, with their alphabet in the description.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError, IsADirectoryError: If there is no such file.
         ValueError: If the file has another encoding, the text is too short for a window in each part, or a character
             is outside the alphabet; the message has the option that helps.
 
@@ -123,6 +123,8 @@ def _read(path: Path, encoding: str) -> str:
         return raw.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path (relative to {Path.cwd()}).") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"a text is one file, got the folder {path}; name a file in it.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} must be a complete gzip file, got: {error}; pack it again.") from error
     except UnicodeDecodeError as error:

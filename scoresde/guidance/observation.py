@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._core.annotations import check_arguments
-from scoresde._core.checks import check_finite, check_kind, check_tensor
+from scoresde._core.checks import check_finite, check_kind, check_tensor, check_values
 from scoresde._core.tensors import has_values
 from scoresde.guidance.operators.base import Operator
 
@@ -54,10 +54,18 @@ class Observation(nn.Module):
             )
         if (noise_std is None) == (noise_cov is None):
             raise ValueError("the noise must be stated once, by noise_std or by noise_cov; noise_std=0.0 for none.")
+        noises = {"noise_std": noise_std, "noise_cov": noise_cov}
+        for name, value in noises.items():
+            if isinstance(value, Tensor) and not y.is_meta:
+                check_values(name, value)
         self.operator, self.count = operator, None if single else len(y)
         if operator.count is not None and operator.count != self.count:
             raise ValueError(f"y must have one row per parameter set, {operator.count}, got {tuple(y.shape)}.")
         support = operator.support()
+        if support is not None and support.device != y.device:
+            raise ValueError(
+                f"y is on {y.device}, the operator on {support.device}; move one, as by operator.to(y.device)."
+            )
         y = y if support is None else y.where(support, 0.0)
         check_finite(y, "y")
         self.register_buffer("y", y)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.annotations import CheckedArguments, check_arguments
-from scoresde._core.call_inputs import check_per_sample, cond_inputs, empty_state
+from scoresde._core.call_inputs import check_model_device, check_per_sample, cond_inputs, empty_state
 from scoresde._core.checks import check_device, check_integer, check_kind, check_seeds
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
@@ -121,6 +121,7 @@ class Tilted(CheckedArguments):
         like = empty_state(model, dtype, check_device(device)).new_empty(
             (populations, particles, *(model.event_shape or ()))
         )
+        check_model_device(model, like)
         if generator is None and seeds is None and has_values(like):
             generator = torch.Generator(like.device).manual_seed(int(torch.randint(2**62, ())))
         cond = {name: value.to(like.device).repeat_interleave(particles, 0) for name, value in cond.items()}

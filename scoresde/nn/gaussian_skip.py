@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike, as_tensor
-from scoresde._core.checks import check_event_shape, check_finite, check_integer, check_positive
+from scoresde._core.checks import check_event_shape, check_finite, check_integer, check_positive, check_values
 from scoresde.nn._execution import full_precision
 from scoresde.nn._network_wrapper import NetworkWrapper
 from scoresde.nn.conditions import Channels, Condition, Vector
@@ -117,10 +118,12 @@ class GaussianSkip(NetworkWrapper):
             ValueError: If shapes do not fit, values are not finite, there are fewer events than ``2 * folds``, or a
                 setting is out of its domain.
         """
+        check_arguments(GaussianSkip.fit, locals())
         check_positive(penalty=penalty)
         check_integer("folds", folds, 2)
         x0 = as_tensor(x0, "x0").detach()
         check_event_shape(x0, self.event_shape, "x0")
+        check_values("x0", x0)
         check_finite(x0, "x0")
         flat = x0.flatten(1).cpu().double() if x0.ndim > 1 else x0.cpu().double()[:, None]
         if len(flat) < 2 * folds:
@@ -131,7 +134,9 @@ class GaussianSkip(NetworkWrapper):
                 raise ValueError(
                     f"fit needs the condition {self.condition!r}; pass cond={{{self.condition!r}: values}}."
                 )
-            values = as_tensor((cond or {})[self.condition], self.condition).detach().cpu().double()
+            values = as_tensor((cond or {})[self.condition], self.condition).detach()
+            check_values(self.condition, values)
+            values = values.cpu().double()
             if values.shape != (len(flat), len(self.weight)):
                 raise ValueError(
                     f"{self.condition} must have shape ({len(flat)}, {len(self.weight)}), got {tuple(values.shape)}; "

@@ -50,11 +50,11 @@ class MixedNet(NetworkWrapper):
     def __init__(self, net: nn.Module, numbers: int, classes: tuple[int, ...], mask: bool = False) -> None:
         super().__init__()  # before a submodule can be assigned, so the dataclass cannot write this
         check_integer("numbers", numbers, 0)
-        if not classes:
+        if not (classes := tuple(classes)):
             raise ValueError("classes must name one category at least, got (); an MLP reads events of numbers alone.")
         for count in classes:
             check_integer("classes", count, 2)
-        self.net, self.numbers, self.classes, self.mask = net, numbers, tuple(classes), mask
+        self.net, self.numbers, self.classes, self.mask = net, numbers, classes, mask
         expected, declared = self.inner_shape(numbers, self.classes, mask), getattr(net, "event_shape", None)
         if declared is not None and tuple(declared) != expected:
             raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import as_tensor
 from scoresde._core.atomic import atomic_file
-from scoresde._core.checks import check_integer
+from scoresde._core.checks import check_integer, check_kind
 from scoresde.plots.strips import class_colors
 
 if TYPE_CHECKING:
@@ -101,6 +101,10 @@ def tile_images(
         ValueError: If the samples are not images, or more than the grid holds.
     """
     check_arguments(tile_images, locals())
+    if description is not None:
+        from scoresde.data import Description
+
+        check_kind("description", description, Description)
     tensor = as_tensor(x, "x")
     if tensor.is_meta:
         raise ValueError("images must have values, got a tensor on the meta device.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_event_shape, check_kind
+from scoresde._core.checks import check_event_shape, check_kind, check_tensor
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import constant
@@ -140,8 +140,11 @@ class Mixed(Process):
             noise: From `draw_noise`, shape of ``x0``.
 
         Raises:
+            TypeError: If ``x0`` or ``noise`` is not a tensor.
             ValueError: If the shapes differ, or ``tau`` is negative, NaN or past the end of the clock.
         """
+        check_tensor("x0", x0)
+        check_tensor("noise", noise)
         if x0.shape != noise.shape:
             raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}.")
         (numbers, codes), (eps, uniform) = self.split(x0), self.split(noise)

@@ -31,7 +31,7 @@ class AveragePool(SpectralOperator):
         super().__init__()
         check_arguments(AveragePool, locals())
         check_integer("factor", factor)
-        channels, *grid = event_shape
+        channels, *grid = tuple(event_shape) or (0,)
         if not grid or any(size % factor for size in grid):
             raise ValueError(
                 f"event_shape must be (C, *grid) with every grid axis divisible by factor = {factor}, got "
