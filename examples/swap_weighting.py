@@ -39,6 +39,9 @@ from scoresde.training import Training, loss_by_log_snr, train
 
 WEIGHTINGS: tuple[Weighting, ...] = (ELBO(), Simple(), MinSNR(gamma=5), SigmoidWeighting(bias=2), EDM())
 
+DISTANCES = {"frechet": "Fréchet distance", "kernel": "kernel distance"}
+FEATURES = 112  # of `EfficientNetLite0`; a Fréchet distance needs more images than that
+
 
 def name_of(weighting: Weighting) -> str:
     """Name of its class, without settings."""
@@ -52,14 +55,14 @@ class Results:
     Attributes:
         bits, stderr: Bits per dimension of the test images, and their standard error.
         losses: Held-out error in ε at each noise level.
-        frechet, floor: Fréchet distance of samples, and its floor.
+        distances, floor: Distances of samples to real images, and their floor.
         images: Samples of the first seed, or None.
     """
 
     bits: list[float] = field(default_factory=list)
     stderr: list[float] = field(default_factory=list)
     losses: list[list[float]] = field(default_factory=list)
-    frechet: list[float] = field(default_factory=list)
+    distances: list[float] = field(default_factory=list)
     floor: list[float] = field(default_factory=list)
     images: Tensor | None = None
 
@@ -82,7 +85,9 @@ def train_with(weighting: Weighting, data: Data, steps: int, channels: int, seed
     return train(build_model(data, channels, seed), data, settings).model
 
 
-def evaluate(model: Model, data: Data, results: Results, events: int, samples: int, real: Features | None) -> Tensor:
+def evaluate(
+    model: Model, data: Data, results: Results, events: int, samples: int, real: Features | None, distance: str
+) -> Tensor:
     """Appends one model's results, with the same noise and events for all. Returns the log-SNRs of the losses."""
     description, seeded = data.description, lambda: torch.Generator().manual_seed(0)
     values = data.test[:events]
@@ -97,8 +102,8 @@ def evaluate(model: Model, data: Data, results: Results, events: int, samples: i
     results.losses.append(losses.loss.tolist())
     if images is not None and real is not None:
         features = features_of(images, EfficientNetLite0())
-        metric = image_distances(features, real, metrics=("frechet",), generator=seeded())["frechet"]
-        results.frechet.append(metric.value.value)
+        metric = image_distances(features, real, metrics=(distance,), generator=seeded())[distance]
+        results.distances.append(metric.value.value)
         results.floor.append(metric.floor.value)
         results.images = images[:25] if results.images is None else results.images
     return losses.log_snr
@@ -137,7 +142,7 @@ def draw_rows(ax: Axes, values: dict[str, list[float]], stderr: dict[str, float]
     ax.grid(axis="y", visible=False)
 
 
-def draw_figure(results: dict[str, Results], log_snr: Tensor, data: Data, path: Path) -> None:
+def draw_figure(results: dict[str, Results], log_snr: Tensor, data: Data, distance: str, path: Path) -> None:
     """One figure: weights, errors at each noise level, bits, distances, and samples."""
     figure = plt.figure(figsize=(13, 7.6), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1))
@@ -148,11 +153,11 @@ def draw_figure(results: dict[str, Results], log_snr: Tensor, data: Data, path: 
     stderr = {name: math.sqrt(sum(e * e for e in entry.stderr)) / len(entry.stderr) for name, entry in results.items()}
     draw_rows(axes[2], {name: entry.bits for name, entry in results.items()}, stderr, 3)
     axes[2].set(xlabel="continuous bound, test images", title="bits per dimension")
-    if any(entry.frechet for entry in results.values()):
-        draw_rows(axes[3], {name: entry.frechet for name, entry in results.items()}, {}, 0)
+    if any(entry.distances for entry in results.values()):
+        draw_rows(axes[3], {name: entry.distances for name, entry in results.items()}, {}, 0)
         floors = [value for entry in results.values() for value in entry.floor]
         axes[3].axvline(sum(floors) / len(floors), color="0.5", ls=":")
-        axes[3].set(xlabel="samples; dotted: real images", title="Fréchet distance")
+        axes[3].set(xlabel="samples; dotted: real images", title=DISTANCES[distance])
         axes[3].set_yticks([])
         for ax, (name, entry) in zip(bottom.subplots(1, len(results)), results.items(), strict=True):
             assert entry.images is not None
@@ -182,6 +187,7 @@ def main(
     data = load_images()
     if quick:
         steps, seeds, events, samples = 30, 1, 16, 9
+    distance = "frechet" if samples > FEATURES else "kernel"
     results, log_snr = {name_of(weighting): Results() for weighting in WEIGHTINGS}, torch.empty(0)
     real = features_of(data.test[-2 * samples :], EfficientNetLite0()) if samples else None
     for seed in range(seeds):
@@ -189,11 +195,12 @@ def main(
             name = name_of(weighting)
             entry = results[name]
             model = train_with(weighting, data, steps, channels, seed)
-            log_snr = evaluate(model, data, entry, events, samples, real)
-            distance = f", Fréchet {entry.frechet[-1]:.2f} (floor {entry.floor[-1]:.2f})" if samples else ""
-            bits = f"{entry.bits[-1]:.3f} ± {entry.stderr[-1]:.3f} bits/dim"
-            print(f"{name:16} seed {seed}: {bits} on {events} test images{distance}", flush=True)
-    draw_figure(results, log_snr, data, out / "swap_weighting.png")
+            log_snr = evaluate(model, data, entry, events, samples, real, distance)
+            text = f"{entry.bits[-1]:.3f} ± {entry.stderr[-1]:.3f} bits/dim on {events} test images"
+            if samples:
+                text += f", {DISTANCES[distance]} {entry.distances[-1]:.2f} (floor {entry.floor[-1]:.2f})"
+            print(f"{name:16} seed {seed}: {text}", flush=True)
+    draw_figure(results, log_snr, data, distance, out / "swap_weighting.png")
     rows = {name: {k: v for k, v in vars(entry).items() if k != "images"} for name, entry in results.items()}
     record = {"steps": steps, "log_snr": log_snr.tolist(), "weightings": rows}
     checkpoint.write_text(out / "swap_weighting.json", json.dumps(record, indent=1))

@@ -52,7 +52,7 @@ def __dir__() -> list[str]:
 
 def _unknown(name: str) -> str:
     text = f"module 'scoresde' has no attribute {name!r}"
-    if name.startswith("__"):
+    if name.startswith("_"):
         return text
     from scoresde._core.suggest import closest, public_names
 

@@ -28,6 +28,7 @@ PASSED_ON = (
     "Description",
     "SDE",
     "Mixed.perturb",
+    "DiscreteProcess.perturb",
     "Loss call",
     "Model call",
     "MLP call",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def unknown_name(what: str, name: str, names: Iterable[str]) -> str:
     return f"unknown {what} {name!r}; {nearest(name, names)}"
 
 
+@functools.cache
 def public_names() -> dict[str, str]:
     """Public names of the package and, for each, the shortest module path that exports it.
 

@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike, as_tensor
 from scoresde._core.call_inputs import as_input
-from scoresde._core.checks import check_event_shape, check_integer, check_seeds
+from scoresde._core.checks import check_event_shape, check_integer, check_seeds, check_values
 from scoresde._core.progress import ProgressBar
 from scoresde._core.tensors import event_size, widest_dtype
 from scoresde.likelihood.batching import evaluation_mode
@@ -162,7 +163,11 @@ def _error(result: LogProb) -> Tensor:
 
 
 def _checked_classes(classes: int | Sequence[int]) -> list[int]:
-    labels = list(range(classes)) if isinstance(classes, int) else [operator.index(label) for label in classes]
+    each = range(int(classes)) if isinstance(classes, Integral) else classes
+    try:
+        labels = [operator.index(label) for label in each]
+    except TypeError:
+        labels = []
     if len(labels) < 2 or len(set(labels)) < len(labels) or min(labels) < 0:
         raise ValueError(
             f"classes must be two or more different integers from 0 on, or their number, got {classes!r}; such as 10."
@@ -186,7 +191,9 @@ def _checked_prior(prior: ArrayLike | None, count: int) -> Tensor:
     """The logarithm of the normalized prior, ``(C,)`` float64."""
     if prior is None:
         return torch.full((count,), -math.log(count), dtype=torch.float64)
-    values = as_tensor(prior, "prior").double().cpu()
+    values = as_tensor(prior, "prior")
+    check_values("prior", values)
+    values = values.double().cpu()
     if values.shape != (count,) or not bool((values > 0).all()) or not bool(values.isfinite().all()):
         raise ValueError(
             f"prior must be {count} positive numbers, one per class, got {values.tolist()}; leave a class without "

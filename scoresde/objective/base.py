@@ -12,7 +12,7 @@ from torch import Tensor
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.call_inputs import as_input, check_entries, cond_inputs
-from scoresde._core.checks import check_kind
+from scoresde._core.checks import check_event_shape, check_kind
 from scoresde._core.noise import Noise
 from scoresde.model import Model, check_model
 from scoresde.objective.observed import checked_mask
@@ -74,6 +74,7 @@ class Objective(CheckedArguments, ABC):
         self.check_process(model)
         x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
         mask = None if observed is None else checked_mask(model, x0, as_input(model, observed, "observed"))
+        check_event_shape(x0, None, "x0")
         x0 = self.checked_events(model, x0, mask)
         for name, value in cond.items():
             if isinstance(value, Tensor) and value.ndim and len(value) not in (1, len(x0)):
