@@ -27,6 +27,7 @@ NOT_FINITE = {"inf", "infinite tensor", "nan", "NaN tensor", "NaNs"}
 PASSED_ON = (
     "Description",
     "SDE",
+    "FlowMap call",
     "Mixed.perturb",
     "DiscreteProcess.perturb",
     "Loss call",

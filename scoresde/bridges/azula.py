@@ -138,8 +138,14 @@ def time_grid(schedule: AzulaSchedule, steps: int, start: float = 1.0, stop: flo
 
 
 def _log_snr(schedule: AzulaSchedule, times: Tensor) -> list[float]:
-    alpha, sigma = schedule(times)
-    return (2.0 * (torch.log(alpha) - torch.log(sigma))).expand(times.shape).tolist()
+    try:
+        alpha, sigma = schedule(times)
+        return (2.0 * (torch.log(alpha) - torch.log(sigma))).expand(times.shape).tolist()
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"schedule must be a schedule of azula, which maps times to (alpha, sigma), got {type(schedule).__name__}: "
+            f"{error}"
+        ) from error
 
 
 def _process(schedule: AzulaSchedule) -> SDE:

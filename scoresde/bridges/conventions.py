@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from scoresde._core.annotations import check_arguments
+from scoresde._core.checks import check_integer
 from scoresde.adapters import Label
 from scoresde.bridges.opened import Finding
 from scoresde.bridges.weights import WeightFile
@@ -114,6 +115,7 @@ def karras_grid(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0
     Source: Karras et al. 2022, eq. 5.
     """
     check_arguments(karras_grid, locals())
+    check_integer("steps", steps)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     inner = [(high + (low - high) * i / max(steps - 1, 1)) ** rho for i in range(1, steps - 1)]
     return sigma_grid([sigma_max, *inner, *([sigma_min] if steps > 1 else []), 0.0])

@@ -5,7 +5,6 @@ Without a jump (Δ = 0) w is the velocity v of the probability-flow ODE in the a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -51,7 +50,7 @@ class AverageVelocity(NetworkWrapper):
         damping: κ; 0 for the teacher's v itself.
 
     Raises:
-        ValueError: If ``taus`` do not fall, or ``damping`` is negative.
+        ValueError: If ``taus`` do not fall, or ``damping`` is not in [0, 1e6].
     """
 
     net: nn.Module
@@ -74,10 +73,8 @@ class AverageVelocity(NetworkWrapper):
         check_arguments(AverageVelocity, locals())
         if len(taus) == 1 or any(tau <= s or s < 0 for tau, s in zip(taus, taus[1:])):
             raise ValueError(f"taus must fall, from the start to the end of sampling, got {taus!r}; or leave them out.")
-        if not 0 <= damping < math.inf:
-            raise ValueError(
-                f"damping must be finite and not negative, got {damping!r}; 0.3 is usual, 0 leaves it out."
-            )
+        if not 0 <= damping <= 1e6:
+            raise ValueError(f"damping must lie in [0, 1e6], got {damping!r}; 0.3 is usual, 0 leaves it out.")
         self.net, self.parameterization, self.damping = net, parameterization, float(damping)
         self.taus, self.axes, self.learned_variance = tuple(float(tau) for tau in taus), axes, learned_variance
         self._is_output = axes is None and parameterization in (None, V()) and not learned_variance

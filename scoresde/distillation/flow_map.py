@@ -17,7 +17,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
 from scoresde._core.elementwise import Scalar
 from scoresde._core.peer_keywords import network_reader
-from scoresde._core.tensors import as_time
+from scoresde._core.tensors import as_time, expand
 from scoresde.distillation.average_velocity import AverageVelocity
 from scoresde.distillation.jump_networks import new_network, no_jumps, reads_jumps, with_jumps
 from scoresde.model import Model, ScoreModel, check_model, gaussian_output
@@ -150,6 +150,7 @@ class FlowMap(Model):
         if s is None:
             return self.diagonal().predict(x, tau, **inputs)
         s = as_time(s, "s", high=self.sde.tau_max * (1 + 1e-6))
+        expand(s, x, "s")  # checks its shape
         if not isinstance(s, Tensor) and not isinstance(tau, Tensor) and s > tau:
             raise ValueError(
                 f"a jump ends at an earlier time, s <= tau, got tau = {tau:g} and s = {s:g}; exchange them."

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.call_inputs import check_per_sample, cond_inputs
-from scoresde._core.checks import check_integer, check_level, check_seeds
+from scoresde._core.checks import check_finite, check_integer, check_level, check_seeds
 from scoresde.data import Description
 from scoresde.data.tables.column_maps import CategoryColumn
 from scoresde.data.tables.columns import arrow_table, table_arrays
@@ -176,6 +176,7 @@ def impute(
         method = TwistedSMC(steps=60, particles=256) if isinstance(model.sde, SDE) else BridgeSMC()
     refuse_sampler(method, sampler)
     events = KnownEvents.of(model, _values(model, table), "table", missing=True)
+    check_finite(events.values.nan_to_num(posinf=math.inf, neginf=-math.inf), "table")
     missing = events.values.isnan() if events.values.is_floating_point() else torch.zeros_like(events.values) > 0
     known = events.model_mask(~missing)
     conditional = ConditionalDraws(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scoresde._core.checks import check_finite, check_tensor
+from scoresde._core.checks import check_finite, check_tensor, check_values
 from scoresde._core.elementwise import Scalar
 from scoresde.model import Model, check_model
 from scoresde.process.parameterization import X0
@@ -44,6 +44,7 @@ class Replacement(Model):
     def __init__(self, model: Model, x0: Tensor, known: Tensor) -> None:
         check_model(model)
         check_tensor("x0", x0)
+        check_values("x0", x0)
         check_tensor("known", known)
         super().__init__()
         if known.dtype is not torch.bool:

@@ -11,6 +11,7 @@ import numpy as np
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import as_tensor
 from scoresde._core.atomic import atomic_file
+from scoresde._core.checks import check_values
 from scoresde.plots.image_grid import gray_range, grid, is_image, to_bytes
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def before_and_after(
     low, high = gray_range(before, description)
     left = [to_bytes(before, low, high)]
     if hidden is not None:
-        mask = as_tensor(hidden, "hidden").detach().cpu().numpy()
+        tensor = as_tensor(hidden, "hidden")
+        check_values("hidden", tensor)
+        mask = tensor.detach().cpu().numpy()
         if mask.dtype != bool or mask.shape != before.shape:
             raise ValueError(f"hidden must be bool, {before.shape} as before, got {mask.dtype}, {mask.shape}.")
         pixels = np.expand_dims(np.any(mask.reshape(n, -1, *before.shape[-2:]), axis=1), -1)

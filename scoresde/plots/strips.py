@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import as_tensor
@@ -61,7 +62,7 @@ def strips(x: np.ndarray, classes: int, gap: int = 3) -> np.ndarray:
     """
     check_arguments(strips, locals())
     tensor = as_tensor(x, "x")
-    if tensor.is_meta or tensor.is_floating_point() or tensor.is_complex():
+    if tensor.is_meta or tensor.dtype == torch.bool or tensor.is_floating_point() or tensor.is_complex():
         raise ValueError(f"strips show integers 0 … {classes - 1}, got {tensor.dtype}; pass samples.data.")
     x = tensor.detach().cpu().numpy()
     if x.ndim != 2 or not x.size:

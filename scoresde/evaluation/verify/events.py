@@ -58,6 +58,7 @@ def events_of(
     if y.is_floating_point():
         check_finite(y, "data")  # before the choice, so that the index is that of the user's data
     generator = torch.Generator().manual_seed(seed)
+    check_event_shape(y, None, "data")
     order = torch.randperm(len(y), generator=generator)[:_MOST_FITTED]
     if len(order) < _LEAST:
         raise ValueError(f"a comparison needs at least {_LEAST} events, got {len(order)}; pass more of your data.")
@@ -89,7 +90,7 @@ def _given(data: Data | ArrayLike, cond: Mapping[str, Any] | None) -> tuple[Tens
 
 
 def _in_model_units(model: Model, y: Tensor, units: str, generator: torch.Generator) -> Tensor:
-    if units not in ("data", "model"):
+    if not isinstance(units, str) or units not in ("data", "model"):
         raise ValueError(f'units must be "data" or "model", got {units!r}.')
     y = y.cpu()
     if model.data is not None and units == "data":
