@@ -118,13 +118,14 @@ def draw(bit_model: Model, roll: Model, out: Path) -> Path:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the table.")] = Path("runs/examples"),
-    minutes: Annotated[float, typer.Option(help="Training time of the heartbeat network.")] = 5.0,
+    steps: Annotated[int, typer.Option(help="Updates of the heartbeat network, about five minutes.")] = 10_000,
+    minutes: Annotated[float | None, typer.Option(help="Its training time, in place of a number of updates.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Only test that it runs.")] = False,
 ) -> None:
     """Trains both models; writes the figure and a table of bits."""
     out.mkdir(parents=True, exist_ok=True)
-    bit_model = train_heartbeat(None if quick else minutes, 30 if quick else 10_000, seed)
+    bit_model = train_heartbeat(None if quick else minutes, 30 if quick else steps, seed)
     roll = train_swiss_roll(30 if quick else 4000, seed)
     results = heartbeat_results(bit_model, 40 if quick else 4000, 20 if quick else 4000)
     held_out, _ = swiss_roll(20 if quick else 2000, torch.Generator().manual_seed(seed + 1))

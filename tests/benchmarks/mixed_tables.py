@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from processor_time import seconds_per_step
 from table_round_trip import report
 from torch import Tensor
 
@@ -35,25 +35,17 @@ from scoresde.likelihood import continuous_vlb
 from scoresde.model import ScoreModel
 from scoresde.sampling import DDPM, MixedSampler, Sampler, sample
 from scoresde.training import train
-from scoresde.training.defaults import Recipe, default_recipe
+from scoresde.training.defaults import default_recipe
 
 _INTERVAL_DRAWS = 64
-
-
-def seconds_per_step(recipe: Recipe, data: Data, steps: int = 100) -> float:
-    """Processor time of one update, from two short runs whose difference leaves out the start."""
-    times = []
-    for count in (20, 20, 20 + steps):  # the first is slower than the others
-        begin = time.process_time()
-        train(recipe.build(data), data, replace(recipe.training, steps=count), progress=False)
-        times.append(time.process_time() - begin)
-    return (times[2] - times[1]) / steps
 
 
 def trained(data: Data, seconds: float) -> ScoreModel:
     """The default recipe's model after ``seconds`` of processor time."""
     recipe = default_recipe(data.description, len(data.train))
-    settings = recipe.training.fitted(int(seconds / seconds_per_step(recipe, data)))
+    settings = recipe.training.fitted(
+        int(seconds / seconds_per_step(lambda: recipe.build(data), data, recipe.training))
+    )
     begin = time.process_time()
     model = train(recipe.build(data), data, settings, progress=False).model
     spent = time.process_time() - begin
@@ -149,7 +141,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bounds: dict[str, np.ndarray] = {}
     for name, codes in (("codes", True), ("one-hot", False)):
-        data = load_data(options.table, codes=codes)
+        data = load_data(options.table, one_hot=not codes)
         model = trained(data, options.seconds)
         chain = DDPM(options.steps)
         sampler: Sampler = MixedSampler(chain) if codes else chain

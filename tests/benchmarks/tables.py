@@ -28,18 +28,18 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from processor_time import seconds_per_step
 from sklearn.mixture import GaussianMixture
 from table_sources import MLBENCH, TABLES, Table, load_table
 
 from scoresde.data import Data, Description
 from scoresde.likelihood import log_prob
 from scoresde.training import train
-from scoresde.training.defaults import Recipe, default_recipe
+from scoresde.training.defaults import default_recipe
 
 EVENTS = 500
 DEFAULT = "diamonds,letter,flights,weather"
@@ -49,7 +49,7 @@ def ours(table: Table, seconds: float) -> tuple[np.ndarray, str]:
     """Log-densities of the test events by the default recipe in ``seconds``."""
     data = Data(torch.from_numpy(table.train), torch.from_numpy(table.test), Description(table.name, table.event))
     recipe = default_recipe(data.description, len(data.train))
-    steps = int(0.98 * seconds / _seconds_per_step(recipe, data))
+    steps = int(0.98 * seconds / seconds_per_step(lambda: recipe.build(data), data, recipe.training, steps=150))
     small = recipe.training.steps < default_recipe(data.description).training.steps
     settings = recipe.training.fitted(min(steps, recipe.training.steps) if small else steps)
     begin = time.process_time()
@@ -58,16 +58,6 @@ def ours(table: Table, seconds: float) -> tuple[np.ndarray, str]:
     events = torch.from_numpy(table.test[:EVENTS])
     log_probs = log_prob(trained, events, seeds=range(len(events)), strict=True).log_prob
     return log_probs.numpy(), f"{settings.steps} steps (recipe: {recipe.training.steps}), {spent:.0f} s"
-
-
-def _seconds_per_step(recipe: Recipe, data: Data, steps: int = 150) -> float:
-    """Processor time of one update, from two short runs whose difference leaves out the start."""
-    times = []
-    for count in (20, 20, 20 + steps):  # the first is slower than the others
-        begin = time.process_time()
-        train(recipe.build(data), data, replace(recipe.training, steps=count), progress=False)
-        times.append(time.process_time() - begin)
-    return (times[2] - times[1]) / steps
 
 
 def mixture(table: Table, seconds: float) -> tuple[np.ndarray, str]:

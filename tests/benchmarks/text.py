@@ -10,8 +10,10 @@ character from the four before it. Diffusion models windows of 64 characters, so
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -19,6 +21,7 @@ from typing import Annotated
 
 import torch
 import typer
+from processor_time import seconds_per_step
 from torch import Tensor
 
 from scoresde.likelihood import continuous_vlb
@@ -99,8 +102,12 @@ def diffusion_bits(
     codes = torch.tensor([alphabet.index(c) for c in text])
     starts = torch.randint(len(codes) - length, (200_000,))
     events = codes[starts[:, None] + torch.arange(length)].float()
-    settings = Training(batch_size=64, loss=PathKL(), lr=1e-3, lr_end=0.0, ema=0.999, minutes=minutes, seed=seed)
-    trained = train(model, events, settings, progress=True).model
+    settings = Training(batch_size=64, loss=PathKL(), lr=1e-3, lr_end=0.0, ema=0.999, seed=seed)
+    build = lambda: copy.deepcopy(model)  # noqa: E731
+    steps = int(60 * minutes / seconds_per_step(build, events, settings))
+    begin = time.process_time()
+    trained = train(model, events, settings.fitted(steps), progress=False).model
+    typer.echo(f"{kernel}: {steps} steps in {time.process_time() - begin:.0f} s of processor time")
     bound = continuous_vlb(trained, windows(test, alphabet, length)[:400].float(), seeds=range(400), batch_size=100)
     unit = 1 / (length * math.log(2))
     drawn = sample(trained, 2, Ancestral(steps=length), seeds=range(2)).x.long()
@@ -109,12 +116,13 @@ def diffusion_bits(
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="Training time of each kernel.")] = 20.0,
+    minutes: Annotated[float, typer.Option(help="Processor time of each training.")] = 20.0,
     length: Annotated[int, typer.Option(help="Characters per window.")] = 64,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("runs/benchmarks"),
 ) -> None:
     """Prints and writes bits per character."""
+    torch.set_num_threads(1)
     text, test = texts()
     alphabet = "".join(sorted(set(text) | set(test)))
     typer.echo(f"{len(text):,} characters to train, {len(test):,} to test, {len(alphabet)} different ones")
