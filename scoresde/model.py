@@ -27,7 +27,8 @@ from scoresde.data import Description
 from scoresde.nn.conditions import null_conditions
 from scoresde.process import ou
 from scoresde.process.base import Process
-from scoresde.process.discrete import DiscreteProcess, Logits
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.discrete_prediction import Logits
 from scoresde.process.mixed import Mixed, MixedOutput
 from scoresde.process.parameterization import NetworkOutput, Parameterization, PosteriorMean, V
 from scoresde.process.prediction import Prediction
@@ -309,14 +310,18 @@ def gaussian_process(model: Model) -> SDE:
     """The process of a model whose states are noised by Gaussian noise.
 
     Raises:
-        TypeError: If its states are categories.
+        TypeError: If states are categories, or hold some.
     """
-    if not isinstance(model.sde, SDE):
-        raise TypeError(
-            f"this needs a Gaussian process such as VPSDE(), got a model of {model.sde}; for categories take "
-            "Ancestral() to sample, PathKL() to train, and discrete_vlb or continuous_vlb for bounds."
-        )
-    return model.sde
+    if isinstance(model.sde, SDE):
+        return model.sde
+    if isinstance(model.sde, Mixed):
+        got = "numbers and categories"
+        remedy = "take MixedSampler() to sample, BridgeSMC() to impute and continuous_vlb for a bound, or train on "
+        remedy += "one-hot categories: load_data(path, one_hot=True) (--read one_hot=true)"
+    else:
+        got = "categories"
+        remedy = "take Ancestral() to sample, PathKL() to train, and discrete_vlb or continuous_vlb for bounds"
+    raise TypeError(f"this needs a Gaussian process such as VPSDE(), got a model of {got}; {remedy}.")
 
 
 def gaussian_output(model: ScoreModel) -> Parameterization:

@@ -12,7 +12,8 @@ from torch import Tensor
 from scoresde.analytic import BernoulliMixture, CategoricalMixture, DiscreteTable
 from scoresde.objective.discrete import chain_kl
 from scoresde.process import ou
-from scoresde.process.discrete import Binomial, Categorical, DiscretePrediction, DiscreteProcess
+from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.process.schedule import LinearVP
 
 __all__ = ["HEARTBEAT", "MODELS", "Entries", "enumerated_chain", "expectation", "integral_over_the_clock", "nodes"]

@@ -46,7 +46,7 @@ model = sd.train(model, data, settings, progress=False).model
 # %% [markdown]
 # ## 2. A class, more or less strictly
 #
-# Give the label of each image. Guidance compares what the network predicts with the label and without it, and goes further in that direction: scale 1 is the model itself, a larger scale makes clearer digits that differ less.
+# Give the label of each image. Guidance compares what the network predicts with the label and without it, and goes further in that direction. Scale 1 is the model itself; a larger scale makes clearer digits that differ less.
 
 # %%
 labels = torch.arange(10).repeat(20)

@@ -67,7 +67,10 @@ def check_kind(name: str, value: object, kind: type) -> None:
     """
     if not isinstance(value, kind):
         received = repr(value) if isinstance(value, (type, str, int, float)) else type(value).__name__
-        raise TypeError(f"{name} must be a {kind.__name__}, got {received}; pass an object, not its class or name.")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(
+            f"{name} must be {article} {kind.__name__}, got {received}; pass an object, not its class or name."
+        )
 
 
 def short_repr(value: object) -> str:

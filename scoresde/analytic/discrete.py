@@ -23,7 +23,9 @@ from scoresde._core.tensors import as_time, expand
 from scoresde.analytic.covariances import check_floating
 from scoresde.model import Model
 from scoresde.process import ou
-from scoresde.process.discrete import Binomial, Categorical, DiscretePrediction, DiscreteProcess, draw_codes, one_hot
+from scoresde.process.codes import draw_codes, one_hot
+from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.discrete_prediction import DiscretePrediction
 
 __all__ = ["BernoulliMixture", "CategoricalMixture", "DiscreteTable"]
 

@@ -158,7 +158,9 @@ class _Mixture(Model):
         component = torch.multinomial(log_weights.exp(), max(n, 1), replacement=True, generator=generator)
         component = component[:n].to(self.means.device)
         noise = Noise(generator).normal(self.means[component]) * self.variances[component].sqrt()
-        if self.axes is not None:
+        if self.axes is not None and len(self.axes) == 1:
+            noise = noise @ self.axes[0].mT  # not a matrix per sample
+        elif self.axes is not None:
             noise = torch.einsum("be,bde->bd", noise, self.axes[component])
         x = ou.alpha(tau) * (self.means[component] + noise) + ou.sigma(tau) * Noise(generator).normal(noise)
         return x.reshape(n, *(self.event_shape or ()))

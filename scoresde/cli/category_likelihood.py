@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from scoresde.likelihood import Bound
     from scoresde.model import ScoreModel
 
-__all__ = ["NamedBound", "bounds_of_categories", "check_category_options", "draw_bits", "print_bounds", "write_bounds"]
+__all__ = [
+    "NamedBound",
+    "bound_in_batches",
+    "bounds_of_categories",
+    "check_category_options",
+    "draw_bits",
+    "print_bounds",
+    "write_bounds",
+]
 
 CONTINUOUS = "continuous time"
 
@@ -81,6 +89,8 @@ def bounds_of_categories(
     """
     from scoresde.likelihood import continuous_vlb, discrete_vlb
 
+    assert model.data is not None
+
     def continuous(x: Tensor, **rest: Any) -> Bound:
         return continuous_vlb(model, x, evaluations=settings.evaluations, **rest)
 
@@ -94,11 +104,11 @@ def bounds_of_categories(
     for name, call in calls.items():
         if report is not None and rank.main:
             report(name)
-        bounds.append((name, _in_batches(rank, model, events, cond, call, seed, batch_size)))
+        bounds.append((name, bound_in_batches(rank, model, model.data.to_model(events), cond, call, seed, batch_size)))
     return [NamedBound(name, bound) for name, bound in bounds if bound is not None] if rank.main else None
 
 
-def _in_batches(
+def bound_in_batches(
     rank: Rank,
     model: ScoreModel,
     events: Tensor,
@@ -107,6 +117,17 @@ def _in_batches(
     seed: int,
     batch_size: int,
 ) -> Bound | None:
+    """The bound of all events, batch by batch, shared among processes; None in all but the main process.
+
+    Args:
+        rank: This process.
+        model: With the description of its data.
+        events: Model units, ``(n, *D)``.
+        cond: Conditions of the events in data units, by name.
+        call: The bound of a batch, with ``seeds`` and the conditions of its events in model units.
+        seed: Each event has its own, derived from it.
+        batch_size: Events at once.
+    """
     import torch
 
     from scoresde.training.batches import derive
@@ -116,7 +137,7 @@ def _in_batches(
     rows, parts = rank.rows(len(events), batch_size), []
     for first in range(rows.start, rows.stop, batch_size):
         part = slice(first, min(first + batch_size, rows.stop))
-        x = model.data.to_model(events[part]).to(rank.device)
+        x = events[part].to(rank.device)
         given = model_cond(model, cond, model.data, part, rank.device)
         parts.append(call(x, seeds=[derive(seed, i) for i in range(part.start, part.stop)], **given))
     columns = [_columns(bound) for bound in parts]

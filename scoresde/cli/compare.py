@@ -23,12 +23,16 @@ def compare(
     data: str = options.DATA,
     out: Path = typer.Option(..., "--out", help="Folder for report, results and models.", show_default=False),
     weighting: list[str] = typer.Option(
-        None, "--weighting", help="Loss weighting; repeatable; default ELBO() and Simple().", show_default=False
+        None,
+        "--weighting",
+        help="Loss weighting; repeatable; default ELBO() and Simple(), of categories Simple() alone, their bound.",
+        show_default=False,
     ),
     sampler: list[str] = typer.Option(
         None,
         "--sampler",
-        help="Sampler; repeatable; default: DDPM chain, reverse SDE, ODE, DDIM, Adams and calibrated Adams.",
+        help="Sampler; repeatable; default: DDPM chain, reverse SDE, ODE, DDIM, Adams and calibrated Adams; of "
+        "categories the chain at several steps, and leaping.",
         show_default=False,
     ),
     calibrated: bool = typer.Option(
@@ -57,6 +61,7 @@ def compare(
     parameterization: str = options.PARAMETERIZATION,
     timesteps: str = options.TIMESTEPS,
     bins: int = options.BINS,
+    classes: int = options.CLASSES,
     read: list[str] = options.READ,
     condition: str = options.CONDITION,
     test_fraction: float = options.TEST,
@@ -95,6 +100,7 @@ def compare(
 
     check_device(device)
     modules = import_modules(imports)
+    read = [*read, *([] if classes is None else [f"classes={classes}"])]
     overrides = parse_overrides(
         network=network,
         schedule=schedule,
@@ -110,20 +116,14 @@ def compare(
     source = with_conditions(source, condition)
     loaded = load_data(**source)
 
-    if loaded.description.classes is not None:
-        raise ValueError(
-            f"compare measures distances between numbers and likelihoods by the ODE, {loaded.description.name!r} holds "
-            "categories; train one run for each setting, and compare their bounds: scoresde likelihood RUN --bound."
-        )
-
     from scoresde.cli import console
     from scoresde.experiments.compare import compare as run
-    from scoresde.experiments.plan import Comparison, quick_settings
+    from scoresde.experiments.plan import default_comparison, quick_settings
     from scoresde.experiments.report.html import write_report
 
     names = used_conditions(loaded.description, condition)
     recipe = overrides.recipe(loaded.description, len(loaded.train), names, steps=steps, batch_size=batch_size, lr=lr)
-    default = Comparison()
+    default = default_comparison(recipe.sde)
     if quick:
         short, default = quick_settings(recipe, default)
         recipe = short if steps is None else recipe

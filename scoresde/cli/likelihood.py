@@ -77,7 +77,7 @@ def likelihood(
     The number is bits per dimension for integer data (lower is better), otherwise log p in nats, in the units of the
     data (higher is better). An error budget comes with it: the errors of the random trace, the ODE solver, the
     quadrature, the prior, and the noise at tau_min. --bound adds variational bounds, in continuous time and for chains
-    of steps. Categories have bounds only, in bits and perplexity.
+    of steps. Categories have bounds only, in bits and perplexity; a table with categories has one bound, in nats.
 
     For example:
 
@@ -119,6 +119,7 @@ def likelihood(
     from scoresde.cli.likelihood_output import draw_histogram, print_report, write_events
     from scoresde.cli.loading import as_score_model, load_model
     from scoresde.cli.parse_lists import one_label
+    from scoresde.cli.row_likelihood import bound_of_rows, check_row_options, draw_rows, print_rows, write_rows
     from scoresde.distributed import process_group
     from scoresde.evaluation import BoundSettings, LikelihoodSettings
     from scoresde.storage.checkpoint import read_checkpoint
@@ -128,10 +129,12 @@ def likelihood(
     model = as_score_model(load_model(stored, device or "cpu", raw, average, known(modules=modules)))
     if model.data is None:
         raise ValueError(f"{checkpoint} has no description of its data; score it in Python, by scoresde.log_prob.")
-    categories = model.data.classes is not None
+    categories, rows = model.data.classes is not None, bool(model.data.codes)
+    given = {"trace": trace, "stderr": stderr, "draws": draws, "dequantization": dequantization, "bins": bins}
     if categories:
-        given = {"trace": trace, "stderr": stderr, "draws": draws, "dequantization": dequantization, "bins": bins}
         check_category_options(model.data, **given)
+    if rows:
+        check_row_options(model.data, **given, steps=steps)
     check_integer_options(model.data, bins, draws, dequantization)
     settings = LikelihoodSettings(
         requested_trace or default_trace_for(model.data, stderr),
@@ -166,6 +169,17 @@ def likelihood(
                     console.print_done(f"{write_bounds(found, out)} lines in {out}")
                 if plot is not None:
                     draw_bits(found, plot, name)
+                    console.print_done(f"the histogram is {plot}")
+            return
+        if rows:
+            chosen = bounds or BoundSettings()
+            bound_of_all = bound_of_rows(rank, model, events, cond, chosen, seed, batch_size)
+            if bound_of_all is not None:
+                print_rows(bound_of_all, f"{name}, {count}", model.data)
+                if out is not None:
+                    console.print_done(f"{write_rows(bound_of_all, out)} lines in {out}")
+                if plot is not None:
+                    draw_rows(bound_of_all, plot, name)
                     console.print_done(f"the histogram is {plot}")
             return
         evaluation = evaluate_in_processes(rank, model, events, settings, report, cond)

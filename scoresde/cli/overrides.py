@@ -65,6 +65,7 @@ class Overrides:
             ValueError, TypeError: If the network's text cannot be read, or a setting is out of its range.
         """
         from scoresde.process.discrete import DiscreteProcess
+        from scoresde.process.mixed import Mixed
         from scoresde.training.condition_defaults import chosen_conditions, network_conditions
         from scoresde.training.defaults import Recipe, default_recipe
 
@@ -79,9 +80,10 @@ class Overrides:
         network, reason = default.network, default.reason
         if self.network is not None:
             declared = network_conditions(description, chosen_conditions(description, conditions))
-            mask = isinstance(sde, DiscreteProcess) and sde.kernel == "absorbing"
+            noised = sde.categorical if isinstance(sde, Mixed) else sde
+            mask = isinstance(noised, DiscreteProcess) and noised.kernel == "absorbing"
             shape, classes = description.model_shape, description.classes
-            network = parse_network(self.network, shape, self.modules, declared, classes, mask)
+            network = parse_network(self.network, shape, self.modules, declared, classes, mask, description.codes)
             reason = ""
             settings.setdefault("dequantize", not getattr(network, "trained_on_bin_centers", False))
         training_settings = replace(default.training, loss=loss, **settings)

@@ -177,10 +177,12 @@ def parse_network(
     conditions: Mapping[str, Any] | None = None,
     classes: int | None = None,
     mask: bool = False,
+    codes: tuple[int, ...] = (),
 ) -> Any:
     """A network; an ``event_shape`` that is left out, also in a network inside it, is the data's.
 
-    For categories a network of this package, such as ``DiT(patch=1)``, is put into a `CategoricalNet`, if it is none.
+    For categories a network of this package, such as ``DiT(patch=1)``, is put into a `CategoricalNet`, if it is none;
+    for a table with codes into a `MixedNet`.
 
     Args:
         text: As in Python, e.g. ``MLP(width=128)``, ``QuantizedSkip(UNet())``.
@@ -189,17 +191,22 @@ def parse_network(
         conditions: What a network reads whose text states no ``conditions``; None or empty leaves its default.
         classes: Number of classes of categories, or None.
         mask: Whether their process has a mask.
+        codes: Number of classes of each code of a table, whose last entries they are.
     """
     from torch import nn
 
-    from scoresde.nn import CategoricalNet
+    from scoresde.nn import CategoricalNet, MixedNet
 
     missing: dict[str, Any] = {"event_shape": shape, **({"conditions": conditions} if conditions else {})}
-    if classes is None:
+    if classes is None and not codes:
         return spec.parse(text, known(modules=modules), kind=nn.Module, missing=missing)
-    settings = {"event_shape": shape, "classes": classes, "mask": mask}
-    missing["event_shape"] = CategoricalNet.inner_shape(shape, classes, mask)
-    missing |= {f"CategoricalNet.{name}": value for name, value in settings.items()}
+    wrapper: Any = MixedNet if codes else CategoricalNet
+    events = (
+        {"numbers": shape[0] - len(codes), "classes": codes} if codes else {"event_shape": shape, "classes": classes}
+    )
+    settings = {**events, "mask": mask}
+    missing["event_shape"] = wrapper.inner_shape(**settings)
+    missing |= {f"{wrapper.__name__}.{name}": value for name, value in settings.items()}
     network = spec.parse(text, known(modules=modules), kind=nn.Module, missing=missing)
-    own = type(network).__module__.startswith("scoresde.") and not isinstance(network, CategoricalNet)
-    return CategoricalNet(network, **settings) if own else network
+    own = type(network).__module__.startswith("scoresde.") and not isinstance(network, wrapper)
+    return wrapper(network, **settings) if own else network

@@ -30,8 +30,8 @@ def parse_option(data: str, name: str, text: str) -> Any:
     """The value of an option of a reader, as its type asks.
 
     An option that takes names reads ``age`` as one name and ``age,income`` as two; one that takes pairs reads
-    ``zip=category,year=numeric``; an option that takes text reads it as it is, unless it is quoted; any other takes a
-    Python literal.
+    ``zip=category,year=numeric``; an option that takes text reads it as it is, unless it is quoted; true and false may
+    be written small; any other takes a Python literal.
 
     Args:
         data: The source, whose reader has the option.
@@ -53,6 +53,8 @@ def parse_option(data: str, name: str, text: str) -> Any:
         return {left.strip(): right.strip() for left, _, right in pairs}
     if plain and kind in ("str", "str | None"):
         return text
+    if kind == "bool" and text.strip().lower() in ("true", "false"):
+        return text.strip().lower() == "true"
     try:
         return spec.parse(text, {})
     except (ValueError, TypeError):

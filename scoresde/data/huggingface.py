@@ -58,6 +58,7 @@ def load_huggingface(
     channels: int | None = None,
     workers: int = 0,
     cache: str | Path | None = None,
+    one_hot: bool = False,
     like: Description | None = None,
 ) -> Data:
     """Reads a data set of the package ``datasets`` (``pip install scoresde[datasets]``): images, or a table.
@@ -67,8 +68,8 @@ def load_huggingface(
             or ``DatasetDict``.
         seed, test_fraction: The split of data that have one part.
         image: The column of images; None for a table, whose features are ``columns``.
-        columns, condition, categories, kinds, missing, missing_texts, like: As in `load_table`; ``columns=None`` takes
-            all columns except ``label`` and those of ``condition``, which images take too.
+        columns, condition, categories, kinds, missing, missing_texts, one_hot, like: As in `load_table`;
+            ``columns=None`` takes all columns except ``label`` and those of ``condition``, which images take too.
         label: The column of class labels.
         parts: Names of the train part and, optionally, the test part. ``None``: ``train`` and ``test``, or the only
             part.
@@ -93,7 +94,9 @@ def load_huggingface(
     if image is None:
         needed = None if columns is None else [*columns, *([] if label is None else [label]), *conditions]
         table = _to_arrow(selected, needed, several_names("missing_texts", missing_texts) or ())
-        return table_to_data(table, name, split_rows, columns, label, categories, missing, kinds, like, condition)
+        return table_to_data(
+            table, name, split_rows, columns, label, categories, missing, kinds, like, condition, one_hot
+        )
     if columns is not None or categories or kinds or like is not None:
         raise ValueError(f"an event is an image or a row of numbers, got image={image!r} and columns; leave one out.")
     for part in selected:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde.data import Data, Description
+from scoresde.evaluation.distance_units import one_hot_description
 from scoresde.evaluation.sample_distances import gaussian_fit
 from scoresde.evaluation.vlb import mean_with_stderr
 
@@ -21,9 +22,10 @@ _MAX_TABLE = 1 << 26  # entries of a histogram that take half a gigabyte
 def baselines(data: Data, limit: int | None, seed: int = 0) -> list[dict[str, Any]]:
     """Held-out likelihoods of simple models of the same data, in the unit of `evaluate`.
 
-    Quantized data get a histogram of each coordinate. All data get a Gaussian of full covariance unless the covariance
-    is singular, as for repeated events or for fewer events than dimensions. Events too large for the histogram's table
-    or the covariance skip that baseline.
+    Quantized data and categories get a histogram of each coordinate. All but categories get a Gaussian of full
+    covariance, in which the categories of a table are one-hot, unless the covariance is singular, as for repeated
+    events or for fewer events than dimensions. Events too large for the histogram's table or the covariance skip that
+    baseline.
 
     Args:
         data: Fitted to the train part, scored on the test part.
@@ -34,12 +36,13 @@ def baselines(data: Data, limit: int | None, seed: int = 0) -> list[dict[str, An
         Dicts with ``name``, ``value``, ``stderr`` and ``events``, the number of events.
     """
     check_arguments(baselines, locals())
-    test, description = data.test[:limit], data.description
+    test, description = data.test[:limit], one_hot_description(data.description)
     generator = torch.Generator().manual_seed(seed)
     entries = []
-    if description.bins is not None and description.bins * description.dims <= _MAX_TABLE:
-        entries.append(_entry("each value's own histogram", _histogram_bits(data.train, test, description.bins)))
-    if description.model_dims > _MAX_DIMS:
+    distinct = description.classes if description.bins is None else description.bins
+    if distinct is not None and distinct * description.dims <= _MAX_TABLE:
+        entries.append(_entry("each value's own histogram", _histogram_bits(data.train, test, distinct)))
+    if description.classes is not None or description.model_dims > _MAX_DIMS:
         return entries
     fit = gaussian_fit(_dequantized(data.train, description, generator))
     if float(fit.variances.min()) <= 1e-10 * float(fit.variances.max()):

@@ -13,12 +13,15 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_event_shape, check_kind, check_seed
 from scoresde.evaluation.ode_likelihood import EventLikelihoods, LikelihoodSettings, score_events
+from scoresde.evaluation.row_bounds import bound_likelihoods
 from scoresde.evaluation.vlb import BoundSummary, bound_events
 from scoresde.model import ScoreModel, check_model
 from scoresde.objective.equivalences import canonical
 from scoresde.objective.weighting import Weighting
 from scoresde.process import ou
 from scoresde.process.base import Process
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.sde import SDE
 from scoresde.training import loss_by_log_snr
 from scoresde.training.condition_checks import model_cond
 
@@ -30,8 +33,9 @@ class Evaluation:
     """Likelihoods of held-out events, and bounds on them.
 
     Attributes:
-        ode: Likelihoods by the probability-flow ODE.
-        bounds: Bounds on the same events.
+        ode: Likelihoods by the probability-flow ODE; of categories, and of rows with categories, which have no ODE,
+            the bound in continuous time.
+        bounds: Further bounds on the same events; of a Gaussian process only.
     """
 
     ode: EventLikelihoods
@@ -51,7 +55,7 @@ def evaluate(
     *,
     cond: Mapping[str, Tensor] | None = None,
 ) -> Evaluation:
-    """Likelihoods of held-out data: bits per dimension of quantized data, else nats per event, in data units.
+    """Likelihoods of held-out data: bits per dimension of quantized data and categories, else nats, in data units.
 
     Args:
         model: Carries the data's description.
@@ -71,6 +75,8 @@ def evaluate(
     y = as_input(model, events, "events")[: settings.limit].to(next(model.parameters()).device)
     assert model.data is not None
     given = model_cond(model, cond or {}, model.data, slice(settings.limit), y.device)
+    if not isinstance(model.sde, SDE):
+        return Evaluation(bound_likelihoods(model, y, settings, progress, **given), [])
     ode = score_events(model, y, settings, progress, **given)
     if settings.bounds is None:
         return Evaluation(ode, [])
@@ -92,7 +98,7 @@ def error_by_noise(model: ScoreModel, held_out: Tensor, levels: int = 32, seed: 
     r"""Error $\|\hat\varepsilon - \varepsilon\|^2/d$ at each log-SNR, with the same noise for every model.
 
     Args:
-        model: Trained or exact.
+        model: Trained or exact. The error of a category is its cross-entropy, nats.
         held_out: Model units, ``(n, *D)``.
         levels: Number of log-SNRs.
         seed: Seed of the noise.
@@ -120,9 +126,12 @@ def canonical_weights(weighting: Weighting, sde: Process, count: int = 120) -> d
         count: Number of log-SNRs, evenly spaced between the two ends of the clock.
 
     Returns:
-        ``log_snr`` (falling, nats) and ``weight``; None for a weighting of a chain's steps, which has no such curve.
+        ``log_snr`` (falling, nats) and ``weight``; None for a weighting of a chain's steps, and for categories, which
+        have no such curve.
     """
     check_arguments(canonical_weights, locals())
+    if isinstance(sde, DiscreteProcess):
+        return None
     high, low = float(ou.log_snr(sde.tau_min)), float(ou.log_snr(min(sde.tau_max, 10.0)))
     log_snr = torch.linspace(high, low, count + 2, dtype=torch.float64)[1:-1]
     try:

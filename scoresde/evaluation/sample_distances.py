@@ -1,8 +1,8 @@
 """Distances of samples to held-out data, with reference values: real data (the floor) and a fitted Gaussian.
 
 The floor of a distance is its value for as many real events as there are held-out ones. The Gaussian has the mean and
-the full covariance of the train part. Everything is in model units; samples of quantized data are first rounded to
-integer values.
+the full covariance of the train part. Everything is in model units, but categories are indicators
+(`scoresde.evaluation.distance_units`); samples of quantized data are first rounded to integer values.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.checks import check_finite
 from scoresde.analytic import Gaussian
 from scoresde.data import Data, Description
+from scoresde.evaluation.distance_units import from_distance_units, in_distance_units
 from scoresde.metrics import Estimate
 from scoresde.metrics.metric_estimate import as_events
 
@@ -42,8 +43,8 @@ class SampleDistances(CheckedArguments):
         seed: Seed of the draws of floor and Gaussian, and of the projections, which are the same for all sets.
 
     Attributes:
-        held_out: ``(n, *D)``, model units.
-        train: ``(N, *D)``, model units.
+        held_out: ``(n, *E)``, units of distances.
+        train: ``(N, *E)``, units of distances.
 
     Raises:
         ValueError: If a part has fewer than ``n`` events, or ``n`` is less than 5.
@@ -59,11 +60,11 @@ class SampleDistances(CheckedArguments):
         if not 5 <= n <= available:
             raise ValueError(f"n must lie in 5 … {available}, the size of the smaller part of the data, got {n}.")
         self.description, self.seed = data.description, seed
-        self.held_out = in_model_units(data.test[:n], data.description)
-        self.train = in_model_units(data.train, data.description)
+        self.held_out = in_distance_units(data.test[:n], data.description)
+        self.train = in_distance_units(data.train, data.description)
 
     def distance(self, name: str, x: Tensor, y: Tensor) -> Estimate:
-        """One of `METRICS` between two sets in model units, ``(n, *D)`` and ``(m, *D)``."""
+        """One of `METRICS` between two sets in units of distances, ``(n, *E)`` and ``(m, *E)``."""
         if name == "sliced_wasserstein":
             return metrics.sliced_wasserstein(x, y, generator=self._generator())
         return metrics.mmd(x, y) if name == "mmd" else metrics.classifier_two_sample(x, y, seed=self.seed)
@@ -72,7 +73,7 @@ class SampleDistances(CheckedArguments):
         """Each distance of samples to the held-out events, and whether they are copies of train events.
 
         Args:
-            x: Samples in model units as `comparable` makes them, ``(n, *D)``.
+            x: Samples as `comparable` makes them, ``(n, *E)``.
 
         Returns:
             For each of `METRICS` ``value`` and ``stderr``; ``ratio``, the sliced Wasserstein distance over its floor;
@@ -101,8 +102,8 @@ class SampleDistances(CheckedArguments):
         """The entries of `measure` for the fitted Gaussian of full covariance, averaged over several draws."""
         n, fit = len(self.held_out), gaussian_fit(self.train)
         samples = fit.sample(max(_DRAWS.values()) * n, generator=self._generator()).to(self.held_out)
-        entries = self._averaged(comparable(samples, self.description))
-        copies = self._copies(comparable(samples[:n], self.description))
+        entries = self._averaged(_rounded(samples, self.description))
+        copies = self._copies(_rounded(samples[:n], self.description))
         return {**entries, "ratio": self._ratio(entries), "copies": copies}
 
     def _averaged(self, pool: Tensor) -> dict[str, Any]:
@@ -141,30 +142,27 @@ def gaussian_fit(x: Tensor) -> Gaussian:
 
 
 def comparable(x: Tensor, description: Description) -> Tensor:
-    """Samples rounded to the values of the data: a value of quantized data, or of a table, moves to its bin's center.
+    """Samples in units of distances, rounded to the values of the data: the center of a bin, or of a category.
 
     Args:
         x: Samples in model units, ``(n, *D)``.
         description: Description of the data.
 
     Returns:
-        Model units, on the CPU, ``(n, *D)``.
+        Units of distances, on the CPU, ``(n, *E)``: model units, in which a category is the indicators of its classes.
     """
     check_arguments(comparable, locals())
     x = x.detach().cpu()
-    if description.bins is None and description.encoding is None:
+    if description.bins is None and description.encoding is None and description.classes is None:
         return x
-    return in_model_units(description.to_data(x), description).to(x.dtype)
+    return in_distance_units(description.to_data(x), description).to(x.dtype)
 
 
-def in_model_units(y: Tensor, description: Description) -> Tensor:
-    """Data in model units, without random numbers: integer values become the centers of their bins.
-
-    Args:
-        y: Data units, ``(n, *D)``.
-        description: Description of the data.
-    """
-    return description.to_model(description.center(y) if description.is_quantized(y) else y)
+def _rounded(x: Tensor, description: Description) -> Tensor:
+    """Points in units of distances, rounded to the values of the data."""
+    if description.bins is None and description.encoding is None and description.classes is None:
+        return x
+    return in_distance_units(from_distance_units(x, description), description).to(x.dtype)
 
 
 def _entry(estimate: Estimate) -> dict[str, float]:

@@ -28,13 +28,13 @@ _WITHIN = 1.5  # a column is right if its distance is at most so many floors
 def table_kinds(description: Description) -> dict[str, str] | None:
     """Name -> kind of each feature of a table: numeric, integer, category or date; None for other data.
 
-    Events of one axis with 3 to 100 values are a table too, of numbers x0, x1, …
+    Events of one axis with 3 to 100 numbers are a table too, of x0, x1, …
 
     Args:
         description: Of the data.
     """
     check_arguments(table_kinds, locals())
-    if len(description.shape) != 1 or description.dims > _MOST_COLUMNS:
+    if len(description.shape) != 1 or description.dims > _MOST_COLUMNS or description.classes is not None:
         return None
     if description.columns is not None:
         return {name: description.columns.kinds[name] for name in description.columns.names}

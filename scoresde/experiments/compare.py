@@ -14,9 +14,11 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer
 from scoresde.data import Data
 from scoresde.evaluation import SampleDistances, TableScores, baselines, canonical_weights, gaussian_fit, table_kinds
+from scoresde.evaluation.distance_units import from_distance_units
+from scoresde.evaluation.model_units import in_model_units
 from scoresde.experiments.differences import likelihood_differences, sampler_differences
 from scoresde.experiments.examine import Examination, ModelResult, StatusCallback
-from scoresde.experiments.plan import Comparison, sampler_label
+from scoresde.experiments.plan import Comparison, check_samplers, default_comparison, sampler_label
 from scoresde.experiments.report_arrays import forward_frames
 from scoresde.experiments.results import write_results
 from scoresde.experiments.stage_times import StageTimes
@@ -54,7 +56,7 @@ def compare(
         data: The train part is trained on, the test part is scored and compared with samples. Events with missing
             values are trained on, and left out of everything else.
         recipe: The model and its training. Each run replaces the weighting and the seed in it.
-        plan: What is compared; default `Comparison()`.
+        plan: What is compared; default that of `scoresde.experiments.plan.default_comparison`.
         out: The folder.
         command: The command that made the results, for the record.
         about: Source and split of the data, for the record in results and models; JSON.
@@ -73,7 +75,8 @@ def compare(
         OSError: If ``out`` cannot be written.
     """
     check_arguments(compare, locals())
-    plan, out = plan or Comparison(), Path(out)
+    plan, out = plan or default_comparison(recipe.sde), Path(out)
+    check_samplers(plan, recipe.sde)
     check_integer("workers", workers)
     checked_cond(recipe.network, data.test_cond, data.description)
     if recipe.training.minutes is not None:
@@ -102,7 +105,8 @@ def compare(
     if table is not None:
         arrays["table/real"] = table.held_out.numpy().copy()
     frames = 11 if len(data.description.model_shape) > 1 else 7
-    content["forward"], arrays["forward"] = forward_frames(recipe.sde, _forward_events(complete, distances), frames)
+    events = _forward_events(complete, len(distances.held_out))
+    content["forward"], arrays["forward"] = forward_frames(recipe.sde, events, frames)
     content["weights"] = {short_text(w): canonical_weights(w, recipe.sde) for w in plan.weightings}
     progress = progress and workers == 1
     examination = Examination(data, recipe, plan, out, distances, about, device, progress, status, table)
@@ -158,6 +162,8 @@ def _settings(data: Data, recipe: Recipe, plan: Comparison, about: Mapping[str, 
             "model_shape": list(description.model_shape),
             "density_note": description.density_note(),
             "bins": description.bins,
+            "classes": description.classes,
+            "codes": list(description.codes),
             "train": len(data.train),
             "test": len(data.test),
             "description": spec.to_text(description),
@@ -180,7 +186,7 @@ def _table_record(data: Data, table: TableScores, distances: SampleDistances) ->
     columns, fit = data.description.columns, gaussian_fit(distances.train)
     samples = fit.sample(len(table.held_out), generator=torch.Generator().manual_seed(0)).to(distances.train)
     record: dict[str, Any] = {"kinds": table.kinds, "floors": table.floors, "categories": {}, "dates": {}}
-    record["gaussian"] = table.measure(data.description.to_data(samples))
+    record["gaussian"] = table.measure(from_distance_units(samples, data.description))
     if columns is not None:
         record["categories"] = {name: list(texts) for name, texts in columns.categories.items()}
         record["dates"] = dict(columns.dates)
@@ -188,15 +194,17 @@ def _table_record(data: Data, table: TableScores, distances: SampleDistances) ->
 
 
 def _real_events(data: Data, distances: SampleDistances, count: int) -> Any:
-    """Held-out events for figures: integer values, or model units."""
-    events = distances.held_out.float() if data.description.bins is None else data.test
+    """Held-out events for figures: integers, or model units."""
+    integers = data.description.bins is not None or data.description.classes is not None
+    events = data.test if integers else distances.held_out.float()
     return events[:count].cpu().numpy().copy()  # sending the events to a worker moves their memory
 
 
-def _forward_events(data: Data, distances: SampleDistances) -> torch.Tensor:
+def _forward_events(data: Data, n: int) -> torch.Tensor:
     """Held-out events for the forward process: all points in the plane, otherwise one of each of the first labels."""
-    labels, events = data.test_labels, distances.held_out
-    count = len(events) if data.description.model_shape == (2,) else 5
+    labels, events = data.test_labels, in_model_units(data.description, data.test[:n])
+    plane = data.description.model_shape == (2,) and not data.description.codes and data.description.classes is None
+    count = len(events) if plane else 5
     if labels is None or count > 5:
         return events[:count]
     labels = labels[: len(events)]

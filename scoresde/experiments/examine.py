@@ -17,12 +17,14 @@ import torch
 from scoresde._core.atomic import atomic_file
 from scoresde.data import Data
 from scoresde.evaluation import SampleDistances, TableScores, comparable, error_by_noise, evaluate
+from scoresde.evaluation.model_units import in_model_units
 from scoresde.experiments.plan import Calibrated, Comparison, sampler_label
 from scoresde.experiments.report_arrays import density_grid, stored_values, trajectories
 from scoresde.experiments.stage_times import StageTimes
 from scoresde.likelihood import Status
 from scoresde.model import ScoreModel
 from scoresde.objective.weighting import Weighting
+from scoresde.process.sde import SDE
 from scoresde.sampling import Sampler, sample
 from scoresde.storage.setting_labels import short_text, slug
 from scoresde.training import Callback, CallbackState, TrainingResult, train
@@ -81,7 +83,9 @@ class Examination:
         record["checkpoint"] = None if trained.checkpoint is None else str(trained.checkpoint.relative_to(self.out))
         with stages("likelihood"):
             bounds = "" if self.plan.scoring.bounds is None else ", and by variational bounds"
-            status(f"scoring held-out data by the probability-flow ODE{bounds}")
+            gaussian = isinstance(model.sde, SDE)
+            how = f"the probability-flow ODE{bounds}" if gaussian else "a bound in continuous time"
+            status(f"scoring held-out data by {how}")
             complete = self.data.complete()
             scored = evaluate(model, complete.test, self.plan.scoring, self.progress, cond=complete.test_cond)
             record |= scored.to_json()
@@ -89,7 +93,8 @@ class Examination:
             arrays[f"{name}/likelihood"] = scored.ode.value.where(arrived, math.nan).cpu().numpy()
         with stages("error by noise level"):
             count = len(self.distances.held_out)
-            record["error_by_noise"] = error_by_noise(model, self.distances.held_out, **self._cond(model, count))
+            x0 = in_model_units(self.data.description, complete.test[:count])
+            record["error_by_noise"] = error_by_noise(model, x0, **self._cond(model, count))
         record["samples"], samplers = [], []
         for entry in self.plan.samplers:
             sampler, calibration = self._sampler(model, entry, seed, stages, status)
@@ -100,7 +105,7 @@ class Examination:
             record["samples"].append({"sampler": sampler_label(entry), "array": array, **measured, **calibration})
             samplers.append((array, sampler))
         without = all(condition.null for condition in conditions_of(model.net).values())
-        if model.event_shape == (2,) and seed == self.plan.seeds[0] and without:
+        if gaussian and model.event_shape == (2,) and seed == self.plan.seeds[0] and without:
             with stages("trajectories and density"):
                 status("computing trajectories, and the density in the plane")
                 arrays |= self._plane(model, name, samplers)

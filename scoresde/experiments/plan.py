@@ -11,12 +11,29 @@ from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde.evaluation import BoundSettings, LikelihoodSettings
 from scoresde.model import Model
 from scoresde.objective.weighting import ELBO, Simple, Weighting
-from scoresde.sampling import DDIM, DDPM, ODE, Adams, Calibration, EulerMaruyama, Sampler, StepSampler, calibrate
+from scoresde.process.base import Process
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.mixed import Mixed
+from scoresde.sampling import (
+    DDIM,
+    DDPM,
+    ODE,
+    Adams,
+    Ancestral,
+    Calibration,
+    EulerMaruyama,
+    MixedSampler,
+    Sampler,
+    StepSampler,
+    TauLeaping,
+    TrapezoidalLeaping,
+    calibrate,
+)
 from scoresde.sampling.base import check_deterministic
 from scoresde.storage.setting_labels import short_text, slug
 from scoresde.training.defaults import Recipe
 
-__all__ = ["Calibrated", "Comparison", "quick_settings", "sampler_label"]
+__all__ = ["Calibrated", "Comparison", "check_samplers", "default_comparison", "quick_settings", "sampler_label"]
 
 
 @dataclass(frozen=True)
@@ -104,11 +121,40 @@ class Comparison(CheckedArguments):
         return min(n, max(self.shown, 4_000_000 // dims))
 
 
+def default_comparison(process: Process) -> Comparison:
+    """The plan for models of a process: its samplers at several numbers of steps.
+
+    Args:
+        process: Of categories, whose bound is the loss with λ = 1, so that one weighting is compared; of numbers and
+            categories; or Gaussian, which gets `Comparison` as it is.
+    """
+    check_arguments(default_comparison, locals())
+    if isinstance(process, Mixed):
+        parts = DDPM(steps=250), DDPM(steps=50), DDIM(steps=50), Adams(steps=20)
+        leaping = MixedSampler(DDPM(steps=50), TauLeaping())
+        return Comparison(samplers=(*(MixedSampler(part) for part in parts), leaping))
+    if isinstance(process, DiscreteProcess):
+        chains = Ancestral(steps=250), Ancestral(steps=50), Ancestral(steps=20)
+        return Comparison((Simple(),), (*chains, TauLeaping(steps=50), TrapezoidalLeaping(steps=25)))
+    return Comparison()
+
+
+def check_samplers(plan: Comparison, process: Process) -> None:
+    """Refuses a plan whose samplers do not reverse the process of the models.
+
+    Raises:
+        TypeError: Names samplers that do.
+    """
+    for entry in plan.samplers:
+        (entry.sampler if isinstance(entry, Calibrated) else entry).check_process(process)
+
+
 def sampler_label(sampler: Sampler | Calibrated) -> str:
     """The name of a sampler in results and report, e.g. ``Adams(steps=20), calibrated``."""
     if isinstance(sampler, Calibrated):
         return f"{short_text(sampler.sampler)}, calibrated"
-    return short_text(sampler)
+    text = short_text(sampler)
+    return text.replace("(continuous=", "(") if isinstance(sampler, MixedSampler) else text
 
 
 def quick_settings(recipe: Recipe, plan: Comparison) -> tuple[Recipe, Comparison]:
@@ -119,7 +165,11 @@ def quick_settings(recipe: Recipe, plan: Comparison) -> tuple[Recipe, Comparison
         plan: What would be compared.
     """
     check_arguments(quick_settings, locals())
-    samplers = (DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10))
+    samplers: tuple[Sampler, ...] = DDPM(steps=50), EulerMaruyama(steps=50), ODE(rtol=1e-2, atol=1e-2), DDIM(steps=10)
+    if isinstance(recipe.sde, Mixed):
+        samplers = MixedSampler(DDPM(steps=20)), MixedSampler(DDIM(steps=10))
+    elif isinstance(recipe.sde, DiscreteProcess):
+        samplers = Ancestral(steps=20), TauLeaping(steps=10)
     scoring = replace(plan.scoring, limit=24, tol=1.0, bounds=plan.scoring.bounds and BoundSettings(evaluations=8))
     plan = replace(plan, max_n=60, scoring=scoring, samplers=samplers)
     training = replace(recipe.training, steps=min(recipe.training.steps, 60), warmup=10)

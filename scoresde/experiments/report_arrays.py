@@ -8,10 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._core.noise import Noise
 from scoresde.likelihood import AdaptiveSolver, log_prob
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.base import Process
+from scoresde.process.codes import draw_codes
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.mixed import Mixed
 from scoresde.sampling import Sampler, sample
 
 __all__ = ["density_grid", "forward_frames", "stored_values", "trajectories"]
@@ -21,6 +25,8 @@ def forward_frames(
     sde: Process, x0: Tensor, frames: int = 11, seed: int = 0
 ) -> tuple[dict[str, list[float]], np.ndarray]:
     r"""A trajectory of the OU process per event: $x_{\tau'} = e^{-\Delta}x_\tau + \sqrt{1 - e^{-2\Delta}}\,z$.
+
+    Codes of categories are kept with probability $e^{-2\Delta}$, else drawn from the noise distribution.
 
     Args:
         sde: The process. The frames reach from 0 to the end of its clock, at equal steps of the angle φ, which makes
@@ -32,16 +38,26 @@ def forward_frames(
     Returns:
         ``tau``, ``alpha``, ``sigma`` and ``log_snr`` of the frames, and the states, ``(frames, n, *D)`` float32.
     """
-    generator, last = torch.Generator().manual_seed(seed), float(ou.angle(min(sde.tau_max, 5.0)))
+    noise, last = Noise(torch.Generator().manual_seed(seed)), float(ou.angle(min(sde.tau_max, 5.0)))
     taus = [float(ou.tau_from_angle(last * i / (frames - 1))) for i in range(frames)]
     x, states = x0, [x0]
     for tau, s in zip(taus[1:], taus):
-        eps = torch.randn(x.shape, dtype=x.dtype, generator=generator)
-        x = float(ou.alpha(tau - s)) * x + float(ou.sigma(tau - s)) * eps
+        x = _noised(sde, x, tau, s, noise)
         states.append(x)
     labels = {"tau": taus, "alpha": [float(ou.alpha(v)) for v in taus], "sigma": [float(ou.sigma(v)) for v in taus]}
     labels["log_snr"] = [float(ou.log_snr(v)) for v in taus]
     return labels, torch.stack(states).float().numpy()
+
+
+def _noised(sde: Process, x: Tensor, tau: float, s: float, noise: Noise) -> Tensor:
+    """The state at ``tau`` of the forward process from ``x`` at ``s``."""
+    if isinstance(sde, Mixed):
+        numbers, codes = sde.split(x)
+        parts = _noised(sde.continuous, numbers, tau, s, noise), _noised(sde.categorical, codes, tau, s, noise)
+        return torch.cat(parts, -1)
+    if isinstance(sde, DiscreteProcess):
+        return draw_codes(sde.transition(x, tau, s), sde.draw_noise(x, noise)).to(x)
+    return float(ou.alpha(tau - s)) * x + float(ou.sigma(tau - s)) * noise.normal(x)
 
 
 def trajectories(
@@ -92,9 +108,9 @@ def density_grid(model: Model, events: Tensor, size: int = 48) -> dict[str, np.n
 
 
 def stored_values(x: Tensor, model: Any) -> np.ndarray:
-    """Samples as they are stored: integer values of quantized data, otherwise model units in float32."""
+    """Samples as they are stored: integers of quantized data and categories, otherwise model units in float32."""
     x = x.detach().cpu()
     description = model.data
-    if description is not None and description.bins is not None:
+    if description is not None and (description.bins is not None or description.classes is not None):
         return description.to_data(x).numpy()
     return x.float().numpy()

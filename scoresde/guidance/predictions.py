@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine
-from scoresde.process.discrete import DiscretePrediction
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.process.mixed import MixedPrediction
 from scoresde.process.parameterization import V
 from scoresde.process.prediction import GaussianPrediction, Prediction

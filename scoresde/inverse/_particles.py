@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.tensors import widest_dtype
-from scoresde.process.discrete import DiscretePrediction
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.process.mixed import MixedPrediction
 from scoresde.process.prediction import GaussianPrediction, Prediction
 

@@ -27,7 +27,8 @@ from scoresde.inverse.twisted_smc import chain_times, check_threshold
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.base import Process
-from scoresde.process.discrete import DiscretePrediction, at_codes, draw_codes
+from scoresde.process.codes import at_codes, draw_codes
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.process.mixed import MixedPrediction
 from scoresde.process.prediction import Prediction
 from scoresde.process.sde import posterior_coefficients

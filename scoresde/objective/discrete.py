@@ -25,7 +25,9 @@ from scoresde.objective.timesteps import DiscreteTimesteps, StratifiedTimesteps,
 from scoresde.objective.weighting import Simple, Weighting
 from scoresde.process import ou
 from scoresde.process.base import Marginal, Process
-from scoresde.process.discrete import DiscretePrediction, DiscreteProcess, at_codes, one_hot, over_states
+from scoresde.process.codes import at_codes, one_hot, over_states
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.discrete_prediction import DiscretePrediction
 
 __all__ = ["ChainKL", "CrossEntropy", "PathKL", "chain_kl", "cross_entropy", "path_kl"]
 

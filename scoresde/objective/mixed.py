@@ -87,7 +87,8 @@ class MixedLoss(Objective):
         if has_values(x0):
             check_weighting(self.weighting, self.timesteps, process)
             check_weighting(self.categorical.weighting, self.timesteps, process)
-        m = Marginal(process.schedule._tau(draw.u), process.schedule._rate(draw.u), draw.s)
+        u = draw.u.clamp(max=self.categorical.last_u)
+        m = Marginal(process.schedule._tau(u), process.schedule._rate(u), draw.s)
         if observed is not None:
             x0, cond = x0.where(observed, 0.0), {**cond, "observed": observed}
         x = process.perturb(x0, m.tau, noise)
@@ -97,9 +98,9 @@ class MixedLoss(Objective):
         (numbers, codes), eps = process.split(x0), process.split(noise)[0].to(x0.dtype)
         seen, known = (None, None) if observed is None else process.split(observed)
         error, factor = output_error(prediction.continuous, numbers, eps, m, seen)
-        weight, wide = weight_at(self.weighting, m, draw.u), widest_dtype(x0.device)
+        weight, wide = weight_at(self.weighting, m, u), widest_dtype(x0.device)
         total = weight * (factor * factor) * error.square().sum(1, dtype=wide)
         losses = self.categorical.entry_losses(prediction.categorical, codes, m)
         losses = losses if known is None else losses.where(known, 0.0)
-        total = total + weight_at(self.categorical.weighting, m, draw.u) * losses.flatten(1).sum(1, dtype=wide)
+        total = total + weight_at(self.categorical.weighting, m, u) * losses.flatten(1).sum(1, dtype=wide)
         return draw.correction * total

@@ -36,6 +36,8 @@ def check_reads_observed(model: Model, subject: str) -> None:
     """
     network = model.net if isinstance(model, ScoreModel) else None
     if network is None or not reads_observed(network):
+        while network is not None and isinstance(inner := getattr(network, "net", None), nn.Module):
+            network = inner  # a wrapper reads what the network inside does
         name = type(model if network is None else network).__name__
         raise TypeError(
             f"{subject} need a network that reads which values are observed, {name} does not: build "

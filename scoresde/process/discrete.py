@@ -7,37 +7,31 @@ and uniform $\pi$ it is the binomial kernel: a spin ±1 flips at rate 1, so $E[s
 A state holds codes: whole numbers 0 … C - 1, and C for the mask, in a floating tensor. So one tensor can hold numbers
 and categories (`scoresde.process.mixed`).
 
-With $w_c = p(x_0 = c \mid x)/q(x \mid c)$, $W = \sum_c w_c$, $b = \bar\alpha_\tau/\bar\alpha_s$ and the transition
-$t_j = b\,\delta_{jx} + (1 - b)\,\pi_x$, the reverse step averaged over $x_0$ is
-$p(x_s = j \mid x) = t_j\,(\bar\alpha_s w_j + (1 - \bar\alpha_s)\,\pi_j W)$, and the reverse rate to $j \neq x$ is
-$2\pi_x\,(\bar\alpha w_j + (1 - \bar\alpha)\,\pi_j W)$.
+What a network's logits say of $x_0$ and of the reverse process is in `scoresde.process.discrete_prediction`.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from scoresde._core import elementwise as ew
-from scoresde._core.checks import check_event_shape, check_integer, check_tensor
+from scoresde._core.checks import check_event_shape, check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.suggest import unknown_name
 from scoresde._core.tensors import as_time, constant, expand, has_values, sum_event, widest_dtype
 from scoresde.process import ou
 from scoresde.process.base import Process
-from scoresde.process.parameterization import NetworkOutput
-from scoresde.process.prediction import Prediction, cached_estimate
+from scoresde.process.codes import at_codes, check_states, one_hot, over_states
 from scoresde.process.schedule import LinearAlphaBar, Schedule
 from scoresde.process.sde import check_step
 
-__all__ = ["Binomial", "Categorical", "DiscretePrediction", "DiscreteProcess", "Logits"]
+__all__ = ["Binomial", "Categorical", "DiscreteProcess"]
 
 KERNELS = ("uniform", "absorbing")
 _MOST_CLASSES = 1 << 24  # codes are exact in float32
@@ -143,8 +137,8 @@ class DiscreteProcess(Process, ABC):
         Raises:
             ValueError: If the shapes differ, or ``tau`` is negative, NaN or past the end of the clock.
         """
-        _check_states(x0, "x0")
-        _check_states(noise, "noise", x0)
+        check_states(x0, "x0")
+        check_states(noise, "noise", x0)
         if x0.shape != noise.shape:
             raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}.")
         tau = as_time(tau, high=self.tau_max * (1 + 1e-6))
@@ -167,7 +161,7 @@ class DiscreteProcess(Process, ABC):
     def prior_log_prob(self, z: Tensor) -> Tensor:
         """Log-probability of the noise distribution, nats. ``(B, *D)`` -> ``(B,)`` float64."""
         check_event_shape(z, None, "z")
-        _check_states(z, "z")
+        check_states(z, "z")
         self.check_codes(z, "z", self.states)
         probs = self.noise_probs(z.to(widest_dtype(z.device)))
         return sum_event(at_codes(probs.expand(*z.shape, self.states), z).log())
@@ -182,7 +176,7 @@ class DiscreteProcess(Process, ABC):
         Raises:
             ValueError: If ``s`` is not below ``tau``, or ``tau`` is past the end of the clock.
         """
-        _check_states(x, "x")
+        check_states(x, "x")
         self.check_codes(x, "x", self.states)
         tau, s = check_step(as_time(tau, high=self.tau_max * (1 + 1e-6)), s)
         keep, redraw = over_states(ou.alpha_bar(tau - s), x), over_states(ou.beta(tau, s), x)
@@ -200,8 +194,8 @@ class DiscreteProcess(Process, ABC):
 
         Source: Sohl-Dickstein et al. 2015, appendix B; Austin et al. 2021 (D3PM), eq. 3.
         """
-        _check_states(x, "x")
-        _check_states(x0, "x0", x)
+        check_states(x, "x")
+        check_states(x0, "x0", x)
         if x.shape != x0.shape:
             raise ValueError(f"x0 must have the shape of x, {tuple(x.shape)}, got {tuple(x0.shape)}.")
         self.check_codes(x, "x", self.states)
@@ -321,177 +315,3 @@ class Binomial(DiscreteProcess):
 
     def __post_init__(self) -> None:
         self._check_clock()
-
-
-@dataclass(frozen=True)
-class Logits(NetworkOutput):
-    r"""Logits of $x_0$, ``(B, *D, C)``, of a `DiscreteProcess`.
-
-    Args:
-        residual: The output is added to $\log q(x_\tau \mid x_0)$, so the network learns what the other entries say
-            of an entry, and an output of 0 is Bayes' rule for uniform $x_0$. False: the output alone gives the
-            probabilities. Unmasked entries of an absorbing process are known in both cases.
-    """
-
-    process_kind: ClassVar[type[Process]] = DiscreteProcess
-
-    residual: bool = True
-
-    def prediction(
-        self, process: Process, x: Tensor, tau: Scalar, out: Tensor, mix: Tensor | None = None
-    ) -> DiscretePrediction:
-        assert isinstance(process, DiscreteProcess)
-        evidence = out if self.residual else out - process.log_likelihood(x, tau)
-        return DiscretePrediction(x, tau, out, process, evidence)
-
-    def output_shape(self, process: Process, x: Tensor) -> tuple[int, ...]:
-        assert isinstance(process, DiscreteProcess)
-        return (*x.shape, process.most_classes)
-
-
-class DiscretePrediction(Prediction):
-    r"""Probabilities of $x_0$ and of the reverse process; each estimate is computed once, on first access.
-
-    Args:
-        x: Codes of states, ``(B, *D)``.
-        tau: OU time of ``x``, a positive number or ``(B,)``.
-        out: Output of the network, ``(B, *D, C)``.
-        process: The forward process.
-        evidence: $\log p(x_0 = c \mid x) - \log q(x \mid c)$ up to a constant per entry: what the other entries say,
-            ``(B, *D, C)``. Not read at unmasked entries of an absorbing process.
-    """
-
-    def __init__(self, x: Tensor, tau: Scalar, out: Tensor, process: DiscreteProcess, evidence: Tensor) -> None:
-        super().__init__(x, tau, out)
-        self.process = process
-        self._evidence = evidence
-
-    @cached_estimate
-    def evidence(self) -> Tensor:
-        """See the class; -inf at classes that an entry does not have, ``(B, *D, C)``."""
-        evidence, classes = self._evidence, self.process.most_classes
-        valid = self.process.valid_classes(evidence)
-        if valid is not None:
-            evidence = evidence.masked_fill(~valid, -math.inf)
-        if self.process.kernel != "absorbing":
-            return evidence
-        hot = one_hot(self.x, self.process.states)[..., :classes]
-        known = torch.where(hot > 0, 0.0, -math.inf).to(evidence.dtype)
-        return torch.where((self.x < classes).unsqueeze(-1), known, evidence)
-
-    @cached_estimate
-    def _joint(self) -> Tensor:
-        return self.evidence + self.process.log_likelihood(self.x, self.tau)
-
-    @cached_estimate
-    def logits(self) -> Tensor:
-        """Normalized log-probabilities of x_0 by class, nats, ``(B, *D, C)``; -inf where a class is impossible."""
-        return F.log_softmax(self._joint, -1)
-
-    @cached_estimate
-    def probs(self) -> Tensor:
-        """Probabilities of x_0 by class, ``(B, *D, C)``."""
-        if self.process.kernel == "absorbing":
-            return F.softmax(self.evidence, -1)  # the mask is as probable given any class
-        return F.softmax(self._joint, -1)
-
-    @cached_estimate
-    def x0(self) -> Tensor:
-        """The most probable class of each entry, codes in the type of ``x``, ``(B, *D)``."""
-        return self._joint.argmax(-1).to(self.x.dtype)
-
-    @cached_estimate
-    def _ratios(self) -> Tensor:
-        """p(x_0 = c | x) / q(x | c) of each state, 0 for the mask, ``(B, *D, S)``."""
-        ratios = (self.evidence - torch.logsumexp(self._joint, -1, keepdim=True)).exp()
-        return F.pad(ratios, (0, self.process.states - self.process.most_classes))
-
-    def _marginal(self, s: Scalar) -> Tensor:
-        """Σ_c p(c | x) q(x_s = j | c) / q(x | c), ``(B, *D, S)``."""
-        w, noise = self._ratios, self.process.noise_probs(self.x)
-        spread = over_states(ou.beta(s, 0.0), self.x) * noise * w.sum(-1, keepdim=True)
-        return over_states(ou.alpha_bar(s), self.x) * w + spread
-
-    def step_probs(self, s: Scalar) -> Tensor:
-        r"""$p(x_s = j \mid x_\tau)$, the posterior averaged over $x_0$, ``(B, *D, S)``.
-
-        Args:
-            s: OU time with ``0 <= s < tau``, a number or ``(B,)``.
-
-        Source: Austin et al. 2021 (D3PM), eq. 4.
-        """
-        if not isinstance(self.tau, Tensor) and not isinstance(s, Tensor):
-            if self.process.kernel == "absorbing":
-                return self._unmasking_probs(s)
-            if isinstance(self.process.classes, int):
-                return self._uniform_step_probs(s, 1.0 / self.process.classes)
-        return self.process._to_state(self.x, self.tau, s) * self._marginal(s)
-
-    def _unmasking_probs(self, s: float) -> Tensor:
-        """`step_probs` of the absorbing kernel in a third of the operations, for times that are numbers."""
-        noise, left = ou.beta(self.tau, 0.0), ou.beta(s, 0.0)
-        stay = float(left / noise)
-        probs = self.probs if "probs" in vars(self) or not isinstance(self.process.classes, int) else None
-        probs = F.softmax(self._evidence, -1) if probs is None else probs  # unmasked entries are not read
-        probs = F.pad(probs * (1.0 - stay), (0, 1), value=stay)
-        hot = self.x.unsqueeze(-1) == torch.arange(self.process.states, dtype=self.x.dtype, device=self.x.device)
-        return torch.where(hot[..., -1:], probs, hot)
-
-    def _uniform_step_probs(self, s: float, share: float) -> Tensor:
-        """`step_probs` of the uniform kernel in half of the operations, for times and classes that are numbers."""
-        keep, other = ou.alpha_bar(self.tau), ou.beta(self.tau, 0.0) * share
-        hot, b = one_hot(self.x, self.process.states), ou.alpha_bar(self.tau - s)
-        if "probs" not in vars(self):
-            vars(self)["probs"] = F.softmax(self._evidence.add(hot, alpha=float(ew.log1p(keep / other))), -1)
-        w = self.probs / hot.mul(keep).add(other)
-        at_s = (w.sum(-1, keepdim=True) * (ou.beta(s, 0.0) * share)).add(w, alpha=ou.alpha_bar(s))
-        return at_s * hot.mul(b).add((1.0 - b) * share)
-
-    @cached_estimate
-    def rates(self) -> Tensor:
-        r"""Reverse rates from ``x`` to each state, per unit of $\tau$; 0 to ``x`` itself, ``(B, *D, S)``.
-
-        Source: Campbell et al. 2022, proposition 1.
-        """
-        leave = 1.0 - one_hot(self.x, self.process.states)
-        return 2.0 * self.process.noise_at(self.x) * self._marginal(self.tau) * leave
-
-
-def _check_states(x: Tensor, name: str, like: Tensor | None = None) -> None:
-    """Refuses states that are not a floating tensor, or are on another device than ``like``."""
-    check_tensor(name, x)
-    if not x.is_floating_point():
-        raise TypeError(f"{name} must be a floating tensor of codes, got {x.dtype}; write {name}.float().")
-    if like is not None and x.device != like.device:
-        raise ValueError(f"{name} must be on the device of the other states, {like.device}, got {x.device}; move one.")
-
-
-def one_hot(x: Tensor, states: int) -> Tensor:
-    """Codes to indicators in the type of ``x``, ``(B, *D)`` -> ``(B, *D, states)``."""
-    return (x.unsqueeze(-1) == torch.arange(states, dtype=x.dtype, device=x.device)).to(x.dtype)
-
-
-def draw_codes(probs: Tensor, uniform: Tensor) -> Tensor:
-    """Codes drawn by inverting the distribution function.
-
-    Args:
-        probs: Probabilities by state up to a factor, ``(B, *D, S)``.
-        uniform: Numbers in [0, 1), ``(B, *D)``.
-
-    Returns:
-        ``(B, *D)`` in the type of ``probs``; a state of probability 0 is never drawn.
-    """
-    cumulative = probs.cumsum(-1)
-    threshold = uniform.to(probs.dtype).unsqueeze(-1) * cumulative[..., -1:]
-    return (cumulative[..., :-1] <= threshold).sum(-1).to(probs.dtype)
-
-
-def at_codes(values: Tensor, x: Tensor) -> Tensor:
-    """Values by state, ``(B, *D, S)``, at the codes ``x``, ``(B, *D)``."""
-    return values.gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
-
-
-def over_states(c: Scalar, x: Tensor) -> Scalar:
-    """A coefficient per sample that multiplies ``(B, *D, S)``."""
-    c = expand(c, x)
-    return c.unsqueeze(-1) if isinstance(c, Tensor) and c.ndim else c

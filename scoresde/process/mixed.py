@@ -19,7 +19,8 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import constant
 from scoresde.process.base import Process
-from scoresde.process.discrete import DiscretePrediction, DiscreteProcess, Logits
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.discrete_prediction import DiscretePrediction, Logits
 from scoresde.process.parameterization import NetworkOutput, Parameterization, V
 from scoresde.process.prediction import GaussianPrediction, Prediction, cached_estimate
 from scoresde.process.schedule import Schedule

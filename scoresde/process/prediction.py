@@ -1,7 +1,7 @@
 """What one network call returns: estimates of the data, and of the noise or of the reverse rates.
 
 `Prediction` is the interface. A Gaussian process has the estimates eps, x0, v and score (`GaussianPrediction`); a
-process of categories has the logits of x_0 and the reverse rates (`scoresde.process.discrete`).
+process of categories has the logits of x_0 and the reverse rates (`scoresde.process.discrete_prediction`).
 """
 
 from __future__ import annotations

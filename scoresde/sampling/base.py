@@ -76,10 +76,12 @@ class Sampler(CheckedArguments, ABC):
         """
         if not isinstance(process, self.process_kind):
             remedy = "Adams() or DDPM()" if isinstance(process, SDE) else "Ancestral() or ExactSimulation()"
-            remedy = "MixedSampler()" if isinstance(process, Mixed) else remedy
+            if isinstance(process, Mixed):
+                own = self if isinstance(self, StepSampler) and self.process_kind is SDE else None
+                remedy = "MixedSampler()" if own is None else f"MixedSampler({type(own).__name__}({own.steps}))"
             raise TypeError(
                 f"{type(self).__name__} reverses a process of the class {self.process_kind.__name__}, got a model of "
-                f"{process}; take {remedy}."
+                f"{type(process).__name__}; take {remedy}."
             )
 
     def for_model(self, model: Model) -> Self:

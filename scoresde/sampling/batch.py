@@ -13,7 +13,7 @@ from scoresde._core.noise import Noise
 from scoresde._core.tensors import has_values
 from scoresde.model import Model
 from scoresde.process.base import Process
-from scoresde.process.discrete import DiscretePrediction
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.process.prediction import Prediction
 from scoresde.process.sde import SDE
 from scoresde.sampling.base import Sampler, SamplingContext, SolverError

@@ -18,7 +18,9 @@ from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import widest_dtype
 from scoresde.process.base import Process
-from scoresde.process.discrete import DiscretePrediction, DiscreteProcess, draw_codes
+from scoresde.process.codes import draw_codes
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.sampling.base import Predict, Sampler, SamplingContext
 from scoresde.sampling.grid import Chain, Grid
 

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from scoresde._core.tensors import constant, has_values, widest_dtype
 from scoresde.process.base import Process
-from scoresde.process.discrete import DiscreteProcess, draw_codes
+from scoresde.process.codes import draw_codes
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.sampling.base import Sampler, SamplingContext
 from scoresde.sampling.discrete import CodeNoise, predicted
 

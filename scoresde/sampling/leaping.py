@@ -2,7 +2,7 @@ r"""τ-leaping, in which entries jump independently with rates that do not chang
 
 The clock of a leap is $h = \log((1 - \bar\alpha)/\bar\alpha)$. In units of it the reverse rates
 $\mu_j = \pi_x(1 - \bar\alpha)(\bar\alpha w_j + (1 - \bar\alpha)\pi_j W)$ of the uniform kernel are bounded (see
-`scoresde.process.discrete`). A leap of length $\Delta$ leaves an entry's state with the probability
+`scoresde.process.discrete_prediction`). A leap of length $\Delta$ leaves an entry's state with the probability
 $1 - e^{-\Delta\sum_j\mu_j}$, for j in proportion to $\mu_j$. On the absorbing kernel's clock $\log(1 - \bar\alpha)$,
 $\mu_j = p(x_0 = j \mid x)$ and a leap is the chain's step. That step also takes the place of a leap of infinite length.
 """
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from scoresde.process import ou
-from scoresde.process.discrete import DiscretePrediction, one_hot
+from scoresde.process.codes import one_hot
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.sampling.base import Predict
 from scoresde.sampling.discrete import CodeNoise, DiscreteSampler, predicted
 

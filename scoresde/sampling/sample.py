@@ -18,6 +18,7 @@ from scoresde._core.progress import ProgressBar
 from scoresde._core.tensors import has_values
 from scoresde.model import Model, check_model, evaluating, refuse_unknown
 from scoresde.process import ou
+from scoresde.process.sde import SDE
 from scoresde.sampling.base import Sampler, StepSampler
 from scoresde.sampling.batch import BatchResult, SamplingBatch
 from scoresde.sampling.observer import Observer, Progress
@@ -179,9 +180,10 @@ def _checked_start(model: Model, start: float | None, init: Tensor | None) -> fl
         raise ValueError(f"start must lie in (tau_min, tau_max] = ({low:g}, {high:g}], got {start!r}.")
     alpha = ou.alpha(float(start))
     if init is None and alpha > 0.1:
+        noise = "N(0, I)" if isinstance(model.sde, SDE) else "the noise distribution"
         warnings.warn(
             f"sampling starts at tau = {start:.4g}, where alpha = {alpha:.3g} of the data is still in x, but the first "
-            "state is drawn from N(0, I); start later, take a clock that ends later, or give the state by init=.",
+            f"state is drawn from {noise}; start later, take a clock that ends later, or give the state by init=.",
             stacklevel=3,
         )
     return float(start)

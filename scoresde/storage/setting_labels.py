@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
+from scoresde._core.annotations import CheckedArguments
 from scoresde.storage import spec
 
 __all__ = ["short_text", "slug", "without_long_lists"]
@@ -12,6 +14,8 @@ __all__ = ["short_text", "slug", "without_long_lists"]
 
 def short_text(obj: object) -> str:
     """The call that makes a setting, with the fields that differ from their defaults, and ``steps`` and ``method``.
+
+    A field that follows from the others, such as the steps of the second part of a `MixedSampler`, is left out too.
 
     Args:
         obj: A dataclass with a text form (`scoresde.storage.spec`).
@@ -24,9 +28,22 @@ def short_text(obj: object) -> str:
     arguments = []
     for field in (f for f in dataclasses.fields(obj) if f.init):
         value, default = getattr(obj, field.name), _default(type(obj), field)
-        if field.name in ("steps", "method") or type(value) is not type(default) or value != default:
+        differs = type(value) is not type(default) or value != default
+        if field.name in ("steps", "method") or (differs and not _follows(obj, field)):
             arguments.append(f"{field.name}={short_text(value)}")
     return f"{type(obj).__name__}({', '.join(arguments)})"
+
+
+def _follows(obj: Any, field: dataclasses.Field) -> bool:
+    """Whether the other fields of a setting give the field the value that it has."""
+    if not isinstance(obj, CheckedArguments):
+        return False
+    settings: Any = obj
+    others = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.init and f is not field}
+    try:
+        return getattr(type(settings)(**others), field.name) == getattr(settings, field.name)
+    except (TypeError, ValueError):
+        return False
 
 
 def _default(cls: type, field: dataclasses.Field) -> object:

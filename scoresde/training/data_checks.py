@@ -160,12 +160,13 @@ def _check_mixed(process: Process, description: Description) -> None:
     if not description.codes:
         raise ValueError(
             f"Mixed takes numbers and codes of categories, got {description.name!r} without codes; read a table with "
-            "columns of categories by load_data(path, codes=True) (--read codes=true)."
+            "columns of categories, load_data(path), and without one_hot=True."
         )
     got = type(process).__name__ if own is None else f"classes {own}"
     raise ValueError(
         f"a table with codes of {description.codes} classes needs Mixed(VPSDE(), Categorical({description.codes})), "
-        f"got {got}; use it, or read the table without codes=True."
+        f"got {got}; use it, or read the table with one-hot categories: load_data(path, one_hot=True) (--read "
+        "one_hot=true)."
     )
 
 

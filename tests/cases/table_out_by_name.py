@@ -30,7 +30,7 @@ rows = [f"{random.randint(20, 80)},{random.choice(['nurse', 'clerk'])},{random.c
 read = ("--read", "label=y", "--read", "categories=('job',)")
 trained = run("train", "--data", "t.csv", *read, "--steps", "5", "--monitor-every", "1000", "-q", "--out", "r")
 assert trained.returncode == 0, trained.stderr
-sampled = run("sample", "r", "-n", "8", "--sampler", "DDIM(steps=4)", "-q", "--out", "s.csv")
+sampled = run("sample", "r", "-n", "8", "--sampler", "MixedSampler(DDIM(steps=4))", "-q", "--out", "s.csv")
 if sampled.returncode:
     print("FAIL:", sampled.stderr.strip())
     sys.exit(1)

@@ -127,7 +127,10 @@ def test_the_record_of_a_run_names_the_text_in_every_folder(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("compare", "--data", "heartbeat", "--out", "x"), "holds categories; train one run for each setting"),
+        (
+            ("compare", "--data", "heartbeat", "--sampler", "DDIM(steps=3)", "--out", "x"),
+            "got a model of Binomial; take Ancestral() or ExactSimulation()",
+        ),
         (("train", "--data", "heartbeat", "--process", "VPSDE()", "--out", "x"), "need Binomial() or Categorical(2)"),
         (("train", "--data", "digits", "--process", "Binomial()", "--out", "x"), "by classes= (--classes)"),
         (("train", "--data", "heartbeat", "--process", "Categoricall(2)", "--out", "x"), "did you mean Categorical?"),

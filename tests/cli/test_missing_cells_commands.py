@@ -49,7 +49,9 @@ def test_a_table_with_missing_cells_is_trained_on_sampled_and_scored(tmp_path: P
     config = json.loads((out / "config.json").read_text())
     assert config["about"]["read"] == ["label=kind", "missing=mask"]
     assert scoresde.load(out).data.missing  # pyright: ignore[reportOptionalMemberAccess]
-    drawn = run("sample", out, "-n", 20, "--sampler", "DDIM(steps=5)", "--out", tmp_path / "new.csv", "-q")
+    drawn = run(
+        "sample", out, "-n", 20, "--sampler", "MixedSampler(DDIM(steps=5))", "--out", tmp_path / "new.csv", "-q"
+    )
     assert drawn.exit_code == 0, drawn.output
     rows = csv_rows(tmp_path / "new.csv")
     assert len(rows) == 20

@@ -14,9 +14,11 @@ from PIL import Image
 import scoresde as sd
 from scoresde.cli.sample_output import parse_grid
 from scoresde.data import load_data
+from scoresde.sampling import MixedSampler
 from scoresde.storage.checkpoint import save
 
 DRAW = ("-n", 12, "--sampler", "DDIM(steps=3)", "--seed", 4, "-q")
+ROWS = ("-n", 12, "--sampler", "MixedSampler(DDIM(steps=3))", "--seed", 4, "-q")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_table_is_written_as_the_table_that_it_was(table: Path, tmp_path: Path) -> None:
     for name in ("x.csv", "x.TSV", "x.parquet", "x.npz"):
-        result = run("sample", table, *DRAW, "--label", "a,b", "--out", tmp_path / name)
+        result = run("sample", table, *ROWS, "--label", "a,b", "--out", tmp_path / name)
         assert result.exit_code == 0, result.output
     rows = csv_rows(tmp_path / "x.csv")
     assert list(rows[0]) == ["age", "y", "job", "pay"]
@@ -45,7 +47,7 @@ def test_a_table_is_written_as_the_table_that_it_was(table: Path, tmp_path: Path
     assert all(str(int(row["age"])) == row["age"] for row in rows)
     model = sd.load(table)
     labels = torch.tensor([0, 1] * 6)
-    drawn = sd.sample(model, 12, sd.DDIM(3), generator=torch.Generator().manual_seed(4), label=labels)
+    drawn = sd.sample(model, 12, MixedSampler(sd.DDIM(3)), generator=torch.Generator().manual_seed(4), label=labels)
     assert [float(row["pay"]) for row in rows] == pytest.approx(drawn.data[:, 2].tolist(), rel=1e-6)
     assert [int(row["age"]) for row in rows] == drawn.data[:, 0].round().long().tolist()
     columns = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pydict()
@@ -80,12 +82,12 @@ def test_dates_bools_constants_and_bounds_come_back_and_identifiers_are_left_out
         "unit constant kg not modeled, comes back",
         "flag integer 0 … 1",
         "visits integer 0 … 5 normal scores",
-        "zip category 3: 001, 011, 021 one-hot, 3 entries",
+        "zip category 3: 001, 011, 021 code",
         'to change a kind: --read kinds="day=category"; kinds are numeric, integer',
     ):
         assert line in shown
     for name in ("x.csv", "x.parquet", "x.npz"):
-        drawn = run("sample", tmp_path / "run", *DRAW, "--out", tmp_path / name)
+        drawn = run("sample", tmp_path / "run", *ROWS, "--out", tmp_path / name)
         assert drawn.exit_code == 0, drawn.output
     samples = csv_rows(tmp_path / "x.csv")
     assert list(samples[0]) == ["day", "unit", "flag", "member", "visits", "zip"]
@@ -107,20 +109,20 @@ def test_dates_bools_constants_and_bounds_come_back_and_identifiers_are_left_out
 
 def test_what_was_written_can_be_read_as_data_again(table: Path, tmp_path: Path) -> None:
     for name in ("x.csv", "x.parquet"):
-        assert run("sample", table, *DRAW, "--label", "a,b", "--out", tmp_path / name).exit_code == 0
+        assert run("sample", table, *ROWS, "--label", "a,b", "--out", tmp_path / name).exit_code == 0
         rows = load_data(tmp_path / name, label="y", columns=("age", "pay"))
         assert rows.description.labels == ("a", "b")
         assert rows.description.columns is not None
         assert "age" in rows.description.columns.integers
-    many = ("-n", 60, *DRAW[2:])  # so that every column varies
+    many = ("-n", 60, *ROWS[2:])  # so that every column varies
     assert run("sample", table, *many, "--label", "a,b", "--out", tmp_path / "x.npz").exit_code == 0
     assert load_data(tmp_path / "x.npz", per_feature=True).train.shape[1:] == (3,)
 
 
 def test_without_labels_there_is_no_column_of_them(table: Path, tmp_path: Path) -> None:
-    assert run("sample", table, *DRAW, "--out", tmp_path / "x.csv").exit_code == 0
+    assert run("sample", table, *ROWS, "--out", tmp_path / "x.csv").exit_code == 0
     assert list(csv_rows(tmp_path / "x.csv")[0]) == ["age", "job", "pay"]
-    shown = one_line(run("sample", table, "-n", 2, "--sampler", "DDIM(steps=2)", "-q"))
+    shown = one_line(run("sample", table, "-n", 2, "--sampler", "MixedSampler(DDIM(steps=2))", "-q"))
     assert "to save them add --out samples.csv" in shown
 
 

@@ -20,12 +20,12 @@ from scoresde.experiments.report.html import write_report
 from scoresde.experiments.report.parts.tables import column_rows, samples, statistics, table_rows
 from scoresde.experiments.report.summary import Summary
 from scoresde.metrics import association_matrix, column_distances
-from scoresde.nn import MLP
+from scoresde.nn import MLP, MixedNet
 from scoresde.objective.weighting import ELBO
 from scoresde.plots.heatmaps import draw_heatmap
 from scoresde.plots.marginals import ColumnValues, draw_marginal
 from scoresde.plots.style import figure_style
-from scoresde.sampling import DDIM
+from scoresde.sampling import DDIM, MixedSampler
 
 
 def write_table(path: Path, n: int = 240) -> Path:
@@ -47,9 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("table")
     data = load_data(str(write_table(base / "t.csv")))
     recipe = default_recipe(data.description)
-    network = MLP(data.description.model_shape, width=8, depth=1)
+    network = MixedNet(MLP(MixedNet.inner_shape(4, (3,)), width=8, depth=1), 4, (3,))
     recipe = replace(recipe, network=network, training=replace(recipe.training, steps=3, batch_size=16))
-    plan = Comparison((ELBO(),), (DDIM(steps=3), DDIM(steps=5)), scoring=LikelihoodSettings(limit=4), max_n=40)
+    plan = Comparison(
+        (ELBO(),), tuple(MixedSampler(DDIM(steps)) for steps in (3, 5)), scoring=LikelihoodSettings(limit=4), max_n=40
+    )
     compare(data, recipe, plan, out=base / "out", device="cpu")
     write_report(base / "out")
     return base / "out"
@@ -128,7 +130,7 @@ def test_values_of_marginals_are_shares_that_can_be_read(folder: Path) -> None:
     results = read_results(folder)
     picture = samples(results, Summary(results.content))["marginals"]
     (panel,) = [drawn for drawn in picture.drawn("marginals") if drawn.title == "kind|of"]
-    assert [series.name for series in panel.series] == ["held out", "ELBO(), DDIM(steps=3)"]
+    assert [series.name for series in panel.series] == ["held out", "ELBO(), MixedSampler(DDIM(steps=3))"]
     shares = [float(text.rsplit(" ", 2)[1]) for text in panel.series[0].texts]
     codes = results.arrays["table/real"][:, 4]
     assert shares == sorted((round(100 * float(np.mean(codes == code)), 1) for code in range(3)), reverse=True)

@@ -440,7 +440,7 @@ def test_a_network_that_is_not_differentiable_is_refused() -> None:
     [
         (lambda m: Posterior(m, Observation(Matrix(draw(2, 4)), draw(2), 0.1)), r"events of shape \(3,\), got \(4,\)"),
         (lambda m: Posterior(m, Observation(Matrix(draw(2, 3)), draw(2), 0.0), DPS()), "must be positive definite"),
-        (lambda m: Posterior(m, as_any(draw(2))), "observation must be a Observation"),
+        (lambda m: Posterior(m, as_any(draw(2))), "observation must be an Observation"),
         (lambda m: Posterior(m, Observation(Matrix(draw(2, 3)), draw(2), 0.1), as_any(MMPS)), "method must be a"),
         (lambda m: Posterior(m, Observation(Matrix(draw(2, 3)), draw(2), None, torch.eye(2)), TMPD()), "independent"),
         (lambda m: Posterior(m, Observation(Matrix(draw(2, 3)), draw(2), None, torch.eye(2)), DDRM()), "one noise_std"),

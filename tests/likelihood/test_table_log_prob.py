@@ -1,4 +1,4 @@
-"""log p of a table's rows: a density of continuous columns, a bound of the probability of all others; its metrics."""
+"""log p of rows with one-hot categories: a density of continuous columns, a bound of all others; its metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Data:
     rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("t") / "t.csv"
     rows = zip(np.exp(1.5 * rng.standard_normal(N)), rng.poisson(2.0, N), rng.choice(["a", "b", "c"], N))
     Path(path).write_text("pay,visits,kind\n" + "\n".join(f"{x},{k},{c}" for x, k, c in rows) + "\n")
-    return load_data(path)
+    return load_data(path, one_hot=True)
 
 
 @pytest.fixture

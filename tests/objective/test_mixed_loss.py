@@ -22,7 +22,9 @@ from scoresde.objective import (
     StratifiedTimesteps,
     UniformTimesteps,
 )
+from scoresde.objective.timesteps import TimestepDraw
 from scoresde.process import VPSDE, Categorical, DiscretePrediction, GaussianPrediction, Mixed, Prediction
+from scoresde.process.schedule import LinearAlphaBar
 from scoresde.training import Training, train
 
 D = torch.float64
@@ -143,3 +145,18 @@ def test_a_loss_of_another_kind_and_timesteps_of_its_own_are_refused():
         MixedLoss(categorical=PathKL(timesteps=UniformTimesteps()))
     with pytest.raises(ValueError, match="x0 must hold codes"):
         MixedLoss()(model, torch.tensor([[0.0, 0.0, 0.5, 0.0]], dtype=D))
+
+
+@pytest.mark.parametrize("kernel", ["uniform", "absorbing"])
+@pytest.mark.parametrize("loss", [MixedLoss(), MixedLoss(Simple())], ids=["elbo", "simple"])
+def test_the_loss_has_its_limit_where_a_clock_ends_without_signal(loss, kernel):
+    torch.manual_seed(0)
+    mask = kernel == "absorbing"
+    net = MixedNet(MLP(MixedNet.inner_shape(2, (3,), mask), width=8, depth=1), 2, (3,), mask)
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    model = ScoreModel(net, Mixed(VPSDE(LinearAlphaBar()), Categorical((3,), kernel)))
+    x0, noise = torch.tensor([[0.3, -1.0, 2.0]]), torch.tensor([[0.5, -0.2, 0.7]], dtype=D)
+    end, before = (loss.at(model, x0, TimestepDraw(torch.tensor([u], dtype=D)), noise) for u in (1.0, 1.0 - 2.0**-24))
+    assert bool(end.isfinite().all())
+    torch.testing.assert_close(end, before, rtol=1e-3, atol=1e-5)

@@ -596,7 +596,7 @@ class RoundedNetwork(nn.Module):
         if label is not None:
             self.label_sizes.add(len(label))
             x = x + label[:, None]
-        return self.weight * torch.round(x.detach() * 512) / 512 * torch.tanh(log_snr[:, None] / 4)
+        return self.weight * torch.round(x.detach() * 4096) / 4096 * torch.tanh(log_snr[:, None] / 4)
 
 
 def test_calibration_of_a_float32_network_leaves_the_network_unchanged() -> None:

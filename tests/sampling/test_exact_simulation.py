@@ -15,7 +15,7 @@ from scoresde.analytic import CategoricalMixture, DiscreteTable
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP, CategoricalNet
 from scoresde.process import Categorical, ou
-from scoresde.process.discrete import DiscretePrediction
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.sampling import Ancestral, ExactSimulation, sample
 
 D = torch.float64

@@ -80,7 +80,7 @@ def test_numbers_alone_move_as_by_their_own_sampler():
 
 def test_a_sampler_of_one_kind_and_steps_of_two_calls_are_refused():
     model = mixture(CASES["uniform"])
-    with pytest.raises(TypeError, match=r"take MixedSampler\(\)"):
+    with pytest.raises(TypeError, match=r"take MixedSampler\(DDPM\(4\)\)"):
         sample(model, 2, DDPM(4))
     with pytest.raises(TypeError, match="one network call per step, but a second call"):
         sample(model, 2, MixedSampler(Heun(4)))

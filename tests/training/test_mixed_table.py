@@ -43,7 +43,7 @@ def quick(data, conditions=None):
 
 
 def test_a_table_with_missing_cells_is_modeled_sampled_scored_and_imputed(path):
-    data = load_data(path, codes=True, missing="mask")
+    data = load_data(path, missing="mask")
     model = quick(data)
     samples = sample(model, 500, MixedSampler(DDPM(25)), seeds=range(500))
     columns = samples.columns()
@@ -68,7 +68,7 @@ def test_a_table_with_missing_cells_is_modeled_sampled_scored_and_imputed(path):
 
 @pytest.mark.filterwarnings("ignore:rows with missing cells are left out")
 def test_conditions_and_guidance_reach_the_categories(path):
-    data = load_data(path, codes=True, missing="drop", condition="size")
+    data = load_data(path, missing="drop", condition="size")
     model = quick(data)
     large = torch.full((300,), data.description.conditions["size"].names.index("L"))
     shares = []
@@ -81,7 +81,7 @@ def test_conditions_and_guidance_reach_the_categories(path):
 
 @pytest.mark.filterwarnings("ignore:rows with missing cells are left out")
 def test_a_checkpoint_keeps_process_network_and_codes(path, tmp_path):
-    data = load_data(path, codes=True, missing="drop")
+    data = load_data(path, missing="drop")
     recipe = default_recipe(data.description, len(data.train))
     settings = replace(recipe.training, steps=3)
     train(recipe.build(data), data, settings, run_dir=tmp_path / "run", progress=False)

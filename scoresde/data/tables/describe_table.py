@@ -32,7 +32,7 @@ def describe_table(
     conditions: Mapping[str, ConditionKind],
     order: tuple[str, ...],
     hint: str = "",
-    codes: bool = False,
+    one_hot: bool = False,
 ) -> Description:
     """The description of a table.
 
@@ -44,7 +44,7 @@ def describe_table(
         conditions: Kinds of the conditions whose classes have names.
         order: Names of the columns that come back, in their order.
         hint: End of the error if no column varies.
-        codes: See `TableEncoding`.
+        one_hot: Whether categories are one-hot entries in model units, in place of codes.
 
     Raises:
         ValueError: If no column varies, one does not vary in the train part, or there are too many.
@@ -57,10 +57,11 @@ def describe_table(
     most = max(2, min(96, _KNOTS // len(features)))
     maps = tuple(_fitted(column, _part(column.values, train), most) for column in features)
     offsets, scales = zip(*(_affine(each, _part(column.values, train)) for each, column in zip(maps, features)))
+    coded = not one_hot and any(column.kind == "category" for column in features)
     columns = _columns(found, label, order)
     _check_length(maps, columns)
     missing = any(bool(np.isnan(column.values).any()) for column in features)
-    shape, encoding = (len(features),), TableEncoding(maps, codes)
+    shape, encoding = (len(features),), TableEncoding(maps, coded)
     return Description(
         name,
         shape,

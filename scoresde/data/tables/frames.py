@@ -36,7 +36,7 @@ def load_frame(
     missing: str = "refuse",
     missing_texts: str | Sequence[str] = MISSING_TEXTS,
     shuffle: bool = True,
-    codes: bool = False,
+    one_hot: bool = False,
     like: Description | None = None,
 ) -> Data:
     """Reads a table in memory, such as a pandas or polars frame or a ``pyarrow.Table``; the index is no column.
@@ -44,7 +44,8 @@ def load_frame(
     Args:
         source: The table.
         seed, test_fraction: The split.
-        columns, label, condition, categories, kinds, missing, missing_texts, shuffle, codes, like: As in `load_table`.
+        columns, label, condition, categories, kinds, missing, missing_texts: As in `load_table`.
+        shuffle, one_hot, like: As in `load_table`.
 
     Returns:
         Data as of `load_table`.
@@ -63,4 +64,6 @@ def load_frame(
     arrow = pyarrow.Table.from_pandas(source, preserve_index=False) if is_pandas else pyarrow.table(source)
     table = ArrowTable(arrow, missing_texts=several_names("missing_texts", missing_texts) or ())
     split_rows = partial(split_table, test_fraction=test_fraction, seed=seed if shuffle else None)
-    return table_to_data(table, "table", split_rows, columns, label, categories, missing, kinds, like, condition, codes)
+    return table_to_data(
+        table, "table", split_rows, columns, label, categories, missing, kinds, like, condition, one_hot
+    )

@@ -65,7 +65,8 @@ def density_note(description: Description) -> str:
     dense = [name for name in columns.names if name not in binned]
     if not binned:
         return f"log p is the log-density of all {len(dense)} columns, in their units."
-    bound = "a lower bound, on average over dequantization, of the log-probability of"
+    averaged = ", on average over dequantization," if encoding.dequantizes else ""
+    bound = f"a lower bound{averaged} of the log-probability of"
     if not dense:
         return f"log p is {bound} all {len(binned)} columns; it is no density."
     return f"log p is the log-density of {_listed(dense)}, in their units, plus {bound} {_listed(binned)}."

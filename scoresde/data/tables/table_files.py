@@ -40,7 +40,7 @@ def load_table(
     encoding: str | None = None,
     decimal: str = ".",
     shuffle: bool = True,
-    codes: bool = False,
+    one_hot: bool = False,
     like: Description | None = None,
 ) -> Data:
     """Reads a table, ``.csv``, ``.tsv``, ``.txt`` (also gzipped) or ``.parquet``: continuous events of shape ``(D,)``.
@@ -70,8 +70,9 @@ def load_table(
         encoding: Encoding of a text file, such as ``"latin-1"``.
         decimal: Decimal mark of a text file, ``"."`` or ``","``.
         shuffle: Draw the test part at random; ``False`` takes the last rows (for time series).
-        codes: Categories stay codes in model units, for a process of numbers and categories
-            (`scoresde.process.Mixed`), which the default recipe then takes, instead of one-hot entries.
+        one_hot: Categories become one-hot entries of a Gaussian process, in place of codes, which the default recipe
+            noises as categories beside the numbers (`scoresde.process.Mixed`). The probability-flow ODE, exact
+            densities, calibrated samplers and few-step students need it.
         like: Description of an earlier table: this one is read with its columns, kinds and codes, and gets that
             description. So a trained model scores other rows, ``load_data(path, like=model.data)``.
 
@@ -87,7 +88,7 @@ def load_table(
             name, has a missing cell, or cells of several kinds; if names are equal, a row has another number of
             fields, or the layout is ambiguous.
     """
-    options = {"path": path, "test_fraction": test_fraction, "shuffle": shuffle, "codes": codes, "like": like}
+    options = {"path": path, "test_fraction": test_fraction, "shuffle": shuffle, "one_hot": one_hot, "like": like}
     check_arguments(load_table, options)
     path = Path(path)
     if not path.is_file():
@@ -103,7 +104,7 @@ def load_table(
     else:
         table = TextTable(path, delimiter, encoding, header, decimal, markers)
     split_rows = partial(split_table, test_fraction=test_fraction, seed=seed if shuffle else None)
-    return table_to_data(table, stem, split_rows, columns, label, categories, missing, kinds, like, condition, codes)
+    return table_to_data(table, stem, split_rows, columns, label, categories, missing, kinds, like, condition, one_hot)
 
 
 def split_table(rows: np.ndarray, test_fraction: float, seed: int | None) -> tuple[Tensor | slice, Tensor | slice]:

@@ -69,7 +69,7 @@ def table_to_data(
     kinds: Mapping[str, str] | None = None,
     like: Description | None = None,
     condition: str | Sequence[str] | None = None,
-    codes: bool = False,
+    one_hot: bool = False,
 ) -> Data:
     """Converts a table to `Data`.
 
@@ -78,7 +78,7 @@ def table_to_data(
         name: Name of the data.
         split_rows: Takes the numbers of the ``n`` rows that are used, and returns the indices, in 0 ... n - 1, of the
             train and the test part.
-        columns, label, categories, missing, kinds, like, condition, codes: As in `load_table`.
+        columns, label, categories, missing, kinds, like, condition, one_hot: As in `load_table`.
 
     Raises:
         TypeError, ValueError: As in `load_table`.
@@ -114,7 +114,7 @@ def table_to_data(
         found = [read_column(table, n, rows, found_kinds[n]) for n in names]
         order = _order([column.name for column in found if column.kind != "identifier"], label, table.names)
         described = {**label_kind(class_names), **classes}
-        description = describe_table(name, found, train, label, described, order, _layout_hint(table), codes)
+        description = describe_table(name, found, train, label, described, order, _layout_hint(table), one_hot)
     else:
         found, description = read_like(table, rows, earlier), like
     about = description.columns

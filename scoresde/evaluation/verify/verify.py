@@ -25,7 +25,7 @@ from scoresde.evaluation.verify.search import Search, search
 from scoresde.evaluation.verify.sentences import reading_checks
 from scoresde.evaluation.verify.step_check import check_steps
 from scoresde.evaluation.verify.verification import Check, Verification
-from scoresde.model import Model, check_model, evaluating
+from scoresde.model import Model, check_model, evaluating, gaussian_process
 
 __all__ = ["verify"]
 
@@ -85,6 +85,7 @@ def verify(
         True
     """
     check_model(model)
+    gaussian_process(model)
     check_arguments(verify, locals())
     check_integer("limit", limit, 32)
     begin, seed = time.perf_counter(), check_seed(seed)

@@ -114,13 +114,16 @@ def _differences(entries: Sequence[Difference], axes: Axes) -> list[Values]:
 
 
 def error_by_noise(summary: Summary) -> Picture:
-    """The error of each weighting's model by log-SNR, and the weightings."""
+    """The error of each weighting's model by log-SNR, and the weightings; categories have no curve of a weighting."""
     keys = [_key(summary, weighting) for weighting in summary.weightings]
-    panels = [
-        Panel("error of the noise estimate, per value", partial(_errors, summary)),
-        Panel("weight of each noise level, largest = 1", partial(_weights, summary)),
-    ]
-    return Picture("Error and weight by log-SNR:", panels, [*keys, Key("pure noise", GRAY, "--")])
+    title = "error of the noise estimate, per value"
+    if summary.by_bound:
+        title = f"{'error of numbers and ' if summary.mixed else ''}cross-entropy of categories, per value"
+    panels = [Panel(title, partial(_errors, summary))]
+    if any(curve is not None for curve in summary.content["weights"].values()):
+        panels.append(Panel("weight of each noise level, largest = 1", partial(_weights, summary)))
+    noise = () if summary.by_bound else (Key("pure noise", GRAY, "--"),)
+    return Picture("Error and weight by log-SNR:", panels, [*keys, *noise])
 
 
 def _errors(summary: Summary, axes: Axes) -> list[Values]:
@@ -133,10 +136,11 @@ def _errors(summary: Summary, axes: Axes) -> list[Values]:
         middle, color = values.mean(0), SERIES[i % len(SERIES)]
         axes.plot(log_snr, middle, color=color, linestyle=_DASHES[i % 4])
         axes.fill_between(log_snr, middle - spread, middle + spread, color=color, alpha=0.25, linewidth=0)
-        if i == 0:
+        if i == 0 and not summary.by_bound:
             axes.fill_between(log_snr, middle, noise, color=color, alpha=0.1, linewidth=0)
         read.append(_read(weighting, log_snr, middle, spread))
-    axes.plot(log_snr, noise, color=GRAY, linewidth=1.1, linestyle=(0, (4, 3)))
+    if not summary.by_bound:
+        axes.plot(log_snr, noise, color=GRAY, linewidth=1.1, linestyle=(0, (4, 3)))
     axes.set_ylim(0, None)
     _name_log_snr(summary, axes)
     return read

@@ -40,8 +40,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "likelihood": Definition(
         "likelihood",
-        "Computed by the probability-flow ODE on held-out {events}. ± is the standard error over the {events}; with "
-        "several training seeds it is the standard deviation over seeds.",
+        "Of held-out {events}: by the probability-flow ODE, and for categories by a bound in continuous time. ± is the "
+        "standard error over the {events}; with several training seeds it is the standard deviation over seeds.",
         "scoresde.evaluation.evaluate",
         _RUN + "likelihood.value",
     ),
@@ -53,7 +53,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "probes": Definition(
         "error over probes",
-        "Standard error of the mean from the random trace estimates of the divergence; 0 for an exact trace.",
+        "Standard error of the mean from the random trace estimates of the divergence, 0 for an exact trace; of a "
+        "bound from its draws of noise and timesteps.",
         "scoresde.likelihood.log_prob",
         _RUN + "likelihood.probe_stderr",
     ),
@@ -107,7 +108,8 @@ DEFINITIONS: dict[str, Definition] = {
     "sw": Definition(
         "sliced Wasserstein distance",
         "Root mean square, over 512 random directions, of the transport distance between {n} samples and {n} held-out "
-        "{events}, in model units. ± is the standard error over directions; with several seeds over seeds.",
+        "{events}, in model units, with categories as indicators of their classes. ± is the standard error over "
+        "directions; with several seeds over seeds.",
         "scoresde.metrics.sliced_wasserstein",
         _SAMPLES + "sliced_wasserstein",
     ),
@@ -175,7 +177,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "noise": Definition(
         "error by noise level",
-        "Squared error of the noise estimate per value, at fixed log-SNRs, with the same noise for every model.",
+        "Squared error of the noise estimate per value, of a category its cross-entropy in nats, at fixed log-SNRs, "
+        "with the same noise for every model.",
         "scoresde.evaluation.error_by_noise",
         _RUN + "error_by_noise",
     ),

@@ -19,7 +19,8 @@ __all__ = ["PICTURES", "write_report"]
 
 _CHARTS = ("cost", "sampler-differences", "likelihoods", "likelihood-differences", "bounds", "noise", "training")
 _PARTS = ("forward", "samples", "marginals", "dependence", "plane", "spectrum", "values", "autocorrelation", "mean")
-PICTURES = (*_CHARTS, *_PARTS, "spread")
+_CATEGORIES = ("shares", "agreement")
+PICTURES = (*_CHARTS, *_PARTS, "spread", *_CATEGORIES)
 """Names of all figures that a report can have; their files end in .png."""
 
 

@@ -9,7 +9,7 @@ import base64
 import io
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ SQUARE = (2.4, 2.4)
 
 _PNG_WIDTH = 1440  # pixels
 _LEAST = 62  # CSS pixels per inch; below, letters are too small
+_LETTERS, _LINES = 13.0, 7.5  # of texts per inch
 _FRAMES, _POINTS = 60, 30  # of a motion on the page
 _SYMBOLS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖", "<": "◀"}
 _SYMBOLS |= {"-": "━", "--": "╍", "-.": "┅", ":": "┈"}
@@ -80,12 +81,13 @@ class Key:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One panel: ``draw`` or ``sheet``.
+    """One panel: ``draw``, ``sheet`` or ``texts``.
 
     Attributes:
         title: Stands above the panel.
         draw: Draws into the axes and returns the values that can be read.
         sheet: Images as bytes, ``(height, width, 4)``, one pixel per pixel.
+        texts: Texts below each other, with their line breaks.
         size: Inches.
         motion: What can be played on it.
         framed: Whether there are axes to name; otherwise the drawing fills the panel.
@@ -94,9 +96,14 @@ class Panel:
     title: str
     draw: Callable[[Axes], Sequence[Values] | None] | None = None
     sheet: np.ndarray | None = None
+    texts: Sequence[str] = ()
     size: tuple[float, float] = (4.2, 2.8)
     motion: Motion | None = None
     framed: bool = True
+
+    def titled(self, title: str) -> Panel:
+        """The same panel with a title."""
+        return replace(self, title=title)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +152,9 @@ class DrawnPanel:
 
     Attributes:
         title: Stands above the panel.
-        svg: Inline SVG; empty for a sheet.
-        png: A sheet as PNG in base64; empty for a drawing.
+        svg: Inline SVG; empty for a sheet and for texts.
+        png: A sheet as PNG in base64; empty for others.
+        texts: As in `Panel`.
         width: Smallest sensible width on the page, CSS pixels.
         ratio: Width over height.
         series: Values by series, for the table.
@@ -159,6 +167,7 @@ class DrawnPanel:
     ratio: float
     svg: str = ""
     png: str = ""
+    texts: Sequence[str] = ()
     series: Sequence[Values] = ()
     points: Sequence[tuple[float, float, str]] = ()
     motion: dict[str, list] | None = None
@@ -188,6 +197,8 @@ def _drawn(panel: Panel, name: str, label: str) -> DrawnPanel:
     if panel.sheet is not None:
         height, across, _ = panel.sheet.shape
         return DrawnPanel(panel.title, width, across / height, png=_png(panel.sheet))
+    if panel.texts:
+        return DrawnPanel(panel.title, width, panel.size[0] / panel.size[1], texts=panel.texts)
     with style.figure_style(name):
         figure = Figure(figsize=panel.size, dpi=72, layout="constrained" if panel.framed else None)
         axes = figure.add_subplot() if panel.framed else figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -207,15 +218,21 @@ def _drawn(panel: Panel, name: str, label: str) -> DrawnPanel:
         if np.isfinite(at).all()
     ]
     motion = None if panel.motion is None else _played(panel.motion, position)
-    return DrawnPanel(panel.title, width, panel.size[0] / panel.size[1], svg, "", values, points, motion)
+    ratio = panel.size[0] / panel.size[1]
+    return DrawnPanel(panel.title, width, ratio, svg, series=values, points=points, motion=motion)
 
 
 def _draw(panel: Panel, axes: Axes) -> Sequence[Values]:
     if panel.draw is not None:
         return panel.draw(axes) or ()
-    assert panel.sheet is not None
-    axes.imshow(panel.sheet)
     bare(axes)
+    if panel.sheet is not None:
+        axes.imshow(panel.sheet)
+        return ()
+    across = max(8, round(_LETTERS * panel.size[0]))
+    lines = [line for text in panel.texts for each in text.split("\n") for line in textwrap.wrap(each, across) or [""]]
+    most = max(1, round(_LINES * panel.size[1]))
+    axes.text(0.0, 1.0, "\n".join(lines[:most]), family="DejaVu Sans Mono", fontsize=8, va="top", parse_math=False)
     return ()
 
 

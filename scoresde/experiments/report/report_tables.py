@@ -48,6 +48,7 @@ def _distances(summary: Summary) -> ReportTable:
     content, part = summary.content, summary.part
     bins = content["data"]["bins"]
     rounded = f", rounded to the {bins} integer values of the data" if bins else ""
+    rounded += ", each category as the indicators of its classes" if summary.by_bound else ""
     seeds = len(content["seeds"])
     error = f"± over {seeds} seeds." if seeds > 1 else "± is the standard error of one evaluation."
     note = f"{content['n']} samples against {content['n']} held-out {part.events}, in model units{rounded}. {error}"
@@ -86,7 +87,7 @@ def _likelihoods(summary: Summary) -> ReportTable:
         Column("weighting", "name"),
         Column(f"{summary.quantity.name}, {summary.quantity.direction}", "value", "likelihood", shows="both"),
         Column("over held-out data", "held_out", "held-out", shows="error"),
-        Column("over probes", "probes", "probes", 4, shows="error"),
+        Column("over draws" if summary.by_bound else "over probes", "probes", "probes", 4, shows="error"),
         Column(summary.part.events, "events", "events", 0),
         Column("network calls", "nfe", "nfe", 0),
         Column("training, s", "train_seconds", "train", 1),

@@ -108,6 +108,21 @@ class Summary:
         return part_of(self.content)
 
     @property
+    def categories(self) -> bool:
+        """Whether all values are categories."""
+        return self.content["data"].get("classes") is not None
+
+    @property
+    def mixed(self) -> bool:
+        """Whether rows hold numbers and codes of categories."""
+        return bool(self.content["data"].get("codes"))
+
+    @property
+    def by_bound(self) -> bool:
+        """Whether the likelihood is a bound in continuous time, for want of a probability-flow ODE."""
+        return self.categories or self.mixed
+
+    @property
     def weightings(self) -> list[str]:
         """Labels of the weightings."""
         return self.content["weightings"]

@@ -19,7 +19,7 @@ from scoresde.guidance.operators import LinearOperator, Operator
 from scoresde.guidance.posterior.base import PosteriorMethod, Problem, Shift
 from scoresde.guidance.posterior.estimate import DataEstimate, with_signal
 from scoresde.guidance.posterior.mmps import MMPS
-from scoresde.model import Model, check_model
+from scoresde.model import Model, check_model, gaussian_process
 from scoresde.process import ou
 from scoresde.process.parameterization import X0
 from scoresde.process.prediction import GaussianPrediction, Prediction
@@ -62,7 +62,7 @@ class Posterior(Model):
         method: How Δ is computed; default `MMPS`.
 
     Raises:
-        TypeError: If an argument has the wrong class.
+        TypeError: If an argument has the wrong class, or the model's states hold categories.
         ValueError: If the operator takes other events than the model, or the method cannot use the observation.
 
     Example:
@@ -78,6 +78,7 @@ class Posterior(Model):
 
     def __init__(self, model: Model, observation: Observation, method: PosteriorMethod | None = None) -> None:
         check_model(model)
+        gaussian_process(model)
         check_kind("observation", observation, Observation)
         super().__init__()
         self.model, self.observation = model, observation

@@ -36,7 +36,8 @@ from scoresde.objective.discrete import cross_entropy, path_kl
 from scoresde.objective.timesteps import Timesteps
 from scoresde.process import ou
 from scoresde.process.base import Marginal
-from scoresde.process.discrete import DiscreteProcess, at_codes, draw_codes
+from scoresde.process.codes import at_codes, draw_codes
+from scoresde.process.discrete import DiscreteProcess
 
 __all__ = ["CategoricalPaths", "CategoricalTrajectories", "categorical_paths", "refuse_gaussian_options"]
 

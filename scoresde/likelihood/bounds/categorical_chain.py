@@ -20,7 +20,8 @@ from scoresde.likelihood.bounds.chain_terms import ChainTerms
 from scoresde.model import Model
 from scoresde.objective.discrete import chain_kl, cross_entropy
 from scoresde.process import ou
-from scoresde.process.discrete import DiscretePrediction, DiscreteProcess
+from scoresde.process.discrete import DiscreteProcess
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.sampling import Grid
 
 __all__ = ["CategoricalChain", "categorical_process", "check_codes_of_data", "predict_categories", "prior_kl"]

@@ -134,7 +134,7 @@ def test_missing_cells_are_kept_as_nan_and_statistics_count_present_ones(tmp_pat
     code = {"Bonn": 0, "Ulm": 1, "Zug": 2, "?": None}
     assert rows == {(x, code[c]) for x, c in zip(columns["x"], columns["city"])}
     in_model_units, missing = data.description.to_model(data.train), data.train.isnan()
-    assert torch.equal(in_model_units.isnan(), torch.cat([missing[:, :1], missing[:, 1:].expand(-1, 3)], 1))  # one-hot
+    assert torch.equal(in_model_units.isnan(), missing)
     x = in_model_units[:, 0]
     assert x.nanmean().item() == pytest.approx(0.0, abs=1e-12)
     assert x.square().nanmean().sqrt().item() == pytest.approx(1.0, rel=1e-3)

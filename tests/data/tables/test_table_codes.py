@@ -31,7 +31,7 @@ def _path(tmp_path):
 
 
 def test_numbers_come_first_and_codes_stay_as_they_are(path):
-    data, hot = load_data(path, codes=True), load_data(path)
+    data, hot = load_data(path), load_data(path, one_hot=True)
     description = data.description
     assert description.codes == (3, 2)
     assert hot.description.codes == ()
@@ -48,7 +48,7 @@ def test_numbers_come_first_and_codes_stay_as_they_are(path):
 
 @pytest.mark.parametrize("noised", [False, True], ids=["center", "dequantized"])
 def test_rows_come_back_from_model_units(path, noised):
-    data = load_data(path, codes=True)
+    data = load_data(path)
     description, y = data.description, data.train
     unfolded = description.dequantize(y, torch.Generator().manual_seed(0)) if noised else description.center(y)
     assert torch.equal(description.to_data(description.to_model(unfolded)), y.double())
@@ -56,7 +56,7 @@ def test_rows_come_back_from_model_units(path, noised):
 
 
 def test_the_log_volume_is_that_of_the_numbers_alone(path):
-    data, hot = load_data(path, codes=True), load_data(path)
+    data, hot = load_data(path), load_data(path, one_hot=True)
     x = data.description.to_model(data.description.center(data.train))
     other = hot.description.to_model(hot.description.center(hot.train))
     encoding = hot.description.encoding
@@ -68,14 +68,14 @@ def test_missing_codes_are_missing_in_model_units(path):
     text = path.read_text().splitlines()
     cells = text[1].split(",")
     path.write_text("\n".join([text[0], ",".join(["", *cells[1:]]), *text[2:]]) + "\n")
-    data = load_data(path, codes=True, missing="mask", shuffle=False)
+    data = load_data(path, missing="mask", shuffle=False)
     x = data.description.to_model(data.description.center(data.train[:1]))
     assert x.isnan().tolist() == [[False, False, True, False]]
     assert data.description.to_data(x).isnan().tolist() == [[True, False, False, False]]
 
 
 def test_the_default_recipe_is_a_mixed_process_whose_network_reads_what_is_needed(path):
-    data = load_data(path, codes=True)
+    data = load_data(path)
     recipe = default_recipe(data.description, len(data.train))
     assert isinstance(recipe.sde, Mixed)
     assert recipe.sde.categorical.classes == (3, 2)
@@ -85,24 +85,24 @@ def test_the_default_recipe_is_a_mixed_process_whose_network_reads_what_is_neede
     assert model.event_shape == (4,)
     absorbing = Mixed(VPSDE(), Categorical((3, 2), "absorbing"))
     assert default_recipe(data.description, process=absorbing).network.mask
-    assert isinstance(default_recipe(load_data(path).description).sde, VPSDE)
+    assert isinstance(default_recipe(load_data(path, one_hot=True).description).sde, VPSDE)
 
 
 def test_a_process_that_does_not_fit_is_refused_with_the_one_that_does(path):
-    description, hot = load_data(path, codes=True).description, load_data(path).description
+    description, hot = load_data(path).description, load_data(path, one_hot=True).description
     with pytest.raises(ValueError, match=r"Mixed\(VPSDE\(\), Categorical\(\(3, 2\)\)\), got VPSDE"):
         check_process(VPSDE(), description)
     with pytest.raises(ValueError, match=r"got classes \(3, 3\)"):
         check_process(Mixed(VPSDE(), Categorical((3, 3))), description)
-    with pytest.raises(ValueError, match="codes=True"):
+    with pytest.raises(ValueError, match="without one_hot=True"):
         check_process(Mixed(VPSDE(), Categorical((3, 2))), hot)
 
 
 def test_the_description_reads_back_from_its_text_and_says_what_becomes_of_a_column(path):
-    description = load_data(path, codes=True).description
+    description = load_data(path).description
     import scoresde.data
 
     classes = spec.known_classes(scoresde.data)
     assert spec.parse(spec.to_text(description), classes) == description
-    assert "codes" not in spec.to_text(load_data(path).description)
+    assert "codes" not in spec.to_text(load_data(path, one_hot=True).description)
     assert next(line[3] for line in column_lines(description)) == "code"

@@ -1,4 +1,4 @@
-"""The parts of the report that depend on the data: images, points in the plane, tables, series, volumes, other events.
+"""The parts of the report that depend on the data: images, points, tables, series, volumes, categories, other events.
 
 Each module states in one `DataPart` how its events are called and drawn. To show another form of data, add a module and
 its entry here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scoresde.experiments.report.parts import events, images, points, series, tables, volumes
+from scoresde.experiments.report.parts import categories, events, images, points, series, tables, volumes
 from scoresde.experiments.report.parts.part import DataPart
 from scoresde.plots.image_grid import is_image
 
@@ -22,9 +22,11 @@ def part_of(content: dict[str, Any]) -> DataPart:
         content: The content of ``results.json``.
     """
     shape, model_shape = (tuple(content["data"][name]) for name in ("shape", "model_shape"))
+    if content["data"].get("classes"):
+        return categories.part_for(content)
     if is_image(shape):
         return images.PART
-    if shape == (2,) == model_shape:
+    if shape == (2,) == model_shape and not content["data"].get("codes"):
         return points.PART
     if content.get("table"):
         return tables.PART

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from scoresde.experiments.report.pictures import Key, Panel, Picture, Values, shown
 from scoresde.experiments.results import Results
@@ -116,6 +117,8 @@ def _draw(sets: dict[str, Curve], names: tuple[str, str], log: bool, axes: Axes)
     axes.set_ylabel(names[1])
     if log:
         axes.set_yscale("log")
+    if all(np.array_equal(x, np.rint(x)) for x, _ in sets.values()):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return [
         Values(name, x, y, [f"{names[0]} {shown(a)}: {shown(b)}" for a, b in zip(x, y)])
         for name, (x, y) in sets.items()

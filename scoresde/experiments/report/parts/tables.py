@@ -5,7 +5,7 @@ The figures show the samples of the plan's first sampler, for each weighting.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 
 from scoresde.data.tables.dates import dates_of
 from scoresde.experiments.report.number_format import Number, mean
-from scoresde.experiments.report.parts.events import forward
-from scoresde.experiments.report.parts.part import DataPart
+from scoresde.experiments.report.parts import events
+from scoresde.experiments.report.parts.categories import colored_rows
+from scoresde.experiments.report.parts.part import DataPart, frame_title
 from scoresde.experiments.report.pictures import Key, Panel, Picture, Values, shown
 from scoresde.experiments.results import Results
 from scoresde.metrics import association_matrix
@@ -123,6 +124,23 @@ def column_rows(summary: Summary) -> list[ColumnRow]:
         ColumnRow(name, kind, Number(floors[i]), tuple(Number(distances[i]) for distances in sets))
         for i, (name, kind) in enumerate(table["kinds"].items())
     ]
+
+
+def forward(results: Results) -> Picture:
+    """The noised numbers as histograms; of rows of categories alone strips of their codes, five rows."""
+    codes, states = results.content["data"].get("codes") or [], results.arrays["forward"]
+    if not codes:
+        return events.forward(results)
+    numbers = states[..., : states.shape[-1] - len(codes)]
+    if numbers.shape[-1]:
+        arrays = {**results.arrays, "forward": numbers}
+        picture = events.forward(replace(results, arrays=arrays))
+        return replace(picture, label="Values of the noised numbers, from data to noise.")
+    panels = [
+        Panel(frame_title(results, i), sheet=colored_rows(x.astype(np.int64), max(codes)), size=(1.6, 0.8))
+        for i, x in enumerate(states)
+    ]
+    return Picture("Noised rows of categories, a color for each, from data to noise.", panels, columns=len(panels))
 
 
 def samples(results: Results, summary: Summary) -> dict[str, Picture]:
