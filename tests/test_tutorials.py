@@ -41,8 +41,8 @@ def hooks() -> Any:
     folder = str(ROOT / "docs/_hooks")
     sys.path.insert(0, folder)
     try:
-        import notebook_page  # pyright: ignore[reportMissingImports]
-        import notebooks  # pyright: ignore[reportMissingImports]
+        import notebook_page
+        import notebooks
     finally:
         sys.path.remove(folder)
     return notebooks, notebook_page

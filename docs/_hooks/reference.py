@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-import command_line
+import command_line_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -163,7 +163,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages."""
-    written = {"reference/index.md": overview(), "reference/command-line.md": command_line.page()}
+    written = {"reference/index.md": overview(), "reference/command-line.md": command_line_page.page()}
     written.update({address(title): page(title) for title in families()})
     for path, text in written.items():
         files.append(File.generated(config, path, content=text))

@@ -38,6 +38,7 @@ class _Mixture(Model):
     ``axes`` has shape ``(K, d, d)``; None stands for the coordinate axes.
     """
 
+    sde: SDE
     means: Tensor
     variances: Tensor
     log_weights: Tensor

@@ -11,6 +11,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -163,7 +164,7 @@ def _error(result: LogProb) -> Tensor:
 
 
 def _checked_classes(classes: int | Sequence[int]) -> list[int]:
-    each = range(int(classes)) if isinstance(classes, Integral) else classes
+    each: Any = range(int(classes)) if isinstance(classes, Integral) else classes
     try:
         labels = [operator.index(label) for label in each]
     except TypeError:

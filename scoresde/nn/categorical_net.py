@@ -42,7 +42,7 @@ class CategoricalNet(NetworkWrapper):
     """
 
     net: nn.Module
-    event_shape: tuple[int, ...] = ()  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
+    event_shape: tuple[int, ...] = ()
     classes: int = 2
     mask: bool = False
 

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import scoresde as sd
 from scoresde.adapters import FromSigma, FromStep, FromTime, Given, unwrapped
+from scoresde.model import gaussian_process
 from scoresde.process import ou
 from scoresde.process.parameterization import X0, Eps, Score, V, Velocity
 from scoresde.process.schedule import Cosine, FromBetas, GeometricSigma, LinearBetas
@@ -40,7 +41,7 @@ def _column(times: Tensor) -> Tensor:
 
 def _assert_exact(model: sd.ScoreModel, generator: torch.Generator) -> None:
     """The model is that of normal data of variance `VARIANCE`, to the precision of float32 times."""
-    exact = sd.Gaussian(torch.zeros(2), VARIANCE, model.sde)
+    exact = sd.Gaussian(torch.zeros(2), VARIANCE, gaussian_process(model))
     x = torch.randn(5, 2, dtype=torch.float64, generator=generator)
     for tau in (t for t in TAUS if model.sde.tau_min < t < model.sde.tau_max):
         torch.testing.assert_close(model(x, tau).score, exact(x, tau).score, rtol=2e-5, atol=2e-5)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import scoresde as sd
 from scoresde.bridges import azula
 from scoresde.bridges.opened import Opened
+from scoresde.model import gaussian_process
 
 MODELS = Path(__file__).parent / "models" / "azula"
 
@@ -99,7 +100,7 @@ def test_the_ends_of_the_process_are_those_of_the_schedule() -> None:
     assert sde.tau_max == pytest.approx(0.5 * math.log1p(1e6), rel=1e-6)
     assert sde.tau_min == pytest.approx(0.5 * math.log1p(1e-6), rel=1e-6)
     denoiser.schedule = VESchedule()  # pyright: ignore[reportAttributeAccessIssue]
-    assert azula.from_denoiser(denoiser).model.sde.prior_std == pytest.approx(50 / math.sqrt(2501))
+    assert gaussian_process(azula.from_denoiser(denoiser).model).prior_std == pytest.approx(50 / math.sqrt(2501))
     denoiser.schedule = lambda t: (1 - t, t)  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(ValueError, match="must rise from a positive to a finite one"):
         azula.from_denoiser(denoiser)

@@ -14,7 +14,7 @@ from scoresde.analytic import Gaussian, GaussianMixture
 from scoresde.distillation import AverageVelocity, FlowMap
 from scoresde.guidance import Clipping
 from scoresde.likelihood import log_prob
-from scoresde.model import ScoreModel
+from scoresde.model import ScoreModel, gaussian_process
 from scoresde.nn import MLP, Classes, DiT, FourierInput, Pointwise, QuantizedSkip, UNet
 from scoresde.process import ou
 from scoresde.process.parameterization import X0, Eps, Parameterization, Score, V, Velocity
@@ -156,7 +156,7 @@ def test_with_a_base_map_a_student_starts_with_the_velocity_in_whitened_coordina
 def test_many_jumps_of_a_new_student_are_whitened_sampling(generator: torch.Generator) -> None:
     teacher, moments = _teacher(generator, V()), _moments(generator)
     student, x = FlowMap.new(teacher, moments=moments).double(), _x(generator)
-    base, taus = _base(moments, teacher.sde), UniformAngle().times(teacher.sde, 100)
+    base, taus = _base(moments, gaussian_process(teacher)), UniformAngle().times(teacher.sde, 100)
     whitened = Whitened(Adams(100, UniformAngle(), predictor_order=1, corrector_order=0, prediction="v"), moments)
     expected = sample(teacher, 6, whitened, init=x).x
     x = _jump(base, x, taus[0], taus[1])  # Whitened makes no network call in its first step

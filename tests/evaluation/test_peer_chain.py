@@ -62,7 +62,7 @@ def test_a_wrong_parameterization_fails() -> None:
 def test_the_peer_steps_the_network_that_is_passed(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "copy")
     opened = open_folder(FOLDER)
-    inner: Any = opened.model.net.net  # pyright: ignore
+    inner: Any = opened.model.net.net
     check = diffusers_chain(tmp_path / "copy", 10, net=inner)(opened.model)
     assert check.outcome == "passed", check
     with torch.no_grad():

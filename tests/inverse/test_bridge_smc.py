@@ -65,6 +65,8 @@ def test_the_evidence_is_the_density_of_the_numbers_times_the_probability_of_the
     observation = Observation(Mask(known, per_observation=True), Y.nan_to_num(0.0), 0.0)
     posterior = sample_posterior(model, observation, method=BridgeSMC(50, 512), seeds=[1, 2, 3])
     log_evidence = torch.stack([exact(model, y)[1] for y in Y])
+    assert posterior.log_evidence is not None
+    assert posterior.standard_error is not None
     assert (posterior.log_evidence - log_evidence).abs().max() < 0.35
     assert (posterior.standard_error < 0.3).all()
 

@@ -25,7 +25,7 @@ from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.step_estimators import variance_from_neighbors
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
 from scoresde.likelihood.dequantize import UniformDequantization
-from scoresde.model import Model, ScoreModel
+from scoresde.model import Model, ScoreModel, gaussian_process
 from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import (
     LogNormalTimesteps,
@@ -88,7 +88,7 @@ def expected_diffusion(
     model: Model, x: Tensor, tau_start: float, count: int, profile: ErrorProfile | None = None
 ) -> Tensor:
     """The diffusion term of one point ``(1, d)``, by quadrature over times and noise."""
-    (eps, weight), (tau, step) = normals(x.shape[1], count), clock(model.sde)
+    (eps, weight), (tau, step) = normals(x.shape[1], count), clock(gaussian_process(model))
     n, m = len(eps), len(tau)
     marginal = Marginal(tau.repeat_interleave(n), torch.ones(m * n, dtype=D))
     value = diffusion_term(model, x.expand(m * n, -1), marginal, eps.repeat(m, 1), tau_start=tau_start, profile=profile)

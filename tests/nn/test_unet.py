@@ -150,7 +150,9 @@ def test_channels_of_a_condition_enter_patch_by_patch():
     x, log_snr = torch.randn(1, 1, 4, 4, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     coarse = torch.randn(1, 2, 2, 2, dtype=torch.float64)
     repeated = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert net.conv_in.weight.shape[1] == 4 * (1 + 2 + 1)  # the last one says whether the condition is given
+    assert net.get_parameter("conv_in.weight").shape[1] == 4 * (
+        1 + 2 + 1
+    )  # the last one says whether the condition is given
     torch.testing.assert_close(net(x, log_snr, small=coarse), net(x, log_snr, small=repeated))
     assert not torch.allclose(net(x, log_snr, small=coarse), net(x, log_snr, small=coarse + 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ class Part(Model):
     def predict(self, x: Tensor, tau: float | Tensor, **cond: object) -> Prediction:
         numbers, codes = self.mixed.split(self.x)
         state = torch.cat([x, codes] if self.continuous else [numbers, x], 1)
-        prediction = self.inner.predict(state, tau, **cond)
+        prediction: Any = self.inner.predict(state, tau, **cond)
         return prediction.continuous if self.continuous else prediction.categorical
 
 
@@ -72,7 +73,7 @@ class Changed(Model):
         self.sde, self.event_shape = model.sde, model.event_shape
 
     def predict(self, x: Tensor, tau: float | Tensor, **cond: object) -> Prediction:
-        prediction = self.inner.predict(x, tau, **cond)
+        prediction: Any = self.inner.predict(x, tau, **cond)
         first, second = prediction.continuous, prediction.categorical
         prediction.continuous = GaussianPrediction(first.x, tau, first.out + self.move, first.parameterization)
         evidence = second.evidence.clamp(min=-50) * self.scale

@@ -56,6 +56,8 @@ def test_a_sample_depends_on_its_seed_alone_and_costs_one_call_per_step(kernel):
     part = sample(model, 2, MixedSampler(DDPM(12)), seeds=[8, 6], **options)
     torch.testing.assert_close(whole.x[[3, 1]], part.x, rtol=0, atol=1e-12)
     assert whole.nfe == 12
+    assert whole.trajectory is not None
+    assert whole.previews is not None
     assert whole.trajectory.shape == (13, 4, 4)
     assert whole.previews.shape == (12, 4, 4)
     process = CASES[kernel]

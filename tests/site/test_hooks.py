@@ -13,7 +13,7 @@ from mkdocs.structure.files import File, Files
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS / "_hooks"))  # where mkdocs looks for the modules that a hook imports
 
-import command_line  # noqa: E402
+import command_line_page  # noqa: E402
 import navigation  # noqa: E402
 import reference  # noqa: E402
 import site_version  # noqa: E402
@@ -47,10 +47,10 @@ def test_every_module_with_entries_is_on_one_page() -> None:
 
 
 def test_the_page_of_the_command_line_marks_up_options_and_nothing_else() -> None:
-    assert command_line._escaped("with --from, a *star* and `x < 1` [required]") == (
+    assert command_line_page._escaped("with --from, a *star* and `x < 1` [required]") == (
         r"with `--from`, a \*star\* and `x < 1` \[required\]"
     )
-    page = command_line.page()
+    page = command_line_page.page()
     assert "## calibrate\n" in page
     assert "`--sampler" in page[page.index("## sample\n") : page.index("## edit\n")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,8 @@ def test_a_table_with_missing_cells_is_modeled_sampled_scored_and_imputed(path):
 def test_conditions_and_guidance_reach_the_categories(path):
     data = load_data(path, missing="drop", condition="size")
     model = quick(data)
-    large = torch.full((300,), data.description.conditions["size"].names.index("L"))
+    sizes: Any = data.description.conditions["size"]
+    large = torch.full((300,), sizes.names.index("L"))
     shares = []
     for steered in (model, CFG(model, 2.5)):
         samples = sample(steered, 300, MixedSampler(DDPM(25)), seeds=range(300), size=large)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from race.networks import Trained
-from scoresde.model import Model
+from scoresde.model import Model, gaussian_process
 from scoresde.sampling import Adams, Karras, Sampler, UniformLogSNR, sample
 
 __all__ = ["SAMPLES", "NetworkProblem", "end_state"]
@@ -62,7 +62,7 @@ class NetworkProblem:
     def noise(self, seed: int, n: int) -> Tensor:
         """Draws of the prior in x, ``(n, *D)`` float64."""
         z = np.random.default_rng(seed).standard_normal((n, *(self.model.event_shape or ())))
-        return self.model.sde.prior_std * torch.from_numpy(z)
+        return gaussian_process(self.model).prior_std * torch.from_numpy(z)
 
     @property
     def truth(self) -> Tensor:

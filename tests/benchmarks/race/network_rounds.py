@@ -23,6 +23,7 @@ from race.problems import Oracle
 from race.selection import selected_peers
 from race.span import Span
 from scoresde.metrics import energy_distance
+from scoresde.model import gaussian_process
 from scoresde.sampling import Sampler
 
 __all__ = ["GROUPS", "Result", "run"]
@@ -42,7 +43,7 @@ class Race:
 
     def __init__(self, name: str, folder: Path, seed: int) -> None:
         self.problem = NetworkProblem(trained(name, folder), folder / "reference", seed)
-        self.span = Span.of(self.problem.model.sde)
+        self.span = Span.of(gaussian_process(self.problem.model))
         self.held_out = self.problem.trained.held_out[:MAX_HELD_OUT].double()
         self.few = slice(PRELIMINARY_SAMPLES.get(name, _DEFAULT_PRELIMINARY))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,7 @@ def test_numbers_come_first_and_codes_stay_as_they_are(path):
     assert description.codes == (3, 2)
     assert hot.description.codes == ()
     assert description.model_shape == (4,)
+    assert description.encoding is not None
     assert description.encoding.owners == (1, 3, 0, 2)
     y = data.train
     x = description.to_model(description.center(y))
@@ -59,8 +62,9 @@ def test_the_log_volume_is_that_of_the_numbers_alone(path):
     data, hot = load_data(path), load_data(path, one_hot=True)
     x = data.description.to_model(data.description.center(data.train))
     other = hot.description.to_model(hot.description.center(hot.train))
-    encoding = hot.description.encoding
-    cubes = sum(len(c.mean) * np.log(c.side / c.scale) for c in encoding.columns if hasattr(c, "side"))
+    assert hot.description.encoding is not None
+    columns: Any = [c for c in hot.description.encoding.columns if hasattr(c, "side")]
+    cubes = sum(len(c.mean) * np.log(c.side / c.scale) for c in columns)
     torch.testing.assert_close(data.description.log_det(x), hot.description.log_det(other) - cubes)
 
 
