@@ -241,7 +241,7 @@ def main(
 ) -> None:
     """Trains (or resumes, or loads --weights), evaluates, prints and draws the results."""
     if quick:
-        steps, test, scored, samples = 60, 16, 2, 12
+        steps, test, scored, samples = 20, 8, 2, 12
     run = out / "quick" if quick else out
     torch.set_num_threads(threads)
     plt.style.use(Path(__file__).with_name("figures.mplstyle"))
@@ -249,7 +249,15 @@ def main(
     if weights is None:
         resume = (run / "config.json").exists()
         settings = training_settings(steps)
-        training = train(build_model(data), data, settings, run_dir=run, resume=resume, save_every=500, progress=True)
+        training = train(
+            build_model(data, 8 if quick else 32),
+            data,
+            settings,
+            run_dir=run,
+            resume=resume,
+            save_every=500,
+            progress=True,
+        )
         model = training.model
         save(model, run / "model", keep=1)
     else:

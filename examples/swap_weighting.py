@@ -186,7 +186,7 @@ def main(
     torch.set_num_threads(threads)
     data = load_images()
     if quick:
-        steps, seeds, events, samples = 30, 1, 16, 9
+        steps, channels, seeds, events, samples = 30, 8, 1, 16, 9
     distance = "frechet" if samples > FEATURES else "kernel"
     results, log_snr = {name_of(weighting): Results() for weighting in WEIGHTINGS}, torch.empty(0)
     real = features_of(data.test[-2 * samples :], EfficientNetLite0()) if samples else None
