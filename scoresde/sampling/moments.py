@@ -81,6 +81,7 @@ class Moments(CheckedArguments):
         centered = flat - mean
         _, singular_values, axes = torch.linalg.svd(centered, full_matrices=False)
         shrinkage = float(ledoit_wolf_shrinkage(centered.numpy(), assume_centered=True)) if flat.shape[1] > 1 else 0.0
+        shrinkage = min(max(shrinkage, 0.0), 1.0)  # of two events it is 0 up to rounding, also below
         sphere = shrinkage * float(centered.square().mean())
         variances = (1.0 - shrinkage) * singular_values.square() / len(flat) + sphere
         return cls(mean.reshape(x0.shape[1:]), axes.mT.contiguous(), variances, sphere)

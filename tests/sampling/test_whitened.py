@@ -278,3 +278,11 @@ def test_moments_are_equal_by_value_and_have_a_short_repr() -> None:
     assert Whitened(Adams(4), _moments(4)) != Adams(4)
     assert repr(_moments(4, rank=2)) == "Moments(2 of 4 axes)"
     assert repr(Whitened(Adams(4), _moments(4))).startswith("Whitened(Adams(steps=4")
+
+
+def test_two_events_have_moments_however_the_shrinkage_is_rounded() -> None:
+    for seed in range(100):
+        pair = torch.randn(2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        moments = Moments.of(pair)
+        assert moments.rest >= 0
+        torch.testing.assert_close(moments.mean, pair.mean(0))
