@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.outputs import atomic_output
+from scoresde.cli.outputs import atomic_output, write_columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -218,10 +217,7 @@ def write_bounds(bounds: list[NamedBound], out: Path) -> int:
         low, high = each.bound.interval()
         numbers = {f"bound, {each.name}, nats": each.bound.nats, f"{each.name}, low": low, f"{each.name}, high": high}
         columns |= {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
-    with atomic_output(out) as path, path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+    write_columns(columns, out)
     return count
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from scoresde.likelihood import Dequantization, Trace
 
 __all__ = ["likelihood"]
+
+_Result = TypeVar("_Result")  # an evaluation, or bounds
 
 
 def likelihood(
@@ -165,31 +168,37 @@ def likelihood(
             found = bounds_of_categories(rank, model, events, cond, chosen, bound, seed, batch_size, report)
             if found is not None:
                 print_bounds(found, f"{name}, {count}", model.data)
-                if out is not None:
-                    console.print_done(f"{write_bounds(found, out)} lines in {out}")
-                if plot is not None:
-                    draw_bits(found, plot, name)
-                    console.print_done(f"the histogram is {plot}")
+                _store(found, name, out, plot, write_bounds, draw_bits)
             return
         if rows:
             chosen = bounds or BoundSettings()
             bound_of_all = bound_of_rows(rank, model, events, cond, chosen, seed, batch_size)
             if bound_of_all is not None:
                 print_rows(bound_of_all, f"{name}, {count}", model.data)
-                if out is not None:
-                    console.print_done(f"{write_rows(bound_of_all, out)} lines in {out}")
-                if plot is not None:
-                    draw_rows(bound_of_all, plot, name)
-                    console.print_done(f"the histogram is {plot}")
+                _store(bound_of_all, name, out, plot, write_rows, draw_rows)
             return
         evaluation = evaluate_in_processes(rank, model, events, settings, report, cond)
     if evaluation is None:  # not the main process
         return
     print_report(evaluation, f"{name}, {count}", stderr, model.data.dims, model.data.density_note())
+    _store(evaluation, name, out, plot, write_events, draw_histogram)
+
+
+def _store(
+    result: _Result,
+    name: str,
+    out: Path | None,
+    plot: Path | None,
+    write: Callable[[_Result, Path], int],
+    draw: Callable[[_Result, Path, str], None],
+) -> None:
+    """Writes the file and the figure that were asked for, and says so."""
+    from scoresde.cli import console
+
     if out is not None:
-        console.print_done(f"{write_events(evaluation, out)} lines in {out}")
+        console.print_done(f"{write(result, out)} lines in {out}")
     if plot is not None:
-        draw_histogram(evaluation, plot, name)
+        draw(result, plot, name)
         console.print_done(f"the histogram is {plot}")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.outputs import atomic_output
+from scoresde.cli.outputs import atomic_output, write_columns
 
 if TYPE_CHECKING:
     from scoresde.evaluation import Evaluation
@@ -80,10 +79,7 @@ def write_events(evaluation: Evaluation, out: Path) -> int:
         numbers |= {name: bound.value, f"{name}, low": bound.low, f"{name}, high": bound.high}
     columns |= {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
     columns |= {"status": [Status(code).name for code in ode.status.tolist()], "nfe": ode.nfe.tolist()}
-    with atomic_output(out) as path, path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+    write_columns(columns, out)
     return len(ode.value)
 
 

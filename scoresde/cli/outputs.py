@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_output", "check_writable"]
+__all__ = ["atomic_output", "check_writable", "write_columns"]
 
 
 def check_writable(out: Path | None, option: str = "--out") -> None:
@@ -52,3 +53,11 @@ def atomic_output(out: Path) -> Iterator[Path]:
             f"{out} must be writable, got: {error.strerror or error}; free some space or choose another path. An "
             "earlier file of this name is unchanged."
         ) from error
+
+
+def write_columns(columns: Mapping[str, Sequence[object]], out: Path) -> None:
+    """Writes columns of one length as a CSV file with a line of names; a write that fails leaves no file."""
+    with atomic_output(out) as path, path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))

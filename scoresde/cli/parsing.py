@@ -181,7 +181,7 @@ def parse_network(
 ) -> Any:
     """A network; an ``event_shape`` that is left out, also in a network inside it, is the data's.
 
-    For categories a network of this package, such as ``DiT(patch=1)``, is put into a `CategoricalNet`, if it is none;
+    For categories a network of this package, such as ``DiT(patch=1)``, is put into a `CategoricalNet` unless it is one;
     for a table with codes into a `MixedNet`.
 
     Args:

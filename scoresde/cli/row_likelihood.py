@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.outputs import atomic_output
+from scoresde.cli.outputs import atomic_output, write_columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,10 +127,7 @@ def write_rows(bound: Bound, out: Path) -> int:
         numbers[f"part of {name}"] = -sum(terms[1:], terms[0])
     columns: dict[str, list[Any]] = {"index": list(range(len(bound.nats)))}
     columns |= {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
-    with atomic_output(out) as path, path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+    write_columns(columns, out)
     return len(bound.nats)
 
 
