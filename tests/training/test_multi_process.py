@@ -1,8 +1,14 @@
-"""Several processes, started by accelerate's launcher: they train as one does, fail together, and never hang."""
+"""Several processes train as one does, fail together, and never hang.
+
+Where how they are started and ended is what is tested, accelerate's launcher starts them. Elsewhere a server forks them
+with the environment that the launcher would give them: importing torch anew in every process takes most of the time.
+"""
 
 from __future__ import annotations
 
+import atexit
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -10,14 +16,18 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import digits_run
 import psutil
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from test_resume import assert_same_run, wait_for_start
 
 from scoresde.storage import checkpoint
@@ -77,10 +87,62 @@ def kill(process: subprocess.Popen[str]) -> None:
         psutil.wait_procs(family, timeout=60)
 
 
+def member(environment: dict[str, str], arguments: tuple[str, ...], errors: Connection) -> None:
+    """One process of a group, in a fork: trains, and sends the traceback of a failure."""
+    os.environ.update(environment)
+    try:
+        digits_run.run(*arguments)
+    except Exception:
+        errors.send(traceback.format_exc())
+        os._exit(1)
+    atexit._run_exitfuncs()  # as an interpreter does at its end, and a fork does not
+    digits_run.check_group_was_left()
+
+
+def forked(processes: int, *arguments: str, launcher: tuple[str, ...] = ("--multi_gpu",)) -> list[str]:
+    """Runs a group of processes to its end, or to the end of the first that fails.
+
+    Returns:
+        The tracebacks of those that failed.
+    """
+    launch = launch_command_parser().parse_args(command(processes, *arguments, launcher=launcher)[3:])
+    given = prepare_multi_gpu_env(launch)
+    environment = {name: value for name, value in given.items() if os.environ.get(name) != value}
+    environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
+    environment |= {"MASTER_PORT": str(launch.main_process_port)}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["digits_run", "torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict"])
+    ends = [context.Pipe(duplex=False) for _ in range(processes)]
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    group = [
+        context.Process(target=member, args=(environment | own, arguments, end))
+        for own, (_, end) in zip(ranks, ends, strict=True)
+    ]
+    here = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", here)  # the import path of the server
+        for process in group:
+            process.start()
+    try:
+        stop = time.monotonic() + 180
+        while any(process.is_alive() for process in group) and not any(process.exitcode for process in group):
+            assert time.monotonic() < stop, "the processes must end within 180 seconds"
+            wait([process.sentinel for process in group if process.is_alive()], timeout=1)
+        if any(process.exitcode for process in group):
+            wait([process.sentinel for process in group], timeout=1)  # the others may fail for the same reason
+        failed = [end.recv() for end, _ in ends if end.poll()]
+        assert failed or not any(process.exitcode for process in group), [process.exitcode for process in group]
+        return failed
+    finally:
+        for process in group:
+            process.kill()
+            process.join()
+
+
 def run_to_the_end(processes: int, *arguments: str, launcher: tuple[str, ...] = ("--multi_gpu",)) -> None:
-    with launched(processes, *arguments, launcher=launcher) as process:
-        _, error = process.communicate(timeout=180)
-        assert process.returncode == 0, error
+    failed = forked(processes, *arguments, launcher=launcher)
+    assert not failed, failed[0]
 
 
 def largest_difference(one: Path, two: Path) -> float:
@@ -101,7 +163,9 @@ def largest_difference(one: Path, two: Path) -> float:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes without interruption."""
     path = tmp_path_factory.mktemp("two") / "run"
-    run_to_the_end(2, str(path), "--double", "--steps", str(STEPS), "--save-every", "20")
+    with launched(2, str(path), "--double", "--steps", str(STEPS), "--save-every", "20") as process:
+        _, error = process.communicate(timeout=180)
+        assert process.returncode == 0, error
     return path
 
 
@@ -150,10 +214,8 @@ def test_two_processes_give_muons_weights_of_one(tmp_path):
 
 
 def test_muon_refuses_a_sharded_network(tmp_path):
-    with launched(2, str(tmp_path / "run"), "--optimizer", "muon", launcher=FSDP) as process:
-        _, error = process.communicate(timeout=180)
-    assert process.returncode != 0
-    assert "Muon needs whole matrices, got a sharded network (FSDP)" in error
+    failed = forked(2, str(tmp_path / "run"), "--optimizer", "muon", launcher=FSDP)
+    assert "Muon needs whole matrices, got a sharded network (FSDP)" in failed[0]
 
 
 @shards
