@@ -12,7 +12,7 @@ torch.manual_seed(0)
 x = torch.randn(2000, 2) * 0.5 + MEAN
 model = sd.ScoreModel(sd.MLP((2,), width=64, depth=2), sd.VPSDE(sd.Cosine()), sd.V()).to(torch.bfloat16)
 try:
-    result = sd.train(model, x, sd.Training(steps=1500, batch_size=128, lr=1e-3, ema=0.999))
+    result = sd.train(model, x, sd.Training(steps=500, batch_size=64, lr=3e-3, ema=0.99))
 except (TypeError, ValueError) as error:
     print("refused:", error)
     sys.exit(0)

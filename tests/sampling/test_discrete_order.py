@@ -85,7 +85,7 @@ def test_the_trapezoidal_method_has_order_two_from_pure_noise(kernel: str, theta
 @pytest.mark.parametrize("kernel", ["uniform", "absorbing"])
 def test_the_trapezoidal_method_has_order_two_on_six_entries(kernel: str) -> None:
     exact = Enumerated(smooth_mixture(kernel, 6))
-    slopes = _slopes(_errors(exact, [TrapezoidalLeaping(steps) for steps in (3, 6, 12)]))
+    slopes = _slopes(_errors(exact, [TrapezoidalLeaping(steps) for steps in (6, 12)]))
     # from above, with a logarithm of the steps, as in the test before; with six entries later than with four
     assert -0.1 < slopes[-1] - TrapezoidalLeaping.order < 0.25
 
