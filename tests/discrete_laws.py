@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from scoresde.analytic import CategoricalMixture
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.categorical import Binomial, Categorical
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.sampling import DiscreteSampler
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from scoresde.analytic import BernoulliMixture, CategoricalMixture, DiscreteTable
 from scoresde.objective.discrete import chain_kl
 from scoresde.process import ou
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.categorical import Binomial, Categorical
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.process.schedule import LinearVP
 

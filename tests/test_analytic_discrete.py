@@ -11,7 +11,7 @@ from discrete_models import MODELS, D
 from torch import Tensor
 
 from scoresde.analytic import BernoulliMixture, CategoricalMixture, DiscreteTable
-from scoresde.process.discrete import Binomial, Categorical
+from scoresde.process.categorical import Binomial, Categorical
 from scoresde.process.discrete_prediction import DiscretePrediction
 
 every_model = pytest.mark.parametrize("name", MODELS)

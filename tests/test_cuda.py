@@ -23,7 +23,8 @@ from scoresde.objective.loss import Loss
 from scoresde.objective.timesteps import DiscreteTimesteps, StratifiedTimesteps, Timesteps, UniformTimesteps
 from scoresde.objective.weighting import ELBO, MinSNR, Simple, Weighting
 from scoresde.process import ou
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.categorical import Binomial, Categorical
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.parameterization import Eps, Parameterization, V
 from scoresde.process.sde import VPSDE
 from scoresde.sampling import (

@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP, CategoricalNet
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.categorical import Binomial, Categorical
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.parameterization import Eps, Parameterization, V
 from scoresde.process.sde import VE, VPSDE
 from scoresde.sampling import DiscreteSampler, StepSampler, sample

@@ -23,8 +23,9 @@ from scoresde._core.tensors import as_time, expand
 from scoresde.analytic.covariances import check_floating
 from scoresde.model import Model
 from scoresde.process import ou
+from scoresde.process.categorical import Binomial, Categorical
 from scoresde.process.codes import draw_codes, one_hot
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.discrete_prediction import DiscretePrediction
 
 __all__ = ["BernoulliMixture", "CategoricalMixture", "DiscreteTable"]
@@ -93,7 +94,7 @@ class CategoricalMixture(Model):
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> DiscretePrediction:
         """The exact probabilities of each entry's x_0 given the whole state x.
 
-        Where the other entries are impossible together, as a chain of few steps may draw them, they say nothing.
+        Other entries that are impossible together, which a chain of few steps can draw, are ignored.
         """
         if cond:
             raise TypeError(f"an exact model reads no conditioning, got {', '.join(cond)}; leave it out.")

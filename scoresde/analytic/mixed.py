@@ -20,7 +20,7 @@ from scoresde.analytic.covariances import check_floating
 from scoresde.analytic.discrete import CategoricalMixture
 from scoresde.analytic.mixtures import GaussianMixture
 from scoresde.model import Model
-from scoresde.process.discrete import Categorical
+from scoresde.process.categorical import Categorical
 from scoresde.process.mixed import Mixed, MixedPrediction
 from scoresde.process.sde import VPSDE
 

@@ -9,7 +9,7 @@ Source: Nichol & Dhariwal 2021; Dhariwal & Nichol 2021; the repositories' ``scri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ def from_network(
     *,
     noise_schedule: str = "linear",
     diffusion_steps: int = 1000,
-    timestep_respacing: str = "",
+    timestep_respacing: str | int | Sequence[int] = "",
     learn_sigma: bool = False,
     sigma_small: bool = False,
     predict_xstart: bool = False,
@@ -90,7 +90,8 @@ def from_network(
         net: The network, ``net(x, t)`` or ``net(x, t, y=labels)``; its classes are the condition ``label``.
         noise_schedule: ``"linear"`` or ``"cosine"``.
         diffusion_steps: Length K of the chain.
-        timestep_respacing: Steps of the sampler: ``"250"``, ``"10,10,20"`` or ``"ddim25"``; empty for all.
+        timestep_respacing: Steps of the sampler, as text or in Python: ``"250"``, ``250``, ``"10,10,20"``,
+            ``(10, 10, 20)`` or ``"ddim25"``; empty for all.
         learn_sigma: Whether the output has twice the channels.
         sigma_small: Whether a fixed variance is that of the posterior; otherwise it is beta.
         predict_xstart: Whether the output is x_0; otherwise it is the noise.
@@ -118,7 +119,10 @@ def from_network(
     net = labeled(net, classes)
     model = ScoreModel(FromStep(net, clock, length, scale=scale), sde, target, shape, described, learn_sigma)
     variance = "learned" if learn_sigma else "beta_tilde" if sigma_small else "beta"
-    sampler = _sampler(clock, length, timestep_respacing, variance)
+    respacing = timestep_respacing
+    if not isinstance(respacing, str):
+        respacing = ",".join(map(str, [respacing] if isinstance(respacing, int) else respacing))
+    sampler = _sampler(clock, length, respacing, variance)
     flags = "the flags' default"
     findings = (
         *classes,
@@ -126,7 +130,7 @@ def from_network(
         Finding("prediction", repr(target), "assumed", flags),
         Finding("variance", variance, "derived" if learn_sigma else "assumed", "learn_sigma, sigma_small"),
         Finding("timesteps", f"0 … {length - 1}, times {scale:g}", "assumed", "rescale_timesteps"),
-        Finding("sampler", repr(sampler), "assumed", f"timestep_respacing={timestep_respacing!r}"),
+        Finding("sampler", repr(sampler), "assumed", f"timestep_respacing={respacing!r}"),
         Finding("clipping", "x_0 to [-1, 1]", "assumed", "clip_denoised of the sampling scripts"),
         data_finding(described, data is not None, True, "the repositories' data loader, k/127.5 − 1"),
     )

@@ -194,7 +194,7 @@ def _not_recognized(path: Path) -> str:
 
 
 def _is_run(path: Path) -> bool:
-    """Whether this package wrote the folder, or nothing is there, which storage answers."""
+    """Whether this package wrote the folder, or nothing is there; storage has the error for that."""
     if not path.exists():
         return True
     return path.is_dir() and ((path / "state.json").exists() or bool(checkpoint.numbered(path)))

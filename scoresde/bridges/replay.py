@@ -150,7 +150,7 @@ def call_times(
 
 @contextmanager
 def noise_alone(sampler: StepSampler | Whitened, start: float) -> Iterator[None]:
-    """Answers the errors of samplers that cannot step from a state without signal, with the samplers that can.
+    """Explains errors of samplers that cannot step from a state without signal, and names samplers that can.
 
     Args:
         sampler: The sampler.

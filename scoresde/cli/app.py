@@ -13,6 +13,7 @@ from scoresde.cli.compare import compare
 from scoresde.cli.distill import distill
 from scoresde.cli.edit import edit
 from scoresde.cli.errors import report_errors
+from scoresde.cli.groups import with_groups
 from scoresde.cli.impute import impute
 from scoresde.cli.info import info
 from scoresde.cli.inpaint import inpaint
@@ -87,6 +88,6 @@ _COMMANDS = (
 )
 for command in _COMMANDS:
     app.command(name=command.__name__.removesuffix("_command"), help=_help(command.__doc__ or ""))(
-        report_errors(command)
+        report_errors(with_groups(command))
     )
 app.callback(help=_help(_HELP))(main)

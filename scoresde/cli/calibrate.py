@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,7 +17,7 @@ __all__ = ["calibrate"]
 
 
 def calibrate(
-    checkpoint: Path = options.CHECKPOINT,
+    checkpoint: options.Checkpoint,
     sampler: str = typer.Option(
         "Adams()", "--sampler", help='A sampler that draws no noise, e.g. "Adams()", "UniPC()", "DDIM()".'
     ),
@@ -63,10 +62,10 @@ def calibrate(
     ),
     batch_size: int = typer.Option(None, "--batch-size", min=1, help="Noises per network call; default all."),
     seed: int = typer.Option(0, "--seed", min=0, max=options.MOST_SEED, help="Random seed of the noises."),
-    raw: bool = options.RAW,
-    imports: list[str] = options.IMPORT,
-    device: str = options.DEVICE,
-    quiet: bool = options.QUIET,
+    raw: options.Raw = False,
+    imports: options.Imports = [],
+    device: options.Device = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fit a sampler to a trained model, at the same number of network calls.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.outputs import atomic_output, write_columns
+from scoresde.cli.scored_events import Histogram, ScoredEvents, formatted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,44 +18,9 @@ if TYPE_CHECKING:
     from scoresde.likelihood import Bound
     from scoresde.model import ScoreModel
 
-__all__ = [
-    "NamedBound",
-    "bound_in_batches",
-    "bounds_of_categories",
-    "check_category_options",
-    "draw_bits",
-    "print_bounds",
-    "write_bounds",
-]
+__all__ = ["BoundsOfCategories", "bound_in_batches", "bounds_of_categories"]
 
 CONTINUOUS = "continuous time"
-
-
-@dataclass(frozen=True, eq=False)
-class NamedBound:
-    """A bound on the log-probability of each event, with a name for the report."""
-
-    name: str
-    bound: Bound
-
-
-def check_category_options(description: Description, **options: Any) -> None:
-    """Refuses options of the ODE's likelihood, which categories do not have.
-
-    Args:
-        description: Of categories.
-        **options: By name; None where it was not given.
-
-    Raises:
-        ValueError: Names the options.
-    """
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
-    if given:
-        raise ValueError(
-            f"{description.name!r} holds categories, whose likelihood has bounds and no probability-flow ODE, got "
-            f"{', '.join(given)}; leave {'it' if len(given) == 1 else 'them'} out. --bound adds the bounds of chains, "
-            "and with it --evaluations 256 makes all more exact."
-        )
 
 
 def bounds_of_categories(
@@ -69,7 +33,7 @@ def bounds_of_categories(
     seed: int,
     batch_size: int,
     report: Callable[[str], None] | None,
-) -> list[NamedBound] | None:
+) -> BoundsOfCategories | None:
     """The bound in continuous time, and those of chains; the result does not depend on processes or batches.
 
     Args:
@@ -99,12 +63,13 @@ def bounds_of_categories(
 
     calls: dict[str, Callable[..., Bound]] = {CONTINUOUS: continuous}
     calls |= {f"{steps} steps": chain(steps) for steps in settings.steps} if chains else {}
-    bounds = []
+    bounds = {}
     for name, call in calls.items():
         if report is not None and rank.main:
             report(name)
-        bounds.append((name, bound_in_batches(rank, model, model.data.to_model(events), cond, call, seed, batch_size)))
-    return [NamedBound(name, bound) for name, bound in bounds if bound is not None] if rank.main else None
+        bound = bound_in_batches(rank, model, model.data.to_model(events), cond, call, seed, batch_size)
+        bounds |= {} if bound is None else {name: bound}
+    return BoundsOfCategories(bounds) if rank.main else None
 
 
 def bound_in_batches(
@@ -159,34 +124,46 @@ def _joined(first: Bound, rows: Tensor) -> Bound:
     return replace(first, nats=nats, stderr=stderr, dof=dof, terms=named, per_step=None)
 
 
-def print_bounds(bounds: list[NamedBound], data: str, description: Description) -> None:
-    """Prints the bounds in all units, the terms of the first, and a histogram over the events.
+@dataclass(frozen=True, eq=False)
+class BoundsOfCategories(ScoredEvents):
+    """Bounds on the log-probability of each event, by name; that in continuous time comes first."""
 
-    Args:
-        bounds: At least one.
-        data: The data and the number of its events, in words.
-        description: Of the data.
-    """
-    from scoresde.cli import console
+    bounds: Mapping[str, Bound]
 
-    entry = "character" if type(description.alphabet).__name__ == "Characters" else "entry"
-    console.print_settings(
-        {"data": data, "number": f"upper bound on -log2 P, bits per {entry} (lower is better)", **_levels(description)}
-    )
-    columns = ("held out", "bits", "95 % interval", "± events", "± draws", "calls")
-    console.print_table(columns, [_row(each.name, each.bound) for each in bounds])
-    columns = ("in other units", "bits/event", "nats/event", "perplexity")
-    console.print_table(columns, [_other_units(each.name, each.bound) for each in bounds])
-    first = bounds[0].bound
-    bits = 1.0 / (first.dims * math.log(2))
-    rows = [(name, f"{float(t.mean()):.4f}", f"{bits * float(t.mean()):.5f}") for name, t in first.terms.items()]
-    console.print_table((f"terms, {bounds[0].name}", "nats/event", "bits"), rows)
-    console.print_histogram((first.nats * bits).tolist(), f"bits per {entry}")
+    def report(self, data: str, description: Description) -> None:  # in all units, with the terms of the first bound
+        from scoresde.cli import console
+
+        assert description.classes is not None
+        entry = "character" if type(description.alphabet).__name__ == "Characters" else "entry"
+        uniform = f"{math.log2(description.classes):.4f} bits, of {description.classes} classes alike"
+        number = f"upper bound on -log2 P, bits per {entry} (lower is better)"
+        console.print_settings({"data": data, "number": number, "uniform": uniform})
+        columns = ("held out", "bits", "95 % interval", "± events", "± draws", "calls")
+        console.print_table(columns, [_row(name, bound) for name, bound in self.bounds.items()])
+        columns = ("in other units", "bits/event", "nats/event", "perplexity")
+        console.print_table(columns, [_other_units(name, bound) for name, bound in self.bounds.items()])
+        name, first = next(iter(self.bounds.items()))
+        means = {term: float(values.mean()) for term, values in first.terms.items()}
+        rows = [(term, f"{nats:.4f}", f"{nats / _nats_per_bit(first):.5f}") for term, nats in means.items()]
+        console.print_table((f"terms, {name}", "nats/event", "bits"), rows)
+        self.histogram().show()
+
+    def columns(self) -> dict[str, Sequence[object]]:
+        numbers: dict[str, Tensor] = {}
+        for name, bound in self.bounds.items():
+            low, high = bound.interval()
+            numbers |= {f"bound, {name}, nats": bound.nats, f"{name}, low": low, f"{name}, high": high}
+        return formatted(numbers)
+
+    def histogram(self) -> Histogram:
+        first = next(iter(self.bounds.values()))
+        marks = {name: bound.mean for name, bound in self.bounds.items()}
+        return Histogram(first.nats / _nats_per_bit(first), "bits per entry (bound)", marks)
 
 
-def _levels(description: Description) -> dict[str, str]:
-    assert description.classes is not None
-    return {"uniform": f"{math.log2(description.classes):.4f} bits, of {description.classes} classes alike"}
+def _nats_per_bit(bound: Bound) -> float:
+    """Nats of an event in one bit of each of its entries."""
+    return bound.dims * math.log(2)
 
 
 def _row(name: str, bound: Bound) -> tuple[str, ...]:
@@ -203,30 +180,3 @@ def _other_units(name: str, bound: Bound) -> tuple[str, ...]:
 
 def _number(error: float) -> str:
     return "unknown" if math.isnan(error) else f"{error:.4f}"
-
-
-def write_bounds(bounds: list[NamedBound], out: Path) -> int:
-    """Writes a CSV line per event: each bound in nats with its 95 % interval over the draws, by Student's t.
-
-    Returns:
-        The number of events.
-    """
-    count = len(bounds[0].bound.nats)
-    columns: dict[str, list[Any]] = {"index": list(range(count))}
-    for each in bounds:
-        low, high = each.bound.interval()
-        numbers = {f"bound, {each.name}, nats": each.bound.nats, f"{each.name}, low": low, f"{each.name}, high": high}
-        columns |= {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
-    write_columns(columns, out)
-    return count
-
-
-def draw_bits(bounds: list[NamedBound], plot: Path, name: str) -> None:
-    """Draws a histogram of the bits of events as PNG; the means of the bounds are marked."""
-    from scoresde.plots.histogram import save_histogram
-
-    first = bounds[0].bound
-    marks = {each.name: each.bound.mean for each in bounds}
-    with atomic_output(plot) as path:
-        values = (first.nats / (first.dims * math.log(2))).cpu().numpy()
-        save_histogram(path, values, f"{name}, bits per entry (bound)", marks)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from scoresde.cli import options
+from scoresde.cli.data_options import TrainingDataOptions
+from scoresde.cli.model_options import RecipeOptions
 
 if TYPE_CHECKING:
     from scoresde.experiments.report.bound_table import BoundRow
@@ -20,7 +22,7 @@ __all__ = ["compare"]
 
 
 def compare(
-    data: str = options.DATA,
+    data: options.Data,
     out: Path = typer.Option(..., "--out", help="Folder for report, results and models.", show_default=False),
     weighting: list[str] = typer.Option(
         None,
@@ -55,17 +57,9 @@ def compare(
     steps: int = typer.Option(None, "--steps", help="Number of training steps per model."),
     batch_size: int = typer.Option(None, "--batch-size", help="Events per training step."),
     lr: float = typer.Option(None, "--lr", help="Largest learning rate."),
-    network: str = options.NETWORK,
-    schedule: str = options.SCHEDULE,
-    process: str = options.PROCESS,
-    parameterization: str = options.PARAMETERIZATION,
-    timesteps: str = options.TIMESTEPS,
-    bins: int = options.BINS,
-    classes: int = options.CLASSES,
-    read: list[str] = options.READ,
-    condition: str = options.CONDITION,
-    test_fraction: float = options.TEST,
-    split_seed: int = options.SPLIT,
+    *,
+    parts: RecipeOptions,
+    reader: TrainingDataOptions,
     workers: int = typer.Option(
         None, "--workers", help="Models trained in parallel; default one per core, or 1 on a GPU."
     ),
@@ -73,9 +67,9 @@ def compare(
     quick: bool = typer.Option(
         False, "--quick", help="Shorten everything that is not set: a test that it runs, without meaningful numbers."
     ),
-    imports: list[str] = options.IMPORT,
-    device: str = options.DEVICE,
-    quiet: bool = options.QUIET,
+    imports: options.Imports = [],
+    device: options.Device = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare weightings and samplers, and write a report.
 
@@ -91,29 +85,19 @@ def compare(
 
         scoresde compare --data digits --sampler "DDPM(steps=100)" --sampler "DDIM(steps=20)" --out runs/short
     """
-    from scoresde.cli.conditions import used_conditions, with_conditions
+    from scoresde.cli.conditions import used_conditions
     from scoresde.cli.loading import check_device, load_data
-    from scoresde.cli.overrides import parse_overrides
     from scoresde.cli.parsing import import_modules
     from scoresde.cli.plan_options import parse_plan_options
-    from scoresde.cli.recorded_config import data_options, source_record
+    from scoresde.cli.recorded_config import source_record
 
     check_device(device)
     modules = import_modules(imports)
-    read = [*read, *([] if classes is None else [f"classes={classes}"])]
-    overrides = parse_overrides(
-        network=network,
-        schedule=schedule,
-        process=process,
-        parameterization=parameterization,
-        timesteps=timesteps,
-        modules=modules,
-    )
+    overrides = parts.overrides(modules)
     plan_options = parse_plan_options(
         weighting, sampler, trace, modules, calibrated=calibrated, seeds=seeds, n=n, limit=limit, bounds=bounds
     )
-    source = data_options({}, data=data, bins=bins, test_fraction=test_fraction, split_seed=split_seed, read=read)
-    source = with_conditions(source, condition)
+    source = reader.source(data, {})
     loaded = load_data(**source)
 
     from scoresde.cli import console
@@ -121,7 +105,7 @@ def compare(
     from scoresde.experiments.plan import default_comparison, quick_settings
     from scoresde.experiments.report.html import write_report
 
-    names = used_conditions(loaded.description, condition)
+    names = used_conditions(loaded.description, reader.condition)
     recipe = overrides.recipe(loaded.description, len(loaded.train), names, steps=steps, batch_size=batch_size, lr=lr)
     default = default_comparison(recipe.sde)
     if quick:

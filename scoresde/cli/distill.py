@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from scoresde.cli import options
+from scoresde.cli.model_options import ModelOptions
+from scoresde.cli.train_options import check_length
 
 if TYPE_CHECKING:
     from scoresde.distillation import StudentComparison, Target
@@ -23,7 +25,7 @@ _TRAJECTORIES = 16_384  # of a network, as in `scoresde.distillation.defaults`
 
 
 def distill(
-    checkpoint: Path = options.CHECKPOINT,
+    checkpoint: options.Checkpoint,
     out: Path = typer.Option(..., "--out", help="Run directory to write.", show_default=False),
     calls: str = typer.Option(
         "2",
@@ -59,11 +61,9 @@ def distill(
     seed: int = typer.Option(0, "--seed", min=0, max=options.MOST_SEED, help="Random seed of noises and order."),
     resume: bool = typer.Option(False, "--resume", help="Continue the run in --out, with the same options."),
     save_every: int = typer.Option(1000, "--save-every", min=1, help="Training steps between checkpoints."),
-    raw: bool = options.RAW,
-    average: float = options.AVERAGE,
-    imports: list[str] = options.IMPORT,
-    device: str = options.DEVICE,
-    quiet: bool = options.QUIET,
+    quiet: options.Quiet = False,
+    *,
+    weights: ModelOptions,
 ) -> None:
     """Train a few-step student of a trained model.
 
@@ -78,46 +78,41 @@ def distill(
 
         scoresde distill runs/digits --calls any --minutes 5 --out runs/digits-any
     """
-    from scoresde.cli.parsing import known, parse
-    from scoresde.cli.recorded_config import import_recorded
+    from scoresde.cli.parsing import parse
     from scoresde.sampling import StepSampler
 
     count = _parsed_calls(calls)
-    if steps is not None and minutes is not None:
-        raise ValueError(
-            f"--steps or --minutes says how long to train, got {steps} and {minutes:g}; leave one of them out."
-        )
-    modules = import_recorded(checkpoint, imports)
+    check_length(steps, minutes)
+    modules = weights.modules(checkpoint)
     method, goal = parse(solver, StepSampler, modules), _parsed_target(target)
 
     from scoresde.cli import console
-    from scoresde.cli.loading import load_model
     from scoresde.cli.sample_output import default_output
     from scoresde.distillation import FlowMap
     from scoresde.distillation import distill as run
     from scoresde.storage.checkpoint import read_checkpoint
 
     stored = read_checkpoint(checkpoint)
-    model = load_model(stored, device, raw, average, known(modules=modules))
+    model = weights.load(stored, modules)
     if isinstance(model, FlowMap):
         raise ValueError(f"{checkpoint} holds a student; distill its teacher.")
-    trajectories, cond = _conditions(checkpoint, stored, model, trajectories)
+    drawn, cond = _conditions(checkpoint, stored, model, trajectories)
     result = run(
         model,
         count,
         target=goal,
         base=base,
-        trajectories=trajectories,
+        trajectories=drawn,
         solver=method,
         training=_training(steps=steps, minutes=minutes, batch_size=batch_size, optimizer=optimizer, lr=lr, seed=seed),
         calibrated=calibrated,
         run_dir=out,
         resume=resume,
         save_every=save_every,
-        about={"teacher": str(stored.path), "imports": imports},
+        about={"teacher": str(stored.path), "imports": weights.imports},
         progress=not quiet,
         status=None if os.environ.get("RANK", "0") != "0" else console.print_status,
-        device=device,
+        device=weights.device,
         **cond,
     )
     if os.environ.get("RANK", "0") != "0":

@@ -7,13 +7,14 @@ from pathlib import Path
 import typer
 
 from scoresde.cli import options
+from scoresde.cli.model_options import ModelOptions
 
 __all__ = ["edit"]
 
 
 def edit(
-    checkpoint: Path = options.CHECKPOINT,
-    image: Path = typer.Argument(..., help="The image; or a .npy file of events in data units."),
+    checkpoint: options.Checkpoint,
+    image: options.Image,
     strength: float = typer.Option(
         0.5, "--strength", help="How much changes, in (0, 1]: noise up to the schedule's time at u = this number."
     ),
@@ -21,18 +22,16 @@ def edit(
     keep: Path = typer.Option(
         None, "--keep", help="An image that is white where the original is kept exactly.", show_default=False
     ),
-    sampler: str = options.SAMPLER,
+    sampler: options.Sampler = None,
     out: Path = typer.Option(
         None,
         "--out",
         help=".png: the original and its edits on one sheet; .npz: numbers in data units.",
         show_default=False,
     ),
-    seed: int = options.SEED,
-    raw: bool = options.RAW,
-    average: float = options.AVERAGE,
-    imports: list[str] = options.IMPORT,
-    device: str = options.DEVICE,
+    seed: options.Seed = 0,
+    *,
+    weights: ModelOptions,
 ) -> None:
     """Edit an image: noise it, and let the model sample from there.
 
@@ -46,22 +45,21 @@ def edit(
     """
     from scoresde.cli.edited_output import check_sheet, seeds_from, write_sheet
     from scoresde.cli.image_inputs import read_events, read_white
-    from scoresde.cli.loading import as_score_model, load_model
+    from scoresde.cli.loading import as_score_model
     from scoresde.cli.outputs import check_writable
-    from scoresde.cli.parsing import known, parse
-    from scoresde.cli.recorded_config import import_recorded
+    from scoresde.cli.parsing import parse
     from scoresde.sampling import DDPM, Sampler
 
     check_sheet(out)
     check_writable(out)
-    modules = import_recorded(checkpoint, imports)
+    modules = weights.modules(checkpoint)
     chosen = DDPM(steps=250) if sampler is None else parse(sampler, Sampler, modules)
 
     from scoresde.cli import console
     from scoresde.inverse import edit as edit_events
     from scoresde.storage.setting_labels import short_text
 
-    model = as_score_model(load_model(checkpoint, device, raw, average, known(modules=modules)))
+    model = as_score_model(weights.load(checkpoint, modules))
     events, mask = read_events(image, model), None if keep is None else read_white(keep, model)
     repeated = events.repeat_interleave(n, 0)
     seeds = seeds_from(seed, len(repeated))

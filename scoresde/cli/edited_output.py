@@ -33,10 +33,10 @@ def write_sheet(
     hidden: Tensor | None,
     name: str,
 ) -> None:
-    """Writes what came out, and says where.
+    """Writes the results, and prints the path.
 
     Args:
-        out: The file; None writes nothing and says so.
+        out: The file; None writes nothing and prints how to write one.
         before: Originals in data units, ``(n, *D)``.
         after: Results, ``(n, k, *D)``.
         description: Of the data.

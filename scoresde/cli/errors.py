@@ -54,7 +54,7 @@ def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             warnings.showwarning = _print_warning
             try:
                 return command(*args, **settings)
-            except (typer.Exit, typer.Abort):  # RuntimeErrors that are no failures: the status, which is already told
+            except (typer.Exit, typer.Abort):  # RuntimeErrors that carry the exit status; the reason has been printed
                 raise
             except KeyboardInterrupt:
                 _print_message("stopped", "interrupted by Ctrl-C; every file that was saved is complete.")

@@ -74,7 +74,7 @@ def repeated(cond: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """The conditions of ``count`` samples: one row is for all, as many rows are one each; classes are taken in turn.
 
     Raises:
-        ValueError: If a condition that is no class has another number of rows.
+        ValueError: If a condition other than classes has another number of rows.
     """
     import torch
 

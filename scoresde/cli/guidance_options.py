@@ -4,47 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from scoresde.model import Model
 
-__all__ = ["INTERVAL", "RESCALE", "SCALE", "WEAKER", "GuidanceOptions", "parse_interval"]
+__all__ = ["GuidanceOptions", "parse_interval"]
 
 _GUIDANCE = "Guidance"
-
-SCALE = typer.Option(
-    None,
-    "--guidance",
-    help="Scale w of the guidance away from the null condition, or from --weaker-average: 1 is the model itself.",
-    show_default=False,
-    rich_help_panel=_GUIDANCE,
-)
-INTERVAL = typer.Option(
-    None,
-    "--guidance-interval",
-    metavar="LOW,HIGH",
-    help='OU times between which the model is guided, e.g. "0.2,1.5"; default: at all times.',
-    show_default=False,
-    rich_help_panel=_GUIDANCE,
-)
-RESCALE = typer.Option(
-    None,
-    "--guidance-rescale",
-    help="In [0, 1]: how far the spread of the guided output is set back to that of the conditional one; default 0.",
-    show_default=False,
-    rich_help_panel=_GUIDANCE,
-)
-WEAKER = typer.Option(
-    None,
-    "--weaker-average",
-    help="Guide away from the average of this relative length, a shorter one than that of the samples; needs a run "
-    "trained with --lengths.",
-    show_default=False,
-    rich_help_panel=_GUIDANCE,
-)
 
 
 @dataclass(frozen=True)
@@ -61,10 +30,46 @@ class GuidanceOptions:
         ValueError: If an option is given without ``--guidance``, two exclude each other, or one has another form.
     """
 
-    scale: float | None = None
-    interval: str | None = None
-    rescale: float | None = None
-    weaker: float | None = None
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance",
+            help="Scale w of the guidance away from the null condition, or from --weaker-average: 1 is the model "
+            "itself.",
+            show_default=False,
+            rich_help_panel=_GUIDANCE,
+        ),
+    ] = None
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            "--guidance-interval",
+            metavar="LOW,HIGH",
+            help='OU times between which the model is guided, e.g. "0.2,1.5"; default: at all times.',
+            show_default=False,
+            rich_help_panel=_GUIDANCE,
+        ),
+    ] = None
+    rescale: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-rescale",
+            help="In [0, 1]: how far the spread of the guided output is set back to that of the conditional one; "
+            "default 0.",
+            show_default=False,
+            rich_help_panel=_GUIDANCE,
+        ),
+    ] = None
+    weaker: Annotated[
+        float | None,
+        typer.Option(
+            "--weaker-average",
+            help="Guide away from the average of this relative length, a shorter one than that of the samples; needs a "
+            "run trained with --lengths.",
+            show_default=False,
+            rich_help_panel=_GUIDANCE,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.scale is None:

@@ -11,6 +11,7 @@ from scoresde._core.suggest import nearest
 from scoresde.cli.console import classes_text, same_classes
 from scoresde.cli.loading import load_data
 from scoresde.cli.recorded_config import check_columns, data_options, recorded_source
+from scoresde.data.conditions.kinds import ClassCondition
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,8 +99,11 @@ def select_events(
     events = _first(parts, limit)
     conditions = [getattr(complete, f"{name}_cond") for name in used]
     cond = {name: _first([each[name] for each in conditions], limit) for name in conditions[0]}
-    if "label" in cond:
-        cond["label"] = _codes_of_run(cond["label"], loaded.description.labels, trained)
+    kinds = {} if trained is None else trained.conditions
+    for condition, kind in loaded.description.conditions.items():
+        known = kinds.get(condition)
+        if condition in cond and isinstance(kind, ClassCondition) and isinstance(known, ClassCondition):
+            cond[condition] = _codes_of_run(cond[condition], condition, kind, known)
     name = loaded.description.name
     if not len(events):
         without = " without missing values" if dropped else ""
@@ -131,25 +135,31 @@ def check_bins(data: Description, trained: Description | None) -> None:
         )
 
 
-def _codes_of_run(codes: Tensor, names: tuple[str, ...] | None, trained: Description | None) -> Tensor:
+def _codes_of_run(codes: Tensor, condition: str, kind: ClassCondition, known: ClassCondition) -> Tensor:
     """Class codes of other data as those of the run, by the names of the classes where both have names.
+
+    Args:
+        codes: ``(n,)`` int64.
+        condition: Name of the condition.
+        kind: That of the data.
+        known: That of the run.
 
     Raises:
         ValueError: If the run has no class of that name.
     """
     import torch
 
-    known = None if trained is None else trained.labels
-    if names is None or known is None or names == known:
+    if kind.names is None or known.names is None or kind.names == known.names:
         return codes
-    used = [names[code] for code in codes.unique().tolist()]
-    unknown = [name for name in used if name not in known]
+    used = [kind.names[code] for code in codes.unique().tolist()]
+    unknown = [name for name in used if name not in known.names]
     if unknown:
+        classes = "classes" if condition == "label" else f"classes of {condition!r}"
         raise ValueError(
-            f"classes must be those of the run, {', '.join(known)}; got {', '.join(unknown)}. Rename the folders or "
-            "labels, or leave those events out."
+            f"{classes} must be those of the run, {', '.join(known.names)}; got {', '.join(unknown)}. Rename the "
+            "folders or labels, or leave those events out."
         )
-    table = torch.tensor([known.index(name) if name in known else -1 for name in names])
+    table = torch.tensor([known.names.index(name) if name in known.names else -1 for name in kind.names])
     return table[codes]
 
 

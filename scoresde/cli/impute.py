@@ -7,12 +7,13 @@ from pathlib import Path
 import typer
 
 from scoresde.cli import options
+from scoresde.cli.model_options import ModelOptions
 
 __all__ = ["impute"]
 
 
 def impute(
-    checkpoint: Path = options.CHECKPOINT,
+    checkpoint: options.Checkpoint,
     table: Path = typer.Argument(..., help="The table: .csv, .tsv, .txt or .parquet, with the columns of the run."),
     draws: int = typer.Option(20, "--draws", min=1, help="Number of completed tables; 1 fills each cell once."),
     out: Path = typer.Option(
@@ -26,15 +27,13 @@ def impute(
         None, "--intervals", help="Also write mean, low and high of each missing cell to this .csv.", show_default=False
     ),
     level: float = typer.Option(0.9, "--level", help="Probability that low and high enclose a cell."),
-    method: str = options.METHOD,
-    sampler: str = options.SAMPLER,
-    read: list[str] = options.READ,
+    method: options.Method = None,
+    sampler: options.Sampler = None,
+    read: options.Read = [],
     batch_size: int = typer.Option(200, "--batch-size", min=1, help="Rows at once."),
-    seed: int = options.SEED,
-    raw: bool = options.RAW,
-    average: float = options.AVERAGE,
-    imports: list[str] = options.IMPORT,
-    device: str = options.DEVICE,
+    seed: options.Seed = 0,
+    *,
+    weights: ModelOptions,
 ) -> None:
     """Fill the missing cells of a table.
 
@@ -48,11 +47,10 @@ def impute(
         scoresde impute runs/customers new.csv --draws 20 --out filled.csv --intervals cells.csv
     """
     from scoresde.cli.imputed_output import check_target, write_filled, write_intervals
-    from scoresde.cli.loading import as_score_model, load_model
+    from scoresde.cli.loading import as_score_model
     from scoresde.cli.outputs import check_writable
-    from scoresde.cli.parsing import known, parse
+    from scoresde.cli.parsing import parse
     from scoresde.cli.posterior_options import parse_method
-    from scoresde.cli.recorded_config import import_recorded
     from scoresde.inverse.impute import check_interval
     from scoresde.sampling import Sampler
 
@@ -61,7 +59,7 @@ def impute(
         check_writable(path, option)
     if intervals is not None:
         check_interval(level, draws)
-    modules = import_recorded(checkpoint, imports)
+    modules = weights.modules(checkpoint)
     chosen = None if sampler is None else parse(sampler, Sampler, modules)
     conditioning = None if method is None else parse_method(method, modules)
 
@@ -73,7 +71,7 @@ def impute(
     from scoresde.data.tables.incomplete_table import IncompleteTable
     from scoresde.inverse import impute as impute_events
 
-    model = as_score_model(load_model(checkpoint, device, raw, average, known(modules=modules)))
+    model = as_score_model(weights.load(checkpoint, modules))
     if model.data is None or model.data.encoding is None:
         raise ValueError("this command takes a model of a table that was read by name; use scoresde.impute in Python.")
     incomplete = IncompleteTable(table, model.data, **layout_options(table, read))

@@ -26,7 +26,7 @@ def info(
     ),
     weightings: bool = typer.Option(False, "--weightings", help="Show the table of equivalent loss weightings."),
     data: bool = typer.Option(False, "--data", help="Show the options of every data reader, for --read."),
-    imports: list[str] = options.IMPORT,
+    imports: options.Imports = [],
 ) -> None:
     """Show versions, devices and all classes that options take; or one class, data source or checkpoint.
 

@@ -7,18 +7,19 @@ from pathlib import Path
 import typer
 
 from scoresde.cli import options
+from scoresde.cli.model_options import ModelOptions
 
 __all__ = ["inpaint"]
 
 
 def inpaint(
-    checkpoint: Path = options.CHECKPOINT,
-    image: Path = typer.Argument(..., help="The image; or a .npy file of events in data units."),
+    checkpoint: options.Checkpoint,
+    image: options.Image,
     mask: Path = typer.Argument(..., help="An image: white where pixels are redrawn, black where they are kept."),
     n: int = typer.Option(8, "-n", "--number", min=1, help="Number of draws."),
     keep_white: bool = typer.Option(False, "--keep-white", help="The mask is white where pixels are kept."),
-    method: str = options.METHOD,
-    sampler: str = options.SAMPLER,
+    method: options.Method = None,
+    sampler: options.Sampler = None,
     noise: float = typer.Option(
         0.0, "--noise", min=0.0, help="Standard deviation of noise in kept pixels, data units."
     ),
@@ -28,11 +29,9 @@ def inpaint(
         help=".png: the original, what was seen of it, and the draws on one sheet; .npz: numbers in data units.",
         show_default=False,
     ),
-    seed: int = options.SEED,
-    raw: bool = options.RAW,
-    average: float = options.AVERAGE,
-    imports: list[str] = options.IMPORT,
-    device: str = options.DEVICE,
+    seed: options.Seed = 0,
+    *,
+    weights: ModelOptions,
 ) -> None:
     """Draw the masked part of an image given the rest.
 
@@ -44,23 +43,22 @@ def inpaint(
     """
     from scoresde.cli.edited_output import check_sheet, seeds_from, write_sheet
     from scoresde.cli.image_inputs import read_events, read_white
-    from scoresde.cli.loading import as_score_model, load_model
+    from scoresde.cli.loading import as_score_model
     from scoresde.cli.outputs import check_writable
-    from scoresde.cli.parsing import known, parse
+    from scoresde.cli.parsing import parse
     from scoresde.cli.posterior_options import parse_method
-    from scoresde.cli.recorded_config import import_recorded
     from scoresde.sampling import Sampler
 
     check_sheet(out)
     check_writable(out)
-    modules = import_recorded(checkpoint, imports)
+    modules = weights.modules(checkpoint)
     chosen = None if sampler is None else parse(sampler, Sampler, modules)
     conditioning = None if method is None else parse_method(method, modules)
 
     from scoresde.cli import console
     from scoresde.inverse import inpaint as inpaint_events
 
-    model = as_score_model(load_model(checkpoint, device, raw, average, known(modules=modules)))
+    model = as_score_model(weights.load(checkpoint, modules))
     events, white = read_events(image, model), read_white(mask, model)
     seen = white if keep_white else ~white
     seeds = seeds_from(seed, len(events))

@@ -1,17 +1,19 @@
-"""Output of likelihoods: a report in the terminal, a CSV file with one line per event, and a histogram as PNG."""
+"""Likelihoods by the ODE, as ``scoresde likelihood`` shows them."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.outputs import atomic_output, write_columns
+from scoresde.cli.scored_events import Histogram, ScoredEvents, formatted
 
 if TYPE_CHECKING:
+    from scoresde.data import Description
     from scoresde.evaluation import Evaluation
 
-__all__ = ["draw_histogram", "print_report", "write_events"]
+__all__ = ["LikelihoodReport"]
 
 ODE = "probability-flow ODE"
 
@@ -25,73 +27,60 @@ _BUDGET_TERMS = {
 }
 
 
-def print_report(evaluation: Evaluation, data: str, stderr: float | None, dims: int, note: str = "") -> None:
-    """Prints the values with their errors, the error budget, the solver's failures, and a histogram.
+@dataclass(frozen=True, eq=False)
+class LikelihoodReport(ScoredEvents):
+    """Likelihoods by the ODE, with bounds if they were requested.
 
     Args:
         evaluation: The likelihoods and bounds.
-        data: The data and the number of its events, in words.
         stderr: The requested standard error of the trace, nats; None if none was requested.
-        dims: Dimension of one event, to convert nats to bits.
-        note: Which columns of a table enter the number as a density; empty for other data.
     """
-    from scoresde.cli import console
 
-    summary = evaluation.to_json()
-    ode, bounds = summary["likelihood"], summary["bounds"]
-    failures = ", ".join(f"{count} {name}" for name, count in ode["lost"].items())
-    label = evaluation.ode.quantity.label
-    lines = {"data": data, "number": label, "of a table": note, "solver failed": failures}
-    console.print_settings({name: text for name, text in lines.items() if text})
-    columns = ("held out", evaluation.ode.quantity.name, "95 % interval", "± events", "± draws", "calls")
-    columns += ("bound − ODE",) if bounds else ()
-    rows = [_value_row(ODE, ode), *((*_value_row(b["name"], b), _difference(b["over_ode"])) for b in bounds)]
-    console.print_table(columns, rows)
-    bits_per_nat = 1.0 / (dims * math.log(2)) if ode["unit"] == "bits/dim" else None
-    if not ode["events"]:
-        return
-    columns = ("error budget, mean over events", "nats", *(() if bits_per_nat is None else ("bits/dim",)))
-    console.print_table(columns, [_budget_row(name, value, bits_per_nat) for name, value in ode["budget"].items()])
-    console.print_settings({"Jacobian products": f"{ode['products']:.0f} per event"})
-    if stderr is not None:
-        console.print_status(_requested_error(evaluation, stderr))
-    console.print_histogram(evaluation.ode.value[~evaluation.ode.value.isnan()].tolist(), label)
+    evaluation: Evaluation
+    stderr: float | None
 
+    def report(self, data: str, description: Description) -> None:  # with the error budget and the solver's failures
+        from scoresde.cli import console
 
-def write_events(evaluation: Evaluation, out: Path) -> int:
-    """Writes a CSV line per event: value and interval, errors (the budget in nats), status and calls.
+        evaluation = self.evaluation
+        summary = evaluation.to_json()
+        ode, bounds = summary["likelihood"], summary["bounds"]
+        failures = ", ".join(f"{count} {name}" for name, count in ode["lost"].items())
+        lines = {"data": data, "number": evaluation.ode.quantity.label, "of a table": description.density_note()}
+        lines |= {"solver failed": failures}
+        console.print_settings({name: text for name, text in lines.items() if text})
+        columns = ("held out", evaluation.ode.quantity.name, "95 % interval", "± events", "± draws", "calls")
+        columns += ("bound − ODE",) if bounds else ()
+        rows = [_value_row(ODE, ode), *((*_value_row(b["name"], b), _difference(b["over_ode"])) for b in bounds)]
+        console.print_table(columns, rows)
+        if not ode["events"]:
+            return
+        bits_per_nat = 1.0 / (description.dims * math.log(2)) if ode["unit"] == "bits/dim" else None
+        columns = ("error budget, mean over events", "nats", *(() if bits_per_nat is None else ("bits/dim",)))
+        console.print_table(columns, [_budget_row(name, value, bits_per_nat) for name, value in ode["budget"].items()])
+        console.print_settings({"Jacobian products": f"{ode['products']:.0f} per event"})
+        if self.stderr is not None:
+            console.print_status(_requested_error(evaluation, self.stderr))
+        self.histogram().show()
 
-    The head of the value's column says what it is and which direction is better.
+    def columns(self) -> dict[str, Sequence[object]]:  # value, errors (the budget in nats), bounds, status and calls
+        from scoresde.likelihood import Status
 
-    Intervals hold with 95 %: that of the ODE over the probes, that of each bound over its draws, by Student's t.
+        ode = self.evaluation.ode
+        numbers = {ode.quantity.label: ode.value, "low": ode.low, "high": ode.high, "stderr": ode.stderr}
+        numbers |= {f"{name}_nats": term for name, term in ode.budget.items()}
+        for bound in self.evaluation.bounds:
+            name = f"bound, {bound.name}"
+            numbers |= {name: bound.value, f"{name}, low": bound.low, f"{name}, high": bound.high}
+        status = [Status(code).name for code in ode.status.tolist()]
+        return {**formatted(numbers), "status": status, "nfe": ode.nfe.tolist()}
 
-    Returns:
-        The number of events.
-    """
-    from scoresde.likelihood import Status
-
-    ode = evaluation.ode
-    columns: dict[str, list[Any]] = {"index": list(range(len(ode.value)))}
-    numbers = {ode.quantity.label: ode.value, "low": ode.low, "high": ode.high, "stderr": ode.stderr}
-    numbers |= {f"{name}_nats": term for name, term in ode.budget.items()}
-    for bound in evaluation.bounds:
-        name = f"bound, {bound.name}"
-        numbers |= {name: bound.value, f"{name}, low": bound.low, f"{name}, high": bound.high}
-    columns |= {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
-    columns |= {"status": [Status(code).name for code in ode.status.tolist()], "nfe": ode.nfe.tolist()}
-    write_columns(columns, out)
-    return len(ode.value)
-
-
-def draw_histogram(evaluation: Evaluation, plot: Path, name: str) -> None:
-    """Draws the histogram as PNG; the means of the ODE and of the bounds are marked."""
-    from scoresde.plots.histogram import save_histogram
-
-    values = evaluation.ode.value[~evaluation.ode.value.isnan()].cpu().numpy()
-    marks = {ODE: float(values.mean()) if len(values) else math.nan}
-    marks |= {f"bound, {bound.name}": float(bound.value.mean()) for bound in evaluation.bounds}
-    with atomic_output(plot) as path:
-        save_histogram(path, values, f"{name}, {evaluation.ode.quantity.label}", marks)
+    def histogram(self) -> Histogram:
+        ode = self.evaluation.ode
+        values = ode.value[~ode.value.isnan()]
+        marks = {ODE: float(values.mean()) if len(values) else math.nan}
+        marks |= {f"bound, {bound.name}": float(bound.value.mean()) for bound in self.evaluation.bounds}
+        return Histogram(values, ode.quantity.label, marks)
 
 
 def _value_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:

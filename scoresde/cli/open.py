@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,9 +43,9 @@ def open_command(
         help="Data that the model was trained on, name or path: verifies the model on them, as scoresde verify does.",
         show_default=False,
     ),
-    bins: int = options.BINS,
-    read: list[str] = options.READ,
-    imports: list[str] = options.IMPORT,
+    bins: options.Bins = None,
+    read: options.Read = [],
+    imports: options.Imports = [],
 ) -> None:
     """Open a model that was trained with another code base: diffusers, EDM, score_sde, k-diffusion and others.
 
@@ -71,7 +70,7 @@ def open_command(
         raise ValueError(f"--out must be a new directory, got {out}, which holds files; choose another one.")
     modules = import_modules(imports, networks=True)
     net = None if network is None else _network(network, modules)
-    settings = dict(_settings(setting))
+    settings = _settings(setting)
     opened = open_model(path, net, origin=origin, bins=bins, **settings)
     _print_findings(opened)
     if out is None:
@@ -147,38 +146,18 @@ def _literals(text: str) -> tuple[list[Any], dict[str, Any]]:
         ) from None
 
 
-def _settings(texts: Sequence[str]) -> list[tuple[str, Any]]:
-    """Names and values of ``--set``: a literal of Python where it is one, else text; text where the option takes it."""
-    pairs = []
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Values of ``--set`` by name: literals of Python, and all else as text."""
+    settings = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not name.isidentifier() or not equals:
             raise ValueError(f"--set takes name=value, such as sigma_data=0.5, got {text!r}.")
         try:
-            literal = ast.literal_eval(value)
+            settings[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            literal = value
-        pairs.append((name, literal if literal is None or name not in _text_options() else _text(literal, value)))
-    return pairs
-
-
-def _text(literal: object, value: str) -> str:
-    """The text itself, without quotation marks."""
-    return literal if isinstance(literal, str) else value
-
-
-def _text_options() -> set[str]:
-    """Options of the origins that take text and no number, by their annotations."""
-    names: dict[str, set[str]] = {}
-    from scoresde.bridges import ORIGINS
-
-    for origin in ORIGINS:
-        module = importlib.import_module(f"scoresde.bridges.{origin}")
-        for function in ("open_folder", "open_file", "from_network"):
-            if hasattr(module, function):
-                for parameter in inspect.signature(getattr(module, function)).parameters.values():
-                    names.setdefault(parameter.name, set()).update(str(parameter.annotation).split(" | "))
-    return {name for name, kinds in names.items() if "str" in kinds and kinds <= {"str", "None"}}
+            settings[name] = value
+    return settings
 
 
 def _print_findings(opened: Opened) -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scoresde.cli import guidance_options, options
+from scoresde.cli import options
+from scoresde.cli.guidance_options import GuidanceOptions
+from scoresde.cli.model_options import ModelOptions
 
 if TYPE_CHECKING:
-    from scoresde.sampling import Sampler
+    from scoresde.cli.chosen_sampler import ChosenSampler
+    from scoresde.model import Model
+    from scoresde.sampling import Samples
     from scoresde.storage.checkpoint import Checkpoint
 
-__all__ = ["default_sampler", "sample"]
+__all__ = ["sample"]
 
 _SHOWN = 5  # texts that are printed where no file is named
 
 
 def sample(
-    checkpoint: Path = options.CHECKPOINT,
+    checkpoint: options.Checkpoint,
+    *,
     n: int = typer.Option(None, "-n", "--number", min=0, help="Number of samples; default 64.", show_default=False),
     sampler: str = typer.Option(
         None,
@@ -73,19 +79,13 @@ def sample(
     denoise: bool = typer.Option(
         False, "--denoise", help="Finish with one more network call, which removes the remaining noise."
     ),
-    guidance: float = guidance_options.SCALE,
-    guidance_interval: str = guidance_options.INTERVAL,
-    guidance_rescale: float = guidance_options.RESCALE,
-    weaker_average: float = guidance_options.WEAKER,
+    guidance: GuidanceOptions,
     calibrated: bool = typer.Option(
         False, "--calibrated", help="Use the fit that `scoresde calibrate` stored for --sampler and this checkpoint."
     ),
     batch_size: int = typer.Option(None, "--batch-size", min=1, help="Samples per batch; default all."),
-    raw: bool = options.RAW,
-    average: float = options.AVERAGE,
-    imports: list[str] = options.IMPORT,
-    device: str = options.DEVICE,
-    quiet: bool = options.QUIET,
+    weights: ModelOptions,
+    quiet: options.Quiet = False,
 ) -> None:
     """Sample from a trained model.
 
@@ -113,96 +113,83 @@ def sample(
 
         accelerate launch --multi_gpu --num_processes 8 -m scoresde sample runs/faces -n 50000 --out x.npz
     """
-    from scoresde.cli.parsing import known, parse
-    from scoresde.cli.recorded_config import import_recorded
-    from scoresde.cli.sample_output import (
-        check_output,
-        default_output,
-        joined_texts,
-        output_format,
-        parse_grid,
-        write_samples,
-    )
-    from scoresde.sampling import Jumps, Sampler
+    from scoresde.cli.parsing import parse
+    from scoresde.cli.sample_output import check_output, output_format, parse_grid
+    from scoresde.sampling import Sampler
 
     kind, shape = output_format(out, file_format), parse_grid(grid)
-    _check_options(n, kind, seed, seeds, trajectory, calibrated, average)
-    guide = guidance_options.GuidanceOptions(guidance, guidance_interval, guidance_rescale, weaker_average)
-    if calibrated and guidance is not None:
+    _check_options(n, kind, seed, seeds, trajectory, calibrated, weights.average)
+    if calibrated and guidance.scale is not None:
         raise ValueError("a calibrated sampler was fitted to the model without guidance; leave out one of the two.")
-    modules = import_recorded(checkpoint, imports)
+    modules = weights.modules(checkpoint)
     requested = None if sampler is None else parse(sampler, Sampler, modules)
 
     import time
 
-    from scoresde.cli import console
     from scoresde.cli.calibration_hint import print_hint
+    from scoresde.cli.chosen_sampler import chosen_sampler
     from scoresde.cli.given_conditions import given_conditions, repeated
-    from scoresde.cli.loading import holds_student, load_model
-    from scoresde.cli.opened_run import clipping_line, opened_sampler
     from scoresde.cli.outputs import check_writable
     from scoresde.cli.parse_lists import parse_integers
     from scoresde.cli.sample_in_processes import sample_in_processes
     from scoresde.distributed import process_group
     from scoresde.storage.checkpoint import read_checkpoint
-    from scoresde.storage.setting_labels import short_text
 
     check_writable(out)
     stored = read_checkpoint(checkpoint)
-    settings: dict[str, Any] = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory}
-    peer = opened_sampler(stored) if requested is None and not calibrated else None
-    if peer is not None:
-        requested, settings["start"] = peer.sampler, peer.start
-    if requested is None:
-        requested = Jumps() if holds_student(stored) else default_sampler(stored)
-    used = calibrated_sampler(stored, requested, raw) if calibrated else requested
+    chosen = chosen_sampler(stored, requested, calibrated, weights.raw)
     sample_seeds = (seed or 0) if seeds is None else parse_integers(seeds)
     count = len(sample_seeds) if isinstance(sample_seeds, list) else n
+    settings: dict[str, Any] = {"denoise": denoise, "batch_size": batch_size, "trajectory": trajectory}
+    settings |= {"progress": not quiet, "start": chosen.start}
     with process_group() as rank:
-        model = load_model(stored, device or str(rank.device), raw, average, known(modules=modules))
+        own_device = str(rank.device)
+        model = weights.load(stored, modules, own_device)
         check_output(kind, model)
         cond = given_conditions(model, label, condition)
         rows = max((len(value) for value in cond.values() if value.is_floating_point()), default=1)
         count = _checked_count(rows if count is None and rows > 1 else count, kind, shape)
         cond = repeated(cond, count)
         begin = time.perf_counter()
-        settings["progress"] = not quiet
-        where = device or str(rank.device)
-        guided = guide.guided(
-            model, bool(cond), lambda length: load_model(stored, where, False, length, known(modules=modules))
+        guided = guidance.guided(
+            model,
+            bool(cond),
+            lambda length: replace(weights, raw=False, average=length).load(stored, modules, own_device),
         )
-        samples = sample_in_processes(rank, guided, used, count, sample_seeds, settings, cond)
+        samples = sample_in_processes(rank, guided, chosen.sampler, count, sample_seeds, settings, cond)
         seconds = time.perf_counter() - begin
     if samples is None:  # not the main process
         return
-    if not calibrated and average is None and not quiet:
-        print_hint(checkpoint, stored, used, raw)
-    name = short_text(requested) + ", calibrated" if calibrated else short_text(used)
-    name += "" if peer is None else peer.remark
-    summary = {"sampler": name, "network calls": str(samples.nfe), "seconds": f"{seconds:.2f}"}
-    console.print_settings(summary | ({} if guidance is None else {"guidance": guide.text()}))
-    if clipping_line(stored) is not None:
-        console.print_status(str(clipping_line(stored)))
-    if out is None:
-        if model.data is not None and model.data.alphabet is not None and len(model.data.shape) == 1:
-            typer.echo(joined_texts(samples.texts()[:_SHOWN]), nl=False)
-        console.print_done(
-            f"{len(samples.x)} samples drawn, none saved; to save them add --out {default_output(model)}"
-        )
+    if not calibrated and weights.average is None and not quiet:
+        print_hint(checkpoint, stored, chosen.sampler, weights.raw)
+    _print_summary(stored, chosen, samples, seconds, guidance)
+    _write(samples, model, out, kind, shape)
+
+
+def _print_summary(
+    stored: Checkpoint, chosen: ChosenSampler, samples: Samples, seconds: float, guidance: GuidanceOptions
+) -> None:
+    from scoresde.cli import console
+    from scoresde.cli.opened_run import clipping_line
+
+    summary = {"sampler": chosen.name, "network calls": str(samples.nfe), "seconds": f"{seconds:.2f}"}
+    console.print_settings(summary | ({} if guidance.scale is None else {"guidance": guidance.text()}))
+    if (line := clipping_line(stored)) is not None:
+        console.print_status(line)
+
+
+def _write(samples: Samples, model: Model, out: Path | None, kind: str | None, shape: tuple[int, int] | None) -> None:
+    """Writes the samples to a file; without one, prints the first texts and a file name that suits."""
+    from scoresde.cli import console
+    from scoresde.cli.sample_output import default_output, joined_texts, write_samples
+
+    if out is not None:
+        write_samples(out, samples, kind, shape)
+        console.print_done(f"{len(samples.x)} samples in {out}")
         return
-    write_samples(out, samples, kind, shape)
-    console.print_done(f"{len(samples.x)} samples in {out}")
-
-
-def default_sampler(stored: Checkpoint) -> Sampler:
-    """The sampler of a run: the chain of 1000 steps, of categories, and of numbers and categories, that of 250."""
-    from scoresde.cli.held_out import described_by
-    from scoresde.sampling import DDPM, Ancestral, MixedSampler
-
-    description = described_by(stored)
-    if description is not None and description.codes:
-        return MixedSampler()
-    return DDPM(steps=1000) if description is None or description.classes is None else Ancestral(steps=250)
+    if model.data is not None and model.data.alphabet is not None and len(model.data.shape) == 1:
+        typer.echo(joined_texts(samples.texts()[:_SHOWN]), nl=False)
+    console.print_done(f"{len(samples.x)} samples drawn, none saved; to save them add --out {default_output(model)}")
 
 
 def _check_options(
@@ -238,20 +225,3 @@ def _checked_count(count: int | None, kind: str | None, grid: tuple[int, int] | 
             f"--grid {grid[0]}x{grid[1]} holds {cells} images, got {count} samples; draw fewer or enlarge it."
         )
     return cells if count is None else count
-
-
-def calibrated_sampler(stored: Checkpoint, sampler: Sampler, raw: bool) -> Sampler:
-    """The sampler as `scoresde calibrate` fitted it to these weights.
-
-    Raises:
-        TypeError: If it has no time grid.
-        ValueError, FileNotFoundError: If it was not fitted to these weights.
-    """
-    from scoresde.sampling import StepSampler
-    from scoresde.storage.checkpoint import load_calibration
-
-    if not isinstance(sampler, StepSampler):
-        raise TypeError(
-            f"--calibrated needs a sampler with a time grid, got {sampler}; use one such as Adams(steps=10)."
-        )
-    return load_calibration(stored, sampler, raw=raw).sampler

@@ -13,19 +13,7 @@ if TYPE_CHECKING:
     from scoresde.model import ScoreModel
     from scoresde.training.defaults import Recipe
 
-__all__ = ["build_model", "check_length", "training_recipe", "with_kinds_of"]
-
-
-def check_length(steps: int | None, minutes: float | None) -> None:
-    """Refuses two lengths of one run.
-
-    Raises:
-        ValueError: If both are given.
-    """
-    if steps is not None and minutes is not None:
-        raise ValueError(
-            f"--steps or --minutes says how long to train, got {steps} and {minutes:g}; leave one of them out."
-        )
+__all__ = ["build_model", "training_recipe", "with_kinds_of"]
 
 
 def training_recipe(

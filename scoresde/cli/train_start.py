@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from scoresde.model import ScoreModel
 
-__all__ = ["begin_training", "earlier_run", "freeze_weights", "start_record"]
+__all__ = ["begin_training", "earlier_run", "freeze_weights"]
 
 _SHOWN = 6
 
@@ -51,27 +51,6 @@ def earlier_run(config: Path | None, start: Path | None, resumed: Path | None) -
     return {"model": meta["model"], "training": meta["training"], "about": recorded_source(start)}
 
 
-def start_record(
-    recorded: Mapping[str, Any], start: Path | None, freeze: Sequence[str], lora: int | None, resume: bool
-) -> dict[str, Any]:
-    """What ``config.json`` says of the start: ``from``, ``freeze`` and ``lora``; empty for a run from new weights.
-
-    Raises:
-        ValueError: If a resumed run is told what to train, adapters come with frozen weights, or without ``--from``.
-    """
-    if resume:
-        if freeze or lora is not None:
-            option = "--freeze" if freeze else "--lora"
-            raise ValueError(f"--resume trains the same weights as before, got {option}; leave it out.")
-        return {name: recorded[name] for name in ("from", "freeze", "new", "lora") if name in recorded}
-    if lora is not None and (start is None or freeze):
-        got = "--freeze too" if freeze else "no --from"
-        raise ValueError(f"--lora trains adapters of the weights of another run, and freezes the rest, got {got}.")
-    record: dict[str, Any] = {} if start is None else {"from": str(start.absolute())}
-    record |= {} if lora is None else {"lora": lora}
-    return {**record, "freeze": list(freeze)} if freeze else record
-
-
 def begin_training(
     model: ScoreModel, record: dict[str, Any], seed: int, resume: bool, report: Callable[[str], None] | None
 ) -> None:
@@ -79,7 +58,7 @@ def begin_training(
 
     Args:
         model: With new weights.
-        record: As of `start_record`; gets the names of new weights beside adapters, ``new``.
+        record: As of `StartOptions.record`; gets the names of new weights beside adapters, ``new``.
         seed: Of the adapters.
         resume: Whether its weights come from its own checkpoint.
         report: Receives sentences about what was copied.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -25,23 +26,22 @@ from torch import Tensor
 from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.arrays import ArrayLike, as_tensor
 from scoresde._core.checks import check_event_shape
-from scoresde._core.tensors import has_values, widest_dtype
+from scoresde._core.tensors import has_values
 from scoresde.data.alphabets import Alphabet
-from scoresde.data.codes import check_codes, checked_classes, codes_to_integers
+from scoresde.data.codes import check_codes, checked_classes
 from scoresde.data.conditions.base import ConditionKind
 from scoresde.data.conditions.fit import LABEL, check_name
 from scoresde.data.conditions.kinds import ClassCondition
 from scoresde.data.conditions.model_units import cond_in_model_units
 from scoresde.data.description_checks import checked_range, checked_scaling, checked_shape
-from scoresde.data.scaling import from_model_units, in_model_units
 from scoresde.data.tables.columns import Columns
 from scoresde.data.tables.encoding import TableEncoding
 from scoresde.data.tables.kinds_table import density_note
-from scoresde.data.value_checks import check_values, raise_if_any
+from scoresde.data.units import AffineUnits, Units, units_of
+from scoresde.data.value_checks import check_values
 
 __all__ = ["Description"]
 
-_FINE_BINS = 1 << 12  # more bins than this leave float32 too few digits inside a bin
 _CHUNK = 1 << 22  # values that `validate` reads at once: a memory-mapped file need not fit into memory
 
 
@@ -162,9 +162,11 @@ class Description(CheckedArguments):
 
     def is_quantized(self, y: Tensor) -> bool:
         """Whether ``y`` holds values to be dequantized: integers of quantized data, or rows of a table."""
-        if self.encoding is not None:
-            return self.encoding.dequantizes and y.shape[1:] == self.shape
-        return self.bins is not None and not y.is_floating_point()
+        return self._units.is_quantized(y)
+
+    @cached_property
+    def _units(self) -> Units:
+        return units_of(self)
 
     def log_det(self, x: Tensor) -> Tensor:
         r"""Logarithm of the volume ratio $|dx/dy|$ at x, nats: what leads from log p of x to that of y.
@@ -181,15 +183,7 @@ class Description(CheckedArguments):
         """
         if self.encoding is not None:
             self._check_shape(x, self.model_shape)
-            return self.encoding.log_det(x)
-        return torch.full(x.shape[:1], self._affine_log_det, dtype=widest_dtype(x.device), device=x.device)
-
-    @property
-    def _affine_log_det(self) -> float:
-        if isinstance(self.scale, tuple):
-            return -sum(map(math.log, self.scale)) * self.dims / len(self.scale)
-        assert self.scale is not None
-        return -math.log(self.scale) * self.dims
+        return self._units.log_det(x)
 
     def to_model(self, y: ArrayLike) -> Tensor:
         r"""Data units to model units, $x = (y - offset) / scale$; does not check the range, does not clip.
@@ -209,22 +203,9 @@ class Description(CheckedArguments):
             ValueError: If the event shape is wrong, or ``y`` holds integer values that were not dequantized.
         """
         y = as_tensor(y, "y")
-        if self.encoding is not None:
-            kind = y.dtype if y.is_floating_point() else torch.get_default_dtype()
-            unfolded = y
-            if y.shape[1:] == self.shape or y.shape[1:] != self.model_shape:
-                self._check_shape(y)
-                unfolded = self.encoding.unfold(y, center=True)
-            return self.encoding.to_model(unfolded).to(kind).to(y.device)
-        self._check_shape(y)
-        if self.bins is not None and not y.is_floating_point():
-            raise ValueError(
-                f"to_model takes dequantized values of {self.name!r}, got integer values ({y.dtype}); "
-                "pass dequantize(values, generator), or center(values)."
-            )
-        assert self.offset is not None
-        assert self.scale is not None
-        return in_model_units(y, self.offset, self.scale)
+        if y.shape[1:] != self.model_shape:
+            self._check_shape(y)
+        return self._units.to_model(y)
 
     def to_model_cond(self, cond: Mapping[str, Any]) -> dict[str, Any]:
         """Conditions in data units to model units, as a network takes them: ``model(x, tau, **to_model_cond(cond))``.
@@ -264,19 +245,8 @@ class Description(CheckedArguments):
             ValueError: If the event shape is wrong, quantized values are NaN, or categories are no codes of classes.
         """
         x = as_tensor(x, "x")
-        if self.encoding is not None:
-            self._check_shape(x, self.model_shape)
-            return self.encoding.to_data(x)
-        self._check_shape(x)
-        if self.classes is not None:
-            return codes_to_integers(x, self.classes)
-        assert self.offset is not None
-        assert self.scale is not None
-        y = from_model_units(x, self.offset, self.scale, wide=self.bins is not None and self.bins > _FINE_BINS)
-        if self.bins is None:
-            return y
-        raise_if_any(torch.isnan(y), y, "samples must not be NaN to be quantized", "find the step that produced it")
-        return y.floor().clamp(0, self.bins - 1).to(torch.uint8 if self.bins <= 256 else torch.int64)
+        self._check_shape(x, self.model_shape)
+        return self._units.to_data(x)
 
     def texts(self, y: ArrayLike) -> list[str]:
         """The texts that events of categories write, one for each event.
@@ -316,12 +286,8 @@ class Description(CheckedArguments):
         """
         check_arguments(Description.dequantize, locals())
         values = as_tensor(values, "values")
-        if self.encoding is not None:
-            self._check_shape(values)
-            return self.encoding.unfold(values, generator)
-        k = self._integer_values(values, "dequantize")
-        u = torch.rand(k.shape, dtype=k.dtype, device=k.device, generator=generator)
-        return torch.minimum(k + u, torch.nextafter(k + 1, k))
+        self._check_shape(values)
+        return self._units.dequantize(values, generator)
 
     def center(self, values: ArrayLike) -> Tensor:
         """Integer values to bin centers in data units, ``k + 1/2``, shape ``(B, *D)``; raises as `dequantize` does.
@@ -329,10 +295,8 @@ class Description(CheckedArguments):
         With an encoding the rows of a table, ``(B, D)``, to unfolded values at the centers, ``(B, E)``.
         """
         values = as_tensor(values, "values")
-        if self.encoding is not None:
-            self._check_shape(values)
-            return self.encoding.unfold(values, center=True)
-        return self._integer_values(values, "center") + 0.5
+        self._check_shape(values)
+        return self._units.center(values)
 
     def bits_per_dim(self, log_prob: Tensor) -> Tensor:
         r"""$-(\log p_x + \log|dx/dy|) / (d \ln 2)$: bits per value of a density of dequantized data.
@@ -349,13 +313,14 @@ class Description(CheckedArguments):
         Raises:
             ValueError: If the data are continuous.
         """
-        if self.bins is None and self.classes is None:
+        units = self._units
+        if not isinstance(units, AffineUnits) or (self.bins is None and self.classes is None):
             raise ValueError(
                 f"bits per dimension need quantized data, got {self.name!r} with bins=None; "
                 "state bins= and scale= (or classes=, of categories) in its Description, or report nats."
             )
         log_prob = as_tensor(log_prob, "log_prob")
-        return -(log_prob + self._affine_log_det) / (self.dims * math.log(2))
+        return -(log_prob + units.log_volume) / (self.dims * math.log(2))
 
     def density_note(self) -> str:
         """One sentence that says which columns of a table enter log p as a density; empty for other data."""
@@ -388,17 +353,6 @@ class Description(CheckedArguments):
                 check_values(y[start : start + rows], start, self.bins, self.low, self.high, self.missing)
         if self.encoding is not None:
             self.encoding.check_values(y, None if self.columns is None else self.columns.names)
-
-    def _integer_values(self, values: ArrayLike, method: str) -> Tensor:
-        values = as_tensor(values, "values")
-        self._check_shape(values)
-        if self.bins is None or values.is_floating_point():
-            kind = "continuous data" if self.classes is None else "categories, which have no bins,"
-            got = f"{kind} {self.name!r}" if self.bins is None else f"{values.dtype}"
-            raise ValueError(
-                f"{method} takes integer values of quantized data, got {got}; state bins= or leave it out."
-            )
-        return values.to(torch.float64 if self.bins > _FINE_BINS else torch.get_default_dtype())
 
     def _check_shape(self, y: Tensor, shape: tuple[int, ...] | None = None) -> None:
         check_event_shape(y, self.shape if shape is None else shape, f"a batch of {self.name!r}")

@@ -14,10 +14,10 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer
 from scoresde._core.tensors import combine
 from scoresde.distillation.gaussian_map import JumpCoefficients, axis_terms, coefficients
-from scoresde.model import split_learned_variance
 from scoresde.nn._execution import full_precision
 from scoresde.nn._network_wrapper import NetworkWrapper
 from scoresde.process import ou
+from scoresde.process.outputs import split_learned_variance
 from scoresde.process.parameterization import Parameterization, V
 from scoresde.process.prediction import GaussianPrediction
 from scoresde.sampling import Moments

@@ -92,8 +92,8 @@ def compare(
             best = (teacher, calibration.sampler)
     if status is not None:
         for count, (error, median) in measured.items():
-            rival = f"; the calibrated teacher {fitted[count]:.3g}" if count in fitted else ""
-            status(f"{count} calls: student {error:.3g} (median {median:.3g}){rival}, rms on {noises} held-out noises")
+            other = f"; the calibrated teacher {fitted[count]:.3g}" if count in fitted else ""
+            status(f"{count} calls: student {error:.3g} (median {median:.3g}){other}, rms on {noises} held-out noises")
     student_errors, medians = ({count: pair[i] for count, pair in measured.items()} for i in (0, 1))
     return StudentComparison(*best, student_errors, fitted, medians, calibration)
 

@@ -20,7 +20,7 @@ _SMALL, _LARGEST_MLP = 8, 4096  # elements of an event of which a new student is
 
 
 def reads_jumps(net: nn.Module) -> bool:
-    """Whether a network reads the angle of a jump: it says so by ``delta``, or its ``forward`` names that keyword."""
+    """Whether a network reads the angle of a jump: its ``delta`` is true, or its ``forward`` names that keyword."""
     stated = getattr(net, "delta", None)
     return bool(stated) if stated is not None else "delta" in inspect.signature(net.forward).parameters
 

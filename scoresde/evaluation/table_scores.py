@@ -55,7 +55,7 @@ class TableScores(CheckedArguments):
         held_out: ``(n, D)``, float64, data units.
 
     Raises:
-        ValueError: If the data are no table, or a part has fewer than ``n`` rows.
+        ValueError: If the data are not a table, or a part has fewer than ``n`` rows.
     """
 
     def __init__(self, data: Data, n: int, seed: int = 0) -> None:

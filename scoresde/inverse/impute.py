@@ -203,7 +203,7 @@ def check_interval(level: float, draws: int) -> None:
     """Checks that an interval of a level can be stated from so many draws.
 
     Raises:
-        TypeError, ValueError: If the level is no number in (0, 1), or above (draws - 1)/(draws + 1).
+        TypeError, ValueError: If the level is not a number in (0, 1), or above (draws - 1)/(draws + 1).
     """
     check_level(level)
     if level > (draws - 1) / (draws + 1) + 1e-9:

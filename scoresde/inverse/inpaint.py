@@ -68,7 +68,7 @@ def inpaint(
             errors of earlier steps, which an ODE sampler keeps, and lets a draw change its mode.
         draws: Number of draws of each event.
         noise_std: Standard deviation of independent noise of the known entries, data units. Integers need none for
-            their bins: the position in a bin says nothing about other entries.
+            their bins: the position in a bin is independent of other entries.
         generator: Source of all randomness; default a new generator seeded from the global one.
         seeds: One integer in [0, 2**63) per event instead; its draws then do not depend on its batch.
         batch_size: Events at once; default all.

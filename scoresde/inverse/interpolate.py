@@ -53,7 +53,7 @@ def interpolate(
     batch_size: int | None = None,
     **cond: Tensor,
 ) -> LatentPath:
-    """Interpolates between events: encodes both, walks the great circle between their latents, and decodes.
+    """Interpolates between events: encodes both, follows the great circle between their latents, and decodes.
 
     Args:
         model: Trained or exact; with at least two dimensions.

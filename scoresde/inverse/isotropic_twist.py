@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from scoresde.inverse._whitened import WhitenedObservation, log_normal
 from scoresde.inverse.base import PosteriorContext
-from scoresde.inverse.twists import Twist, TwistState
+from scoresde.inverse.twists import ChainStep, Twist, TwistState
 from scoresde.process import ou
 from scoresde.process.sde import posterior_coefficients
 from scoresde.sampling.optimal_variance import OptimalVariance
@@ -40,26 +39,19 @@ class IsotropicTwist(Twist):
         variance = observation.gains.square() * self._v(tau) + 1.0
         return TwistState(x0, residual, log_normal(residual, variance))
 
-    def propose(
-        self,
-        observation: WhitenedObservation,
-        state: TwistState,
-        times: tuple[float, float],
-        rev_var: float,
-        normal: Callable[[Tensor], Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        on_x0, _, beta_tilde = posterior_coefficients(*times)
-        v = self._v(times[0])
+    def propose(self, observation: WhitenedObservation, state: TwistState, step: ChainStep) -> tuple[Tensor, Tensor]:
+        on_x0, _, beta_tilde = posterior_coefficients(step.tau, step.s)
+        v = self._v(step.tau)
         total = beta_tilde + on_x0 * on_x0 * v
         slope = observation.gains * (on_x0 * v / total)
         noise = observation.gains.square() * (v * beta_tilde / total) + 1.0
         # the slope is a guess: the proposal keeps 2/3 of the chain's variance, so that p/q has a second moment
-        noise = torch.maximum(noise, 2.0 * rev_var * slope.square())
-        variance = noise + rev_var * slope.square()
-        e = normal(state.x0) * rev_var**0.5
+        noise = torch.maximum(noise, 2.0 * step.rev_var * slope.square())
+        variance = noise + step.rev_var * slope.square()
+        e = step.normal(state.x0) * step.rev_var**0.5
         predicted = slope * observation.project(e)
-        difference = state.residual - predicted - noise.sqrt() * normal(predicted)
-        correction = rev_var * slope / variance * difference
+        difference = state.residual - predicted - noise.sqrt() * step.normal(predicted)
+        correction = step.rev_var * slope / variance * difference
         remaining = state.residual - predicted - slope * correction
         log_ratio = log_normal(state.residual, variance) - log_normal(remaining, noise)
         return e + observation.lift(correction), log_ratio

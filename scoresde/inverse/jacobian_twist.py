@@ -2,7 +2,6 @@ r"""`JacobianTwist`: Cov(x_0 | x_τ) by Tweedie's formula, $(\sigma^2/\alpha)\,\
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from scoresde._core.checks import check_integer
 from scoresde._core.tensors import widest_dtype
 from scoresde.inverse._whitened import WhitenedObservation
 from scoresde.inverse.base import PosteriorContext
-from scoresde.inverse.twists import Twist, TwistState
+from scoresde.inverse.twists import ChainStep, Twist, TwistState
 from scoresde.process import ou
 from scoresde.process.sde import posterior_coefficients
 
@@ -64,18 +63,11 @@ class JacobianTwist(Twist):
         residual = observation.residual(x0)
         return TwistState(x0, residual, _log_normal(residual, _covariance(scaled, columns)), columns)
 
-    def propose(
-        self,
-        observation: WhitenedObservation,
-        state: TwistState,
-        times: tuple[float, float],
-        rev_var: float,
-        normal: Callable[[Tensor], Tensor],
-    ) -> tuple[Tensor, Tensor]:
+    def propose(self, observation: WhitenedObservation, state: TwistState, step: ChainStep) -> tuple[Tensor, Tensor]:
         basis, columns = observation.basis, state.columns
         assert basis is not None
         assert columns is not None
-        on_x0, _, beta_tilde = posterior_coefficients(*times)
+        on_x0, _, beta_tilde = posterior_coefficients(step.tau, step.s)
         scaled = basis * observation.gains
         spread = _covariance(scaled, columns) - _eye(columns)
         square = columns.mT @ columns
@@ -83,13 +75,13 @@ class JacobianTwist(Twist):
         f = beta_tilde / (beta_tilde + on_x0 * on_x0 * v)
         slope = columns * (on_x0 / beta_tilde * f)
         noise = _eye(columns) + spread * f
-        total = noise + rev_var * (slope.mT @ slope)
-        e = normal(state.x0) * rev_var**0.5
+        total = noise + step.rev_var * (slope.mT @ slope)
+        e = step.normal(state.x0) * step.rev_var**0.5
         predicted = (e.unsqueeze(-2) @ slope).squeeze(-2)
         factor, _ = torch.linalg.cholesky_ex(noise)
-        drawn = (factor @ normal(predicted).unsqueeze(-1)).squeeze(-1)
+        drawn = (factor @ step.normal(predicted).unsqueeze(-1)).squeeze(-1)
         solved = _solve(total, state.residual - predicted - drawn)
-        e = e + rev_var * (slope @ solved.unsqueeze(-1)).squeeze(-1)
+        e = e + step.rev_var * (slope @ solved.unsqueeze(-1)).squeeze(-1)
         remaining = state.residual - (e.unsqueeze(-2) @ slope).squeeze(-2)
         return e, _log_normal(state.residual, total) - _log_normal(remaining, noise)
 

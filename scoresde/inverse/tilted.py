@@ -1,7 +1,7 @@
 r"""Samples of the tilted density $\prod_j p_j^{c_j}/Z$ of linear guidance, by sequential Monte Carlo.
 
 Guided states follow a reverse process with the score $\bar s = \sum_j c_j s_j$, which alone does not lead to the tilted
-density. With weights that obey, in reverse time r,
+density. With weights that follow, in reverse time r,
 
 $$\frac{d\log w}{dr} = -\sum_j c_j\,|s_j - \bar s|^2,\qquad w(w - 1)\,|s_{cond} - s_{null}|^2\ \text{for two terms},$$
 

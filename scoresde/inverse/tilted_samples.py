@@ -23,10 +23,10 @@ class TiltedSamples:
         x: Samples at ``tau`` in the view's coordinates, ``(P, K, *D)``.
         log_weights: Logarithms of their weights, whose sum is 1 in each population, ``(P, K)``.
         ess: Effective sample size of the last weights, ``(P,)``; particles of one ancestor count separately.
-        log_normalizer: Estimate of log Z, nats, in x, ``(P,)``; its exponential is unbiased but for the error of the
-            steps.
+        log_normalizer: Estimate of log Z, nats, in x, ``(P,)``; its exponential is unbiased except for the error of
+            the steps.
         standard_error: Of ``log_normalizer``, from the first ancestors of this one run, ``(P,)``, an approximation.
-            Near 1 it only says that too few of them are left.
+            Near 1 it only shows that too few of them are left.
         tau: OU time of ``x``.
         nfe: Network evaluations per particle.
         description: The data's description, or None.

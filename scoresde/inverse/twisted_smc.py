@@ -20,7 +20,7 @@ from scoresde.inverse._whitened import WhitenedObservation, whiten
 from scoresde.inverse.base import PosteriorContext, PosteriorSampler
 from scoresde.inverse.isotropic_twist import IsotropicTwist
 from scoresde.inverse.posterior_samples import PosteriorSamples, equal_weights
-from scoresde.inverse.twists import Twist, TwistState, take
+from scoresde.inverse.twists import ChainStep, Twist, TwistState, take
 from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.base import Process
@@ -51,7 +51,7 @@ class TwistedSMC(PosteriorSampler):
 
     Args:
         steps: Number of steps.
-        particles: Number of particles for each observation, at least 2. None: 4 for each sample that is asked for, and
+        particles: Number of particles for each observation, at least 2. None: 4 for each requested sample, and
             at least 1024. The samples of one observation share its particles, so that 100 steps are 400 network
             evaluations per sample from 256 samples on.
         twist: The estimate of p(y | x_τ) that proposals and weights use. It does not change the limit, only how many
@@ -133,8 +133,8 @@ class TwistedSMC(PosteriorSampler):
     ) -> tuple[Tensor, Tensor]:
         """States at the end of a step, ``(m, P, *D)``, and log p/q of each, ``(m, P)``."""
         on_x0, on_x, _ = posterior_coefficients(*times)
-        rev_var = reverse_variance(self.rev_var, *times)
-        e, log_ratio = self.twist.propose(observation, state, times, rev_var, context.normal)
+        step = ChainStep(*times, reverse_variance(self.rev_var, *times), context.normal)
+        e, log_ratio = self.twist.propose(observation, state, step)
         return combine(on_x, x, 1.0, combine(on_x0, state.x0, 1.0, e).reshape(x.shape)), log_ratio
 
 
@@ -147,7 +147,7 @@ def chain_times(grid: Grid, sde: Process, steps: int) -> list[float]:
 
 
 def check_threshold(threshold: float) -> None:
-    """Refuses a threshold of resampling that is no fraction."""
+    """Refuses a threshold of resampling that is not a fraction."""
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must lie in [0, 1], got {threshold!r}; 0.5 is usual.")
 

@@ -22,7 +22,7 @@ from scoresde._core.annotations import CheckedArguments
 from scoresde.inverse._whitened import WhitenedObservation
 from scoresde.inverse.base import PosteriorContext
 
-__all__ = ["Twist", "TwistState", "take"]
+__all__ = ["ChainStep", "Twist", "TwistState", "take"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,22 @@ class TwistState:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ChainStep:
+    """A step of the chain.
+
+    Attributes:
+        tau, s: Its times, ``tau > s > 0``.
+        rev_var: The chain's variance.
+        normal: Draws unit normal noise like a tensor.
+    """
+
+    tau: float
+    s: float
+    rev_var: float
+    normal: Callable[[Tensor], Tensor]
+
+
 def take(x: Tensor, parents: Tensor) -> Tensor:
     """Entries of ``x``, ``(m, P, …)``, at the particles' ``parents``, ``(m, P)``."""
     rows = torch.arange(len(x), device=x.device).unsqueeze(1)
@@ -67,20 +83,11 @@ class Twist(CheckedArguments, ABC):
         """The twist at ``x``, ``(m, P, *D)``."""
 
     @abstractmethod
-    def propose(
-        self,
-        observation: WhitenedObservation,
-        state: TwistState,
-        times: tuple[float, float],
-        rev_var: float,
-        normal: Callable[[Tensor], Tensor],
-    ) -> tuple[Tensor, Tensor]:
+    def propose(self, observation: WhitenedObservation, state: TwistState, step: ChainStep) -> tuple[Tensor, Tensor]:
         """Deviations e from the chain's mean, ``(m, P, d)``, and log p(e)/q(e), ``(m, P)``.
 
         Args:
             observation: The observation.
-            state: The twist at the time ``times[0]``.
-            times: Times τ and s > 0.
-            rev_var: The chain's variance.
-            normal: Draws unit normal noise like a tensor.
+            state: The twist at the step's first time.
+            step: The step.
         """

@@ -17,8 +17,8 @@ from scoresde._core.annotations import check_arguments
 from scoresde.objective.discrete import chain_kl, cross_entropy, path_kl
 from scoresde.process import ou
 from scoresde.process.base import Marginal
+from scoresde.process.categorical import Categorical
 from scoresde.process.codes import over_states
-from scoresde.process.discrete import Categorical
 from scoresde.process.discrete_prediction import DiscretePrediction, Logits
 
 __all__ = ["DiscreteEquivalence", "discrete_equivalence_table", "discrete_equivalences"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from scoresde.process.base import Marginal, Process
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.categorical import Binomial, Categorical
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.discrete_prediction import DiscretePrediction, Logits
 from scoresde.process.mixed import Mixed, MixedOutput, MixedPrediction
 from scoresde.process.parameterization import (

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,6 +22,7 @@ from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_integer
 from scoresde._core.elementwise import Scalar
 from scoresde._core.tensors import combine
+from scoresde.model import Model
 from scoresde.process import ou
 from scoresde.process.schedule import Schedule
 from scoresde.sampling.adams_defaults import AdamsSettings, adams_settings
@@ -205,6 +206,8 @@ class Adams(Multistep):
         variable: The polynomial's variable: ``"angle"``, ``"sigma"``, ``"artanh_sigma"``, ``"log_snr"``, ``"rho"``,
             ``"tau"``, or a clock, for its u.
         noise: Noise function, with ``"x0"``; None for the ODE.
+        noise_estimate: On another grid than `DenseEnds`, which states it itself: whether the network estimates noise
+            or a score. None: `sample` sets what the model states; elsewhere it means False.
 
     Raises:
         ValueError: If an order is out of range, or a name unknown.
@@ -221,6 +224,16 @@ class Adams(Multistep):
     prediction: str | None = None
     variable: str | Schedule | None = None
     noise: NoiseFunction | None = None
+    noise_estimate: bool | None = None
+
+    def for_model(self, model: Model) -> Adams:
+        settings = (self.predictor_order, self.corrector_order, self.prediction, self.variable)
+        own_grid = isinstance(self.grid, DenseEnds)
+        if own_grid or self.noise_estimate is not None or None not in settings or not model.amplifies_at_noise():
+            return super().for_model(model)
+        if "_for_noise_estimate" not in vars(self):  # kept, because a sampler caches its weights
+            vars(self)["_for_noise_estimate"] = replace(self, noise_estimate=True)
+        return vars(self)["_for_noise_estimate"].for_model(model)
 
     @cached_property
     def interpolation(self) -> Interpolation:
@@ -267,5 +280,5 @@ class Adams(Multistep):
     @cached_property
     def _settings(self) -> AdamsSettings:
         if not isinstance(self.grid, DenseEnds):
-            return adams_settings(self.steps, noise_estimate=False)
+            return adams_settings(self.steps, bool(self.noise_estimate))
         return adams_settings(self.grid.settings_steps(self.steps), bool(self.grid.noise_estimate))

@@ -13,7 +13,8 @@ from scoresde.data import Description
 from scoresde.nn import MLP, CategoricalNet, DiT, UNet
 from scoresde.objective.discrete import PathKL
 from scoresde.process.base import Process
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.categorical import Binomial, Categorical
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.training.settings import Training
 
 __all__ = ["category_network", "category_process", "category_training"]

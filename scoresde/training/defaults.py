@@ -17,7 +17,7 @@ from torch import nn
 from scoresde._core.annotations import CheckedArguments, check_arguments
 from scoresde._core.checks import check_integer
 from scoresde.data import Data, Description
-from scoresde.model import ScoreModel, default_output
+from scoresde.model import ScoreModel
 from scoresde.nn import MLP, Condition, FourierInput, Pointwise, QuantizedSkip, UNet
 from scoresde.nn._network_wrapper import NetworkWrapper
 from scoresde.objective.loss import Loss
@@ -30,6 +30,7 @@ from scoresde.objective.timesteps import (
 from scoresde.objective.weighting import ELBO
 from scoresde.process.base import Process
 from scoresde.process.mixed import Mixed
+from scoresde.process.outputs import default_output
 from scoresde.process.parameterization import NetworkOutput, V
 from scoresde.process.schedule import Cosine
 from scoresde.process.sde import VPSDE

@@ -53,7 +53,7 @@ def accelerated(
         folder: Where trackers write.
 
     Raises:
-        ValueError: If fp16 is asked for on the CPU, or a tracker is not installed.
+        ValueError: If fp16 is requested on the CPU, or a tracker is not installed.
     """
     shared_states = [(s, dict(s._shared_state)) for s in (AcceleratorState, GradientState)]
     for state, _ in shared_states:

@@ -142,7 +142,7 @@ def build_optimizer(
         sharded: Whether the network is sharded among processes.
 
     Raises:
-        ValueError: If Muon is asked for a sharded network.
+        ValueError: If Muon is requested for a sharded network.
     """
     if settings.optimizer == "adamw":
         return adamw(weights, settings)

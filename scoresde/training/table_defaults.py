@@ -16,7 +16,7 @@ from scoresde.objective.loss import Loss
 from scoresde.objective.mixed import MixedLoss
 from scoresde.objective.timesteps import LossMomentTimesteps
 from scoresde.objective.weighting import ELBO
-from scoresde.process.discrete import Categorical
+from scoresde.process.categorical import Categorical
 from scoresde.process.mixed import Mixed
 from scoresde.process.schedule import Cosine
 from scoresde.process.sde import VPSDE

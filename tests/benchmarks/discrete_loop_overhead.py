@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from scoresde.model import ScoreModel
 from scoresde.process import Categorical, ou
-from scoresde.process.discrete import Binomial, DiscreteProcess
+from scoresde.process.categorical import Binomial
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.discrete_prediction import Logits
 from scoresde.sampling import (
     Ancestral,

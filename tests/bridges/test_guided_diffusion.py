@@ -103,6 +103,15 @@ def test_chains_of_an_opened_file_are_the_repositorys(
     assert (ours - expected).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize(("respacing", "text"), [(250, "250"), ((10, 10, 20), "10,10,20")], ids=str)
+def test_a_respacing_is_a_text_or_numbers(respacing: int | tuple[int, ...], text: str) -> None:
+    given, as_text = (
+        guided_diffusion.from_network(Net(), timestep_respacing=r, shape=SHAPE) for r in (respacing, text)
+    )
+    assert given.sampler == as_text.sampler
+    assert given.findings == as_text.findings
+
+
 def test_a_network_receives_every_step_as_it_counts_them() -> None:
     net = Net()
     model = guided_diffusion.from_network(net, learn_sigma=True, shape=SHAPE).model

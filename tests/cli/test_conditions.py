@@ -12,8 +12,10 @@ from command_line import one_line, run
 from PIL import Image
 
 import scoresde as sd
+from scoresde.cli.held_out import _codes_of_run
 from scoresde.cli.parse_lists import parse_shares
 from scoresde.cli.train_start import freeze_weights
+from scoresde.data.conditions.kinds import ClassCondition
 from scoresde.nn import Classes, Tokens, Vector
 
 QUICK = ("--steps", 4, "--batch-size", 16, "--monitor-every", 2, "--device", "cpu", "-q")
@@ -189,6 +191,14 @@ def test_classes_of_other_data_are_those_of_the_run_by_their_names(tmp_path):
     assert by_name == second != first
     refused = run("likelihood", tmp_path / "run", "--data", tmp_path / "birds", "-q")
     assert "classes must be those of the run, cat, dog; got bird." in one_line(refused)
+
+
+def test_codes_of_every_condition_of_classes_are_those_of_the_run_by_name() -> None:
+    known, codes = ClassCondition(3, ("a", "b", "c")), torch.tensor([0, 1, 0])
+    assert _codes_of_run(codes, "kind", ClassCondition(2, ("c", "b")), known).tolist() == [2, 1, 2]
+    assert _codes_of_run(codes, "kind", ClassCondition(2), known).tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match="classes of 'kind' must be those of the run, a, b, c; got d"):
+        _codes_of_run(codes, "kind", ClassCondition(2, ("d", "b")), known)
 
 
 def test_a_network_that_is_named_gets_the_conditions_unless_it_states_its_own(tmp_path):

@@ -35,8 +35,8 @@ def test_a_status_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("timestep_respacing=250", "250"),
-        ("timestep_respacing=10,10,20", "10,10,20"),
+        ("timestep_respacing=250", 250),
+        ("timestep_respacing=10,10,20", (10, 10, 20)),
         ("timestep_respacing='ddim25'", "ddim25"),
         ("noise_schedule=cosine", "cosine"),
         ("steps=250", 250),
@@ -45,8 +45,8 @@ def test_a_status_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
         ("variant=None", None),
     ],
 )
-def test_a_setting_is_text_where_the_option_takes_text(text: str, value: object) -> None:
-    assert _settings([text]) == [(text.partition("=")[0], value)]
+def test_a_setting_is_a_literal_of_python_or_else_text(text: str, value: object) -> None:
+    assert _settings([text]) == {text.partition("=")[0]: value}
 
 
 MODULE = """

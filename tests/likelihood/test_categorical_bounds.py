@@ -21,7 +21,7 @@ from scoresde.model import ScoreModel
 from scoresde.nn import MLP, CategoricalNet
 from scoresde.objective.discrete import chain_kl, cross_entropy, path_kl
 from scoresde.objective.timesteps import DiscreteTimesteps, UniformTimesteps
-from scoresde.process.discrete import Binomial, Categorical
+from scoresde.process.categorical import Binomial, Categorical
 from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.process.schedule import Cosine, LinearAlphaBar, LinearVP
 from scoresde.sampling import UniformU

@@ -29,7 +29,8 @@ from scoresde.objective.timesteps import (
 from scoresde.objective.weighting import CustomWeighting, MinSNR, Simple
 from scoresde.process import ou
 from scoresde.process.base import Marginal
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.categorical import Binomial, Categorical
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.discrete_prediction import DiscretePrediction, Logits
 from scoresde.process.schedule import Cosine, LinearAlphaBar
 from scoresde.training import Training, train

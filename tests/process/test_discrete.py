@@ -13,8 +13,9 @@ from scoresde._core.noise import Noise
 from scoresde.analytic import CategoricalMixture
 from scoresde.model import ScoreModel
 from scoresde.process import ou
+from scoresde.process.categorical import Binomial, Categorical
 from scoresde.process.codes import draw_codes
-from scoresde.process.discrete import Binomial, Categorical, DiscreteProcess
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.discrete_prediction import DiscretePrediction, Logits
 from scoresde.process.schedule import LinearAlphaBar, LinearVP
 from scoresde.process.sde import VPSDE

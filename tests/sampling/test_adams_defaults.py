@@ -21,6 +21,7 @@ from scoresde.sampling import (
     Adams,
     DenseEnds,
     DPMSolverPP,
+    Grid,
     Karras,
     Moments,
     UniformLogSNR,
@@ -76,6 +77,24 @@ def test_sampling_sets_the_defaults_for_a_noise_estimate_and_leaves_given_settin
     assert Whitened(Adams(20), moments).for_model(model) == Whitened(adapted, moments)
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(sample(model, (4, 2), Adams(20), init=x).x, sample(model, (4, 2), adapted, init=x).x)
+
+
+@pytest.mark.parametrize("steps", [5, 12, 20])
+@pytest.mark.parametrize("grid", [UniformLogSNR(), Karras()], ids=repr)
+def test_another_grid_leaves_the_other_settings_for_a_noise_estimate(steps: int, grid: Grid) -> None:
+    model, sampler = _model(Eps()).double(), Adams(steps, grid)
+    adapted, on_own_grid = sampler.for_model(model), Adams(steps).for_model(model)
+    assert adapted == replace(sampler, noise_estimate=True)
+    assert sampler.for_model(model) is adapted  # with its weights
+    assert (adapted.predictor, adapted.corrector) == (on_own_grid.predictor, on_own_grid.corrector)
+    assert adapted.interpolation == on_own_grid.interpolation
+    assert sampler.for_model(_model(V())) is sampler
+    stated = replace(sampler, noise_estimate=False)
+    assert stated.for_model(model) is stated
+    x = torch.randn(16, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ends = [sample(model, (16, 2), each, init=x).x for each in (Adams(3000), sampler, stated)]
+    error, of_v = (float((end - ends[0]).square().mean().sqrt()) for end in ends[1:])
+    assert error < 0.1 * of_v
 
 
 def test_the_grid_for_a_noise_estimate_has_more_steps_near_pure_noise() -> None:

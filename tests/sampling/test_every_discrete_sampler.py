@@ -21,7 +21,8 @@ from scoresde.cli.parsing import parse
 from scoresde.model import ScoreModel
 from scoresde.nn import MLP, CategoricalNet
 from scoresde.process import Categorical, ou, schedule
-from scoresde.process.discrete import Binomial, DiscreteProcess
+from scoresde.process.categorical import Binomial
+from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.process.prediction import Prediction
 from scoresde.sampling import (

@@ -1,4 +1,4 @@
-r"""Samplers that equal the schedulers of flow matching and of EDM, whose noise levels are no chain of betas."""
+r"""Samplers that equal the schedulers of flow matching and of EDM, whose noise levels are not a chain of betas."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def encode_images(vae: nn.Module | str | os.PathLike[str], images: Tensor) -> Te
         ``(B, C, h, w)``, in the type of the autoencoder; float32 where that is float16.
 
     Raises:
-        TypeError: If the images are no bytes.
+        TypeError: If the images are not bytes.
     """
     check_arguments(encode_images, locals())
     if images.dtype != torch.uint8:

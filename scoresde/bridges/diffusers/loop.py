@@ -65,7 +65,7 @@ class PlannedLoop:
     Attributes:
         timesteps: Times of the calls as the network takes them, ``(calls,)``.
         plan: Steps and calls of the whole run.
-        begin: The call at which the pipeline begins; None until it says so.
+        begin: The call at which the pipeline begins; None before `begin_at`.
     """
 
     def __init__(

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from scoresde._core.elementwise import Scalar
 from scoresde.adapters import Adapter, FromSigma, FromStep, FromTime
 from scoresde.bridges.diffusers.rules import Rules
-from scoresde.model import Model, split_learned_variance
+from scoresde.model import Model
 from scoresde.process import VPSDE, Flow, Parameterization, ou
+from scoresde.process.outputs import split_learned_variance
 from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.sde import SDE
 

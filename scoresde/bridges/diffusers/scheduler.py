@@ -7,7 +7,7 @@ A method with several network calls in a step has several timesteps in it, as di
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,11 @@ import torch
 from torch import Tensor
 
 from scoresde.bridges.diffusers.loop import PlannedLoop, Planner, steps_of
-from scoresde.bridges.diffusers.peer import (
-    CLASS_NAME,
-    class_name_of,
-    class_of_diffusers,
-    frozen_config,
-    output_of_step,
-)
+from scoresde.bridges.diffusers.peer import CLASS_NAME, class_of_diffusers, frozen_config, output_of_step
 from scoresde.bridges.diffusers.received import Received
+from scoresde.bridges.diffusers.replaced import replaced_config
 from scoresde.bridges.diffusers.rules import model_rules, steered_model
-from scoresde.bridges.diffusers.settings import SchedulerSettings, check_changes, checked_shape
+from scoresde.bridges.diffusers.settings import SchedulerSettings
 from scoresde.bridges.diffusers.stored import read_scheduler, sampler_of_text, write_scheduler
 from scoresde.sampling import DDIM, StepSampler, Whitened
 
@@ -75,31 +70,13 @@ class Scheduler:
             raise TypeError(
                 f"sampler must be a step sampler, whose calls are known in advance, got {sampler!r}; take Adams(20)."
             )
-        if not isinstance(scheduler, Mapping) and not hasattr(scheduler, "config"):
-            raise TypeError(
-                f"scheduler must be the one that is replaced, or its configuration, got {scheduler!r}; pass "
-                "pipe.scheduler."
-            )
-        config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
-        name = class_name_of(
-            config if isinstance(scheduler, Mapping) else {"_class_name": type(scheduler).__name__, **config}
-        )
-        config = {key: value for key, value in config.items() if not key.startswith("_")}
-        check_changes(changes, config)
-        shape = checked_shape(config.get("event_shape") if event_shape is None else event_shape)
-        rounding = bool(config.get("rounding", False) if rounding is None else rounding)
-        config.update(changes, replaces=name, rounding=rounding, event_shape=shape)
-        if config.get("invert_sigmas"):
-            raise ValueError(
-                "invert_sigmas counts time from noise to data, which no sampler here does, got True; keep the "
-                "pipeline's own scheduler."
-            )
+        name, config = replaced_config(scheduler, event_shape, rounding, changes)
         settings = SchedulerSettings(name, config, "the scheduler's configuration")
         rules = model_rules(settings)
         if rules.kind == "flow":  # pipelines such as Flux's then leave the noise levels to the scheduler
             config["use_flow_sigmas"] = True
         self._sampler, self._internal_dict = sampler, frozen_config(config)
-        self._received = Received.of(rules, rounding, shape)
+        self._received = Received.of(rules, config["rounding"], config["event_shape"])
         # diffusers' DDIM keeps the noise estimate of the unclipped output
         model, _ = steered_model(self._received, settings, not isinstance(sampler, DDIM))
         self._planner = Planner(self._received, model, sampler, config)

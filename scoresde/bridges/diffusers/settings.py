@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scoresde._core.suggest import nearest
 from scoresde.bridges.opened import Finding
 
-__all__ = ["BETA_CHAINS", "EDM", "FLOW", "SchedulerSettings", "check_changes", "checked_shape"]
+__all__ = ["BETA_CHAINS", "DEFAULTS", "EDM", "FLOW", "SchedulerSettings"]
 
 BETA_CHAINS = (
     "DDIMParallelScheduler",
@@ -40,7 +39,7 @@ FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "Fl
 EDM = ("EDMDPMSolverMultistepScheduler", "EDMEulerScheduler")
 """Schedulers with EDM's preconditioning."""
 
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 1e-4,
     "beta_end": 0.02,
@@ -154,7 +153,7 @@ class SchedulerSettings:
     def __getitem__(self, name: str) -> Any:
         if name in self.stated and self.class_name.startswith(_ONLY.get(name, ("",))):
             return self.stated[name]
-        value = _OF_CLASS.get(self.class_name, {}).get(name, _DEFAULTS[name])
+        value = _OF_CLASS.get(self.class_name, {}).get(name, DEFAULTS[name])
         self.defaulted[name] = value
         return value
 
@@ -172,36 +171,3 @@ class SchedulerSettings:
         source = "stated" if present else "assumed"
         where = f"{', '.join(present)} in {self.file}" if present else f"the default of {self.class_name}"
         return Finding(name, str(value), source, f"{where}{'; ' + why if why else ''}")
-
-
-def check_changes(changes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Refuses changes of entries that no scheduler has.
-
-    Args:
-        changes: New values by name.
-        config: The configuration that is changed.
-
-    Raises:
-        TypeError: If there is no such entry; names the nearest.
-    """
-    known = sorted({*config, *_DEFAULTS} - {"replaces", "sampler", "event_shape", "rounding"})
-    for name in changes:
-        if name not in known:
-            raise TypeError(f"no entry of a scheduler's configuration is named {name!r}; {nearest(name, known)}")
-
-
-def checked_shape(shape: Any) -> tuple[int, ...] | None:
-    """An event shape as a tuple; None if it is unknown.
-
-    Args:
-        shape: Positive integers, or None.
-
-    Raises:
-        TypeError: If it is anything else.
-    """
-    sizes: list[Any] = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else [None]
-    if shape is not None and not (sizes and all(type(size) is int and size > 0 for size in sizes)):
-        raise TypeError(
-            f"event_shape must be the shape of one sample, positive integers, got {shape!r}; pass (4, 64, 64)."
-        )
-    return None if shape is None else tuple(sizes)

@@ -82,7 +82,7 @@ def sampler_of_text(text: object) -> StepSampler:
         text: The text.
 
     Raises:
-        ValueError: If it is no sampler of this package.
+        ValueError: If it is not a sampler of this package.
     """
     known = spec.known_classes(scoresde.sampling, scoresde.process)
     return spec.parse(str(text), known, kind=StepSampler, stored=True)

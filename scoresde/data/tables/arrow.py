@@ -13,7 +13,7 @@ from scoresde.data.tables.dates import parse_dates, warn_of_zone
 from scoresde.data.tables.missing_cells import MISSING_TEXTS, is_missing
 from scoresde.data.tables.parse_columns import check_exact_integers, check_finite_cells, encode_classes
 
-__all__ = ["ArrowTable", "read_parquet"]
+__all__ = ["ArrowTable", "arrow_of", "read_parquet"]
 
 
 class ArrowTable:
@@ -143,6 +143,22 @@ def _holds_text(kind: Any) -> bool:
 
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def arrow_of(source: Any) -> Any:
+    """A table in memory as a ``pyarrow.Table``.
+
+    Raises:
+        ModuleNotFoundError: If pyarrow is missing.
+    """
+    try:
+        import pyarrow
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"reading a {type(source).__name__} needs pyarrow, which is missing; pip install 'scoresde[parquet]'."
+        ) from None
+    is_pandas = type(source).__module__.partition(".")[0] == "pandas"
+    return pyarrow.Table.from_pandas(source, preserve_index=False) if is_pandas else pyarrow.table(source)
 
 
 def read_parquet(path: Path) -> Any:

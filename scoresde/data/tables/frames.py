@@ -8,7 +8,7 @@ from typing import Any
 
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
-from scoresde.data.tables.arrow import ArrowTable
+from scoresde.data.tables.arrow import ArrowTable, arrow_of
 from scoresde.data.tables.column_names import several_names
 from scoresde.data.tables.missing_cells import MISSING_TEXTS
 from scoresde.data.tables.table_files import split_table
@@ -54,15 +54,7 @@ def load_frame(
         ModuleNotFoundError: If pyarrow is missing.
         TypeError, ValueError: As `load_table`.
     """
-    try:
-        import pyarrow
-    except ImportError:
-        raise ModuleNotFoundError(
-            f"reading a {type(source).__name__} needs pyarrow, which is missing; pip install 'scoresde[parquet]'."
-        ) from None
-    is_pandas = type(source).__module__.partition(".")[0] == "pandas"
-    arrow = pyarrow.Table.from_pandas(source, preserve_index=False) if is_pandas else pyarrow.table(source)
-    table = ArrowTable(arrow, missing_texts=several_names("missing_texts", missing_texts) or ())
+    table = ArrowTable(arrow_of(source), missing_texts=several_names("missing_texts", missing_texts) or ())
     split_rows = partial(split_table, test_fraction=test_fraction, seed=seed if shuffle else None)
     return table_to_data(
         table, "table", split_rows, columns, label, categories, missing, kinds, like, condition, one_hot

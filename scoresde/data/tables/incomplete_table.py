@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scoresde.data.description import Description
-from scoresde.data.tables.arrow import ArrowTable, read_parquet
+from scoresde.data.tables.arrow import ArrowTable, arrow_of, read_parquet
 from scoresde.data.tables.missing_cells import MISSING_TEXTS
 from scoresde.data.tables.read_like import columns_of, read_like
 from scoresde.data.tables.text_table import TextTable
@@ -77,12 +77,4 @@ def _opened(source: Any, missing_texts: Sequence[str], layout: Mapping[str, Any]
         if path.suffix.lower() == ".parquet":
             return ArrowTable(read_parquet(path), missing_texts=missing_texts)
         return TextTable(path, missing_texts=missing_texts, **layout)
-    try:
-        import pyarrow
-    except ImportError:
-        raise ModuleNotFoundError(
-            f"reading a {type(source).__name__} needs pyarrow, which is missing; pip install 'scoresde[parquet]'."
-        ) from None
-    is_pandas = type(source).__module__.partition(".")[0] == "pandas"
-    table = pyarrow.Table.from_pandas(source, preserve_index=False) if is_pandas else pyarrow.table(source)
-    return ArrowTable(table, missing_texts=missing_texts)
+    return ArrowTable(arrow_of(source), missing_texts=missing_texts)

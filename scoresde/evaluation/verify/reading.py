@@ -137,7 +137,7 @@ class Reading:
 
 
 def stated_target(model: Model) -> OutputTarget:
-    """The target that a model states; a model that is no network of one parameterization counts as a noise estimate."""
+    """The target that a model states; a model without a network of one parameterization has a noise estimate."""
     if isinstance(model, ScoreModel):
         return OutputTarget("as stated", gaussian_output(model))
     return OutputTarget("as stated", Eps())

@@ -60,7 +60,7 @@ class Verification(CheckedArguments):
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed. An undecidable check is no failure."""
+        """Whether no check failed. An undecidable check is not a failure."""
         return not any(check.outcome == "failed" for check in self.checks)
 
     @property

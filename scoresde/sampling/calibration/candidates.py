@@ -164,7 +164,9 @@ def is_small(event_shape: Sequence[int]) -> bool:
 
 def leaves_orders_open(sampler: StepSampler) -> bool:
     """Whether it is an `Adams` with its default orders, prediction and variable, which `calibrate` may change."""
-    return isinstance(sampler, Adams) and replace(sampler, steps=1) == Adams(1, sampler.grid)
+    return isinstance(sampler, Adams) and replace(sampler, steps=1) == Adams(
+        1, sampler.grid, noise_estimate=sampler.noise_estimate
+    )
 
 
 def candidate_methods(original: StepSampler) -> list[StepSampler]:

@@ -53,9 +53,9 @@ class DenseEnds(Grid):
     noise as near the data. The numbers were chosen on two exact models (``tests/benchmarks/samplers.py``) and on the
     networks of ``CHOSEN_ON`` (``tests/benchmarks/networks.py``).
 
-    A noise estimate at a log-SNR below -10.2 (τ > 5.1) says hardly anything on the data, and its error is above 160
-    times as large in x₀. With fewer than 40 steps there is one step to there, in which `Adams` does not use the
-    prediction and leaves x as it is. From 40 steps on the grid is nearly even in log-SNR from the start.
+    A noise estimate at a log-SNR below -10.2 (τ > 5.1) carries hardly any information on the data, and its error is
+    above 160 times as large in x₀. With fewer than 40 steps there is one step to there, in which `Adams` does not use
+    the prediction and leaves x as it is. From 40 steps on the grid is nearly even in log-SNR from the start.
 
     σ/α is measured in units of m, which grows with the number d of values of an event, because modes of d values
     separate at a noise that grows with d. $m = (d/64)^{1/8}$, with d between 64 and 16384; from 6 to 11 steps
@@ -135,7 +135,7 @@ class DenseEnds(Grid):
         return max(steps, 6) if many and self._adapts_to_dimension else steps
 
     def skips(self, tau: Scalar, steps: int) -> bool:
-        """Whether the step from ``tau`` treats the data as standard normal: a noise estimate says nothing on them."""
+        """Whether the step from ``tau`` treats the data as standard normal, where a noise estimate has no signal."""
         return bool(self.noise_estimate and 1 < steps < _FOLLOWED_FROM and tau > _FIRST_SIGNAL)
 
     def _unit(self, steps: int) -> float:

@@ -1,0 +1,90 @@
+"""What ``scoresde likelihood`` computes, as it is shown: a report, a CSV line per event, and a histogram."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoresde.data import Description
+
+__all__ = ["Histogram", "ScoredEvents", "formatted"]
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """A histogram over the events.
+
+    Args:
+        values: One per event, ``(n,)``.
+        label: Their name and unit.
+        marks: Means that are marked in a figure, by name.
+    """
+
+    values: Tensor
+    label: str
+    marks: Mapping[str, float]
+
+    def show(self) -> None:
+        """Prints the histogram."""
+        from scoresde.cli import console
+
+        console.print_histogram(self.values.tolist(), self.label)
+
+    def save(self, plot: Path, data: str) -> None:
+        """Draws the histogram as PNG, with the name of the data."""
+        from scoresde.cli.outputs import atomic_output
+        from scoresde.plots.histogram import save_histogram
+
+        with atomic_output(plot) as path:
+            save_histogram(path, self.values.cpu().numpy(), f"{data}, {self.label}", self.marks)
+
+
+class ScoredEvents(ABC):
+    """Likelihoods or bounds of many events, in the form of one kind of data."""
+
+    @abstractmethod
+    def report(self, data: str, description: Description) -> None:
+        """Prints the values with their errors and their parts, and the histogram.
+
+        Args:
+            data: The data and the number of their events, in words.
+            description: Of the data.
+        """
+
+    @abstractmethod
+    def columns(self) -> dict[str, Sequence[object]]:
+        """The columns of a CSV file with a line per event; intervals hold with 95 %, by Student's t."""
+
+    @abstractmethod
+    def histogram(self) -> Histogram:
+        """The histogram over the events."""
+
+    def store(self, out: Path | None, plot: Path | None, data: str) -> None:
+        """Writes the requested file and figure, and prints their paths.
+
+        Args:
+            out, plot: The files; None writes none.
+            data: Name of the data.
+        """
+        from scoresde.cli import console
+        from scoresde.cli.outputs import write_columns
+
+        if out is not None:
+            columns = self.columns()
+            lines = range(len(next(iter(columns.values()))))
+            write_columns({"index": lines, **columns}, out)
+            console.print_done(f"{len(lines)} lines in {out}")
+        if plot is not None:
+            self.histogram().save(plot, data)
+            console.print_done(f"the histogram is {plot}")
+
+
+def formatted(numbers: Mapping[str, Tensor]) -> dict[str, Sequence[object]]:
+    """Columns of numbers as text with 9 significant digits."""
+    return {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
