@@ -24,7 +24,7 @@ from scoresde._core.foreign_networks import check_time_argument, refuse_integer_
 from scoresde._core.peer_keywords import check_keywords, network_reader
 from scoresde._core.tensors import as_time
 from scoresde.data import Description
-from scoresde.nn.conditions import null_conditions
+from scoresde.nn.conditions import null_conditions, reads_known
 from scoresde.process import ou
 from scoresde.process.base import Process
 from scoresde.process.mixed import Mixed
@@ -302,6 +302,9 @@ class ScoreModel(Model):
         if out.shape != expected:
             what = "the shape of x" if expected == tuple(x.shape) else "one logit per class"
             raise ValueError(f"the network must return {what}, {expected}, got {tuple(out.shape)}.")
+        known = cond.get("known")
+        if isinstance(known, Tensor) and reads_known(net):
+            out = self.parameterization.with_known(self.sde, x, tau, out, known)
         return self.parameterization.prediction(self.sde, x, tau, out, mix)
 
 

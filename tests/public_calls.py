@@ -655,7 +655,13 @@ call(
     classes=v((3,)),
     mask=v(False),
 )
-for name, size in {"Classes": "count", "Vector": "size", "Tokens": "size", "Channels": "channels"}.items():
+for name, size in {
+    "Classes": "count",
+    "Vector": "size",
+    "Tokens": "size",
+    "Channels": "channels",
+    "Known": "channels",
+}.items():
     call(name, getattr(sd.nn, name), **{size: v(3)}, null=v(True))
 call("JumpEmbedding", lambda **a: sd.nn.JumpEmbedding(**a)(torch.ones(2)).detach(), width=v(4), harmonics=v(3))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["used_conditions", "with_conditions"]
 
-_LABEL = "label"
+_LABEL, _KNOWN = "label", "known"
 
 
 def with_conditions(source: dict[str, Any], text: str | None) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def with_conditions(source: dict[str, Any], text: str | None) -> dict[str, Any]:
     Raises:
         ValueError: If the reader reads no conditions but labels, and others are named.
     """
-    names = [str(Path(name).absolute()) if Path(name).is_dir() else name for name in _names(text)]
+    names = [str(Path(name).absolute()) if Path(name).is_dir() else name for name in _names(text) if name != _KNOWN]
     if not names:
         return source
     if has_option(source["data"], "condition"):
@@ -33,15 +33,18 @@ def with_conditions(source: dict[str, Any], text: str | None) -> dict[str, Any]:
     others = [name for name in names if name != _LABEL]
     if others:
         raise ValueError(
-            f"{source['data']} has no conditions but its labels, got --condition {text}; write --condition label, or "
-            "read the data from a .npz file, a table or folders of images."
+            f"{source['data']} has no conditions but its labels, got --condition {text}; write --condition label or "
+            "--condition known, or read the data from a .npz file, a table or folders of images."
         )
     return source
 
 
 def used_conditions(description: Description, text: str | None) -> list[str] | None:
-    """Names of the conditions that the network reads: all that were read, and labels if ``--condition`` names them."""
+    """Names of the conditions that the network reads: all that were read, and what ``--condition`` names of labels and
+    of the known entries of the events themselves.
+    """
     names = [name for name in description.conditions if name != _LABEL]
+    names += [_KNOWN] if _KNOWN in _names(text) else []
     if _LABEL not in _names(text):
         return names
     if _LABEL not in description.conditions:

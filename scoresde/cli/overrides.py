@@ -64,6 +64,7 @@ class Overrides:
         Raises:
             ValueError, TypeError: If the network's text cannot be read, or a setting is out of its range.
         """
+        from scoresde.nn import MixedNet
         from scoresde.process.discrete import DiscreteProcess
         from scoresde.process.mixed import Mixed
         from scoresde.training.condition_defaults import chosen_conditions, network_conditions
@@ -79,11 +80,12 @@ class Overrides:
         settings = {name: value for name, value in training.items() if value is not None}
         network, reason = default.network, default.reason
         if self.network is not None:
-            declared = network_conditions(description, chosen_conditions(description, conditions))
             noised = sde.categorical if isinstance(sde, Mixed) else sde
             mask = isinstance(noised, DiscreteProcess) and noised.kernel == "absorbing"
-            shape, classes = description.model_shape, description.classes
-            network = parse_network(self.network, shape, self.modules, declared, classes, mask, description.codes)
+            shape, classes, codes = description.model_shape, description.classes, description.codes
+            inner = MixedNet.inner_shape(shape[0] - len(codes), codes, mask) if codes else shape
+            declared = network_conditions(description, chosen_conditions(description, conditions), inner)
+            network = parse_network(self.network, shape, self.modules, declared, classes, mask, codes)
             reason = ""
             settings.setdefault("dequantize", not getattr(network, "trained_on_bin_centers", False))
         training_settings = replace(default.training, loss=loss, **settings)

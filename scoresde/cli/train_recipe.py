@@ -80,9 +80,9 @@ def training_recipe(
 
 def _with_further_conditions(recipe: Recipe, data: Data, names: Sequence[str] | None) -> Recipe:
     """The recipe of an earlier run for other data, with a network that also reads conditions that it did not."""
-    from scoresde.training.condition_checks import conditions_of
+    from scoresde.training.condition_checks import all_conditions
     from scoresde.training.condition_defaults import chosen_conditions, network_conditions
-    from scoresde.training.defaults import with_conditions
+    from scoresde.training.defaults import innermost, with_conditions
 
     shape = getattr(recipe.network, "event_shape", None)
     if shape is not None and tuple(shape) != data.description.model_shape:
@@ -90,8 +90,9 @@ def _with_further_conditions(recipe: Recipe, data: Data, names: Sequence[str] | 
             f"--from takes a model of the data's shape, {data.description.model_shape}, got one of {tuple(shape)}; "
             "read the data in that shape, or start without --from."
         )
-    own = conditions_of(recipe.network)
-    declared = network_conditions(data.description, chosen_conditions(data.description, names))
+    own = all_conditions(recipe.network)
+    inner = getattr(innermost(recipe.network), "event_shape", None)
+    declared = network_conditions(data.description, chosen_conditions(data.description, names), inner)
     new = {name: condition for name, condition in declared.items() if name not in own}
     return with_conditions(recipe, {**own, **new}) if new else recipe
 
@@ -144,9 +145,9 @@ def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
 
 
 def _check_conditions(recipe: Recipe, names: Sequence[str] | None) -> None:
-    from scoresde.training.condition_checks import conditions_of
+    from scoresde.training.condition_checks import all_conditions
 
-    own = conditions_of(recipe.network)
+    own = all_conditions(recipe.network)
     if further := [name for name in names or () if name not in own]:
         raise ValueError(
             f"--config, or --resume, takes the model of the earlier run, which does not read {further[0]!r}; start a "

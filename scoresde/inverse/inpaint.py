@@ -16,7 +16,7 @@ from scoresde._core.checks import check_integer
 from scoresde.data import Description
 from scoresde.guidance.posterior import MMPS, PosteriorMethod
 from scoresde.inverse.base import PosteriorSampler
-from scoresde.inverse.conditional_draws import ConditionalDraws, refuse_sampler
+from scoresde.inverse.conditional_draws import ConditionalDraws, knows_entries, refuse_sampler
 from scoresde.inverse.units import KnownEvents
 from scoresde.model import Model, refuse_unknown
 from scoresde.sampling import Sampler
@@ -62,7 +62,8 @@ def inpaint(
             in model units. Unknown entries are not read: they need only be valid values.
         mask: Which entries are known, true for those: ``(n, *D)``, ``(*D)``, or what broadcasts to an event, such as
             ``(H, W)``.
-        method: How the model is conditioned; default ``MMPS()``, exact for Gaussian data. Or a method that takes the
+        method: How the model is conditioned; default ``MMPS()``, exact for Gaussian data. A network that reads
+            ``known`` is sampled as it is, without noise. Or a method that takes the
             observation itself, such as ``TwistedSMC()``.
         sampler: Of the steered model; default ``SASolver(99, noise=Eta(4.0, low=0.3, high=5.0))``. Its noise corrects
             errors of earlier steps, which an ODE sampler keeps, and lets a draw change its mode.
@@ -95,12 +96,14 @@ def inpaint(
     check_arguments(inpaint, locals())
     check_integer("draws", draws)
     refuse_sampler(method, sampler)
+    if method is None and (noise_std or not knows_entries(model)):
+        method = MMPS()
     events = KnownEvents.of(model, x)
     known = events.model_mask(mask)
     noise = noise_in_model_units(model.data, noise_std, events.x)
     conditional = ConditionalDraws(
         model,
-        MMPS() if method is None else method,
+        method,
         sampler,
         draws,
         noise,

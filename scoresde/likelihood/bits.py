@@ -16,13 +16,14 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.progress import ProgressBar
 from scoresde.data import Description
 from scoresde.likelihood.batching import Density, evaluation_mode, progress_part
 from scoresde.likelihood.bounds.initial_state import check_integer_data
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.dequantize import Dequantization, default_dequantization
 from scoresde.likelihood.ode.adaptive_solver import AdaptiveSolver
 from scoresde.likelihood.ode.error_budget import ErrorBudget, LogProb, half_width, join_budgets
@@ -163,7 +164,7 @@ def bits_per_dim(
     refuse_unknown(bits_per_dim, model, cond)
     refuse_without_score(bits_per_dim, model)
     check_arguments(bits_per_dim, locals())
-    values, cond = as_input(model, values, "values"), cond_inputs(model, cond)
+    values, cond = as_input(model, values, "values"), likelihood_inputs(model, cond)
     check_integer_data(model, values)
     description = model.data
     assert description is not None

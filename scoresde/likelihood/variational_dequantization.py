@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_integer, check_positive
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import sum_event, widest_dtype
@@ -22,6 +22,7 @@ from scoresde.data import Description
 from scoresde.likelihood.bounds.error_profile import ErrorProfile
 from scoresde.likelihood.bounds.initial_state import check_integer_data
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.dequantize import Dequantization
 from scoresde.model import Model, check_model, evaluating, gaussian_process
 from scoresde.objective.timesteps import ImportanceTimesteps
@@ -137,7 +138,7 @@ def fit_variational(
     """
     check_model(model)
     check_arguments(fit_variational, locals())
-    values, cond = as_input(model, values, "values"), cond_inputs(model, cond)
+    values, cond = as_input(model, values, "values"), likelihood_inputs(model, cond)
     check_integer("steps", steps)
     check_integer("batch_size", batch_size)
     check_positive(rate=rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scoresde.nn._condition_encoders import LabelEmbedding
 from scoresde.nn.categorical_net import CategoricalNet
-from scoresde.nn.conditions import Channels, Classes, Condition, Tokens, Vector
+from scoresde.nn.conditions import Channels, Classes, Condition, Known, Tokens, Vector
 from scoresde.nn.dit import DiT
 from scoresde.nn.embeddings import Conditioning, JumpEmbedding, LogSNREmbedding
 from scoresde.nn.fourier_features import FourierInput
@@ -27,6 +27,7 @@ __all__ = [
     "FourierInput",
     "GaussianSkip",
     "JumpEmbedding",
+    "Known",
     "LabelEmbedding",
     "QuantizedSkip",
     "LogSNREmbedding",

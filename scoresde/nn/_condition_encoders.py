@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from scoresde._core.annotations import CheckedArguments
 from scoresde._core.checks import check_integer
 
-__all__ = ["ChannelEncoder", "LabelEmbedding", "TokenEncoder", "TokenPooling", "VectorEmbedding"]
+__all__ = ["ChannelEncoder", "KnownEncoder", "LabelEmbedding", "TokenEncoder", "TokenPooling", "VectorEmbedding"]
 
 
 def _learned_null(size: int, null: bool) -> nn.Parameter | None:
@@ -157,3 +157,19 @@ class ChannelEncoder(nn.Module):
             if size != value.shape[axis]:
                 value = value.repeat_interleave(size // value.shape[axis], axis)
         return value
+
+
+class KnownEncoder(nn.Module):
+    """The known entries of the event, 0 where unknown, and as many channels that are 1 where known, else 0.
+
+    Attributes:
+        features: Channels that it returns.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.features = 2 * channels
+
+    def forward(self, value: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        unknown = value.isnan()
+        return torch.cat([torch.where(unknown, 0.0, value), (~unknown).to(value.dtype)], 1)

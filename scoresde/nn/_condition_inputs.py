@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._core.suggest import nearest
-from scoresde.nn.conditions import Condition
+from scoresde.nn.conditions import Condition, Known
 
 __all__ = ["ChannelInputs", "Context", "TokenInputs", "check_declared", "complete", "entering"]
 
@@ -34,6 +34,11 @@ def check_declared(conditions: Mapping[str, Condition]) -> dict[str, Condition]:
                 "the name of a condition must be a name of Python, not one of its words, of the other inputs "
                 f"({', '.join(_OTHER_INPUTS)}) or of a module's attributes, got {name!r}; label, text and low_res are "
                 "usual."
+            )
+        if isinstance(condition, Known) != (name == "known"):
+            raise ValueError(
+                f"the condition of known entries is named known, got {name!r} for {condition!r}; write "
+                'conditions={"known": Known(channels)}, and give other conditions other names.'
             )
         if not isinstance(condition, Condition):
             raise TypeError(
@@ -117,8 +122,15 @@ class ChannelInputs(nn.Module):
 
     def __init__(self, conditions: Mapping[str, Condition], event_shape: tuple[int, ...]) -> None:
         super().__init__()
-        encoders = {name: condition.encoder(0) for name, condition in entering(conditions, "channels").items()}
-        if encoders and len(event_shape) < 2:
+        used = entering(conditions, "channels")
+        encoders = {name: condition.encoder(0) for name, condition in used.items()}
+        known = conditions.get("known")
+        if isinstance(known, Known) and known.channels != (*event_shape, 0)[0]:
+            raise ValueError(
+                f"known must have the entries, or channels, of the event {event_shape}, got {known}; write "
+                f"Known({(*event_shape, 1)[0]}){'' if event_shape else ' and an event of one axis'}."
+            )
+        if used.keys() - {"known"} and len(event_shape) < 2:
             raise ValueError(
                 f"a condition of channels needs an event of channels on a grid, got {event_shape}; use Vector(size)."
             )

@@ -6,7 +6,7 @@ or channels on the grid of the event. It enters the network in one of three ways
 
 - ``"vector"``: it is added to the embedding of log-SNR, which scales and shifts every block (FiLM);
 - ``"tokens"``: the blocks of the network attend to it (cross-attention);
-- ``"channels"``: it is concatenated to the channels of the input.
+- ``"channels"``: it is concatenated to the channels of the input. So are the entries of the event that are `Known`.
 
 A null entry is one that is not given. The network replaces it by a learned null, so that one network estimates
 $E[x_0 \mid x_\tau, c]$ and $E[x_0 \mid x_\tau]$, as classifier-free guidance needs. The null is coded in the tensor:
@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scoresde._core.checks import check_integer, check_tensor
 from scoresde._core.suggest import nearest
 from scoresde.nn._condition import Condition, Way
-from scoresde.nn._condition_encoders import ChannelEncoder, LabelEmbedding, TokenEncoder, VectorEmbedding
+from scoresde.nn._condition_encoders import ChannelEncoder, KnownEncoder, LabelEmbedding, TokenEncoder, VectorEmbedding
 
-__all__ = ["Channels", "Classes", "Condition", "Tokens", "Vector", "null_conditions"]
+__all__ = ["Channels", "Classes", "Condition", "Known", "Tokens", "Vector", "null_conditions", "reads_known"]
 
 
 def _check_floating(name: str, value: Tensor) -> None:
@@ -199,6 +199,50 @@ class Channels(Condition):
 
     def encoder(self, width: int = 0) -> ChannelEncoder:
         return ChannelEncoder(self.channels, self.null)
+
+
+@dataclass(frozen=True)
+class Known(Condition):
+    r"""Entries of the event itself that are known, in model units, ``(B, *event_shape)``, NaN where unknown.
+
+    Its name is ``known``. It needs no data: training draws the known entries of each event at random, any share of
+    them. The network then estimates $E[x_0 \mid x_\tau, \mathrm{known}]$ for every subset, so that imputation is plain
+    sampling. Of a known entry the estimate is its value. The null is an event of NaN.
+
+    Attributes:
+        channels: Entries of an event of one axis; else its first axis.
+        null: Always: nothing need be known.
+
+    Raises:
+        ValueError: If ``channels`` is not a positive integer, or ``null`` is False.
+
+    Source: Tashiro et al. 2021 (CSDI), section 4.
+    """
+
+    channels: int
+    null: bool = True
+    enters: ClassVar[Way] = "channels"
+
+    def __post_init__(self) -> None:
+        check_integer("channels", self.channels)
+        if not self.null:
+            raise ValueError("null must be True for Known, whose unknown entries are NaN; leave it out.")
+
+    def check(self, name: str, value: Tensor, batch: int, event_shape: tuple[int, ...]) -> None:
+        _check_floating(name, value)
+        if tuple(value.shape) != (batch, *event_shape):
+            raise _shape_error(name, f"({batch}, {', '.join(map(str, event_shape))})", value, "NaN where unknown")
+
+    def left_out(self, like: Tensor, event_shape: tuple[int, ...]) -> Tensor:
+        return like.new_full((like.shape[0], *event_shape), math.nan)
+
+    def encoder(self, width: int = 0) -> KnownEncoder:
+        return KnownEncoder(self.channels)
+
+
+def reads_known(net: nn.Module) -> bool:
+    """Whether a network reads which entries of the event are known, see `Known`."""
+    return isinstance((getattr(net, "conditions", None) or {}).get("known"), Known)
 
 
 def null_conditions(name: str, conditions: Mapping[str, Condition], cond: Mapping[str, Tensor]) -> dict[str, Tensor]:

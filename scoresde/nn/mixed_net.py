@@ -122,12 +122,19 @@ class MixedNet(NetworkWrapper):
         """
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"x must have the shape {('B', *self.event_shape)}, got {tuple(x.shape)}.")
-        column = constant(self._column, x).long()
-        values, codes = x[:, : self.numbers], x[:, self.numbers :]
-        hot = (codes[:, column] == constant(self._state, x)).to(x.dtype)
-        hot = hot * constant(self._scale, x).to(x.dtype) - constant(self._shift, x).to(x.dtype)
+        values, hot = self._inner_entries(x)
         if observed is not None:
-            known = observed[:, self.numbers :].bool()[:, column]
-            hot, observed = hot * known, torch.cat([observed[:, : self.numbers].bool(), known], 1)
+            seen = observed[:, self.numbers :].bool()[:, constant(self._column, x).long()]
+            hot, observed = hot * seen, torch.cat([observed[:, : self.numbers].bool(), seen], 1)
+        known = cond.get("known")
+        if known is not None:
+            cond = {**cond, "known": torch.cat(self._inner_entries(known), 1)}
         out = self._inner_output(torch.cat([values, hot], 1), log_snr, observed=observed, delta=delta, **cond)
         return out[:, constant(self._logits, x).long()] if self.mask else out
+
+    def _inner_entries(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers, and scaled indicators of the codes; NaN stays NaN."""
+        codes = x[:, self.numbers :][:, constant(self._column, x).long()]
+        hot = (codes == constant(self._state, x)).to(x.dtype)
+        hot = hot * constant(self._scale, x).to(x.dtype) - constant(self._shift, x).to(x.dtype)
+        return x[:, : self.numbers], torch.where(codes.isnan(), codes, hot)

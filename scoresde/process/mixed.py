@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Mixed", "MixedOutput", "MixedPrediction"]
 
+_EXCLUDED = -60.0  # logit of the classes that a known category is not: their probability is below 1e-26
+
 
 @dataclass(frozen=True)
 class Mixed(Process):
@@ -210,6 +212,17 @@ class MixedOutput(NetworkOutput):
     def output_shape(self, process: Process, x: Tensor) -> tuple[int, ...]:
         assert isinstance(process, Mixed)
         return (*x.shape[:-1], x.shape[-1] - process.categories + sum(process.categorical.counts))
+
+    def with_known(self, process: Process, x: Tensor, tau: Scalar, out: Tensor, known: Tensor) -> Tensor:
+        assert isinstance(process, Mixed)
+        numbers, _ = process.split(x)
+        n, counts = numbers.shape[-1], process.categorical.counts
+        values = self.continuous.with_known(process.continuous, numbers, tau, out[..., :n], known[..., :n])
+        column = constant(tuple(float(i) for i, count in enumerate(counts) for _ in range(count)), x).long()
+        state = constant(tuple(float(c) for count in counts for c in range(count)), x)
+        codes = known[..., n:][..., column]
+        logits = torch.where(codes == state, 0.0, _EXCLUDED).to(out.dtype)
+        return torch.cat([values, torch.where(codes.isnan(), out[..., n:], logits)], -1)
 
 
 def padded_logits(logits: Tensor, counts: tuple[int, ...]) -> Tensor:

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from scoresde._core import elementwise as ew
@@ -52,6 +53,21 @@ class NetworkOutput(CheckedArguments, ABC):
         """The shape of the output for a state ``x``, ``(B, *D)``; default that of ``x``."""
         return tuple(x.shape)
 
+    def with_known(self, process: Process, x: Tensor, tau: Scalar, out: Tensor, known: Tensor) -> Tensor:
+        """The output, exact where entries of $x_0$ are known.
+
+        Args:
+            process: The forward process, of `process_kind`.
+            x: State, ``(B, *D)``.
+            tau: OU time, a positive number or ``(B,)``.
+            out: Output of the network.
+            known: Entries of $x_0$, NaN where unknown, ``(B, *D)``.
+
+        Raises:
+            TypeError: If the process has no such output; it is one of numbers, or of numbers and categories.
+        """
+        raise TypeError(f"known entries need a process of numbers, or of numbers and categories, got {process}.")
+
 
 class Parameterization(NetworkOutput, ABC):
     """A linear target of the network. Subclasses define its two coefficients, `coefficients`."""
@@ -62,6 +78,12 @@ class Parameterization(NetworkOutput, ABC):
         self, process: Process, x: Tensor, tau: Scalar, out: Tensor, mix: Tensor | None = None
     ) -> GaussianPrediction:
         return GaussianPrediction(x, tau, out, self, mix)
+
+    def with_known(self, process: Process, x: Tensor, tau: Scalar, out: Tensor, known: Tensor) -> Tensor:
+        unknown = known.isnan()
+        x0 = torch.where(unknown, 0.0, known).to(out.dtype)
+        exact = self.target(x0, GaussianPrediction(x, tau, x0, X0()).eps, tau)
+        return torch.where(unknown, out, exact)
 
     @abstractmethod
     def coefficients(self, tau: Scalar) -> tuple[Scalar, Scalar]:

@@ -100,7 +100,7 @@ class Batches(BatchSource):
         cond: dict[str, Any] = {"observed": ~x0.isnan()} if self._missing else {}
         if self.settings.augment is not None:
             x0, cond["augment"] = self.settings.augment(x0)
-        return x0, {**cond, **self._cond.draw(index)}
+        return x0, {**cond, **self._cond.draw(index, x0)}
 
     def _rows(self, index: Tensor, step: int, shard: int) -> Tensor:
         if self._prefetcher is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.data import Description
-from scoresde.training.condition_checks import check_dropout, conditions_of
+from scoresde.nn.conditions import reads_known
+from scoresde.training.condition_checks import all_conditions, check_dropout
 from scoresde.training.settings import Training
 
-__all__ = ["ConditionBatches"]
+__all__ = ["ConditionBatches", "random_known"]
 
 _RESIDENT = 1 << 30  # largest conditions, bytes, that stay on the device; larger ones are sent batch by batch
 
@@ -43,8 +45,9 @@ class ConditionBatches:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self._conditions: Mapping[str, Any] = conditions_of(net)
+        self._conditions: Mapping[str, Any] = all_conditions(net)
         self._dropout = check_dropout(net, settings.condition_dropout)
+        self._reads_known = reads_known(net)
         self._kinds = {} if description is None else dict(description.conditions)
         self._device, self._dtype = device, dtype
         resident = sum(values.nbytes for values in cond.values()) <= _RESIDENT
@@ -57,11 +60,12 @@ class ConditionBatches:
                 self._scaled.add(name)
             self._values[name] = stored
 
-    def draw(self, index: Tensor) -> dict[str, Tensor]:
+    def draw(self, index: Tensor, x0: Tensor) -> dict[str, Tensor]:
         """The conditions of some events, by name; draws from the global random state which ones are dropped.
 
         Args:
             index: Indices of the events, ``(B,)``.
+            x0: The events in model units, NaN at missing values; which entries are known is drawn at random.
         """
         cond: dict[str, Tensor] = {}
         for name, values in self._values.items():
@@ -74,8 +78,26 @@ class ConditionBatches:
                 dropped = dropped.reshape(-1, *(1 for _ in entries.shape[1:]))
                 entries = torch.where(dropped, self._conditions[name].null_like(entries), entries)
             cond[name] = entries
-        return cond
+        return {**cond, "known": random_known(x0, self._dropout.get("known", 0.0))} if self._reads_known else cond
 
     def _to_model(self, name: str, values: Tensor) -> Tensor:
         values = self._kinds[name].to_model(values)
         return values.to(self._dtype) if values.is_floating_point() else values
+
+
+def random_known(x0: Tensor, nothing: float = 0.0) -> Tensor:
+    """A random part of the entries of each event, NaN elsewhere; its share is uniform in [0, 1].
+
+    The channels of a position on a grid are known together.
+
+    Args:
+        x0: Events, ``(B, *D)``; missing values, which are NaN, stay unknown.
+        nothing: Probability that no entry of an event is known.
+
+    Source: Tashiro et al. 2021 (CSDI), the random strategy.
+    """
+    share = torch.rand(len(x0), *(1 for _ in x0.shape[1:]), device=x0.device)
+    dropped = torch.rand(share.shape, device=x0.device) < nothing
+    positions = x0 if x0.ndim < 3 else x0[:, :1]
+    known = torch.rand(positions.shape, device=x0.device) < share.where(~dropped, 0.0)
+    return torch.where(known, x0, math.nan)

@@ -13,13 +13,19 @@ from scoresde.data import ClassCondition, Description
 from scoresde.data.conditions.entries import null_entries
 from scoresde.data.conditions.parts import select
 from scoresde.model import ScoreModel
+from scoresde.nn.conditions import Known
 
-__all__ = ["check_dropout", "checked_cond", "conditions_of", "in_turn", "model_cond"]
+__all__ = ["all_conditions", "check_dropout", "checked_cond", "conditions_of", "in_turn", "model_cond"]
 
 
-def conditions_of(net: nn.Module) -> Mapping[str, Any]:
+def all_conditions(net: nn.Module) -> Mapping[str, Any]:
     """The conditions that a network declares, by name; empty for one that declares none."""
     return getattr(net, "conditions", None) or {}
+
+
+def conditions_of(net: nn.Module) -> dict[str, Any]:
+    """The conditions that the data of a network must have, by name: all but the known entries of the event itself."""
+    return {name: condition for name, condition in all_conditions(net).items() if not isinstance(condition, Known)}
 
 
 def checked_cond(net: nn.Module, given: Mapping[str, Tensor], description: Description | None) -> dict[str, Tensor]:
@@ -93,7 +99,7 @@ def check_dropout(net: nn.Module, dropout: float | Mapping[str, float]) -> dict[
     Raises:
         ValueError: If a name is unknown, or its condition has no null.
     """
-    conditions = conditions_of(net)
+    conditions = all_conditions(net)
     if not isinstance(dropout, Mapping):
         return {name: dropout for name, condition in conditions.items() if condition.null and dropout}
     for name, share in dropout.items():

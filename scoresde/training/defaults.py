@@ -40,7 +40,7 @@ from scoresde.training.condition_defaults import chosen_conditions, network_cond
 from scoresde.training.data_checks import check_process
 from scoresde.training.table_defaults import mixed_network, mixed_process, table_network, table_training
 
-__all__ = ["Recipe", "default_recipe", "with_conditions"]
+__all__ = ["Recipe", "default_recipe", "innermost", "with_conditions"]
 
 _POSITIONS = 1 << 17  # positions of one batch of series or volumes
 _ATTENDED = 512  # most positions of the resolution that attends: attention takes their square
@@ -101,7 +101,8 @@ def default_recipe(
         rows: Training events, for tables: they are trained for at most 200 epochs, and those of fewer than 2000 rows
             get a smaller network with dropout. None: not known, which counts as many.
         conditions: Names of conditions of the data that the network reads, with a null for each. None takes all but
-            class labels, which most data have: ``default_recipe(description, conditions=["label"])`` takes these.
+            class labels, which most data have: ``default_recipe(description, conditions=["label"])`` takes these. So
+            does ``["known"]`` the entries of the event that are known, for imputation by plain sampling.
         process: In place of the default one. With an absorbing kernel the network reads its mask.
 
     Raises:
@@ -121,7 +122,8 @@ def default_recipe(
             recipe = _recipe_for(description, rows)
         recipe = recipe if process is None else dataclasses.replace(recipe, sde=process)
         recipe = _with_missing_values(recipe, description) if description.missing else recipe
-        declared = network_conditions(description, chosen_conditions(description, conditions))
+        shape = getattr(innermost(recipe.network), "event_shape", None)
+        declared = network_conditions(description, chosen_conditions(description, conditions), shape)
         return with_conditions(recipe, declared) if declared else recipe
 
 
@@ -156,9 +158,9 @@ def _mixed_table(description: Description, rows: int | None, process: Process | 
     return Recipe(network, process, default_output(process), table_training(rows, mixed=True), reason)
 
 
-def _innermost(network: nn.Module) -> nn.Module:
+def innermost(network: nn.Module) -> nn.Module:
     """The network inside of the wrappers of this package."""
-    return _innermost(network.net) if isinstance(network, NetworkWrapper) else network
+    return innermost(network.net) if isinstance(network, NetworkWrapper) else network
 
 
 def _with_inner(network: nn.Module, **changes: Any) -> nn.Module:
@@ -171,7 +173,7 @@ def _with_inner(network: nn.Module, **changes: Any) -> nn.Module:
 
 def _with_missing_values(recipe: Recipe, description: Description) -> Recipe:
     """The recipe with a network that reads which values are observed; an `MLP` does, also inside a wrapper."""
-    if isinstance(_innermost(recipe.network), MLP):
+    if isinstance(innermost(recipe.network), MLP):
         network, reason = _with_inner(recipe.network, observed=True), "with missing values"
     else:
         network = MLP(description.model_shape, observed=True)

@@ -1,8 +1,9 @@
 """Imputation of hidden cells of a real table, beside scikit-learn's imputers and miceforest, in one run.
 
-A model of the table's numeric columns is trained on the train part (``--minutes``), or taken from ``--run``. A share of
-the cells of held-out rows is hidden at random, several times (``--masks``). Every method draws them, and all are scored
-on the same cells, in deviations of the train part:
+Two models of the table's numeric columns are trained on the train part (``--minutes`` each), or taken from ``--run``
+and ``--known-run``: one of whole rows, and one whose network reads the known entries. A share of the cells of held-out
+rows is hidden at random, several times (``--masks``). Every method draws them, and all are scored on the same cells, in
+deviations of the train part:
 
 - fair CRPS per hidden cell, mean |x - y| - mean |x - x'| / 2 over pairs of different draws: unbiased at any number of
   draws; of a method with one draw it is the absolute error;
@@ -62,23 +63,23 @@ def load_problem(
     return Problem(data, data.test[:limit], hidden[:limit])
 
 
-def train(data: sd.Data, minutes: float, folder: Path) -> Path:
-    """Trains the default recipe for a while; returns the run directory."""
+def train(data: sd.Data, minutes: float, folder: Path, known: bool) -> Path:
+    """Trains the default recipe for a while, or a network that reads known entries; returns the run directory."""
     from scoresde.training.defaults import default_recipe
 
-    recipe = default_recipe(data.description, len(data.train))
+    recipe = default_recipe(data.description, len(data.train), conditions=["known"] if known else [])
     sd.train(recipe.build(data), data, replace(recipe.training, minutes=minutes), run_dir=folder)
     return folder
 
 
-def run_all(settings: argparse.Namespace, results: Path, run: Path) -> None:
+def run_all(settings: argparse.Namespace, results: Path, run: Path, known_run: Path) -> None:
     """Adds what is missing to the file of results: {method: {mask: {sum: rows, seconds}}}."""
     stored = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     for mask in range(settings.masks):
         problem = load_problem(
             settings.table, settings.columns, settings.held_out, settings.limit, settings.share, mask
         )
-        for name, draw in methods(run, settings.rows).items():
+        for name, draw in methods(run, known_run, settings.rows).items():
             known = str(mask) in stored.get(name, {})
             if (settings.only is not None and name not in settings.only) or (known and not settings.again):
                 continue
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--columns", type=lambda text: text.split(","))
     parser.add_argument("--run", type=Path, help="a run trained on these columns with the same held-out rows")
+    parser.add_argument("--known-run", type=Path, help="the same, of a network that reads the known entries")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--held-out", type=int, default=1000)
     parser.add_argument("--limit", type=int, default=1000, help="held-out rows that are imputed and scored")
@@ -107,11 +109,14 @@ def main() -> None:
     settings = parser.parse_args()
     results = RESULTS / f"{settings.table.stem}.json"
     with tempfile.TemporaryDirectory() as folder:
-        run = settings.run
-        if run is None:
-            problem = load_problem(settings.table, settings.columns, settings.held_out, settings.limit, settings.share)
-            run = train(problem.data, settings.minutes, Path(folder) / "run")
-        run_all(settings, results, run)
+        runs = {"run": settings.run, "known": settings.known_run}
+        for name, given in runs.items():
+            if given is None:
+                problem = load_problem(
+                    settings.table, settings.columns, settings.held_out, settings.limit, settings.share
+                )
+                runs[name] = train(problem.data, settings.minutes, Path(folder) / name, name == "known")
+        run_all(settings, results, runs["run"], runs["known"])
     show(json.loads(results.read_text(encoding="utf-8")))
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size, sum_event
@@ -41,6 +41,7 @@ from scoresde.likelihood.bounds.initial_state import InitialState
 from scoresde.likelihood.bounds.mixed import mixed_paths
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.terms import diffusion_term, prior_term
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.dequantize import Dequantization
 from scoresde.likelihood.score_check import refuse_guided, refuse_without_score
 from scoresde.model import Model, gaussian_process, refuse_unknown
@@ -130,7 +131,7 @@ def continuous_vlb(
     2022 (categories).
     """
     refuse_unknown(continuous_vlb, model, cond)
-    data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
+    data, cond = as_input(model, data, "data"), likelihood_inputs(model, cond)
     timesteps = _checked_timesteps(timesteps, profile, evaluations, replicates)
     check_arguments(continuous_vlb, locals())
     pairs = evaluations // (2 * replicates)

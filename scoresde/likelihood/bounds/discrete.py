@@ -12,7 +12,7 @@ import torch
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_integer
 from scoresde._core.tensors import event_size
 from scoresde.likelihood.batching import Density
@@ -24,6 +24,7 @@ from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.step_estimators import AllSteps, SampledSteps
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 from scoresde.process.discrete import DiscreteProcess
@@ -94,7 +95,7 @@ def discrete_vlb(
     """
     refuse_unknown(discrete_vlb, model, cond)
     check_arguments(discrete_vlb, locals())
-    data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
+    data, cond = as_input(model, data, "data"), likelihood_inputs(model, cond)
     check_integer("draws", draws)
     categories = isinstance(model.sde, DiscreteProcess)
     if categories:

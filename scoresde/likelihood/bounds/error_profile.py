@@ -17,10 +17,11 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_event_shape, check_finite, check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size, sum_event, widest_dtype
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, evaluating
 from scoresde.objective.timesteps import MeasuredTimesteps
@@ -122,7 +123,7 @@ def measure_error_profile(
     """
     refuse_without_score(measure_error_profile, model)
     check_arguments(measure_error_profile, locals())
-    x0, cond = as_input(model, x0, "x0"), cond_inputs(model, cond)
+    x0, cond = as_input(model, x0, "x0"), likelihood_inputs(model, cond)
     check_integer("points", points, 2)
     if batch_size is not None:
         check_integer("batch_size", batch_size)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import combine, event_size, expand, sum_event
@@ -27,6 +27,7 @@ from scoresde.likelihood.bounds.estimation import estimate_terms
 from scoresde.likelihood.bounds.result import Bound
 from scoresde.likelihood.bounds.reverse_chain import ReverseChain
 from scoresde.likelihood.bounds.terms import normal_entropy, terminal_log_prob
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.score_check import refuse_without_score
 from scoresde.model import Model, refuse_unknown
 from scoresde.process import ou
@@ -79,7 +80,7 @@ def importance_weighted_vlb(
     """
     refuse_unknown(importance_weighted_vlb, model, cond)
     check_arguments(importance_weighted_vlb, locals())
-    data, cond = as_input(model, data, "data"), cond_inputs(model, cond)
+    data, cond = as_input(model, data, "data"), likelihood_inputs(model, cond)
     check_integer("trajectories", trajectories)
     quantized = isinstance(model.sde, DiscreteProcess) or not data.is_floating_point()
     if isinstance(model.sde, DiscreteProcess):

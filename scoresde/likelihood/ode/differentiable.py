@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import event_size, sum_event, widest_dtype
 from scoresde.likelihood.batching import Density
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.ode.angle_velocity import AngleVelocity
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
 from scoresde.likelihood.ode.torchdiffeq_solver import TorchDiffEq
@@ -68,7 +69,7 @@ def differentiable_log_prob(
     refuse_unknown(differentiable_log_prob, model, cond)
     refuse_without_score(differentiable_log_prob, model)
     check_arguments(differentiable_log_prob, locals())
-    x, cond = as_input(model, x, "x"), cond_inputs(model, cond)
+    x, cond = as_input(model, x, "x"), likelihood_inputs(model, cond)
     if probes is not None:
         check_integer("probes", probes)
     solver = TorchDiffEq() if solver is None else solver

@@ -17,10 +17,11 @@ import torch
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.arrays import ArrayLike
-from scoresde._core.call_inputs import as_input, cond_inputs
+from scoresde._core.call_inputs import as_input
 from scoresde._core.noise import Noise
 from scoresde._core.progress import ProgressBar
 from scoresde.likelihood.batching import Density, evaluation_mode, progress_part
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.ode.adaptive_solver import AdaptiveSolver
 from scoresde.likelihood.ode.error_budget import LogProb, join
 from scoresde.likelihood.ode.scorer import LikelihoodScorer
@@ -93,7 +94,7 @@ def log_prob(
     refuse_unknown(log_prob, model, cond)
     refuse_without_score(log_prob, model)
     check_arguments(log_prob, locals())
-    x, cond = as_input(model, x, "x"), cond_inputs(model, cond)
+    x, cond = as_input(model, x, "x"), likelihood_inputs(model, cond)
     scorer = LikelihoodScorer(model, trace, solver or AdaptiveSolver(), nodes, prior_log_prob, cond, batch_size, strict)
     scorer.check(x, seeds)
     parts = []

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
-from scoresde._core.call_inputs import cond_inputs
 from scoresde._core.checks import check_integer
 from scoresde._core.noise import Noise
 from scoresde._core.tensors import widest_dtype
 from scoresde.likelihood.batching import evaluation_mode
+from scoresde.likelihood.conditions import likelihood_inputs
 from scoresde.likelihood.ode.adaptive_solver import AdaptiveSolver
 from scoresde.likelihood.ode.angle_velocity import AngleVelocity
 from scoresde.likelihood.ode.dense_output import PiecewisePolynomial
@@ -83,7 +83,7 @@ def sample_log_prob(
     refuse_unknown(sample_log_prob, model, cond)
     refuse_without_score(sample_log_prob, model)
     check_arguments(sample_log_prob, locals())
-    cond = cond_inputs(model, cond)
+    cond = likelihood_inputs(model, cond)
     sampler = AdaptiveSolver() if sampler is None else sampler
     _check_sampler(sampler)
     if isinstance(shape, numbers.Real):

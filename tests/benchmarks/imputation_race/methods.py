@@ -94,10 +94,17 @@ def unscaled(problem: Problem, sets: Sequence[Any]) -> Tensor:
     return torch.from_numpy(np.stack([each[-len(problem.truth) :] for each in sets], 1)) * std + mean
 
 
-def methods(run: Path, rows: int) -> dict[str, Callable[[Problem], Tensor]]:
-    """The methods by name; others than `impute` see ``rows`` train rows."""
+def methods(run: Path, known_run: Path, rows: int) -> dict[str, Callable[[Problem], Tensor]]:
+    """The methods by name; others than `impute` see ``rows`` train rows.
+
+    Args:
+        run: Of a model of whole rows, conditioned by particles.
+        known_run: Of a network that reads the known entries.
+        rows: Train rows.
+    """
     return {
         "impute": ours(run),
+        "impute, known": ours(known_run),
         "miceforest": chained_forests(rows),
         "ExtraTrees": iterative("ExtraTrees", rows),
         "BayesianRidge": iterative("BayesianRidge", rows),
