@@ -146,18 +146,20 @@ class ODEOptions:
             ValueError, TypeError: If a text cannot be read, or a standard error is requested of an exact trace.
         """
         from scoresde.cli.parsing import parse
-        from scoresde.evaluation import LikelihoodSettings
         from scoresde.likelihood import Dequantization
 
-        text = self.dequantization
+        text, trace = self.dequantization, self._trace(modules)
+        dequantization = None if text is None else parse(text, Dequantization, modules)
+        from scoresde.evaluation import LikelihoodSettings  # takes longer than the answer to a typo
+
         return LikelihoodSettings(
-            self._trace(modules),
+            trace,
             self.tolerance,
             batch_size=batch_size,
             seed=seed,
             draws=1 if self.draws is None else self.draws,
             nodes=self.nodes,
-            dequantization=None if text is None else parse(text, Dequantization, modules),
+            dequantization=dequantization,
             max_nfe=self.max_nfe,
             strict=self.strict,
             bounds=bounds,
