@@ -308,8 +308,12 @@ class ScoreModel(Model):
         return self.parameterization.prediction(self.sde, x, tau, out, mix)
 
 
-def gaussian_process(model: Model) -> SDE:
+def gaussian_process(model: Model, what: str = "this") -> SDE:
     """The process of a model whose states are noised by Gaussian noise.
+
+    Args:
+        model: Any.
+        what: What needs it, for the error.
 
     Raises:
         TypeError: If states are categories, or hold some.
@@ -323,7 +327,7 @@ def gaussian_process(model: Model) -> SDE:
     else:
         got = "categories"
         remedy = "take Ancestral() to sample, PathKL() to train, and discrete_vlb or continuous_vlb for bounds"
-    raise TypeError(f"this needs a Gaussian process such as VPSDE(), got a model of {got}; {remedy}.")
+    raise TypeError(f"{what} needs a Gaussian process such as VPSDE(), got a model of {got}; {remedy}.")
 
 
 def gaussian_output(model: ScoreModel) -> Parameterization:

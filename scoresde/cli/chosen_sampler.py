@@ -65,6 +65,7 @@ def _calibrated_sampler(stored: Checkpoint, sampler: Sampler, raw: bool) -> Samp
 
     if not isinstance(sampler, StepSampler):
         raise TypeError(
-            f"--calibrated needs a sampler with a time grid, got {sampler}; use one such as Adams(steps=10)."
+            f"--calibrated needs a step sampler of a Gaussian process, such as Adams(steps=10), got {sampler}; leave "
+            "it out."
         )
     return load_calibration(stored, sampler, raw=raw).sampler

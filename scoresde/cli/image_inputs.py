@@ -19,7 +19,7 @@ def read_events(path: Path, model: Model) -> Tensor:
     """Events of a model, ``(n, *D)`` in data units: one image, or an array of a ``.npy`` file.
 
     An image is scaled until it covers the size of the model's images and center-cropped. Its 256 values become those of
-    the data: the nearest of fewer bins, or points of the declared range.
+    the data: the nearest of fewer bins, points of the declared range, or bits, 1 where a pixel is at least half white.
 
     Args:
         path: An image file; or a ``.npy`` file with ``(n, *D)`` or ``(*D)`` in data units.
@@ -50,6 +50,13 @@ def read_events(path: Path, model: Model) -> Tensor:
             return values
         k = (values.double() * (description.bins - 1) / 255).round()
         return k.to(torch.uint8 if description.bins < 256 else torch.int64)
+    if description.classes is not None:
+        if description.classes > 2:
+            raise ValueError(
+                f"an image has gray values, the model's data are {description.classes} classes without an order; write "
+                "the classes of pixels as .npy."
+            )
+        return (values >= 128).to(torch.uint8)
     low, high = description.low, description.high
     if low is None or high is None:
         raise ValueError(

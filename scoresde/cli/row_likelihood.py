@@ -82,10 +82,10 @@ class BoundOfRows(ScoredEvents):
         row = ("bound, continuous time", f"{-bound.mean:.4f}", interval, *errors, str(bound.nfe))
         console.print_table(columns, [row])
         lines = []
-        for part, name in _PARTS.items():
+        for part, name in _parts(description).items():
             terms = {key: float(term.mean()) for key, term in bound.terms.items() if key.startswith(part)}
-            lines.append((name, f"{0.0 - sum(terms.values()):.4f}"))
-            lines += [(f"  {key.removeprefix(part + ' ')}", f"{0.0 - value:.4f}") for key, value in terms.items()]
+            lines.append((name, _negative(sum(terms.values()))))
+            lines += [(f"  {key.removeprefix(part + ' ')}", _negative(value)) for key, value in terms.items()]
         console.print_table(("parts of the bound", "nats/row"), lines)
         self.histogram().show()
 
@@ -94,11 +94,23 @@ class BoundOfRows(ScoredEvents):
         numbers = {_LABEL: -self.bound.nats, "low": -high, "high": -low}
         for part, name in _PARTS.items():
             terms = [term for key, term in self.bound.terms.items() if key.startswith(part)]
-            numbers[f"part of {name}"] = -sum(terms[1:], terms[0])
+            if terms:
+                numbers[f"part of {name}"] = -sum(terms[1:], terms[0])
         return formatted(numbers)
 
     def histogram(self) -> Histogram:
         return Histogram(-self.bound.nats, _LABEL, {"mean": -self.bound.mean})
+
+
+def _parts(description: Description) -> dict[str, str]:
+    """The parts that a table has."""
+    numbers = description.dims > len(description.codes or ())
+    return _PARTS if numbers else {key: name for key, name in _PARTS.items() if key != "numeric"}
+
+
+def _negative(value: float) -> str:
+    """Minus a term, without the sign of a rounded 0."""
+    return f"{round(-value, 4) + 0.0:.4f}"
 
 
 def _error(error: float) -> str:

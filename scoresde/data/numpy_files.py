@@ -122,6 +122,7 @@ def load_file(
         path.stem, shape, bins=bins, low=low, high=high, offset=offset, scale=scale, missing=masked
     )
     _warn_if_narrow(train, description, path.name)
+    _warn_if_bits(train, description, path.name)
     return Data(train, test, description, train_cond, test_cond)
 
 
@@ -184,6 +185,17 @@ def _unlike(train: Tensor, name: str) -> bool:
         stacklevel=3,
     )
     return True
+
+
+def _warn_if_bits(train: Tensor, description: Description, name: str) -> None:
+    """Warns of bits that are taken as numbers."""
+    integers = description.bins is None and train.numel() > 0 and not train.is_floating_point()
+    if integers and int(train.min()) == 0 and int(train.max()) == 1:
+        warnings.warn(
+            f"{name} holds 0 and 1 alone, which are taken as numbers of a Gaussian process; for a process of bits pass "
+            "classes=2 (--classes 2).",
+            stacklevel=3,
+        )
 
 
 def _warn_if_narrow(train: Tensor, description: Description, name: str) -> None:

@@ -36,7 +36,7 @@ from scoresde.distillation.storage import read_trajectories, weights_hash, write
 from scoresde.distillation.targets import Target, Trajectory
 from scoresde.distillation.teacher_last import TeacherLast
 from scoresde.distillation.trajectories import Trajectories, draw_conditions, draw_noises, solve
-from scoresde.model import Model, check_model, refuse_unknown
+from scoresde.model import Model, check_model, gaussian_process, refuse_unknown
 from scoresde.sampling import Moments, StepSampler
 from scoresde.training import Callback, Training, TrainingResult, train
 from scoresde.training.run_directory import refuse_checkpoints
@@ -139,6 +139,7 @@ def distill(
         True
     """
     check_model(model)
+    gaussian_process(model, "distill")
     check_arguments(distill, locals())
     refuse_unknown(distill, model, cond)
     check_integer("noises", noises)

@@ -32,6 +32,8 @@ from scoresde.training.defaults import Recipe
 
 __all__ = ["compare", "remove_models"]
 
+_ROWS, _STRIPS = 500, 24  # rows of a table in frames of the forward process: in histograms, and drawn one by one
+
 
 def compare(
     data: Data,
@@ -201,10 +203,16 @@ def _real_events(data: Data, distances: SampleDistances, count: int) -> Any:
 
 
 def _forward_events(data: Data, n: int) -> torch.Tensor:
-    """Held-out events for the forward process: all points in the plane, otherwise one of each of the first labels."""
-    labels, events = data.test_labels, in_model_units(data.description, data.test[:n])
-    plane = data.description.model_shape == (2,) and not data.description.codes and data.description.classes is None
-    count = len(events) if plane else 5
+    """Held-out events for the forward process: all points in the plane, rows of a table, one event of each first label.
+
+    Rows are drawn as histograms, those of categories alone one by one.
+    """
+    about, labels, count = data.description, data.test_labels, 5
+    events = in_model_units(about, data.test[:n])
+    if about.model_shape == (2,) and not about.codes and about.classes is None:
+        count = len(events)
+    elif about.columns is not None:
+        count = _ROWS if about.dims > len(about.codes or ()) else _STRIPS
     if labels is None or count > 5:
         return events[:count]
     labels = labels[: len(events)]

@@ -25,7 +25,9 @@ from scoresde.inverse.seeds import later_seeds
 from scoresde.inverse.units import KnownEvents
 from scoresde.likelihood.batching import batches
 from scoresde.model import Model, refuse_unknown
-from scoresde.sampling import DDPM, Sampler, Samples, sample
+from scoresde.process.mixed import Mixed
+from scoresde.process.sde import SDE
+from scoresde.sampling import DDPM, Ancestral, MixedSampler, Sampler, Samples, sample
 
 __all__ = ["Edited", "edit"]
 
@@ -69,7 +71,8 @@ def edit(
         x: Events, ``(n, *D)``: in data units where the model knows its data (``model.data``), integers included; else
             in model units. They are converted once, through the description, integers at the centers of their bins.
         tau: OU time to which the events are noised, in (tau_min, tau_max].
-        sampler: Any; default ``DDPM(steps=250)``. It starts at ``tau``; a step sampler makes all its steps from there.
+        sampler: Any; default ``DDPM(steps=250)``, of categories ``Ancestral(steps=250)``, of numbers and categories
+            ``MixedSampler()``. It starts at ``tau``; a step sampler makes all its steps from there.
         strength: Instead of ``tau``: the schedule's u in (0, 1], so that ``tau`` is τ(u). 1 leaves nothing of x.
         mask: Which entries are kept exactly, true for those: ``(n, *D)``, ``(*D)``, or what broadcasts to an event,
             such as ``(H, W)``. The sampler sees them as noised originals at every step (`Replacement`), and what comes
@@ -101,7 +104,7 @@ def edit(
     Source: Meng et al. 2022 (SDEdit), algorithms 1 and 2.
     """
     refuse_unknown(edit, model, cond)
-    sampler = DDPM(steps=250) if sampler is None else sampler
+    sampler = _default_sampler(model) if sampler is None else sampler
     check_kind("sampler", sampler, Sampler)
     check_arguments(edit, locals())
     start = _start(model, tau, strength)
@@ -118,7 +121,7 @@ def edit(
     for rows in batches(len(events.x), batch_size) or [slice(0, 0)]:
         x0, later = events.x[rows], None if seeds is None else later_seeds(seeds[rows])
         noise = Noise(generator, None if seeds is None else seeds[rows])
-        init = model.sde.perturb(x0, start, noise.normal(x0)) * scale
+        init = model.sde.perturb(x0, start, model.sde.draw_noise(x0, noise)) * scale
         used = model if known is None else Replacement(model, x0, known[rows])
         options: dict[str, Any] = {"generator": generator, "seeds": later, "denoise": denoise}
         each: dict[str, Any] = {name: value[rows] for name, value in cond.items()}
@@ -128,6 +131,13 @@ def edit(
         result = torch.where(known, events.x, result)
     data = events.to_data(result, None if mask is None else events.data_mask(mask))
     return Edited(data, result, start, max(part.nfe for part in parts))
+
+
+def _default_sampler(model: Model) -> Sampler:
+    """A chain of 250 steps for the process of a model."""
+    if isinstance(model.sde, Mixed):
+        return MixedSampler()
+    return DDPM(steps=250) if isinstance(model.sde, SDE) else Ancestral(steps=250)
 
 
 def _start(model: Model, tau: float | None, strength: float | None) -> float:

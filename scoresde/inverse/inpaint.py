@@ -16,9 +16,11 @@ from scoresde._core.checks import check_integer
 from scoresde.data import Description
 from scoresde.guidance.posterior import MMPS, PosteriorMethod
 from scoresde.inverse.base import PosteriorSampler
+from scoresde.inverse.bridge_smc import BridgeSMC
 from scoresde.inverse.conditional_draws import ConditionalDraws, knows_entries, refuse_sampler
 from scoresde.inverse.units import KnownEvents
 from scoresde.model import Model, refuse_unknown
+from scoresde.process.sde import SDE
 from scoresde.sampling import Sampler
 
 __all__ = ["Inpainted", "inpaint"]
@@ -62,9 +64,9 @@ def inpaint(
             in model units. Unknown entries are not read: they need only be valid values.
         mask: Which entries are known, true for those: ``(n, *D)``, ``(*D)``, or what broadcasts to an event, such as
             ``(H, W)``.
-        method: How the model is conditioned; default ``MMPS()``, exact for Gaussian data. A network that reads
-            ``known`` is sampled as it is, without noise. Or a method that takes the
-            observation itself, such as ``TwistedSMC()``.
+        method: How the model is conditioned; default ``MMPS()``, exact for Gaussian data, and ``BridgeSMC()`` of
+            categories, and of numbers and categories. A network that reads the condition ``known`` needs none. Or a
+            method that takes the observation itself, such as ``TwistedSMC()``.
         sampler: Of the steered model; default ``SASolver(99, noise=Eta(4.0, low=0.3, high=5.0))``. Its noise corrects
             errors of earlier steps, which an ODE sampler keeps, and lets a draw change its mode.
         draws: Number of draws of each event.
@@ -97,7 +99,7 @@ def inpaint(
     check_integer("draws", draws)
     refuse_sampler(method, sampler)
     if method is None and (noise_std or not knows_entries(model)):
-        method = MMPS()
+        method = _default_method(model)
     events = KnownEvents.of(model, x)
     known = events.model_mask(mask)
     noise = noise_in_model_units(model.data, noise_std, events.x)
@@ -115,6 +117,10 @@ def inpaint(
         return Inpainted(events.to_data(result), result, nfe)
     result = torch.where(known.unsqueeze(1), events.x.unsqueeze(1), result)
     return Inpainted(events.to_data(result, events.data_mask(mask)), result, nfe)
+
+
+def _default_method(model: Model) -> PosteriorMethod | PosteriorSampler:
+    return MMPS() if isinstance(model.sde, SDE) else BridgeSMC()
 
 
 def noise_in_model_units(description: Description | None, noise_std: float, like: Tensor) -> float | Tensor:

@@ -18,7 +18,7 @@ from scoresde.inverse.units import KnownEvents
 from scoresde.likelihood.batching import batches, evaluation_mode
 from scoresde.likelihood.ode import AdaptiveSolver, Solver, Status
 from scoresde.likelihood.ode.angle_velocity import AngleVelocity
-from scoresde.model import Model, refuse_unknown
+from scoresde.model import Model, gaussian_process, refuse_unknown
 from scoresde.process import ou
 from scoresde.sampling import SolverError
 
@@ -125,7 +125,7 @@ def solve_flow(
     """
     solver = _SOLVER if solver is None else solver
     check_kind("solver", solver, Solver)
-    inputs, sde = cond_inputs(model, cond), model.sde
+    inputs, sde = cond_inputs(model, cond), gaussian_process(model, "the probability-flow ODE")
     check_per_sample(inputs, len(x), "event")
     first, last = (sde.tau_min, sde.tau_max) if to_noise else (sde.tau_max, sde.tau_min)
     state = x.detach().to(widest_dtype(x.device)) / float(sde.scale(min(first, 300.0)))

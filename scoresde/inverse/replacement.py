@@ -2,8 +2,8 @@ r"""The replacement method: known entries of an event stay noised originals, $x_
 
 The model's data estimate of a known entry is its value. Every sampler then carries that entry along the reverse process
 of a known value: from $\alpha x_0 + \sigma\varepsilon$ an ODE leads to $\alpha_s x_0 + \sigma_s\varepsilon$ with the
-same ε, and DDPM with $\tilde\beta$ draws from $q(x_s \mid x_\tau, x_0)$. The network reads the known entries at the
-noise level of all others.
+same ε, and DDPM with $\tilde\beta$ draws from $q(x_s \mid x_\tau, x_0)$. So does `Ancestral` of a known category, whose
+probability is 1. The network reads the known entries at the noise level of all others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from torch import Tensor
 from scoresde._core.checks import check_finite, check_tensor, check_values
 from scoresde._core.elementwise import Scalar
 from scoresde.model import Model, check_model
+from scoresde.process.codes import one_hot
+from scoresde.process.discrete_prediction import DiscretePrediction
+from scoresde.process.mixed import MixedPrediction
 from scoresde.process.parameterization import X0
 from scoresde.process.prediction import GaussianPrediction, Prediction
 
@@ -65,5 +68,30 @@ class Replacement(Model):
                 "Replacement per batch."
             )
         prediction = self.model.predict(x, tau, **cond)
-        x0 = torch.where(self.known, self.x0.to(x.dtype), prediction.x0)
-        return GaussianPrediction(x, tau, x0, X0(), prediction.mix)
+        return _with_known(prediction, self.x0.to(x.dtype), self.known)
+
+
+def _with_known(prediction: Prediction, values: Tensor, known: Tensor) -> Prediction:
+    """The prediction whose known entries are certain: Gaussian, of categories, or of both."""
+    if isinstance(prediction, DiscretePrediction):
+        return _with_known_codes(prediction, values, known)
+    if not isinstance(prediction, MixedPrediction):
+        return _with_known_numbers(prediction, values, known)
+    n = prediction.continuous.x.shape[-1]
+    return MixedPrediction(
+        prediction.x,
+        prediction.tau,
+        _with_known_numbers(prediction.continuous, values[..., :n], known[..., :n]),
+        _with_known_codes(prediction.categorical, values[..., n:], known[..., n:]),
+    )
+
+
+def _with_known_numbers(prediction: Prediction, values: Tensor, known: Tensor) -> GaussianPrediction:
+    x0 = torch.where(known, values, prediction.x0)
+    return GaussianPrediction(prediction.x, prediction.tau, x0, X0(), prediction.mix)
+
+
+def _with_known_codes(prediction: DiscretePrediction, values: Tensor, known: Tensor) -> DiscretePrediction:
+    certain = one_hot(values, prediction.process.most_classes).log()
+    evidence = torch.where(known.unsqueeze(-1), certain, prediction.evidence)
+    return DiscretePrediction(prediction.x, prediction.tau, prediction.out, prediction.process, evidence)

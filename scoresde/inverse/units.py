@@ -63,6 +63,8 @@ class KnownEvents:
             return cls(values, values.to(like), None)
         checked = values.nan_to_num(_inside(description)) if missing and not description.missing else values
         try:
+            if missing and description.classes is not None and checked.is_floating_point():
+                checked = _whole(checked)
             description.validate(checked)
         except ValueError as error:
             raise ValueError(f"{name} is in data units: {error}") from error
@@ -122,7 +124,8 @@ class KnownEvents:
         if mask is None:
             return new
         values = self.values.to(new.device)
-        if self.description is not None and self.description.bins is not None:
+        about = self.description
+        if about is not None and (about.bins is not None or about.classes is not None):
             values = values.nan_to_num(0.0).floor() if values.is_floating_point() else values
             values = values.to(new.dtype)
         kind, mask = torch.promote_types(new.dtype, values.dtype), mask.to(new.device)
@@ -134,6 +137,22 @@ class KnownEvents:
 def _inside(description: Description) -> float:
     """A value that every entry may have, for the check of events in which others are missing."""
     return 0.0 if description.low is None else float(description.low)
+
+
+def _whole(codes: Tensor) -> Tensor:
+    """Codes of categories as integers, which came as floating numbers because others are missing (NaN).
+
+    Raises:
+        ValueError: If one is no whole number; names the first.
+    """
+    bad = codes != codes.round()
+    if bool(bad.any()):
+        index = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(
+            f"categories must be whole numbers, or NaN where one is missing, got {codes[index].item():g} at index "
+            f"{index}; write the codes of classes."
+        )
+    return codes.long()
 
 
 def _in_bins(description: Description, values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from scoresde.model import Model, check_model
+from scoresde.process.sde import SDE
 
 __all__ = ["refuse_guided", "refuse_without_score"]
 
@@ -23,9 +24,11 @@ def refuse_without_score(function: Callable[..., object], model: Model) -> None:
     check_model(model)
     reason = model.why_no_score()
     if reason is not None:
+        remedy = "pass the model without guidance, or with scale 1 at all times"
+        if not isinstance(model.sde, SDE):
+            remedy = "take continuous_vlb(), a bound on the log-probability"
         raise ValueError(
-            f"{function.__name__} needs a model whose field is the score of a density, but {reason}; pass the model "
-            "without guidance, or with scale 1 at all times."
+            f"{function.__name__} needs a model whose field is the score of a density, but {reason}; {remedy}."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from scoresde.data.tables.missing_cells import MissingCells
 from scoresde.data.value_checks import check_values
 from scoresde.model import ScoreModel
 from scoresde.objective.observed import check_reads_observed
+from scoresde.process import ou
 from scoresde.process.base import Process
 from scoresde.process.discrete import DiscreteProcess
 from scoresde.process.mixed import Mixed
@@ -117,6 +119,7 @@ def checked_events(model: ScoreModel, data: Data | Tensor) -> tuple[Tensor, dict
         description.validate(events)
     if description is not None:
         check_process(model.sde, description)
+    _warn_of_signal(model.sde)
     given = data.train_cond if isinstance(data, Data) else {}
     return events, checked_cond(model.net, given, description), description
 
@@ -168,6 +171,20 @@ def _check_mixed(process: Process, description: Description) -> None:
         f"got {got}; use it, or read the table with one-hot categories: load_data(path, one_hot=True) (--read "
         "one_hot=true)."
     )
+
+
+def _warn_of_signal(process: Process) -> None:
+    """Warns of a process that masks entries on a clock at whose end some are not masked."""
+    codes = process.categorical if isinstance(process, Mixed) else process
+    if isinstance(codes, DiscreteProcess) and codes.kernel == "absorbing":
+        left = float(ou.alpha_bar(codes.tau_max))
+        if left > 0:
+            warnings.warn(
+                f"samples of the absorbing kernel begin with masks everywhere, but at the end of {codes.schedule} an "
+                f"entry is not masked with probability {left:.2g}: the model will have no finite bound; use a clock "
+                "that ends without signal, LinearAlphaBar().",
+                stacklevel=4,
+            )
 
 
 def _same_data(known: Description, description: Description | None) -> bool:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,14 @@ from scoresde.training.defaults import default_recipe
 _INTERVAL_DRAWS = 64
 
 
-def trained(data: Data, seconds: float) -> ScoreModel:
+def trained(data: Data, seconds: float, seed: int) -> ScoreModel:
     """The default recipe's model after ``seconds`` of processor time."""
+    torch.manual_seed(seed)  # of the weights
     recipe = default_recipe(data.description, len(data.train))
     settings = recipe.training.fitted(
         int(seconds / seconds_per_step(lambda: recipe.build(data), data, recipe.training))
     )
+    settings = replace(settings, seed=seed)
     begin = time.process_time()
     model = train(recipe.build(data), data, settings, progress=False).model
     spent = time.process_time() - begin
@@ -137,18 +140,20 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1000, help="held-out rows of the bounds")
     parser.add_argument("--draws", type=int, default=2, help="dequantizations of each held-out row")
     parser.add_argument("--steps", type=int, default=250, help="of the samplers")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, the weights, the batches and the samples")
     options = parser.parse_args()
     torch.set_num_threads(1)
     bounds: dict[str, np.ndarray] = {}
     for name, codes in (("codes", True), ("one-hot", False)):
-        data = load_data(options.table, one_hot=not codes)
-        model = trained(data, options.seconds)
+        data = load_data(options.table, seed=options.seed, one_hot=not codes)
+        model = trained(data, options.seconds, options.seed)
         chain = DDPM(options.steps)
         sampler: Sampler = MixedSampler(chain) if codes else chain
         n = options.sets * options.samples
-        samples = sample(model, n, sampler, seeds=range(n), batch_size=options.samples).data.numpy()
+        first = options.seed * n
+        samples = sample(model, n, sampler, seeds=range(first, first + n), batch_size=options.samples).data.numpy()
         print(f"\n{name}")
-        for what, value in report(data, samples, options.sets, seed=0).items():
+        for what, value in report(data, samples, options.sets, options.seed).items():
             print(f"{what}: {value:.3f}")
         held_out = data.test[: options.events]
         bounds[name], terms = bound(model, held_out, options.draws)

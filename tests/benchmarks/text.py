@@ -2,6 +2,9 @@
 
     python tests/benchmarks/text.py --minutes 20
 
+The network is a `UNet` of one axis: in the first minutes of one core it learns faster than a `DiT` of the same cost,
+since its first layers see neighbors.
+
 The text is the language reference that Python's standard library ships (`pydoc_data.topics`); the last tenth of its
 topics is the test part. The 5-gram has interpolated Kneser-Ney smoothing (Chen & Goodman 1999), and predicts each
 character from the four before it. Diffusion models windows of 64 characters, so they see nothing before a window: the
@@ -26,7 +29,7 @@ from torch import Tensor
 
 from scoresde.likelihood import continuous_vlb
 from scoresde.model import ScoreModel
-from scoresde.nn import CategoricalNet, DiT
+from scoresde.nn import CategoricalNet, UNet
 from scoresde.objective import PathKL
 from scoresde.process import Categorical
 from scoresde.sampling import Ancestral, sample
@@ -97,12 +100,13 @@ def diffusion_bits(
     """Bound on bits per character, its standard error, and a sample."""
     torch.manual_seed(seed)
     mask = kernel == "absorbing"
-    inner = DiT(CategoricalNet.inner_shape((length,), len(alphabet), mask), patch=1, width=192, depth=4, heads=4)
+    shape = CategoricalNet.inner_shape((length,), len(alphabet), mask)
+    inner = UNet(shape, channels=64, multipliers=(1, 2), blocks=2)
     model = ScoreModel(CategoricalNet(inner, (length,), len(alphabet), mask), Categorical(len(alphabet), kernel))
     codes = torch.tensor([alphabet.index(c) for c in text])
     starts = torch.randint(len(codes) - length, (200_000,))
     events = codes[starts[:, None] + torch.arange(length)].float()
-    settings = Training(batch_size=64, loss=PathKL(), lr=1e-3, lr_end=0.0, ema=0.999, seed=seed)
+    settings = Training(batch_size=32, loss=PathKL(), lr=2e-3, lr_end=0.0, ema=0.99, seed=seed)
     build = lambda: copy.deepcopy(model)  # noqa: E731
     steps = int(60 * minutes / seconds_per_step(build, events, settings))
     begin = time.process_time()
@@ -119,6 +123,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Processor time of each training.")] = 20.0,
     length: Annotated[int, typer.Option(help="Characters per window.")] = 64,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
+    kernels: Annotated[str, typer.Option(help="Kernels with commas.")] = "absorbing,uniform",
     out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("runs/benchmarks"),
 ) -> None:
     """Prints and writes bits per character."""
@@ -129,12 +134,13 @@ def main(
     model, results = KneserNey(text, 5, len(alphabet)), {}
     results["5-gram, Kneser-Ney"] = model.bits(test)
     results[f"5-gram, windows of {length}"] = model.bits(test, length)
-    for kernel in ("absorbing", "uniform"):
+    for kernel in kernels.split(","):
         value, stderr, drawn = diffusion_bits(kernel, text, test, alphabet, length, minutes, seed)
         results[f"diffusion, {kernel}"] = (value, stderr)
         typer.echo(f"a sample, {kernel}: {drawn!r}")
     for name, value in results.items():
-        typer.echo(f"{name:28s} {value if isinstance(value, float) else value[0]:.3f} bits per character")
+        shown = f"{value:.3f}" if isinstance(value, float) else f"{value[0]:.3f} ± {value[1]:.3f}"
+        typer.echo(f"{name:28s} {shown} bits per character")
     out.mkdir(parents=True, exist_ok=True)
     (out / f"text_{seed}.json").write_text(json.dumps(results, indent=2))
 

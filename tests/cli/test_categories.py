@@ -156,7 +156,14 @@ def test_what_categories_do_not_have_is_refused(
         (("likelihood", "--draws", 2), "got --draws"),
         (("sample", "--sampler", "DDIM(steps=2)"), "take Ancestral()"),
         (("sample", "--out", "x.txt"), "a .txt holds sequences of an alphabet"),
-        (("verify",), "this needs a Gaussian process"),
+        (("verify",), "verify needs a Gaussian process such as VPSDE(), got a model of categories; take Ancestral()"),
+        (("calibrate",), "calibrate needs a Gaussian process such as VPSDE(), got a model of categories; take Ancestr"),
+        (
+            ("distill", "--out", "y"),
+            "distill needs a Gaussian process such as VPSDE(), got a model of categories; take",
+        ),
+        (("sample", "--sampler", "Ancestral(2)", "--calibrated"), "a step sampler of a Gaussian process"),
+        (("likelihood", "--data", "absent.npy"), "there is no file"),
     ],
 )
 def test_what_a_model_of_categories_cannot_do_is_refused(
@@ -167,6 +174,24 @@ def test_what_a_model_of_categories_cannot_do_is_refused(
     result = run(command, codes, *options)
     assert result.exit_code != 0
     assert message in one_line(result)
+
+
+def test_a_part_of_an_image_of_bits_is_drawn_again(tmp_path: Path) -> None:
+    bits = np.random.default_rng(0).integers(0, 2, (40, 1, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", bits)
+    result = run("train", "--data", tmp_path / "x.npy", "--classes", 2, "--out", tmp_path / "run", *NET)
+    assert result.exit_code == 0, result.output
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, :4] = 255
+    for name, values in {"image": 255 * bits[0, 0], "mask": mask}.items():
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    words = (tmp_path / "image.png", tmp_path / "mask.png", "-n", 3, "--out", tmp_path / "out.npz")
+    result = run("inpaint", tmp_path / "run", *words)
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "out.npz") as file:
+        drawn = next(file[key] for key in file.files if file[key].shape[-4:] == (3, 1, 8, 8))
+    assert (drawn[..., 4:].reshape(3, 8, 4) == bits[0, 0, :, 4:]).all()
+    assert set(np.unique(drawn)) == {0, 1}
 
 
 def test_info_shows_the_classes_of_categories() -> None:

@@ -90,9 +90,18 @@ def test_the_likelihood_is_a_bound_whose_parts_are_said_apart(rows: Path, tmp_pa
             "no probability-flow ODE, got --steps; leave it out, or train",
         ),
         (("likelihood", "--draws", 2, "--trace", "ExactTrace()"), "got --trace, --draws; leave them out"),
-        (("calibrate",), "--read one_hot=true"),
-        (("verify",), "got a model of numbers and categories; take MixedSampler() to sample"),
-        (("distill", "--calls", 2), "--read one_hot=true"),
+        (
+            ("calibrate",),
+            "calibrate needs a Gaussian process such as VPSDE(), got a model of numbers and categories; take",
+        ),
+        (
+            ("verify",),
+            "verify needs a Gaussian process such as VPSDE(), got a model of numbers and categories; take Mix",
+        ),
+        (
+            ("distill", "--calls", 2),
+            "distill needs a Gaussian process such as VPSDE(), got a model of numbers and categ",
+        ),
         (("sample", "--sampler", "DDIM(steps=3)"), "got a model of Mixed; take MixedSampler(DDIM(3))."),
         (("sample", "--sampler", "Ancestral(3)"), "take MixedSampler()."),
     ],
@@ -108,6 +117,19 @@ def test_what_needs_a_gaussian_process_is_refused_with_what_works(
     assert result.exit_code == 2, result.output
     assert message in one_line(result)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_table_of_categories_alone_has_no_part_of_numbers(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = [f"{a},{b}" for a, b in zip(generator.choice(["x", "y", "z"], 60), generator.choice(["no", "yes"], 60))]
+    (tmp_path / "c.csv").write_text("\n".join(["a,b", *lines]) + "\n")
+    assert run("train", "--data", tmp_path / "c.csv", *NET, *FEW, "--out", tmp_path / "run").exit_code == 0
+    result = run("likelihood", tmp_path / "run", "--limit", 4, "-q")
+    assert result.exit_code == 0, result.output
+    shown = one_line(result).split("parts of the bound")[1]
+    assert "categories -" in shown
+    assert "numbers" not in shown
+    assert "-0.0000" not in shown
 
 
 def test_incomplete_rows_are_filled_and_a_gaussian_method_is_refused(rows: Path, tmp_path: Path) -> None:

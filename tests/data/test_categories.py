@@ -143,6 +143,18 @@ def test_integers_of_a_file_become_categories(tmp_path: Path) -> None:
     assert load_data(tmp_path / "x.npy", classes=5).description.alphabet is None
 
 
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64])
+def test_bits_that_are_taken_as_numbers_are_warned_of(tmp_path: Path, kind: type) -> None:
+    x = np.random.default_rng(0).integers(0, 2, (40, 5)).astype(kind)
+    np.save(tmp_path / "x.npy", x)
+    with pytest.warns(UserWarning, match=r"x\.npy holds 0 and 1 alone.*classes=2 \(--classes 2\)"):
+        assert load_data(tmp_path / "x.npy").description.classes is None
+    assert load_data(tmp_path / "x.npy", classes=2).description.classes == 2  # without a warning, which is an error
+    assert load_data(tmp_path / "x.npy", bins=2).description.bins == 2
+    np.save(tmp_path / "x.npy", x.astype(int) + 1)
+    assert load_data(tmp_path / "x.npy").description.classes is None
+
+
 def test_grids_of_categories_get_a_channel(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", train=np.zeros((5, 8, 8), bool), test=np.ones((2, 8, 8), bool))
     data = load_data(tmp_path / "x.npz", classes=2, channels="none")

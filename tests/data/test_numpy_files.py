@@ -79,6 +79,7 @@ def test_without_shuffling_a_file_stays_memory_mapped(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">i2", "?", "u2", "u4", "f2"])
+@pytest.mark.filterwarnings("ignore:a.npy holds 0 and 1 alone")
 def test_types_that_torch_lacks_are_converted(tmp_path, dtype):
     array = (np.arange(20).reshape(10, 2) % 7).astype(dtype)
     np.save(tmp_path / "a.npy", array)

@@ -81,6 +81,7 @@ def test_samples_are_stored_as_codes_and_drawn_as_strips(bits: Path) -> None:
         assert f'<figure id="{name}">' in page
     assert page.count('class="sheet"') >= 3
     assert "differential equation" not in page
+    assert "mask" not in page
     assert "a bound on the likelihood" in page
 
 
@@ -95,6 +96,7 @@ def test_texts_are_shown_as_texts(book: Path) -> None:
     text = data.description.texts(drawn)[0].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     assert text in page
     assert "············" in page  # all masked at the end of the forward process
+    assert "The noise is a mask, drawn as a dot." in page
 
 
 def test_distances_take_categories_as_indicators(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_the_scores_of_a_comparison_are_those_of_its_stored_rows(folder: Path) -
     assert list(table["kinds"].values()) == ["numeric", "numeric", "integer", "date", "category"]
     rows, real = (torch.from_numpy(results.arrays[name]) for name in (f"{measured['array']}/table", "table/real"))
     assert rows.shape == real.shape == (40, 5)
+    assert results.arrays["forward"].shape == (7, 40, 5)  # all rows, for histograms
     flags = (False, False, False, False, True)
     assert measured["table"]["distances"] == column_distances(rows, real, flags).tolist()
     difference = (association_matrix(rows, flags) - association_matrix(real, flags)).abs()

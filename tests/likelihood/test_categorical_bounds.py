@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from scoresde.analytic import CategoricalMixture, DiscreteTable
 from scoresde.likelihood import Bound, ErrorProfile, KernelDecoder, UniformDequantization
+from scoresde.likelihood.bounds.categorical import CategoricalPaths
 from scoresde.likelihood.bounds.categorical_chain import CategoricalChain, prior_kl
 from scoresde.likelihood.bounds.continuous import continuous_vlb
 from scoresde.likelihood.bounds.discrete import discrete_vlb
@@ -213,6 +215,33 @@ def test_the_estimate_in_continuous_time_agrees_with_minus_log_p(name):
         assert agrees(bound, exact)
         assert bound.nfe == options.get("evaluations", 64) + 4
         assert bound.terms.keys() == {"prior", "diffusion", "reconstruction"}
+
+
+@pytest.mark.parametrize("timesteps", [None, UniformTimesteps()], ids=["default", "uniform"])
+@pytest.mark.parametrize("name", ["uniform", "uniform, finite clock", "absorbing"])
+def test_the_weights_of_the_timesteps_are_one_over_their_density(name, timesteps):
+    # ∫ f(τ) dτ over the clock, by the midpoint rule in the numbers from which times are made
+    model = MODELS[name]
+    paths, n, (first, last) = CategoricalPaths(model, model.sde, timesteps, 1, 1), 200_000, (1e-5, model.sde.tau_max)
+    tau, weight = paths._times((torch.arange(n, dtype=D) + 0.5) / n)
+    assert ((tau > first * (1 - 1e-9)) & (tau < last * (1 + 1e-9))).all()
+    for power in (1.0, 2.0):
+        exact = (math.exp(-2 * power * first) - math.exp(-2 * power * last)) / (2 * power)
+        assert (weight * (-2 * power * tau).exp()).mean().item() == pytest.approx(exact, rel=1e-5)
+
+
+def test_the_bound_in_continuous_time_decodes_at_tau_min():
+    model = DiscreteTable(torch.tensor([[0, 1], [1, 0]]), process=Binomial(tau_min=0.2))
+    x0 = point(model)
+    decoded = expectation(model, x0, 0.2, cross_entropy).item()
+    kept, n = math.exp(-0.4), 200  # midpoint rule in ᾱ, dτ = dᾱ/(2ᾱ)
+    each = [kept * (i + 0.5) / n for i in range(n)]
+    path = sum(expectation(model, x0, -0.5 * math.log(a), path_kl).item() / (2 * a) for a in each) * kept / n
+    bound = continuous_vlb(model, x0.expand(800, -1), seeds=range(800))
+    assert decoded > 0.1
+    assert agrees(replace(bound, nats=bound.terms["reconstruction"]), decoded)
+    assert agrees(replace(bound, nats=bound.terms["diffusion"]), path)
+    torch.testing.assert_close(bound.nats, sum(bound.terms.values()))
 
 
 @every_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import scoresde as sd
 from scoresde.data import Characters, Data, Description, load_data
 from scoresde.nn import MLP, CategoricalNet, DiT, UNet
 from scoresde.objective import CrossEntropy, PathKL
-from scoresde.process import Binomial, Categorical, Logits
+from scoresde.process import Binomial, Categorical, Cosine, Logits
 from scoresde.sampling import Ancestral
 from scoresde.storage import checkpoint
 from scoresde.training import Callback, CallbackState, Monitor, Training, train
@@ -161,6 +162,17 @@ def test_a_model_of_other_classes_is_refused_before_it_is_trained() -> None:
         train(model, BITS, Training(1, 8, PathKL()))
     with pytest.raises(TypeError, match="Loss trains models of SDE"):
         train(small_model(), BITS, Training(1, 8))
+
+
+def test_masks_on_a_clock_that_ends_with_signal_are_warned_of_before_training() -> None:
+    torch.manual_seed(0)
+    for process, ends in ((Categorical(2, "absorbing", Cosine()), True), (Categorical(2, schedule=Cosine()), False)):
+        mask = process.kernel == "absorbing"
+        net = CategoricalNet(MLP(CategoricalNet.inner_shape((20,), 2, mask), 8, 1), (20,), 2, mask)
+        model, settings = sd.ScoreModel(net, process), Training(steps=1, batch_size=4, loss=PathKL())
+        message = r"end of Cosine.*no finite bound; use .*LinearAlphaBar\(\)"
+        with pytest.warns(UserWarning, match=message) if ends else contextlib.nullcontext():
+            train(model, BITS, settings, progress=False)
 
 
 def test_the_loss_may_be_the_cross_entropy() -> None:

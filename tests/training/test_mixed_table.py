@@ -92,3 +92,18 @@ def test_a_checkpoint_keeps_process_network_and_codes(path, tmp_path):
     assert model.data == data.description
     x = data.description.to_model(data.train[:2]).float()
     assert model(x, 0.5).categorical.probs.shape == (2, 2, 3)
+
+
+def test_a_class_is_learned_in_the_few_updates_of_a_small_table(tmp_path):
+    # embeddings of classes much smaller than that of log-SNR were not read within 250 updates
+    rng, n = np.random.default_rng(0), 300
+    color, ok = rng.choice(3, n), rng.choice(["no", "yes"], n)
+    height = 0.5 * rng.normal(size=n) + 2.0 * (color - 1)
+    lines = [f"{'abc'[c]},{h:.8f},{o}" for c, h, o in zip(color, height, ok)]
+    (tmp_path / "x.csv").write_text("\n".join(["color,height,ok", *lines]) + "\n")
+    data = load_data(tmp_path / "x.csv", condition="color")
+    recipe = default_recipe(data.description, len(data.train))
+    model = train(recipe.build(data), data, recipe.training.fitted(150), progress=False).model
+    with torch.no_grad():
+        means = model(torch.zeros(3, 2), 2.5, color=torch.arange(3)).continuous.x0[:, 0]
+    assert means.tolist() == pytest.approx([-1.15, 0.0, 1.15], abs=0.5)

@@ -85,7 +85,7 @@ def verify(
         True
     """
     check_model(model)
-    gaussian_process(model)
+    gaussian_process(model, "verify")
     check_arguments(verify, locals())
     check_integer("limit", limit, 32)
     begin, seed = time.perf_counter(), check_seed(seed)

@@ -113,6 +113,15 @@ class Summary:
         return self.content["data"].get("classes") is not None
 
     @property
+    def mask(self) -> str:
+        """How the forward process draws a masked entry; empty if it has no masks."""
+        if not self.categories or "absorbing" not in self.content["process"]:
+            return ""
+        if self.part.event == "text":
+            return "as a dot"
+        return "in blue" if self.content["data"]["classes"] == 2 else "in light gray"
+
+    @property
     def mixed(self) -> bool:
         """Whether rows hold numbers and codes of categories."""
         return bool(self.content["data"].get("codes"))

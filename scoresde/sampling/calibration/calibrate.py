@@ -25,7 +25,7 @@ from scoresde._core.annotations import check_arguments
 from scoresde._core.call_inputs import check_per_sample
 from scoresde._core.checks import check_integer
 from scoresde._core.progress import ProgressBar
-from scoresde.model import Model, check_model, evaluating, refuse_unknown
+from scoresde.model import Model, check_model, evaluating, gaussian_process, refuse_unknown
 from scoresde.sampling.base import StepSampler, check_deterministic
 from scoresde.sampling.calibration.calibration import Calibration
 from scoresde.sampling.calibration.fitting import Effort, fit_sampler, planned_evaluations
@@ -122,6 +122,7 @@ def calibrate(
     ours.
     """
     check_model(model)
+    gaussian_process(model, "calibrate")
     requested = _checked_samplers(sampler, steps)
     _check_counts(noises=noises, pool=pool, iterations=iterations, batch_size=batch_size)
     check_integer("search", search, least=0)

@@ -127,7 +127,7 @@ def column_rows(summary: Summary) -> list[ColumnRow]:
 
 
 def forward(results: Results) -> Picture:
-    """The noised numbers as histograms; of rows of categories alone strips of their codes, five rows."""
+    """The noised numbers as histograms; of rows of categories alone strips of their codes."""
     codes, states = results.content["data"].get("codes") or [], results.arrays["forward"]
     if not codes:
         return events.forward(results)
@@ -137,7 +137,7 @@ def forward(results: Results) -> Picture:
         picture = events.forward(replace(results, arrays=arrays))
         return replace(picture, label="Values of the noised numbers, from data to noise.")
     panels = [
-        Panel(frame_title(results, i), sheet=colored_rows(x.astype(np.int64), max(codes)), size=(1.6, 0.8))
+        Panel(frame_title(results, i), sheet=colored_rows(x.astype(np.int64), max(codes)), size=(1.6, 1.6))
         for i, x in enumerate(states)
     ]
     return Picture("Noised rows of categories, a color for each, from data to noise.", panels, columns=len(panels))
