@@ -1,4 +1,4 @@
-"""Values of the wrong kind, which a caller may pass to any argument, and the judgement of what a call then does."""
+"""Values of the wrong kind, which a caller may pass to any argument, and the judgment of what a call then does."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass, field
 from functools import cache
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import command_line_page
@@ -104,8 +104,26 @@ def address(title: str) -> str:
 
 def _entry(section: Section, level: int) -> str:
     """The directive of mkdocstrings for one module, whose names are headings of the given level."""
-    names = "".join(f"        - {name}\n" for name in section.names)
-    return f"::: {section.module}\n    options:\n      heading_level: {level}\n      members:\n{names}"
+    names = "".join(f"        - {name}\n" for name in _ordered(section))
+    options = f"heading_level: {level}\n      group_by_category: false"
+    return f"::: {section.module}\n    options:\n      {options}\n      members:\n{names}"
+
+
+def _ordered(section: Section) -> list[str]:
+    """Functions, classes, then names of types and constants, each in the order of ``__all__``."""
+    module = importlib.import_module(section.module)
+
+    def rank(name: str) -> int:
+        value = getattr(module, name)
+        return 0 if isinstance(value, FunctionType) else 1 if isinstance(value, type) else 2
+
+    return sorted(section.names, key=rank)
+
+
+def _contents(shown: list[Section]) -> str:
+    """Links to every entry of a page: on a phone there is no table of contents beside it."""
+    links = [f"[`{name}`][{section.module}.{name}]" for section in shown for name in _ordered(section)]
+    return " · ".join(links) + "\n\n" if len(links) > 3 else ""
 
 
 def page(title: str) -> str:
@@ -114,8 +132,10 @@ def page(title: str) -> str:
     shown = [section for section in sections().values() if section.module.split(".")[1] in packages]
     shown.sort(key=lambda section: (packages.index(section.module.split(".")[1]), section.module))
     if len(shown) == 1:
-        return f"# {title}\n\n`{shown[0].module}`\n\n{_entry(shown[0], 2)}"
-    return f"# {title}\n\n" + "\n".join(f"## `{section.module}`\n\n{_entry(section, 3)}" for section in shown)
+        return f"# {title}\n\n`{shown[0].module}`\n\n{_contents(shown)}{_entry(shown[0], 2)}"
+    return f"# {title}\n\n{_contents(shown)}" + "\n".join(
+        f"## `{section.module}`\n\n{_entry(section, 3)}" for section in shown
+    )
 
 
 def first_sentence(module: str) -> str:

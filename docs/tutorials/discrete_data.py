@@ -3,7 +3,7 @@
 #
 # At the end you have two diffusion models of DNA sequences, one by masks and one by random letters. You know their bits, held against the truth, and how many calls each sampler needs.
 #
-# You need `pip install scoresde`. Everything here runs in the same way on text, bits, or any other codes.
+# You need scoresde: `pip install .` in a clone. Everything here runs in the same way on text, bits, or any other codes.
 
 # %% [markdown]
 # ## 1. Sequences whose probability is known

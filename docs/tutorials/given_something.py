@@ -3,12 +3,12 @@
 #
 # At the end one model of images draws the class that you ask for. It completes a half-hidden image, sharpens a coarse one, and edits a given one. It does so several times, because there is more than one answer.
 #
-# You need `pip install scoresde`.
+# You need scoresde: `pip install .` in a clone.
 
 # %% [markdown]
 # ## 1. A model that knows classes
 #
-# The network is told the digit, and sometimes not: in a tenth of the cases the label is left out. So one network is a model of each class and of all digits. This takes about a minute.
+# The network receives the digit as a label; in a tenth of the cases the label is left out. So one network is a model of each class and of all digits. This takes about a minute.
 
 # %%
 import os
@@ -78,7 +78,7 @@ for scale, images in guided.items():
 # %% [markdown]
 # ## 3. Half of an image
 #
-# Hide the lower half of four held-out digits, and let the model complete each several times. `PiGDM` steers every step towards what was seen; it is quick and an approximation.
+# Hide the lower half of four held-out digits, and let the model complete each several times. `PiGDM` steers every step toward what was seen; it is quick and an approximation.
 
 # %%
 originals = data.test[:4]

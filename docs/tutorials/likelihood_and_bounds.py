@@ -3,7 +3,7 @@
 #
 # At the end you have the log-probability of held-out data in four ways, and you know which number bounds which. Each one has an error bar, and you have tested that error bars are right.
 #
-# You need `pip install scoresde`.
+# You need scoresde: `pip install .` in a clone.
 
 # %% [markdown]
 # ## 1. Check it where the answer is known
@@ -81,7 +81,7 @@ model = sd.train(model, data, settings, progress=False).model
 # ## 4. Three bounds and the ODE
 #
 # - **The bound in continuous time** is an upper bound on the bits of the reverse SDE. It is also the training loss.
-# - **The bound of DDPM's chain** belongs to a chain of K steps. It has a term for each step, and falls towards the first as K grows.
+# - **The bound of DDPM's chain** belongs to a chain of K steps. It has a term for each step, and falls toward the first as K grows.
 # - **Several trajectories** of the same chain give a tighter bound.
 # - **The ODE** has a density of its own. It is neither above nor below the others.
 #
@@ -141,7 +141,7 @@ print(f"half of all bits are in the {half} steps next to the data")
 # %% [markdown]
 # ## 7. A figure
 
-# %% alt="Left: errors of 300 log-densities with their intervals around zero; about 95 in 100 bars touch zero. Right: bits per dimension of six estimates with error bars; the chain's bound falls with its number of steps towards the continuous bound"
+# %% alt="Left: errors of 300 log-densities with their intervals around zero; about 95 in 100 bars touch zero. Right: bits per dimension of six estimates with error bars; the chain's bound falls with its number of steps toward the continuous bound"
 import matplotlib.pyplot as plt
 
 figure, (left, right) = plt.subplots(

@@ -3,7 +3,7 @@
 #
 # At the end you know how far each sampler is from the exact answer at each cost. And you have a sampler that was fitted to one model, which needs half the calls or fewer.
 #
-# You need `pip install scoresde`. The last part uses the Fashion-MNIST network in `examples/fashion-mnist` of the source; run it in a clone.
+# You need scoresde: `pip install .` in a clone. The last part uses the Fashion-MNIST network in `examples/fashion-mnist` of the source; run it in a clone.
 
 # %% [markdown]
 # ## 1. A model whose answer is known

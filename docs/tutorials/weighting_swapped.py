@@ -3,7 +3,7 @@
 #
 # At the end you have seen, line by line, that DDPM and score matching minimize the same number. And you have three networks that differ in nothing but the weight λ of each noise level.
 #
-# You need `pip install scoresde`. No formula here is long, and each is computed twice.
+# You need scoresde: `pip install .` in a clone. No formula here is long, and each is computed twice.
 
 # %% [markdown]
 # ## 1. One image, one noise
@@ -190,7 +190,7 @@ for name in ("Simple", "MinSNR"):
 #
 # Left, the weight of each noise level, from noise to data. Right, the error at that level above that of `ELBO`. Where a weight is small, the error is larger, and the bound pays for the area.
 
-# %% alt="Left: the weights of ELBO, Simple and MinSNR against log signal-to-noise ratio; ELBO is flat, the other two fall towards the data. Right: held-out error of each above that of ELBO. The curves of Simple and MinSNR rise where their weight is small; the shaded areas are the bits that they lose"
+# %% alt="Left: the weights of ELBO, Simple and MinSNR against log signal-to-noise ratio; ELBO is flat, the other two fall toward the data. Right: held-out error of each above that of ELBO. The curves of Simple and MinSNR rise where their weight is small; the shaded areas are the bits that they lose"
 import matplotlib.pyplot as plt
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(6.2, 3.2), sharex=True)

@@ -3,7 +3,7 @@
 #
 # At the end you have a model of a folder of images, and new images drawn from it. One number says how well it knows images that it never saw.
 #
-# You need `pip install scoresde`. The folder here holds small handwritten digits, so that all of this runs in a minute without a GPU. To use your own images, change one line.
+# You need scoresde: `pip install .` in a clone. The folder here holds small handwritten digits, so that all of this runs in a minute without a GPU. To use your own images, change one line.
 
 # %% [markdown]
 # ## 1. A folder

@@ -3,7 +3,7 @@
 #
 # At the end a network that you trained elsewhere needs a tenth of the calls for a sample, is checked on data, and has a likelihood. It may come from your own code or from diffusers.
 #
-# You need `pip install "scoresde[diffusers]"`. The folder of the second half is in the source of this library; run the notebook in a clone, or name a folder of yours.
+# You need scoresde with diffusers: `pip install ".[diffusers]"` in a clone. The folder of the second half is in that clone; run the notebook there, or name a folder of yours.
 
 # %% [markdown]
 # ## 1. A network of your own

@@ -3,7 +3,7 @@
 #
 # At the end you have a model of a CSV file: it writes new rows, fills missing cells several times over, and says how probable a row is.
 #
-# You need `pip install scoresde pandas`. The table here has 442 patients with diabetes and 11 columns of numbers and categories. To use your own, change one line.
+# You need scoresde and pandas: `pip install . pandas` in a clone. The table here has 442 patients with diabetes and 11 columns of numbers and categories. To use your own, change one line.
 
 # %% [markdown]
 # ## 1. A table

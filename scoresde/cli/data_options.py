@@ -53,7 +53,8 @@ class HeldOutOptions:
         str | None,
         typer.Option(
             "--part",
-            help="test, train or all; default test, and all for --data that the model was not trained on.",
+            help="test, train or all; default test (verify: all where it has fewer than 64 events), and all for --data "
+            "that the model was not trained on.",
             show_default=False,
         ),
     ] = None

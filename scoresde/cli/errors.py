@@ -31,6 +31,8 @@ _REMEDIES = {
     r"\(seed=, test_fraction=\)": "(--split-seed, --test-fraction)",
     r"\(seed=\)": "(--split-seed)",
     r"""(?<![-\w"'])(missing|missing_texts|header|delimiter|encoding|decimal)=(?!\))""": r"--read \1=",
+    r"pass size=(?=\d)": "pass --read size=",
+    r", channels=3 or 1 to": ", --read channels=3 or 1 to",
     r"""(?<![-\w"'])(categories|columns|label|kinds)=(?!\))""": r"--read \1=",
     r"""(?<![-\w"'])\(condition=(\w+)\)""": r"(--condition \1)",
     r"""(?<![-\w"'])condition=(?!\))""": "--condition ",

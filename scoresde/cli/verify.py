@@ -53,6 +53,7 @@ def verify(
     from scoresde.cli import console
     from scoresde.cli.loading import as_score_model
     from scoresde.evaluation import verify as verify_model
+    from scoresde.evaluation.verify.events import ENOUGH
     from scoresde.storage.checkpoint import read_checkpoint
 
     stored = read_checkpoint(checkpoint)
@@ -64,6 +65,8 @@ def verify(
         name = "the averaged weights" if weights.raw else "the raw weights"
         others[name] = as_score_model(replace(weights, raw=not weights.raw).load(stored, modules))
     held_out = source.select(checkpoint, stored, None)
+    if source.part is None and len(held_out.events) < ENOUGH:
+        held_out = replace(source, part="all").select(checkpoint, stored, None)
     check_events(model, held_out.events)
     result = verify_model(model, held_out.events, cond=held_out.cond, others=others, limit=limit, seed=seed)
     Console().print(result)

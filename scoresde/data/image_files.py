@@ -34,17 +34,26 @@ class _Skipped:
 
     def warn(self, root: Path) -> None:
         """One warning that counts everything that is not read."""
-        said = [f"{count} images in {name}/ (another part)" for name, count in self.folders.items() if count]
+        said = [
+            f"{_count(count, 'image', 'images')} in {name}/ (another part)"
+            for name, count in self.folders.items()
+            if count
+        ]
         if self.suffixes:
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.suffixes.items()))
-            said.append(f"{sum(self.suffixes.values())} files of other kinds ({kinds})")
+            total = _count(sum(self.suffixes.values()), "file of another kind", "files of other kinds")
+            said.append(f"{total} ({kinds})")
         if self.links:
-            said.append(f"{self.links} links to folders")
+            said.append(_count(self.links, "link to a folder", "links to folders"))
         if said:
             warnings.warn(
-                f"{root}: not read are {'; '.join(said)}. Images are files that end in {', '.join(IMAGE_SUFFIXES)}.",
+                f"{root}: not read: {'; '.join(said)}. Images are files that end in {', '.join(IMAGE_SUFFIXES)}.",
                 stacklevel=4,
             )
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def find_parts(root: Path) -> list[list[ImageFile]]:

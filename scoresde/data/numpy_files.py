@@ -67,8 +67,8 @@ def load_file(
             ``"none"``, which adds an axis of one channel. ``None`` decides by the shape, says what it adds, and asks
             where the shape is not clear.
         missing: ``"refuse"`` raises an error if a value is missing (NaN), ``"drop"`` leaves its event out, with a
-            warning. ``"mask"`` keeps missing values: training counts observed ones only, and the network is told which
-            they are. It leaves out events without any value.
+            warning. ``"mask"`` keeps missing values: training counts observed ones only, and the network receives the
+            mask. It leaves out events without any value.
         condition: Name or names of conditions in a .npz, such as ``"text"``: its entry ``text`` beside ``x``, or its
             entries ``train_text`` and ``test_text`` beside ``train`` and ``test``, with one entry per event.
         low, high: Declared range.

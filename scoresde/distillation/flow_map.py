@@ -30,7 +30,7 @@ __all__ = ["FlowMap"]
 
 
 class FlowMap(Model):
-    r"""A few-step student: a model whose call also takes the end of a step, ``student(x, tau, s=…)``.
+    r"""A few-step student: a model that also takes the end of a step, ``student(x, tau, s=…)``.
 
     The prediction's ``v`` is then the average velocity w of the jump from ``tau`` to ``s``, and its ``x0`` the data
     estimate for which $X = \alpha_s\hat x_0 + \sigma_s\hat\varepsilon$. Without ``s`` the prediction is that of the

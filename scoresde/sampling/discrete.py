@@ -1,7 +1,8 @@
 r"""Samplers of processes of categories: steps between states whose entries are codes.
 
 All entries of a step move independently, with the probabilities that the model gives for the state before the step.
-That is the only error of a step with an exact model, so the law of the last state has the `order` that each states.
+That is the only error of a step with an exact model, so the distribution of the last state has the `order` that each
+states.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class DiscreteSampler(Sampler):
     grid: Grid = field(default_factory=Chain)
 
     order: ClassVar[int] = 1
-    """Order of the error of the last state's law in the step size, with an exact model."""
+    """Order of the error of the last state's distribution in the step size, with an exact model."""
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps)

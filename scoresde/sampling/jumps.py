@@ -1,6 +1,6 @@
 r"""Sampling of a few-step student: $X = \cos\Delta\,x - \sin\Delta\,w(x; \phi \to \psi)$, one call per jump.
 
-$\Delta = \phi - \psi$ is the angle of the jump, φ = atan(σ/α). The student is told both ends of the jump.
+$\Delta = \phi - \psi$ is the angle of the jump, φ = atan(σ/α). The student takes both ends of the jump.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Jumps(Sampler):
         trained = context.jump_times
         if trained is None:
             raise TypeError(
-                "Jumps needs a few-step student, which is told where a step ends, got another model, or one that is "
+                "Jumps needs a few-step student, which takes the end of a step, got another model, or one that is "
                 "wrapped; train one by scoresde.distillation.distill(model, calls=2), or take DDIM() or Adams()."
             )
         if not trained:

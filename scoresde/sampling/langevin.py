@@ -1,6 +1,6 @@
 r"""Langevin steps and samplers made of them: $x' = x + \delta\,score + std\,z$ at a fixed time τ.
 
-With $score = -\hat\varepsilon/\sigma$, repeated steps move a state of any distribution towards that of $x_\tau$, up to
+With $score = -\hat\varepsilon/\sigma$, repeated steps move a state of any distribution toward that of $x_\tau$, up to
 a bias. More steps of the reverse process do not remove the bias, so a `StepSampler` made of Langevin steps has no
 order. Each class states instead the stationary distribution of its steps for data N(m, c² I), for which x has the
 variance $var = \alpha^2c^2 + \sigma^2$.

@@ -59,7 +59,7 @@ class Moments(CheckedArguments):
 
     @classmethod
     def of(cls, x0: Tensor) -> Moments:
-        """Sample mean and covariance of data, shrunk towards a multiple of the identity as Ledoit & Wolf do.
+        """Sample mean and covariance of data, shrunk toward a multiple of the identity as Ledoit & Wolf do.
 
         Args:
             x0: Data in model units, ``(n, *D)`` with n >= 2.

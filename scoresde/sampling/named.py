@@ -78,7 +78,7 @@ class UniPC(Multistep):
     Args:
         steps: See `Multistep`.
         grid: The times of the steps. None selects `DenseEnds` for ``"x0"`` and `Karras` for ``"eps"``: the error of
-            ``"eps"`` grows by $1/\alpha$ towards the noise, so long first steps diverge.
+            ``"eps"`` grows by $1/\alpha$ toward the noise, so long first steps diverge.
         solver_order: p; the order reached is p + 1.
         prediction: ``"x0"`` or ``"eps"``.
         as_published: Starts with steps of lower order, and uses the factor one half with $B(h) = e^h - 1$: the value of

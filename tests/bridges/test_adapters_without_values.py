@@ -14,7 +14,7 @@ import scoresde as sd
 from scoresde.adapters import FromSchedule, FromSigma, FromSigmaTable, FromStep, FromTime, OneHot
 
 
-class Labelled(DigitNetwork):
+class Labeled(DigitNetwork):
     def forward(self, x: Tensor, t: Tensor, class_labels: Tensor) -> Tensor:
         return super().forward(x, t) * class_labels.sum(1).reshape(-1, 1, 1, 1)
 
@@ -30,7 +30,7 @@ class Denoiser(DigitNetwork):
 ADAPTERS: dict[str, Callable[[], nn.Module]] = {
     "table": lambda: FromSigmaTable(DigitNetwork(), (0.1, 1.0, 10.0)),
     "rounded table": lambda: FromSigmaTable(DigitNetwork(), (10.0, 1.0, 0.1), True, False, True),
-    "one-hot": lambda: FromSigma(OneHot(Labelled(), 3)),
+    "one-hot": lambda: FromSigma(OneHot(Labeled(), 3)),
     "schedule": lambda: FromSchedule(Denoiser()),
     "levels": lambda: FromSigma(DigitNetwork(), 0.5, "log half", "score"),
     "steps": lambda: FromStep(DigitNetwork(), sd.LinearBetas()),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 from command_line import one_line, run
+from PIL import Image
 
 import scoresde as sd
 from scoresde.cli.errors import report_errors
@@ -184,6 +185,15 @@ def test_system_errors_are_sentences(error: OSError, expected: str, capsys: pyte
     text = " ".join(capsys.readouterr().err.split())
     assert expected in text
     assert "Errno" not in text
+
+
+def test_images_of_unequal_sizes_are_answered_by_options_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index, size in enumerate(((20, 30), (20, 40))):
+        Image.new("RGB", size).save(tmp_path / "photos" / f"{index}.png")
+    result = run("train", "--data", tmp_path / "photos", "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "pass --read size=20 to scale and crop them, --read channels=3 or 1 to make" in one_line(result)
 
 
 def test_compare_has_its_own_remedy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import one_line, run
 
@@ -40,6 +41,16 @@ def test_a_run_whose_output_is_read_wrongly_ends_with_status_one(trained: Path, 
     result = run("verify", tmp_path / "wrong", "--data", "digits", "--limit", 64)
     assert result.exit_code == 1, result.output
     assert "its output is v" in one_line(result)
+
+
+def test_few_data_of_an_opened_model_are_all_used(trained: Path, tmp_path: Path) -> None:
+    save(sd.load(trained), tmp_path / "opened")  # knows no training data
+    np.save(tmp_path / "few.npy", sd.load_data("digits").test[:50].numpy())
+    result = run("verify", tmp_path / "opened", "--data", tmp_path / "few.npy", "--bins", 17)
+    assert "of train and test part, 50 of 50 events" in one_line(result)
+    refused = run("verify", tmp_path / "opened", "--data", tmp_path / "few.npy", "--bins", 17, "--part", "test")
+    assert refused.exit_code == 2
+    assert "a comparison needs at least 32 events, got 10" in one_line(refused)
 
 
 @pytest.mark.parametrize(

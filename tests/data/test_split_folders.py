@@ -40,7 +40,7 @@ def test_folders_of_parts_are_never_classes_in_any_spelling(tmp_path, train, hel
 def test_the_test_part_is_held_out_and_other_held_out_parts_are_never_trained_on(tmp_path):
     for name, value in (("train", 10), ("val", 100), ("Test", 200)):
         save(tmp_path / name, value)
-    with pytest.warns(UserWarning, match=r"not read are 6 images in val/ \(another part\)"):
+    with pytest.warns(UserWarning, match=r"not read: 6 images in val/ \(another part\)"):
         data = load_data(tmp_path)
     assert values(data) == ([10], [200])
 
@@ -88,7 +88,7 @@ def test_files_that_are_not_read_are_counted_in_one_warning(tmp_path):
     for name in ("a.gif", "cats/b.GIF", "notes.txt", "LICENSE", ".hidden", "cats/._0.png"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "link").symlink_to(tmp_path / "cats", target_is_directory=True)
-    message = r"not read are 4 files of other kinds \(2 .gif, 1 .txt, 1 without suffix\); 1 links to folders"
+    message = r"not read: 4 files of other kinds \(2 .gif, 1 .txt, 1 without suffix\); 1 link to a folder"
     with pytest.warns(UserWarning, match=message) as caught:
         data = load_data(tmp_path, test_fraction=0)
     assert len(caught) == 1

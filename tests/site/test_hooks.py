@@ -46,6 +46,15 @@ def test_every_module_with_entries_is_on_one_page() -> None:
     assert sorted(shown) == sorted(reference.sections())
 
 
+def test_a_page_of_the_reference_lists_its_entries_functions_first_and_names_of_types_last() -> None:
+    page = reference.page("Sampling")
+    places = [page.index(f"[`{name}`][scoresde.sampling.{name}]") for name in ("sample", "DDIM", "UniPC", "Observer")]
+    entries = [page.index(f"        - {name}\n") for name in ("sample", "DDIM", "UniPC", "Observer")]
+    assert places == sorted(places)
+    assert entries == sorted(entries)
+    assert places[-1] < entries[0]
+
+
 def test_the_page_of_the_command_line_marks_up_options_and_nothing_else() -> None:
     assert command_line_page._escaped("with --from, a *star* and `x < 1` [required]") == (
         r"with `--from`, a \*star\* and `x < 1` \[required\]"

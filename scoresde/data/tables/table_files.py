@@ -61,8 +61,8 @@ def load_table(
         kinds: Kinds of columns, each one of numeric, integer, category, date, constant and identifier, such as
             ``{"zip": "category", "year": "numeric"}``. ``None`` finds the kind of every column in the file.
         missing: ``"refuse"`` raises an error if a cell is missing, ``"drop"`` leaves its row out, with a warning.
-            ``"mask"`` keeps features that are missing as NaN: training counts observed cells only, and the network is
-            told which they are. It leaves out rows without any value.
+            ``"mask"`` keeps features that are missing as NaN: training counts observed cells only, and the network
+            receives the mask. It leaves out rows without any value.
         missing_texts: Texts that stand for a missing cell, in upper or lower case; a blank cell always does.
         header: Whether the first line of a text file names the columns. ``None`` decides: a line of numbers is data,
             with a warning, and the columns are then called x0, x1, ...; a line that could be either is refused.

@@ -19,6 +19,8 @@ from scoresde.training.condition_checks import conditions_of, model_cond
 __all__ = ["Events", "events_of"]
 
 _LEAST = 32
+ENOUGH = 2 * _LEAST
+"""With fewer held-out events, those of training are used too."""
 _MOST_FITTED = 4096
 _MOST_VALUES = 1 << 14  # low-dimensional events are cheap: more of them, and several noises each
 
@@ -67,8 +69,8 @@ def events_of(
     x = x.detach().cpu().double()
     x = x.reshape(len(x), -1)
     most = max(limit, min(16 * limit, _MOST_VALUES // max(x.shape[1], 1)))
-    count = min(most, len(x) // 2 if len(x) >= 2 * _LEAST else len(x))
-    x0, rest = x[:count], x[count:] if len(x) >= 2 * _LEAST else x
+    count = min(most, len(x) // 2 if len(x) >= ENOUGH else len(x))
+    x0, rest = x[:count], x[count:] if len(x) >= ENOUGH else x
     rows = order[:count]
     return Events(
         x0, rest, x, shape, _conditions(model, given, rows), _classes(model), max(1, min(8, most // max(count, limit)))
@@ -81,7 +83,7 @@ def _given(data: Data | ArrayLike, cond: Mapping[str, Any] | None) -> tuple[Tens
     if cond is not None:
         raise ValueError("a Data brings the conditions of its events, got cond too; leave one of them out.")
     complete = data.complete()
-    if len(complete.test) >= 2 * _LEAST:
+    if len(complete.test) >= ENOUGH:
         return complete.test, dict(complete.test_cond)
     joined = {
         n: torch.cat([v, complete.test_cond[n]]) for n, v in complete.train_cond.items() if n in complete.test_cond

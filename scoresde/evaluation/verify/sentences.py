@@ -41,7 +41,8 @@ def _from_verdict(verdict: Verdict) -> Check:
     name, amount = verdict.closest
     evidence = {f"gain as if {name}": (amount.mean, amount.stderr)}
     if not verdict.undecided:
-        sentence = f"{verdict.tried} alternatives are worse; the closest, as if {name}: {amount.text()}."
+        worse = "the only alternative is worse" if verdict.tried == 1 else f"{verdict.tried} alternatives are worse"
+        sentence = f"{worse}; the closest, as if {name}: {amount.text()}."
         return Check(verdict.question, "passed", sentence, evidence=evidence)
     named = sorted(verdict.undecided, key=lambda entry: -entry[1].mean)
     evidence |= {f"gain as if {other}": (g.mean, g.stderr) for other, g in named}

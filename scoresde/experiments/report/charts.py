@@ -39,13 +39,13 @@ def _likelihoods(summary: Summary, axes: Axes) -> list[Values]:
         axes.plot(values, np.full(len(values), y), "o", color=color, alpha=0.35, markersize=5, markeredgewidth=0)
         axes.errorbar(mean, y, xerr=error, fmt="o", color=color, capsize=4, markersize=7, elinewidth=1.8)
         read.append(Values(line.name, [mean], [y], [f"{line.value.text(4)} {line.value.error_text(4)}"]))
-    for baseline in summary.baseline_rows:
-        if baseline.value.value is None:
-            continue
-        x = baseline.value.value
+    known = [(each.value.value, each) for each in summary.baseline_rows if each.value.value is not None]
+    for level, (x, baseline) in enumerate(sorted(known, key=lambda pair: pair[0])):
         axes.axvline(x, color=GRAY, linewidth=1.0, linestyle=(0, (4, 3)))
         style: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate(baseline.name, (x, 1.0), (0, 4), ha="center", va="bottom", fontsize=8, color=GRAY, **style)
+        axes.annotate(
+            baseline.name, (x, 1.0), (0, 4 + 11 * level), ha="center", va="bottom", fontsize=8, color=GRAY, **style
+        )
         read.append(Values(baseline.name, [x], [len(lines) - 0.6], [f"{baseline.value.text(4)}"]))
     _name_rows(axes, [line.name for line in lines])
     axes.margins(x=0.2)

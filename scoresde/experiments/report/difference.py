@@ -49,7 +49,7 @@ class Difference:
 
 
 def tally(differences: Sequence[Difference], below: str, above: str) -> str:
-    """How many differences are below and above 0 with their whole interval, and how many are not told apart from it.
+    """How many differences are below and above 0 with their whole interval, and how many do neither.
 
     Args:
         differences: To the same reference.

@@ -45,7 +45,7 @@ def forward(results: Results) -> Picture:
     panels = []
     for i, (x, sigma) in enumerate(zip(states, sigmas, strict=True)):
         column = grid(_thinned(to_bytes(x, low - 1.2 * sigma, high + 1.2 * sigma), 96), columns=1, gap=1)
-        size = (1.1, 1.1 * column.shape[0] / column.shape[1])
+        size = (1.0, column.shape[0] / column.shape[1])  # so narrow that all frames fit one row of a wide page
         panels.append(Panel(frame_title(results, i), sheet=column, size=size))
     return Picture("Noised images, from data to noise.", panels, columns=len(panels))
 
