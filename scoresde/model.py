@@ -281,6 +281,11 @@ class ScoreModel(Model):
         weight = _first_parameter(net)
         if weight is not None and weight.is_floating_point() and weight.dtype != x.dtype:
             net_input = self.sde.network_input(x, weight.dtype)
+        given = cond.get("known")
+        known = given if isinstance(given, Tensor) and given.shape == x.shape and reads_known(net) else None
+        if known is not None:
+            clean = self.sde.noise_free(known, tau).to(net_input.dtype)
+            net_input = torch.where(known.isnan(), net_input, clean)
         log_snr = ou.log_snr(tau)
         if isinstance(log_snr, Tensor):
             log_snr = log_snr.to(device=x.device, dtype=torch.float32).expand(x.shape[:1])
@@ -302,8 +307,7 @@ class ScoreModel(Model):
         if out.shape != expected:
             what = "the shape of x" if expected == tuple(x.shape) else "one logit per class"
             raise ValueError(f"the network must return {what}, {expected}, got {tuple(out.shape)}.")
-        known = cond.get("known")
-        if isinstance(known, Tensor) and reads_known(net):
+        if known is not None:
             out = self.parameterization.with_known(self.sde, x, tau, out, known)
         return self.parameterization.prediction(self.sde, x, tau, out, mix)
 

@@ -36,7 +36,6 @@ from scoresde.training import add_adapters
 add_adapters(sd.MLP((2,), width=8, depth=1), 2)
 """,
     "metrics": "from scoresde.metrics import EfficientNetLite0; EfficientNetLite0()",
-    "inception": "import torch_fidelity",
     "diffusers": "import diffusers; from scoresde.bridges.diffusers import Scheduler",
     "onnx": """
 import scoresde as sd
@@ -44,6 +43,17 @@ from scoresde.bridges.export import save_onnx
 save_onnx(sd.ScoreModel(sd.MLP((2,), width=8, depth=1), sd.VPSDE(), event_shape=(2,)), "model.onnx")
 """,
     "hub": "import huggingface_hub; from scoresde.bridges.hub import save_pretrained",
+    # Last: a torchvision that does not fit this build of torch would stop others, which import it where it is present.
+    "inception": """
+from scoresde.metrics import Inception
+try:
+    Inception("absent.pth")
+except FileNotFoundError:
+    pass  # torch-fidelity is there; the weights are a download
+except ImportError as error:
+    assert "a torchvision built for this torch" in str(error), error
+    print("not used: its error says that the torchvision of this index does not fit this torch")
+""",
 }
 
 
@@ -152,8 +162,8 @@ def main() -> None:
             print(f"{name}: {seconds(command, empty) - base:.2f} s more than an empty program")
         for extra in extras:
             run(*install, *constraints, f"{wheel}[{extra}]")
-            run(python, "-c", EXTRAS[extra], cwd=empty)
-            print(f"scoresde[{extra}]: installed and used")
+            note = run(python, "-c", EXTRAS[extra], cwd=empty).strip()
+            print(f"scoresde[{extra}]: installed, {note or 'used'}", flush=True)
 
 
 if __name__ == "__main__":

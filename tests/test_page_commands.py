@@ -20,11 +20,11 @@ FOLDER_OF_DIFFUSERS = ROOT / "tests/bridges/models/diffusers/linear"
 # Runs that a page takes for granted.
 RUNS = {
     "runs/digits": ("digits", "--condition", "label"),
-    "runs/faces": ("faces.npz", "--bins", "256", "--condition", "label", "--lengths", "0.02,0.05", "--steps", "40"),
+    "runs/faces": ("faces.npy", "--bins", "256", "--lengths", "0.02,0.05"),
     "runs/customers": ("customers.csv",),
     "runs/iris": ("customers.csv",),
     "runs/text": ("book.txt", "--read", "length=16"),
-    "runs/ring": ("ring", "--lengths", "0.05,0.1", "--steps", "40"),
+    "runs/ring": ("ring", "--lengths", "0.05,0.1"),
     "runs/x": ("customers.csv",),
     "runs/mine": ("my-images",),
     "RUN": ("book.txt", "--read", "length=16"),
@@ -50,7 +50,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.txt").write_text("two fish one fish blue fish red fish " * 10)
     np.save(folder / "genes.npy", rng.integers(0, 4, (60, 12)))
     faces = rng.integers(0, 256, (60, 3, 8, 8), dtype=np.uint8)
-    np.savez(folder / "faces.npz", x=faces, labels=np.arange(60) % 3)
     np.save(folder / "faces.npy", faces)
     np.save(folder / "mine.npy", faces)
     np.savez(folder / "captions.npz", x=faces, text=rng.normal(size=(60, 5, 4)))

@@ -102,11 +102,28 @@ def address(title: str) -> str:
     return f"reference/{title.lower().replace(' ', '-')}.md"
 
 
+def identifier(module: str, name: str) -> str:
+    """The path under which mkdocstrings documents a name.
+
+    A function that is named as its module is hidden by it: ``scoresde.sampling.sample`` is a module to a reader of the
+    source. So it is documented where it is defined.
+    """
+    value = getattr(importlib.import_module(module), name)
+    home = getattr(value, "__module__", module)
+    return f"{home}.{name}" if home.rpartition(".")[2] == name else f"{module}.{name}"
+
+
 def _entry(section: Section, level: int) -> str:
-    """The directive of mkdocstrings for one module, whose names are headings of the given level."""
-    names = "".join(f"        - {name}\n" for name in _ordered(section))
+    """The directives of mkdocstrings for one module, whose names are headings of the given level."""
+    paths = {name: identifier(section.module, name) for name in _ordered(section)}
+    names = "".join(f"        - {name}\n" for name, path in paths.items() if path == f"{section.module}.{name}")
     options = f"heading_level: {level}\n      group_by_category: false"
-    return f"::: {section.module}\n    options:\n      {options}\n      members:\n{names}"
+    directives = [f"::: {section.module}\n    options:\n      {options}\n      members:\n{names}"]
+    own = f"heading_level: {level}\n      show_root_heading: true\n      show_root_toc_entry: true\n"
+    for name, path in paths.items():
+        if path != f"{section.module}.{name}":
+            directives.append(f"::: {path}\n    options:\n      {own}      show_root_full_path: false\n")
+    return "\n".join(directives)
 
 
 def _ordered(section: Section) -> list[str]:
@@ -122,7 +139,7 @@ def _ordered(section: Section) -> list[str]:
 
 def _contents(shown: list[Section]) -> str:
     """Links to every entry of a page: on a phone there is no table of contents beside it."""
-    links = [f"[`{name}`][{section.module}.{name}]" for section in shown for name in _ordered(section)]
+    links = [f"[`{name}`][{identifier(each.module, name)}]" for each in shown for name in _ordered(each)]
     return " · ".join(links) + "\n\n" if len(links) > 3 else ""
 
 
@@ -158,7 +175,7 @@ def overview() -> str:
         value = getattr(scoresde, name)
         module = entries.get((name, id(value)))
         if module is not None:
-            front.append(f"[`{name}`][{module}.{name}]")
+            front.append(f"[`{name}`][{identifier(module, name)}]")
     return (
         "# Reference\n\n"
         "One page for each family, in the order of the data flow, and one for the [command line](command-line.md). "

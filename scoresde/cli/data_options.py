@@ -95,7 +95,8 @@ class TrainingDataOptions:
         typer.Option(
             "--condition",
             help="What the model is conditioned on: label for the classes of the data, names of entries of a .npz "
-            "file, of columns of a table, or a second folder of images with the same file names; separated by commas.",
+            "file, of columns of a table, or a second folder of images with the same file names; known for "
+            "any part of the event itself, for imputation; separated by commas.",
             show_default=False,
             rich_help_panel=DATA_PANEL,
         ),

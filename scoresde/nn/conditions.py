@@ -207,7 +207,8 @@ class Known(Condition):
 
     Its name is ``known``. It needs no data: training draws the known entries of each event at random, any share of
     them. The network then estimates $E[x_0 \mid x_\tau, \mathrm{known}]$ for every subset, so that imputation is plain
-    sampling. Of a known entry the estimate is its value. The null is an event of NaN.
+    sampling. A known entry reaches the network without noise, and its estimate is its value. The null is an event of
+    NaN.
 
     Attributes:
         channels: Entries of an event of one axis; else its first axis.

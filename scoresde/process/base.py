@@ -133,6 +133,18 @@ class Process(CheckedArguments, ABC):
         """A state in the type of a network's weights, ``(B, *D)``."""
         return x.to(dtype)
 
+    def noise_free(self, x0: Tensor, tau: Scalar) -> Tensor:
+        r"""Data at ``tau`` as if no noise had been added: $\alpha x_0$ of numbers, the codes of categories.
+
+        Args:
+            x0: Data, ``(B, *D)``; NaN stays NaN.
+            tau: OU time, a number or ``(B,)``.
+
+        Raises:
+            TypeError: If the process has none; it is one of numbers, or of numbers and categories.
+        """
+        raise TypeError(f"known entries need a process of numbers, or of numbers and categories, got {self}.")
+
     @abstractmethod
     def scale(self, tau: Scalar) -> Scalar:
         r"""Factor c(τ) of the view, $\tilde x = c(\tau)\,x$; of the kind of ``tau``. 1 if there is no view."""

@@ -154,6 +154,10 @@ class Mixed(Process):
         parts = self.continuous.perturb(numbers, tau, eps.to(x0.dtype)), self.categorical.perturb(codes, tau, uniform)
         return torch.cat(parts, -1)
 
+    def noise_free(self, x0: Tensor, tau: Scalar) -> Tensor:
+        numbers, codes = self.split(x0)
+        return torch.cat([self.continuous.noise_free(numbers, tau), codes], -1)
+
     def prior(self, like: Tensor, noise: Noise, tau: float | None = None) -> Tensor:
         numbers, codes = self.split(like)
         return torch.cat([self.continuous.prior(numbers, noise, tau), self.categorical.prior(codes, noise, tau)], -1)

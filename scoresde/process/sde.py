@@ -19,7 +19,7 @@ from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_event_shape, check_tensor
 from scoresde._core.elementwise import Scalar
 from scoresde._core.noise import Noise
-from scoresde._core.tensors import as_time, combine, sum_event
+from scoresde._core.tensors import as_time, combine, expand, sum_event
 from scoresde.process import ou
 from scoresde.process.base import Process
 from scoresde.process.schedule import GeometricSigma, LinearVP, Schedule, StraightPath, SubVPClock
@@ -61,6 +61,9 @@ class SDE(Process, ABC):
 
     def draw_noise(self, like: Tensor, noise: Noise) -> Tensor:
         return noise.normal(like)
+
+    def noise_free(self, x0: Tensor, tau: Scalar) -> Tensor:
+        return expand(ou.alpha(tau), x0) * x0
 
     def perturb(self, x0: Tensor, tau: Scalar, noise: Tensor) -> Tensor:
         r"""The noised state $x_\tau = \alpha x_0 + \sigma\varepsilon$; at ``tau`` = 0 the data.

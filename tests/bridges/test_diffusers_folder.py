@@ -14,7 +14,7 @@ from diffusers_peer import FOLDERS, in_float64, peer_chain, peer_network, peer_s
 from torch import Tensor
 
 from scoresde.bridges.diffusers import open_folder, recognize
-from scoresde.bridges.diffusers.settings import _DEFAULTS, _OF_CLASS, _ONLY, BETA_CHAINS, EDM, FLOW, SchedulerSettings
+from scoresde.bridges.diffusers.settings import _OF_CLASS, _ONLY, BETA_CHAINS, DEFAULTS, EDM, FLOW, SchedulerSettings
 from scoresde.bridges.opened import Opened
 from scoresde.process.parameterization import Eps, V, Velocity
 from scoresde.sampling import DDIM, DDPM, DPMSolverPP, Heun, SDEDPMSolverPP, StepSampler, UniPC, sample
@@ -296,7 +296,7 @@ def test_the_entries_and_the_defaults_of_a_scheduler_are_those_of_its_class(name
 
     parameters = inspect.signature(getattr(diffusers, name).__init__).parameters
     settings = SchedulerSettings(name, {})
-    for entry in _DEFAULTS:
+    for entry in DEFAULTS:
         if entry in parameters:
             assert settings[entry] == parameters[entry].default, entry
     for entry in _ONLY:

@@ -48,11 +48,13 @@ def test_every_module_with_entries_is_on_one_page() -> None:
 
 def test_a_page_of_the_reference_lists_its_entries_functions_first_and_names_of_types_last() -> None:
     page = reference.page("Sampling")
-    places = [page.index(f"[`{name}`][scoresde.sampling.{name}]") for name in ("sample", "DDIM", "UniPC", "Observer")]
-    entries = [page.index(f"        - {name}\n") for name in ("sample", "DDIM", "UniPC", "Observer")]
+    names = ("sample", "DDIM", "UniPC", "Observer")
+    places = [page.index(f"[`{name}`][{reference.identifier('scoresde.sampling', name)}]") for name in names]
+    entries = [page.index(f"        - {name}\n") for name in names[1:]]
     assert places == sorted(places)
     assert entries == sorted(entries)
     assert places[-1] < entries[0]
+    assert "::: scoresde.sampling.sample.sample\n" in page  # hidden by the module of that name
 
 
 def test_the_page_of_the_command_line_marks_up_options_and_nothing_else() -> None:

@@ -6,6 +6,7 @@ What needs a browser is skipped where Chromium is not installed. `make test` lea
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from functools import cache, partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import FunctionType
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -115,9 +117,14 @@ def test_the_text_of_an_image_says_what_it_shows() -> None:
 def test_the_reference_has_every_name_of_the_front_door() -> None:
     ids = {name for path, page in pages().items() if path.startswith("reference/") for name in page.ids}
     shown = {identifier.rpartition(".")[2] for identifier in ids}
-    names = [name for name in scoresde.__all__ if isinstance(getattr(scoresde, name), type)]
-    assert len(names) > 60
+    names = [name for name in scoresde.__all__ if isinstance(getattr(scoresde, name), (type, FunctionType))]
+    assert len(names) > 80
     assert [name for name in names if name not in shown] == []
+
+
+def test_no_link_to_the_reference_is_left_as_text() -> None:
+    left = {path: re.findall(r"\]\[scoresde[\w.]*\]", (SITE / path).read_text(encoding="utf-8")) for path in pages()}
+    assert {path: found for path, found in left.items() if found} == {}
 
 
 def test_the_page_of_the_command_line_has_every_command() -> None:
