@@ -91,7 +91,8 @@ def draw_strips(ax: Axes, states: Tensor, taus: tuple[float, ...]) -> None:
     """States of one sample as rows, from noise at the top to data at the bottom."""
     ax.imshow(states.numpy(), cmap="gray_r", aspect="auto", interpolation="nearest", vmin=0, vmax=1)
     ax.set(xlabel="bit", ylabel="time τ", yticks=range(len(taus)), xticks=range(0, BITS, PERIOD))
-    ax.set_yticklabels([f"{tau:.2g}" for tau in taus])
+    ax.set_yticklabels(["∞" if math.isinf(tau) else f"{tau:.2g}" for tau in taus])
+    ax.grid(visible=False)
 
 
 def draw(bit_model: Model, roll: Model, out: Path) -> Path:

@@ -147,7 +147,9 @@ def test_a_calibrated_sampler_is_used_with_the_weights_it_was_fitted_to(tmp_path
     stale = run(*use)
     assert stale.exit_code == 2
     assert "a calibration is used with the weights that it was fitted to" in one_line(stale)
-    assert "--calibrated needs a sampler with a time grid, got ODE" in one_line(run(*use[:5], "ODE()", *use[6:]))
+    assert "--calibrated needs a step sampler of a Gaussian process, such as Adams(steps=10), got ODE" in one_line(
+        run(*use[:5], "ODE()", *use[6:])
+    )
 
 
 def test_several_numbers_of_steps_are_calibrated_in_one_command(tmp_path: Path) -> None:

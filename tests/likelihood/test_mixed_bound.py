@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from mixed_cases import CASES, mixture
@@ -44,6 +46,25 @@ def test_the_bound_of_the_exact_model_is_its_log_density(kernel):
     torch.testing.assert_close(sum(bound.terms.values()), bound.nats)
     # the stated errors are those of the differences
     assert 0.6 < float((difference / bound.stderr).square().median()) / 0.58 < 2.0
+
+
+@pytest.mark.parametrize("kernel", CASES)
+def test_independent_parts_have_the_bounds_of_each_alone(kernel):
+    # one component: the terms of the codes sum to -log P(c) and those of the numbers to -log p(y)
+    process = CASES[kernel]
+    process = Mixed(replace(process.continuous, tau_min=0.1), replace(process.categorical, tau_min=0.1))
+    probs = torch.tensor([[[0.2, 0.5, 0.3], [0.7, 0.3, 0.0]]], dtype=D)
+    parts = torch.full((1, 1), 0.4, dtype=D), torch.full((1, 1), 0.6, dtype=D), probs
+    model = MixedMixture(torch.ones(1), *parts, process)
+    x, exact = at_tau_min(model, 1500, 0)
+    bound = continuous_vlb(model, x, evaluations=64, replicates=4, generator=torch.Generator().manual_seed(1))
+    nats = {part: sum(v for k, v in bound.terms.items() if k.startswith(part)) for part in ("numeric", "categorical")}
+    of_codes = -model.codes.log_prob(x[:, 1:])
+    assert bound.terms["categorical reconstruction"].mean() > 0.1
+    for part, value in {"categorical": of_codes, "numeric": exact - of_codes}.items():
+        difference = nats[part] - value
+        assert abs(float(difference.mean())) < 3.5 * float(difference.std()) / len(x) ** 0.5
+        assert float(difference.std()) / len(x) ** 0.5 < 0.02
 
 
 def test_the_bound_of_another_model_is_larger_by_its_divergence():

@@ -115,6 +115,23 @@ def test_missing_entries_are_neither_read_nor_counted():
     assert torch.equal(one > 0, observed.any(1))
 
 
+def test_a_network_sees_no_noise_in_place_of_missing_entries():
+    process, seen = CASES["uniform"], []
+
+    class Spy(torch.nn.Module):
+        observed = True
+
+        def forward(self, x: Tensor, log_snr: Tensor, *, observed: Tensor | None = None) -> Tensor:
+            seen.append(x)
+            return x.new_zeros(len(x), 7)
+
+    x0 = mixture(process).sample(50, generator=torch.Generator().manual_seed(0)).float()
+    observed = torch.rand(x0.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    MixedLoss()(ScoreModel(Spy(), process, event_shape=(4,)), x0, torch.Generator().manual_seed(2), observed=observed)
+    assert (seen[0][~observed] == 0).all()
+    assert (seen[0][observed] != 0).any()
+
+
 def test_training_comes_near_the_bound_of_the_exact_model():
     process = Mixed(VPSDE(tau_min=1e-3), Categorical((3, 2)))
     exact = mixture(process)

@@ -75,6 +75,17 @@ def test_both_parts_are_noised_as_by_their_own_process_with_the_same_numbers(ker
     assert eps.min() < -1
 
 
+@pytest.mark.parametrize("kernel", CASES)
+def test_the_prior_is_that_of_both_parts(kernel):
+    process = CASES[kernel]
+    z = process.prior(torch.empty(500, 4, dtype=D), Noise(torch.Generator().manual_seed(0)))
+    numbers, codes = process.split(z)
+    probability = -torch.log(torch.tensor(6.0, dtype=D)) if kernel == "uniform" else 0.0
+    expected = Normal(0.0, 1.0).log_prob(numbers).sum(1) + probability
+    torch.testing.assert_close(process.prior_log_prob(z), expected)
+    assert codes.unique().tolist() == ([0, 1, 2] if kernel == "uniform" else [3])
+
+
 def test_the_parts_share_the_clock_of_the_numbers():
     clock = VPSDE(Cosine(), tau_min=1e-4)
     process = Mixed(clock, Categorical((3, 2)))
