@@ -119,9 +119,7 @@ def from_network(
     net = labeled(net, classes)
     model = ScoreModel(FromStep(net, clock, length, scale=scale), sde, target, shape, described, learn_sigma)
     variance = "learned" if learn_sigma else "beta_tilde" if sigma_small else "beta"
-    respacing = timestep_respacing
-    if not isinstance(respacing, str):
-        respacing = ",".join(map(str, [respacing] if isinstance(respacing, int) else respacing))
+    respacing = _respacing_text(timestep_respacing)
     sampler = _sampler(clock, length, respacing, variance)
     flags = "the flags' default"
     findings = (
@@ -135,6 +133,16 @@ def from_network(
         data_finding(described, data is not None, True, "the repositories' data loader, k/127.5 − 1"),
     )
     return Opened(model, "guided-diffusion", findings, Clipping(model), sampler, _start(sampler))
+
+
+def _respacing_text(respacing: str | int | Sequence[int]) -> str:
+    """Numbers of steps as the text that the scripts take."""
+    if isinstance(respacing, str):
+        return respacing
+    parts = respacing if isinstance(respacing, Sequence) else [respacing]
+    for part in parts:
+        check_integer("timestep_respacing", part)
+    return ",".join(map(str, parts))
 
 
 def respaced_steps(length: int, respacing: str) -> list[int]:

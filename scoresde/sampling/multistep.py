@@ -224,7 +224,7 @@ class Adams(Multistep):
     prediction: str | None = None
     variable: str | Schedule | None = None
     noise: NoiseFunction | None = None
-    noise_estimate: bool | None = None
+    noise_estimate: bool | None = field(default=None, metadata={"write": "if set"})
 
     def for_model(self, model: Model) -> Adams:
         settings = (self.predictor_order, self.corrector_order, self.prediction, self.variable)

@@ -62,7 +62,7 @@ def test_a_student_of_any_jumps_is_sampled_at_any_number_of_calls(digits: Path, 
     [
         (("--calls", "none"), "--calls must be a positive integer, or any"),
         (("--calls", 0), "--calls must be a positive integer, or any"),
-        (("--minutes", 1, "--steps", 3), "--steps or --minutes says how long"),
+        (("--minutes", 1, "--steps", 3), "--steps or --minutes states how long"),
         (("--target", "Euler()"), "no Target is named 'Euler'.*Eulerian"),
         (("--solver", "DDPM()"), "deterministic"),
     ],

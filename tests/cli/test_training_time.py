@@ -108,7 +108,7 @@ def test_other_options_are_kept_and_named_ones_replaced() -> None:
 def test_two_lengths_of_a_run_are_refused_before_data_are_read(tmp_path) -> None:
     refused = run("train", "--data", "nowhere.npy", "--out", tmp_path, "--steps", 5, "--minutes", 10)
     assert refused.exit_code == 2
-    assert "--steps or --minutes says how long to train, got 5 and 10" in one_line(refused)
+    assert "--steps or --minutes states how long to train, got 5 and 10" in one_line(refused)
 
 
 def test_minutes_set_the_steps_which_a_repeated_run_keeps(tmp_path) -> None:

@@ -251,7 +251,7 @@ def test_a_network_is_written_on_the_command_line_with_its_conditions() -> None:
     net = parse_network("QuantizedSkip(UNet(conditions={'label': Classes(10), 'low': Channels(3)}))", (3, 8, 8))
     assert net.conditions == {"label": Classes(10), "low": Channels(3)}
     with pytest.raises(
-        TypeError, match=r"conditions must be a Condition, got 10; choose from: Channels, Classes, Tokens"
+        TypeError, match=r"conditions must be a Condition, got 10; choose from: Channels, Classes, Known, Tokens"
     ):
         parse_network("UNet(conditions={'label': 10})", (3, 8, 8))
     with pytest.raises(ValueError, match="UNet has no field 'num_classes'"):
