@@ -249,6 +249,8 @@ def reads_known(net: nn.Module) -> bool:
 def null_conditions(name: str, conditions: Mapping[str, Condition], cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Conditions of the same shapes whose entries are all null; ``augment``, ``observed`` and ``delta`` stay.
 
+    So do known entries of the event, which guidance must not move.
+
     Args:
         name: Name of the network or model, for the error.
         conditions: Those that it declares.
@@ -259,9 +261,9 @@ def null_conditions(name: str, conditions: Mapping[str, Condition], cond: Mappin
     """
     nulls: dict[str, Tensor] = {}
     for key, value in cond.items():
-        if key in conditions:
+        if key in conditions and not isinstance(conditions[key], Known):
             nulls[key] = conditions[key].null_like(value, key)
-        elif key in ("augment", "observed", "delta"):
+        elif key in conditions or key in ("augment", "observed", "delta"):
             nulls[key] = value
         else:
             hint = f"{nearest(key, conditions)} Or " if conditions else ""

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 import scoresde as sd
 from scoresde.cli import app
-from scoresde.nn import Channels, Known, MixedNet
+from scoresde.guidance import CFG
+from scoresde.nn import Channels, Classes, Known, MixedNet
 from scoresde.process import Mixed, ou
 from scoresde.sampling import Adams, MixedSampler
 from scoresde.storage import checkpoint
@@ -120,6 +121,18 @@ def test_probabilities_of_a_known_category_are_0_and_1(tmp_path: Path) -> None:
     drawn = sd.sample(model, 4, MixedSampler(), known=known, seeds=range(4)).x
     assert torch.equal(drawn[:, 2], torch.ones(4))
     torch.testing.assert_close(drawn[:, 1], torch.full((4,), 0.5), rtol=0, atol=1e-2)
+
+
+def test_guidance_by_a_class_does_not_move_known_entries() -> None:
+    net = sd.MLP((3,), width=16, depth=1, conditions={"label": Classes(2), "known": Known(3)})
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    model = sd.ScoreModel(net, sd.VPSDE(), sd.V(), event_shape=(3,))
+    x, known = torch.randn(4, 3), torch.tensor([[0.5, math.nan, -1.0]]).expand(4, 3)
+    label = torch.tensor([0, 1, 0, 1])
+    guided, plain = (CFG(model, scale)(x, 0.7, label=label, known=known).x0 for scale in (3.0, 1.0))
+    torch.testing.assert_close(guided[:, [0, 2]], known[:, [0, 2]], rtol=0, atol=1e-5)
+    assert not torch.allclose(guided[:, 1], plain[:, 1])
 
 
 def test_an_image_is_inpainted_by_the_network_itself() -> None:
