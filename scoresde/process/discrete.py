@@ -16,6 +16,7 @@ from abc import ABC
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_event_shape
@@ -211,9 +212,19 @@ class DiscreteProcess(Process, ABC):
         r"""$\pi_x$ of each entry's state, ``(B, *D, 1)``."""
         return at_codes(self.noise_probs(x).expand(*x.shape, self.states), x).unsqueeze(-1)
 
-    def forward_rates(self, x: Tensor) -> Tensor:
-        r"""Rates from ``x`` to each state, $2\pi_j$, per unit of $\tau$; 0 to itself. ``(B, *D, S)``."""
-        return 2.0 * self.noise_probs(x) * (1.0 - one_hot(x, self.states))
+    def forward_rates(self, x: Tensor, hot: Tensor | None = None) -> Tensor:
+        r"""Rates from ``x`` to each state, $2\pi_j$, per unit of $\tau$; 0 to itself. ``(B, *D, S)``.
+
+        Args:
+            x: Codes, ``(B, *D)``.
+            hot: Their indicators, ``(B, *D, S)``, if they were computed before.
+        """
+        leave = 1.0 - (one_hot(x, self.states) if hot is None else hot)
+        if not isinstance(self.classes, int):
+            return 2.0 * self.noise_probs(x) * leave
+        if self.kernel == "absorbing":
+            return F.pad(leave[..., -1:] * 2.0, (self.classes, 0))
+        return leave * (2.0 / self.classes)
 
     def conditional_rates(self, x: Tensor, x0: Tensor, tau: Scalar) -> Tensor:
         r"""Reverse rates given $x_0$, $2\pi_x\,q(j \mid x_0)/q(x \mid x_0)$, per unit of $\tau$.
@@ -232,13 +243,19 @@ class DiscreteProcess(Process, ABC):
         rates = 2.0 * redraw * each / torch.where(redraw > 0, own, 1.0)
         return rates * (1.0 - one_hot(x, self.states))
 
-    def log_likelihood(self, x: Tensor, tau: Scalar) -> Tensor:
-        r"""$\log q(x_\tau = x \mid x_0 = c)$ for each class c, nats, ``(B, *D, C)``; -inf where x is impossible."""
+    def log_likelihood(self, x: Tensor, tau: Scalar, hot: Tensor | None = None) -> Tensor:
+        r"""$\log q(x_\tau = x \mid x_0 = c)$ for each class c, nats, ``(B, *D, C)``; -inf where x is impossible.
+
+        Args:
+            x: Codes, ``(B, *D)``.
+            tau: OU time, a number or ``(B,)``.
+            hot: Indicators of ``x``, ``(B, *D, S)``, if they were computed before.
+        """
+        hot = one_hot(x, self.states) if hot is None else hot
         if self.kernel == "uniform" and isinstance(self.classes, int) and not isinstance(tau, Tensor):
             other = ou.beta(tau, 0.0) / self.classes  # three operations instead of nine
             low = ew.log(other)
-            return one_hot(x, self.states).mul(ew.log(ou.alpha_bar(tau) + other) - low).add(low)
+            return hot.mul(ew.log(ou.alpha_bar(tau) + other) - low).add(low)
         noise, keep = over_states(ou.beta(tau, 0.0), x), over_states(ou.alpha_bar(tau), x)
         other = noise * self.noise_at(x)
-        hot = one_hot(x, self.states)[..., : self.most_classes]
-        return (keep * hot + other).log()
+        return (keep * hot[..., : self.most_classes] + other).log()

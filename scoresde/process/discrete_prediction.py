@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scoresde._core import elementwise as ew
 from scoresde._core.elementwise import Scalar
 from scoresde.process import ou
 from scoresde.process.base import Process
@@ -80,13 +79,24 @@ class DiscretePrediction(Prediction):
             evidence = evidence.masked_fill(~valid, -math.inf)
         if self.process.kernel != "absorbing":
             return evidence
-        hot = one_hot(self.x, self.process.states)[..., :classes]
+        hot = self.hot[..., :classes]
         known = torch.where(hot > 0, 0.0, -math.inf).to(evidence.dtype)
         return torch.where((self.x < classes).unsqueeze(-1), known, evidence)
 
     @cached_estimate
     def _joint(self) -> Tensor:
-        return self.evidence + self.process.log_likelihood(self.x, self.tau)
+        return self.evidence + self.log_likelihood
+
+    @cached_estimate
+    def log_likelihood(self) -> Tensor:
+        r"""$\log q(x \mid c)$ of each class, nats, ``(B, *D, C)``."""
+        return self.process.log_likelihood(self.x, self.tau, self.hot)
+
+    def with_evidence(self, evidence: Tensor) -> DiscretePrediction:
+        """A prediction at the same state from another ``evidence``, ``(B, *D, C)``; keeps what only the state gives."""
+        changed = DiscretePrediction(self.x, self.tau, self.out, self.process, evidence)
+        vars(changed).update((name, vars(self)[name]) for name in ("hot", "log_likelihood") if name in vars(self))
+        return changed
 
     @cached_estimate
     def logits(self) -> Tensor:
@@ -125,32 +135,36 @@ class DiscretePrediction(Prediction):
 
         Source: Austin et al. 2021 (D3PM), eq. 4.
         """
+        weights = self.step_weights(s)
+        return weights / weights.sum(-1, keepdim=True)
+
+    def step_weights(self, s: Scalar) -> Tensor:
+        """`step_probs` up to a factor per entry, from which codes can be drawn, in fewer operations."""
         if not isinstance(self.tau, Tensor) and not isinstance(s, Tensor):
             if self.process.kernel == "absorbing":
                 return self._unmasking_probs(s)
             if isinstance(self.process.classes, int):
-                return self._uniform_step_probs(s, 1.0 / self.process.classes)
+                share, b = 1.0 / self.process.classes, ou.alpha_bar(self.tau - s)
+                at_s = self._weights.mul(ou.alpha_bar(s)).add(ou.beta(s, 0.0) * share)
+                return at_s * self.hot.mul(b).add((1.0 - b) * share)
         return self.process._to_state(self.x, self.tau, s) * self._marginal(s)
 
     def _unmasking_probs(self, s: float) -> Tensor:
-        """`step_probs` of the absorbing kernel in a third of the operations, for times that are numbers."""
         noise, left = ou.beta(self.tau, 0.0), ou.beta(s, 0.0)
         stay = float(left / noise)
-        probs = self.probs if "probs" in vars(self) or not isinstance(self.process.classes, int) else None
-        probs = F.softmax(self._evidence, -1) if probs is None else probs  # unmasked entries are not read
-        probs = F.pad(probs * (1.0 - stay), (0, 1), value=stay)
+        probs = F.pad(self.unknown_probs * (1.0 - stay), (0, 1), value=stay)
         hot = self.x.unsqueeze(-1) == torch.arange(self.process.states, dtype=self.x.dtype, device=self.x.device)
         return torch.where(hot[..., -1:], probs, hot)
 
-    def _uniform_step_probs(self, s: float, share: float) -> Tensor:
-        """`step_probs` of the uniform kernel in half of the operations, for times and classes that are numbers."""
-        keep, other = ou.alpha_bar(self.tau), ou.beta(self.tau, 0.0) * share
-        hot, b = one_hot(self.x, self.process.states), ou.alpha_bar(self.tau - s)
-        if "probs" not in vars(self):
-            vars(self)["probs"] = F.softmax(self._evidence.add(hot, alpha=float(ew.log1p(keep / other))), -1)
-        w = self.probs / hot.mul(keep).add(other)
-        at_s = (w.sum(-1, keepdim=True) * (ou.beta(s, 0.0) * share)).add(w, alpha=ou.alpha_bar(s))
-        return at_s * hot.mul(b).add((1.0 - b) * share)
+    @cached_estimate
+    def unknown_probs(self) -> Tensor:
+        """`probs` where the state does not show x_0: at all entries, or at the masked ones of the absorbing kernel.
+
+        Other entries hold any numbers.
+        """
+        if self.process.kernel != "absorbing" or not isinstance(self.process.classes, int):
+            return self.probs
+        return F.softmax(self._evidence, -1)
 
     @cached_estimate
     def rates(self) -> Tensor:
@@ -158,5 +172,24 @@ class DiscretePrediction(Prediction):
 
         Source: Campbell et al. 2022, proposition 1.
         """
-        leave = 1.0 - one_hot(self.x, self.process.states)
-        return 2.0 * self.process.noise_at(self.x) * self._marginal(self.tau) * leave
+        leave = 1.0 - self.hot
+        if isinstance(self.tau, Tensor) or not isinstance(self.process.classes, int):
+            return 2.0 * self.process.noise_at(self.x) * self._marginal(self.tau) * leave
+        keep, noise = ou.alpha_bar(self.tau), ou.beta(self.tau, 0.0)
+        if self.process.kernel == "absorbing":
+            rates = torch.where(self.hot[..., -1:] > 0, self.unknown_probs, 0.0)
+            return F.pad(rates * float(2.0 * keep / noise), (0, 1))
+        share = 1.0 / self.process.classes
+        marginal = self._weights.mul(keep).add(noise * share)
+        own = (marginal * self.hot).sum(-1, keepdim=True)
+        return marginal / own * leave.mul(2.0 * share)
+
+    @cached_estimate
+    def hot(self) -> Tensor:
+        """Indicators of the states ``x``, ``(B, *D, S)``."""
+        return one_hot(self.x, self.process.states)
+
+    @cached_estimate
+    def _weights(self) -> Tensor:
+        """w up to a factor per entry, with the sum 1, ``(B, *D, C)``."""
+        return F.softmax(self.evidence, -1)

@@ -99,6 +99,10 @@ class Prediction(ABC):
         """Probabilities of the states at ``s`` of a process of categories, ``(B, *D, S)``."""
         self._refuse("step_probs", "discrete")
 
+    def step_weights(self, s: Scalar) -> Tensor:
+        """`step_probs` up to a factor per entry, ``(B, *D, S)``."""
+        self._refuse("step_weights", "discrete")
+
     def _refuse(self, member: str, needed: str) -> NoReturn:
         kind = type(self).__name__
         remedy = {

@@ -103,7 +103,7 @@ class CodeNoise:
         """
         first = probs[..., 0]
         total = first.sum()  # NaN if any is: a NaN in the output of a network makes all states of an entry NaN
-        self._mark = total if self._mark is None else self._mark + total
+        self._mark = total if self._mark is None else self._mark.add_(total)
         return draw_codes(probs, self.uniform(first) if uniform is None else uniform)
 
     def marked(self, x: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Ancestral(DiscreteSampler):
     """
 
     def step(self, predict: Predict, x: Tensor, tau: float, s: float, noise: CodeNoise) -> Tensor:
-        return noise.codes(predict(x, tau).step_probs(s)).to(x.dtype)
+        return noise.codes(predict(x, tau).step_weights(s)).to(x.dtype)
 
 
 def predicted(predict: Predict, x: Tensor, tau: Scalar) -> DiscretePrediction:

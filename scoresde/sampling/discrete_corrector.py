@@ -51,7 +51,7 @@ class DiscretePredictorCorrector(DiscreteSampler):
         check_positive(size=self.size)
 
     def step(self, predict: Predict, x: Tensor, tau: float, s: float, noise: CodeNoise) -> Tensor:
-        x = noise.codes(predicted(predict, x, tau).step_probs(s)).to(x.dtype)
+        x = noise.codes(predicted(predict, x, tau).step_weights(s)).to(x.dtype)
         if s > 0:
             length = self.size * min(ou.log_snr(s) - ou.log_snr(tau), _LONGEST)
             for _ in range(self.corrections):
@@ -70,5 +70,5 @@ def correct(predict: Predict, x: Tensor, s: float, length: float, noise: CodeNoi
         noise: Draws codes.
     """
     prediction = predicted(predict, x, s)
-    rates = prediction.rates + prediction.process.forward_rates(x)
-    return noise.codes(leap_probs(x, rates, -0.5 * math.expm1(-2.0 * s) * length)).to(x.dtype)
+    rates = prediction.rates + prediction.process.forward_rates(x, prediction.hot)
+    return noise.codes(leap_probs(prediction.hot, rates, -0.5 * math.expm1(-2.0 * s) * length)).to(x.dtype)

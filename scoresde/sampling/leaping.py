@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 
 from scoresde.process import ou
-from scoresde.process.codes import one_hot
-from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.sampling.base import Predict
 from scoresde.sampling.discrete import CodeNoise, DiscreteSampler, predicted
 
@@ -52,9 +50,9 @@ class TauLeaping(DiscreteSampler):
         prediction = predicted(predict, x, tau)
         length = ou.log_snr(s) - ou.log_snr(tau)
         if length == math.inf or prediction.process.kernel == "absorbing":
-            return noise.codes(prediction.step_probs(s)).to(x.dtype)
-        rates = prediction.rates * (-0.5 * math.expm1(-2.0 * tau))
-        return noise.codes(leap_probs(x, rates, length)).to(x.dtype)
+            return noise.codes(prediction.step_weights(s)).to(x.dtype)
+        length *= -0.5 * math.expm1(-2.0 * tau)
+        return noise.codes(leap_probs(prediction.hot, prediction.rates, length)).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -94,14 +92,14 @@ class TrapezoidalLeaping(DiscreteSampler):
 
     def step(self, predict: Predict, x: Tensor, tau: float, s: float, noise: CodeNoise) -> Tensor:
         first, middle = predicted(predict, x, tau), _time_between(tau, s, self.theta)
-        y = noise.codes(first.step_probs(middle)).to(x.dtype)
+        y = noise.codes(first.step_weights(middle)).to(x.dtype)
         second = predicted(predict, y, middle)
-        unchanged = DiscretePrediction(y, middle, first.out, second.process, first.evidence)
-        factor = 0.5 / (self.theta * (1.0 - self.theta))
-        probs = (second.probs * factor).sub(unchanged.probs, alpha=factor - 1.0).clamp(min=0.0)
-        evidence = probs.log() - second.process.log_likelihood(y, middle)
-        corrected = DiscretePrediction(y, middle, second.out, second.process, evidence)
-        return noise.codes(corrected.step_probs(s)).to(x.dtype)
+        masked, factor = second.process.kernel == "absorbing", 0.5 / (self.theta * (1.0 - self.theta))
+        # a mask says nothing of x_0, and known entries are not read
+        unchanged = first if masked else second.with_evidence(first.evidence)
+        probs = (second.unknown_probs * factor).sub(unchanged.unknown_probs, alpha=factor - 1.0).clamp(min=0.0)
+        corrected = second.with_evidence(probs.log() if masked else probs.log() - second.log_likelihood)
+        return noise.codes(corrected.step_weights(s)).to(x.dtype)
 
 
 def _time_between(tau: float, s: float, theta: float) -> float:
@@ -113,15 +111,15 @@ def _time_between(tau: float, s: float, theta: float) -> float:
     return -0.5 * math.log1p(-(noise + theta * (ou.beta(s, 0.0) - noise)))
 
 
-def leap_probs(x: Tensor, rates: Tensor, length: float) -> Tensor:
+def leap_probs(hot: Tensor, rates: Tensor, length: float) -> Tensor:
     """Probabilities of the states after a leap, ``(B, *D, S)``.
 
     Args:
-        x: Codes, ``(B, *D)``.
-        rates: Rates to each state, 0 to ``x`` itself, ``(B, *D, S)``.
+        hot: Indicators of the states before the leap, ``(B, *D, S)``.
+        rates: Rates to each state, 0 to the state itself, ``(B, *D, S)``.
         length: Length of the leap in units of the clock.
     """
     total = rates.sum(-1, keepdim=True)
     jump = -torch.expm1(total * -length)
     share = jump / total.clamp(min=torch.finfo(total.dtype).tiny)
-    return torch.addcmul(one_hot(x, rates.shape[-1]) * (1.0 - jump), rates, share)
+    return torch.addcmul(hot * (1.0 - jump), rates, share)
