@@ -75,8 +75,10 @@ def test_the_noise_at_which_entries_are_unmasked_falls_as_order_statistics_of_un
     levels = -torch.expm1(-2.0 * torch.stack([tau for _, tau in model.seen])) / ou.beta(0.8, 0.0)
     expected = [4 / 5, 3 / 5, 2 / 5, 1 / 5]
     assert levels.mean(1).tolist() == pytest.approx(expected, abs=4.5 * 0.2 / math.sqrt(20_000))
-    first = (model.seen[0][0] != model.seen[1][0]).double().mean(0)
-    assert first.tolist() == pytest.approx([0.25] * 4, abs=4.5 * math.sqrt(0.19 / 20_000))
+    first = (model.seen[0][0] != model.seen[1][0]).double()
+    assert first.mean(0).tolist() == pytest.approx([0.25] * 4, abs=4.5 * math.sqrt(0.19 / 20_000))
+    level_of_each = (first * levels[0].unsqueeze(1)).sum(0) / first.sum(0)  # which entry is first says nothing of when
+    assert level_of_each.tolist() == pytest.approx([4 / 5] * 4, abs=4.5 * 0.17 / math.sqrt(5_000))
 
 
 def test_jumps_are_proposed_at_the_bound_of_the_rates() -> None:
