@@ -131,7 +131,9 @@ class Picture:
         columns = self.columns or min(6, len(self.panels))
         rows = -(-len(self.panels) // columns)
         width, height = self.panels[0].size
-        size = columns * width, rows * (height + 0.4) + (0.35 if self.legend else 0.0)
+        longest = max((len(key.name) for key in self.legend), default=0)
+        keys = max(1, min(4, len(self.legend), int(columns * width / (0.09 * longest + 0.7))))  # of a line, in inches
+        size = columns * width, rows * (height + 0.4) + 0.35 * -(-len(self.legend) // keys)
         with style.figure_style(name):
             figure = Figure(figsize=size, layout="constrained")
             grid = figure.subplots(rows, columns, squeeze=False).reshape(-1)
@@ -142,7 +144,7 @@ class Picture:
                 axes.set_visible(False)
             handles = [_handle(key) for key in self.legend]
             if handles:
-                figure.legend(handles=handles, loc="outside upper center", ncols=max(1, min(4, len(handles))))
+                figure.legend(handles=handles, loc="outside upper center", ncols=keys)
             style.save_png(figure, path, dpi=_PNG_WIDTH / size[0])
 
 

@@ -93,7 +93,7 @@ def _statistics(results: Results, summary: Summary) -> dict[str, Picture]:
     about = _description(results.content["data"]["description"])
     assert about.classes is not None
     shares = partial(_shares, classes=about.classes)
-    pictures = {"shares": curves(results, summary, shares, "Share of each class.", ("class", "share"))}
+    pictures = {"shares": curves(results, summary, shares, "Share of each class.", ("class", "share"), unordered=True)}
     if about.shape and about.shape[-1] > 2:
         names = ("distance of two entries", "share of equal pairs")
         pictures["agreement"] = curves(results, summary, _agreement, "Equal entries by distance.", names)

@@ -86,6 +86,7 @@ def curves(
     label: str,
     names: tuple[str, str],
     log: bool = False,
+    unordered: bool = False,
 ) -> Picture:
     """One panel per weighting: the curve of held-out events in gray, those of the samplers' first samples in colors.
 
@@ -96,30 +97,46 @@ def curves(
         label: Of the picture.
         names: Of the two axes.
         log: Whether the vertical axis is logarithmic.
+        unordered: Whether neighbors on the horizontal axis are unrelated; bars and points then take the place of lines.
     """
+    draw = _draw_shares if unordered else partial(_draw_lines, log)
     real = curve(results.arrays["real"][:_EVENTS])
     panels = []
     for weighting in summary.weightings:
         measured = summary.runs(weighting)[0]["samples"]
         sets = {entry["sampler"]: curve(results.arrays[entry["array"]][:_EVENTS]) for entry in measured}
-        panels.append(Panel(weighting, partial(_draw, {"held out": real, **sets}, names, log)))
+        panels.append(Panel(weighting, partial(_draw, draw, {"held out": real, **sets}, names)))
     keys = [Key("held out", GRAY, "-")]
     keys += [Key(name, SERIES[i % len(SERIES)], _DASHES[i % 4]) for i, name in enumerate(summary.samplers)]
     return Picture(label, panels, keys, columns=min(2, len(panels)))
 
 
-def _draw(sets: dict[str, Curve], names: tuple[str, str], log: bool, axes: Axes) -> list[Values]:
-    for i, (x, y) in enumerate(sets.values()):
-        color = GRAY if i == 0 else SERIES[(i - 1) % len(SERIES)]
-        dash = "-" if i == 0 else _DASHES[(i - 1) % 4]
-        axes.plot(x, y, color=color, linestyle=dash, linewidth=4.0 if i == 0 else 1.4, alpha=0.5 if i == 0 else 1.0)
+def _draw(
+    draw: Callable[[dict[str, Curve], Axes], None], sets: dict[str, Curve], names: tuple[str, str], axes: Axes
+) -> list[Values]:
+    draw(sets, axes)
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
-    if log:
-        axes.set_yscale("log")
     if all(np.array_equal(x, np.rint(x)) for x, _ in sets.values()):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return [
         Values(name, x, y, [f"{names[0]} {shown(a)}: {shown(b)}" for a, b in zip(x, y)])
         for name, (x, y) in sets.items()
     ]
+
+
+def _draw_lines(log: bool, sets: dict[str, Curve], axes: Axes) -> None:
+    for i, (x, y) in enumerate(sets.values()):
+        color = GRAY if i == 0 else SERIES[(i - 1) % len(SERIES)]
+        dash = "-" if i == 0 else _DASHES[(i - 1) % 4]
+        axes.plot(x, y, color=color, linestyle=dash, linewidth=4.0 if i == 0 else 1.4, alpha=0.5 if i == 0 else 1.0)
+    if log:
+        axes.set_yscale("log")
+
+
+def _draw_shares(sets: dict[str, Curve], axes: Axes) -> None:
+    (x, real), *sampled = sets.values()
+    axes.bar(x, real, width=0.8, color=GRAY, alpha=0.5)
+    for i, (x, y) in enumerate(sampled):
+        offset = 0.6 * ((i + 0.5) / len(sampled) - 0.5)  # beside each other within the bar
+        axes.plot(x + offset, y, "o", color=SERIES[i % len(SERIES)], markersize=4)
