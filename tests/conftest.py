@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -63,6 +64,21 @@ def _global_state_is_seeded_and_left_alone(request: pytest.FixtureRequest) -> It
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that stores how long each file takes."""
     parser.addoption("--store-durations", action="store_true", help="store the seconds that each test file takes")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Take what lives as long as the process out of garbage collection: each pass over it takes most of a second.
+
+    The libraries and some ten thousand tests have millions of objects, and every training run collects garbage.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
