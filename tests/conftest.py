@@ -81,6 +81,14 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave unread what has no numeric test if only those are asked for."""
+    inside = collection_path.is_relative_to(HERE) and collection_path != HERE
+    if config.option.markexpr == "portable" and inside:
+        return True if collection_path.relative_to(HERE).parts[0] not in NUMERIC else None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip CUDA tests where there is no device, mark the numeric tests, and begin with the files that take longest."""
     for item in items:
@@ -103,6 +111,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Store the times of all files, on request; with several processes the controller stores them."""
+    gc.unfreeze()  # the summary imports hypothesis, which asks the garbage collector for references
     if session.config.getoption("--store-durations") and not hasattr(session.config, "workerinput"):
         stored = {name: round(value, 1) for name, value in sorted(_seconds.items()) if value >= 0.5}
         DURATIONS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")

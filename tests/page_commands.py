@@ -97,6 +97,8 @@ def small(words: list[str]) -> list[str]:
         added += " --evaluations 8"
     if words[0] == "compare" and "--sampler" not in words:
         added += " --sampler 'MixedSampler(DDPM(3))'" if "table.csv" in words else " --sampler 'DDPM(steps=3)'"
+    if words[0] == "sample" and "--label" in words and "--sampler" not in words:  # by default all steps of the chain
+        added += " --sampler 'DDPM(steps=3)'"
     if "--intervals" in words:
         added = ""
     if words[0] == "calibrate" and "--steps" in words:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from scoresde.experiments.report.html import write_report
-from scoresde.experiments.results import write_results
+from scoresde.experiments.report.html import Report, write_report
+from scoresde.experiments.results import read_results, write_results
 
 SAMPLERS = ["DDPM(steps=10)", "ODE(method='dopri5')"]
 
@@ -157,3 +157,12 @@ def report_of(folder: Path, shape: list[int], bins: int | None, seeds: int = 1) 
     results = results_of(shape, bins, seeds)
     write_results(folder, results, arrays_of(results))
     return write_report(folder)
+
+
+def page_of(folder: Path, shape: list[int], bins: int | None) -> Path:
+    """The page of such results alone, without its pictures as files."""
+    results = results_of(shape, bins)
+    write_results(folder, results, arrays_of(results))
+    page = folder / "index.html"
+    page.write_text(Report.of(read_results(folder)).page(), encoding="utf-8")
+    return page

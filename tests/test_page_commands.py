@@ -15,6 +15,7 @@ import pytest
 from command_line import run
 from page_commands import PAGES, ROOT, Command, commands, small
 from PIL import Image
+from sklearn.datasets import load_digits
 
 FOLDER_OF_DIFFUSERS = ROOT / "tests/bridges/models/diffusers/linear"
 # Runs that a page takes for granted.
@@ -54,10 +55,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "mine.npy", faces)
     np.savez(folder / "captions.npz", x=faces, text=rng.normal(size=(60, 5, 4)))
     np.savez(folder / "texts.npz", text=rng.normal(size=(10, 5, 4)))
-    for name, shape in (("photos", (16, 16, 3)), ("my-images", (8, 8)), ("images", (8, 8))):
+    digits = (load_digits().images[:170] * (255 / 16)).round().astype(np.uint8)  # what the diffusers folder has learned
+    photos = rng.integers(0, 256, (170, 16, 16, 3), dtype=np.uint8)
+    for name, images in (("photos", photos), ("my-images", digits), ("images", digits)):
         (folder / name).mkdir()
-        for index in range(170):
-            Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / name / f"{index}.png")
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(folder / name / f"{index}.png")
     for name in ("image", "mask"):
         Image.fromarray(rng.integers(0, 2, (8, 8), dtype=np.uint8) * 255).save(folder / f"{name}.png")
     for name in ("my-pipeline", "my-diffusers-folder"):

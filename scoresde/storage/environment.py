@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ _PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that results depend on."""
-    installed = {d.name.lower(): d.version for d in importlib.metadata.distributions() if d.name}
-    return {"Python": platform.python_version()} | {name: installed[name] for name in _PACKAGES if name in installed}
+    found = {"Python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def cores(workers: int = 1) -> int:

@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ from scoresde.experiments.report import charts
 from scoresde.experiments.report.bound_table import BoundRow, bound_clause, bound_rows
 from scoresde.experiments.report.definitions import DEFINITIONS
 from scoresde.experiments.report.difference import Difference, tally
-from scoresde.experiments.report.html import write_report
+from scoresde.experiments.report.html import Report, write_report
 from scoresde.experiments.report.number_format import Number, mean
 from scoresde.experiments.report.summary import Summary
-from scoresde.experiments.results import atomic_file, write_results
+from scoresde.experiments.results import atomic_file, read_results, write_results
 from scoresde.plots.histogram import draw_histogram, save_histogram
 from scoresde.plots.image_grid import enlarged, grid, is_image, save_image_grid, tile_images, to_bytes
 
@@ -33,6 +34,12 @@ from scoresde.plots.image_grid import enlarged, grid, is_image, save_image_grid,
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report_of(tmp_path_factory.mktemp("digits"), [1, 8, 8], 17)
+
+
+def written(folder: Path, results: dict[str, Any]) -> Report:
+    """The report of results that are stored and read; its pictures are not drawn as files."""
+    write_results(folder, results, arrays_of(results))
+    return Report.of(read_results(folder))
 
 
 def test_the_same_folder_gives_the_same_page(page: Path, tmp_path: Path) -> None:
@@ -109,7 +116,7 @@ def test_a_changed_number_changes_the_page(page: Path, tmp_path: Path) -> None:
     results["runs"][0]["likelihood"]["value"] = 1.999
     shutil.copy(page.parent / "arrays.npz", tmp_path / "arrays.npz")
     (tmp_path / "results.json").write_text(json.dumps(results))
-    text = write_report(tmp_path).read_text()
+    text = Report.of(read_results(tmp_path)).page()
     assert "1.999" in text
     assert "2.071" not in text
 
@@ -206,8 +213,7 @@ def test_an_unknown_likelihood_is_not_drawn_and_a_dash_in_the_tables(tmp_path: P
     bounds = charts.bounds(summary)
     assert bounds is not None
     assert [key.name for key in bounds.legend] == ["Simple()"]
-    write_results(tmp_path, results, arrays_of(results))
-    text = write_report(tmp_path).read_text()
+    text = written(tmp_path, results).page()
     assert '<td class="n">–</td>' in text
     assert "95 % interval unknown" in text
     assert 'id="likelihood-differences"' not in text
@@ -221,9 +227,9 @@ def test_baselines_show_their_number_of_events(tmp_path: Path) -> None:
     results = results_of([1, 8, 8], 17)
     assert Summary(results).baseline_rows[0].events == results["n"]
     results["baselines"][0]["events"] = 246
-    write_results(tmp_path, results, arrays_of(results))
-    assert ">246</td>" in write_report(tmp_path).read_text()
-    assert "| 246 |" in (tmp_path / "report.md").read_text()
+    report = written(tmp_path, results)
+    assert ">246</td>" in report.page()
+    assert "| 246 |" in report.markdown()
 
 
 def test_the_page_names_the_dequantization_and_the_training_values(page: Path, tmp_path: Path) -> None:
@@ -231,9 +237,7 @@ def test_the_page_names_the_dequantization_and_the_training_values(page: Path, t
     results["training"] = "Training(steps=100, dequantize=False)"
     for run in results["runs"]:
         run["likelihood"]["dequantization"] = "TruncatedNormalDequantization(std=0.1)"
-    write_results(tmp_path, results, arrays_of(results))
-    write_report(tmp_path)
-    own, other = ((folder / "index.html").read_text() for folder in (tmp_path, page.parent))
+    own, other = written(tmp_path, results).page(), page.read_text()
     assert "TruncatedNormalDequantization(std=0.1)" in own
     assert "cannot know the position of a value inside its bin" not in own
     assert "cannot know the position of a value inside its bin" in other
@@ -244,9 +248,9 @@ def test_names_keep_their_case_and_are_escaped_in_markdown_tables(tmp_path: Path
     text = (
         json.dumps(results_of([1, 8, 8], 17)).replace("Simple()", "Mine(kind='a|b')").replace('"digits"', '"myDigits"')
     )
-    write_results(tmp_path, json.loads(text), arrays_of(json.loads(text)))
-    assert "<h1>MyDigits:" in write_report(tmp_path).read_text()
-    shown = (tmp_path / "report.md").read_text()
+    report = written(tmp_path, json.loads(text))
+    assert "<h1>MyDigits:" in report.page()
+    shown = report.markdown()
     assert shown.startswith("# MyDigits:")
     assert shown.count("Mine(kind='a\\|b')") == 7  # one row of likelihoods and of differences, two and three of others
     assert "| Mine(kind='a|b')" not in shown
@@ -322,12 +326,12 @@ def test_a_histogram_is_a_png_with_its_marks(tmp_path: Path) -> None:
 
 
 def test_over_several_seeds_the_table_gives_mean_and_standard_deviation(tmp_path: Path) -> None:
-    report_of(tmp_path, [1, 8, 8], 17, seeds=3)
+    report = written(tmp_path, results_of([1, 8, 8], 17, seeds=3))
     summary = Summary(json.loads((tmp_path / "results.json").read_text()))
     line = summary.likelihood_rows[0]
     assert (line.value.text(3), line.value.error_text(3)) == ("2.091", "± 0.020")
     assert summary.sampler_rows[0].distance.text(4) == "1.1234"
-    assert "over 3 training seeds" in (tmp_path / "index.html").read_text()
+    assert "over 3 training seeds" in report.page()
 
 
 @pytest.mark.parametrize(
@@ -344,8 +348,7 @@ def test_the_headline_is_a_paired_difference_with_its_interval(
 ) -> None:
     results = results_of(shape, bins)
     results["differences"]["likelihood"] = [difference("Simple()", "ELBO()", value, 0.04, "events")]
-    write_results(tmp_path, results, arrays_of(results))
-    text = write_report(tmp_path).read_text()
+    text = written(tmp_path, results).page()
     header = text[text.index('<div class="cards">') : text.index("<section")]
     assert "<h2>Simple() minus ELBO()</h2>" in header
     low, high = (f"{value + end:.3f}".replace("-", "−") for end in (-0.04, 0.04))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from browser import Browser
 from command_line import one_line, run
-from report_results import report_of
+from report_results import page_of
 
 from scoresde.data import Data, load_data
 from scoresde.experiments import default_recipe
@@ -101,7 +101,7 @@ def test_a_comparison_in_progress_shows_its_models_and_then_its_report(
     assert [each.name for each in runs_in(tmp_path)] == ["elbo-seed0", "simple-seed0"]
     page = progress_page(tmp_path)
     assert page.count('<p class="title">') == 2
-    report = report_of(tmp_path, [2], None).read_text()
+    report = page_of(tmp_path, [2], None).read_text()
     assert progress_page(tmp_path) == report
 
 

@@ -81,6 +81,26 @@ class _Round:
     gains: dict[tuple[Alternative | None, int], Gain] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """Errors of a reading and of its alternatives for all targets; each is evaluated once, since calls are costly."""
+
+    bench: Bench
+    reading: Reading
+    targets: list[OutputTarget]
+    known: dict[tuple[Alternative | None, int | None, tuple[int, ...] | None], Tensor] = field(default_factory=dict)
+
+    def of(
+        self, alternative: Alternative | None, events: int | None = None, levels: tuple[int, ...] | None = None
+    ) -> Tensor:
+        """As `Bench.errors`; ``alternative`` None is the reading itself."""
+        key = (alternative, events, levels)
+        if key not in self.known:
+            reading = self.reading if alternative is None else alternative.change(self.reading)
+            self.known[key] = self.bench.errors(reading, self.targets, events, None if levels is None else list(levels))
+        return self.known[key]
+
+
 def search(bench: Bench, reading: Reading, options: list[Option], alternatives: list[Alternative]) -> Search:
     """The reading that denoises best.
 
@@ -94,9 +114,10 @@ def search(bench: Bench, reading: Reading, options: list[Option], alternatives: 
     chosen, corrections, stated, best = 0, [], None, None
     done: set[str] = set()
     this = _Round(torch.empty(0))
+    errors = _Errors(bench, reading, [target for _, target, _ in options])
     for _ in range(_ROUNDS):
         left = [a for a in alternatives if a.question not in done]
-        this = _round(bench, reading, options, left, chosen)
+        this = _round(errors, left, chosen)
         stated, best = (this.current if stated is None else stated), this.current
         step = _best(this, chosen, bound)
         if step is None:
@@ -105,6 +126,7 @@ def search(bench: Bench, reading: Reading, options: list[Option], alternatives: 
         amount = this.gains[step]
         if alternative is not None:
             reading = alternative.change(reading)
+            errors = _Errors(bench, reading, errors.targets)  # if the target alone changes, all errors are known
             corrections.append(Correction(alternative.question, alternative.name, alternative.remedy, amount))
             done.add(alternative.question)
         if index != chosen:
@@ -118,23 +140,21 @@ def search(bench: Bench, reading: Reading, options: list[Option], alternatives: 
     return Search(reading, options[chosen][1], stated, best, corrections, verdicts, bound)
 
 
-def _round(
-    bench: Bench, reading: Reading, options: list[Option], alternatives: list[Alternative], chosen: int
-) -> _Round:
-    targets = [target for _, target, _ in options]
-    base = bench.errors(reading, targets)
+def _round(known: _Errors, alternatives: list[Alternative], chosen: int) -> _Round:
+    bench, targets = known.bench, known.targets
+    base = known.of(None)
     this = _Round(base[chosen])
     for j in range(len(targets)):
         if j != chosen:
             _record(this, None, j, base[j])
-    bound = t_bound((len(alternatives) + 1) * len(options), min(_FIRST_EVENTS, len(bench.x0)))
+    bound = t_bound((len(alternatives) + 1) * len(targets), min(_FIRST_EVENTS, len(bench.x0)))
     usable = [i for i in range(len(bench.sigmas)) if not bool(base[chosen, i].isnan().any())]
-    probes = usable[:: max(1, len(usable) // 3)][:3]
+    probes = tuple(usable[:: max(1, len(usable) // 3)][:3])
     promising: list[tuple[float, bool, Alternative]] = []
     for alternative in alternatives:
-        few = bench.errors(alternative.change(reading), targets, _FIRST_EVENTS, probes)
+        few = known.of(alternative, _FIRST_EVENTS, probes)
         restricted = torch.full_like(this.current, torch.nan)
-        restricted[probes] = this.current[probes]
+        restricted[list(probes)] = this.current[list(probes)]
         first = {j: g for j in range(len(targets)) if (g := gain(restricted, few[j])) is not None}
         this.gains.update({(alternative, j): g for j, g in first.items()})
         left = {j: g.mean for j, g in first.items() if not _excluded(g, bound)}
@@ -145,7 +165,7 @@ def _round(
     for i, (_, unexcluded, alternative) in enumerate(promising):
         if i >= _MOST_TRIED and (better or not unexcluded):
             continue  # what is left cannot be the best, or needs no verdict
-        errors = bench.errors(alternative.change(reading), targets)
+        errors = known.of(alternative)
         for j in range(len(targets)):
             _record(this, alternative, j, errors[j])
         better |= i < _MOST_TRIED and _best(this, chosen, t_bound(len(promising), len(bench.x0))) is not None

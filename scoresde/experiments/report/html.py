@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scoresde._core.atomic import atomic_file
 from scoresde.experiments.report import charts
@@ -15,7 +17,7 @@ from scoresde.experiments.report.report_tables import tables
 from scoresde.experiments.report.summary import Summary
 from scoresde.experiments.results import Results, read_results
 
-__all__ = ["PICTURES", "write_report"]
+__all__ = ["PICTURES", "Report", "write_report"]
 
 _CHARTS = ("cost", "sampler-differences", "likelihoods", "likelihood-differences", "bounds", "noise", "training")
 _PARTS = ("forward", "samples", "marginals", "dependence", "plane", "spectrum", "values", "autocorrelation", "mean")
@@ -41,37 +43,65 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         ValueError: If the files are not those of a comparison.
     """
     results = read_results(folder)
-    summary = Summary(results.content)
-    samples, statistics = _pictures_of_data(results, summary)
-    pictures = {**samples, **statistics, **_charts(summary), "forward": summary.part.forward(results)}
+    report = Report.of(results)
     for name in PICTURES:
         path = results.folder / f"{name}.png"
-        if name in pictures:
-            pictures[name].save_png(name, path)
+        if name in report.pictures:
+            report.pictures[name].save_png(name, path)
         else:
             path.unlink(missing_ok=True)
-    sections = _sections(summary, list(samples), list(statistics))
-    context = {
-        "header": "report/header.html.j2",
-        "footer": "report/footer.html.j2",
-        "summary": summary,
-        "content": results.content,
-        "pictures": pictures,
-        "tables": tables(summary),
-        "sample_pictures": list(samples),
-        "statistics": list(statistics),
-        "tally": tally,
-        "words": {"event": summary.part.event, "events": summary.part.events, "n": results.content["n"]},
-        "sections": sections,
-    }
-    title = f"{results.content['data']['name']}: one network, {len(summary.samplers)} samplers"
-    for name, text in (
-        ("report.md", render("report/report.md.j2", context)),
-        ("index.html", render_page(title, sections, context)),
-    ):
+    for name, text in (("report.md", report.markdown()), ("index.html", report.page())):
         with atomic_file(results.folder / name) as path:
             path.write_text(text, encoding="utf-8")
     return results.folder / "index.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The texts and the pictures of a report.
+
+    Attributes:
+        title: Of the window.
+        sections: In their order.
+        pictures: By name.
+        context: Variables of the templates.
+    """
+
+    title: str
+    sections: list[Section]
+    pictures: dict[str, Picture]
+    context: dict[str, Any]
+
+    @classmethod
+    def of(cls, results: Results) -> Report:
+        """The report of the results of a comparison."""
+        summary = Summary(results.content)
+        samples, statistics = _pictures_of_data(results, summary)
+        pictures = {**samples, **statistics, **_charts(summary), "forward": summary.part.forward(results)}
+        sections = _sections(summary, list(samples), list(statistics))
+        context = {
+            "header": "report/header.html.j2",
+            "footer": "report/footer.html.j2",
+            "summary": summary,
+            "content": results.content,
+            "pictures": pictures,
+            "tables": tables(summary),
+            "sample_pictures": list(samples),
+            "statistics": list(statistics),
+            "tally": tally,
+            "words": {"event": summary.part.event, "events": summary.part.events, "n": results.content["n"]},
+            "sections": sections,
+        }
+        title = f"{results.content['data']['name']}: one network, {len(summary.samplers)} samplers"
+        return cls(title, sections, pictures, context)
+
+    def markdown(self) -> str:
+        """The text of ``report.md``."""
+        return render("report/report.md.j2", self.context)
+
+    def page(self) -> str:
+        """The text of ``index.html``, with its figures."""
+        return render_page(self.title, self.sections, self.context)
 
 
 def _pictures_of_data(results: Results, summary: Summary) -> tuple[dict[str, Picture], dict[str, Picture]]:
