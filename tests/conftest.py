@@ -9,7 +9,9 @@ import random
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 # Before anything imports matplotlib, numpy or torch. Tests run in several processes; more threads would only compete.
 os.environ.setdefault("TEST_THREADS", "1")
@@ -22,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from browser import browser  # noqa: F401 -- a fixture
+from torch.utils._python_dispatch import TorchDispatchMode
 
 THREADS = int(os.environ["TEST_THREADS"])
 torch.set_num_threads(THREADS)
@@ -39,6 +42,20 @@ def _seed_of(request: pytest.FixtureRequest) -> int:
 def generator(request: pytest.FixtureRequest) -> torch.Generator:
     """Give the test its own random numbers, the same in every run, whichever tests run beside it."""
     return torch.Generator().manual_seed(_seed_of(request))
+
+
+class NoKernels(TorchDispatchMode):
+    """Refuses every operation on tensors."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        pytest.fail(f"a test marked scalar must not compute with tensors, got {func}; remove the mark.")
+
+
+@pytest.fixture(autouse=True)
+def _scalar_tests_use_no_tensors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold a test to its mark: what computes with floats alone is the same on every processor."""
+    with NoKernels() if request.node.get_closest_marker("scalar") else nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +112,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         folder = item.path.relative_to(HERE).parts[0]
-        if folder in NUMERIC and not item.get_closest_marker("slow"):
+        if folder in NUMERIC and not any(map(item.get_closest_marker, ("slow", "scalar"))):
             item.add_marker(pytest.mark.portable)
     seconds = json.loads(DURATIONS.read_text(encoding="utf-8")) if DURATIONS.exists() else {}
     items.sort(key=lambda item: -seconds.get(_name(item.path), 0.0))  # stable: the order within a file stays

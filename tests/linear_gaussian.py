@@ -129,8 +129,8 @@ def _run_states(
         if i < exact_steps:
             gain, bias = data.ode_map(taus[0], s)
             x = LinearState(np.array([bias, gain]))
-        bias, gain, *noise_coefficients = x.coefficients
-        variance = (gain * std) ** 2 + float(np.square(noise_coefficients).sum())
+        bias, gain = x.coefficients[:2].tolist()
+        variance = (gain * std) ** 2 + float(np.square(x.coefficients[2:]).sum())
         states.append(FinalState(gain, bias, bias + gain * mean, variance, draws))
     return states
 

@@ -139,6 +139,22 @@ def test_gray_images_do_not_decide_the_order_of_channels() -> None:
     assert result.check("channel order").outcome == "undecidable"
 
 
+def test_a_mistake_in_the_output_alone_needs_no_call_twice() -> None:
+    class Flipped(nn.Module):
+        """The noise estimate of normal data of variance 4, with the wrong sign; keeps what it is called with."""
+
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            calls.append((x.detach().numpy().tobytes(), log_snr.numpy().tobytes()))
+            alpha, sigma = torch.sigmoid(log_snr[:1]).sqrt(), torch.sigmoid(-log_snr[:1]).sqrt()
+            return -sigma * x / (4 * alpha**2 + sigma**2)
+
+    calls: list[tuple[bytes, bytes]] = []
+    model = sd.ScoreModel(Flipped(), sd.VPSDE(), sd.Eps(), event_shape=(3,))
+    result = sd.verify(model, 2 * torch.randn(200, 3), limit=LIMIT)
+    assert "its output is -(eps)" in result.check("output").sentence
+    assert len(set(calls)) > 0.9 * len(calls)  # the other checks call it at times of their own
+
+
 class Recorder(nn.Module):
     """Keeps what it is called with."""
 

@@ -35,6 +35,8 @@ from scoresde.sampling import (
     UniPC,
 )
 
+pytestmark = pytest.mark.scalar
+
 NARROW, WIDE = GaussianData(0.7, 0.5), GaussianData(-1.3, 2.0)
 DATA = [pytest.param(NARROW, id="variance .25"), pytest.param(WIDE, id="variance 4")]
 CLOCK = VPSDE(tau_min=1e-3)
