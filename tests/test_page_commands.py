@@ -55,7 +55,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "mine.npy", faces)
     np.savez(folder / "captions.npz", x=faces, text=rng.normal(size=(60, 5, 4)))
     np.savez(folder / "texts.npz", text=rng.normal(size=(10, 5, 4)))
-    digits = (load_digits().images[:170] * (255 / 16)).round().astype(np.uint8)  # what the diffusers folder has learned
+    values = np.asarray(load_digits(return_X_y=True)[0])[:170].reshape(-1, 8, 8)
+    digits = (values * (255 / 16)).round().astype(np.uint8)  # what the diffusers folder has learned
     photos = rng.integers(0, 256, (170, 16, 16, 3), dtype=np.uint8)
     for name, images in (("photos", photos), ("my-images", digits), ("images", digits)):
         (folder / name).mkdir()

@@ -20,7 +20,7 @@ def row() -> str:
 folder = Path(tempfile.mkdtemp())
 random.seed(0)
 (folder / "z.csv").write_text("gain,loss\n" + "".join(row() for _ in range(600)))
-options = ("--quick", "-q", "--workers", "1", "--weighting", "ELBO()", "--sampler", "DDIM(steps=4)", "--no-bounds", "--steps", "20")
+options = ("--quick", "-q", "--workers", "1", "--weighting", "ELBO()", "--sampler", "DDIM(steps=4)", "--no-bounds")
 result = subprocess.run(
     [sys.executable, "-m", "scoresde", "compare", "--data", "z.csv", *options, "--limit", "5", "--out", "c"],
     cwd=folder,
