@@ -320,10 +320,7 @@ def test_a_compiled_unet_gives_the_same_values_and_gradients(tmp_path, monkeypat
     inductor: Any = importlib.import_module("torch._inductor.config")
     # kernels that another process compiled for other instructions must not be found
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    # two graphs need no pool of processes, no headers compiled for later ones, and no optimized kernels
-    monkeypatch.setattr(inductor, "compile_threads", 1)
-    monkeypatch.setattr(inductor, "cpp_cache_precompile_headers", False)
-    monkeypatch.setattr(inductor.aot_inductor, "debug_compile", True)
+    monkeypatch.setattr(inductor, "compile_threads", 1)  # two graphs need no pool of processes
     net, compiled = (
         UNet((1, 4, 4), 8, (1,), blocks=1, attention=(0,), groups=4, conditions={"label": Classes(3, null=False)})
         for _ in range(2)
