@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoresde._core.suggest import unknown_name
+from scoresde.cli.parse_lists import split_names
+from scoresde.data.conditions.fit import condition_name
 from scoresde.data.conditions.kinds import ClassCondition
 
 if TYPE_CHECKING:
@@ -23,9 +25,14 @@ __all__ = ["given_conditions", "recorded_conditions", "repeated"]
 
 @dataclass(frozen=True)
 class _Words:
-    """The value of ``name=value``, split at its commas."""
+    """The value of ``name=value``."""
 
-    words: tuple[str, ...]
+    text: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Its parts between commas."""
+        return tuple(word.strip() for word in self.text.split(","))
 
 
 def given_conditions(model: ScoreModel | FlowMap, label: str | None, entries: Sequence[str]) -> dict[str, Tensor]:
@@ -35,7 +42,7 @@ def given_conditions(model: ScoreModel | FlowMap, label: str | None, entries: Se
         model: Its network declares conditions, and its description has their kinds and scaling.
         label: Classes, in turn, e.g. ``"3"``, ``"0-9"``, ``"bag,coat"``; or None.
         entries: Each a ``.npz`` or ``.npy`` file with arrays named as the conditions, or ``name=value``, in data units:
-            numbers separated by commas, or names of classes.
+            numbers or dates separated by commas, or names of classes.
 
     Raises:
         ValueError: If the network has no such condition, one is named twice, or a value is not as described.
@@ -44,12 +51,18 @@ def given_conditions(model: ScoreModel | FlowMap, label: str | None, entries: Se
     import torch
 
     from scoresde.cli.parse_lists import parse_labels
+    from scoresde.nn.conditions import reads_known
     from scoresde.training.condition_checks import conditions_of
 
     declared = conditions_of(model.net)
     values: dict[str, Any] = {}
     for entry in entries:
         for name, value in _read(entry).items():
+            if name == "known" and reads_known(model.net):
+                raise ValueError(
+                    "known entries of an event are given by the table or image that has them; use scoresde impute or "
+                    "scoresde inpaint."
+                )
             if name not in declared:
                 raise ValueError(unknown_name("condition of the network", name, declared))
             if name in values or (name == "label" and label is not None):
@@ -131,9 +144,9 @@ def recorded_conditions(
 def _read(entry: str) -> dict[str, Any]:
     """The conditions of a file, or of ``name=value``."""
     name, equals, value = entry.partition("=")
-    if equals and name.strip().isidentifier():
-        return {name.strip(): _Words(tuple(word.strip() for word in value.split(",")))}
     path = Path(entry)
+    if equals and name.strip() and path.suffix.lower() != ".npz":
+        return {condition_name(name.strip()): _Words(value.strip())}
     if path.suffix.lower() != ".npz":
         raise ValueError(
             f"--condition takes a .npz file with arrays named as the conditions, or name=value, got {entry!r}."
@@ -172,11 +185,25 @@ def _as_described(name: str, value: Any, kind: ConditionKind) -> Any:
             )
         return value
     if classes:
-        return [int(word) if not named and word.isdecimal() else word for word in value.words]
-    if wrong := [word for word in value.words if not _is_number(word)]:
-        raise ValueError(f"--condition {name}=… takes numbers, such as {name}=1.5, got {wrong[0]!r}.")
-    numbers = [float(word) for word in value.words]
+        words = split_names(value.text, names or ())
+        return [int(word) if not named and word.isdecimal() else word for word in words]
+    numbers = [_number(name, word) for word in value.words]
     return numbers if len(numbers) == 1 else [numbers]
+
+
+def _number(name: str, word: str) -> float:
+    """A number, or a date as days, in which a column of dates is a condition."""
+    import numpy as np
+
+    from scoresde.data.tables.dates import are_dates, days_of, parse_dates
+
+    if _is_number(word):
+        return float(word)
+    if are_dates([word]):
+        return float(days_of(*parse_dates(name, [word], np.array([False])))[0])
+    raise ValueError(
+        f"--condition {name}=… takes numbers, such as {name}=1.5, or dates, such as {name}=2024-02-29, got {word!r}."
+    )
 
 
 def _is_number(word: str) -> bool:

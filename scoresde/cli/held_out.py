@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from scoresde._core.suggest import nearest
 from scoresde.cli.console import classes_text, same_classes
 from scoresde.cli.loading import load_data
+from scoresde.cli.reader_options import has_option
 from scoresde.cli.recorded_config import check_columns, data_options, recorded_source
 from scoresde.data.conditions.kinds import ClassCondition
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scoresde.data import Description
+    from scoresde.data import Data, Description
     from scoresde.model import ScoreModel
     from scoresde.storage.checkpoint import Checkpoint
 
@@ -92,6 +93,8 @@ def select_events(
         )
     known_split = same_events or None in (trained_on, data) or options["test_fraction"] is not None
     part = part or ("test" if known_split else "all")
+    if part == "all":
+        loaded = _in_file_order(loaded, data_options(recorded, **options), trained)
     complete = loaded.complete()  # a density of incomplete events is not what the model gives
     used = [name for name in ("train", "test") if part in (name, "all")]
     parts: list[Tensor] = [getattr(complete, name) for name in used]
@@ -113,6 +116,13 @@ def select_events(
     left_out = f" ({dropped} with missing values are left out)" if dropped else ""
     count = f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events{left_out}"
     return HeldOut(events, cond, name, count)
+
+
+def _in_file_order(loaded: Data, options: dict[str, Any], like: Description | None) -> Data:
+    """The same data without a random split, so that their events, train then test, have the order of the file."""
+    if not has_option(options["data"], "shuffle"):
+        return loaded
+    return load_data(**{**options, "read": [*options["read"], "shuffle=false"]}, like=like)
 
 
 def check_bins(data: Description, trained: Description | None) -> None:

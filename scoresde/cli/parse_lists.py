@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from scoresde.distillation import FlowMap
     from scoresde.model import ScoreModel
 
-__all__ = ["one_label", "parse_integers", "parse_labels", "parse_shares"]
+__all__ = ["one_label", "parse_integers", "parse_labels", "parse_shares", "split_names"]
 
 
 def parse_integers(text: str, name: str = "seeds") -> list[int]:
@@ -69,6 +70,17 @@ def one_label(text: str, model: ScoreModel | FlowMap, count: int) -> Tensor:
     return torch.full((count,), labels[0])
 
 
+def split_names(text: str, names: Sequence[str]) -> list[str]:
+    """The parts of a text between commas; a name that has commas itself is one part, the longest such name counts."""
+    parts, words = text.split(","), []
+    while parts:
+        lengths = range(len(parts), 1, -1)
+        length = next((n for n in lengths if ",".join(parts[:n]).strip() in names), 1)
+        words.append(",".join(parts[:length]).strip())
+        parts = parts[length:]
+    return words
+
+
 def parse_labels(text: str, model: ScoreModel | FlowMap) -> list[int]:
     """Class indices, e.g. of ``"0-3,bag"``: by name, or by index where no class name is itself a number.
 
@@ -88,7 +100,7 @@ def parse_labels(text: str, model: ScoreModel | FlowMap) -> list[int]:
     count = condition.count
     names = () if model.data is None or model.data.labels is None else model.data.labels
     labels: list[int] = []
-    for word in (part.strip() for part in text.split(",")):
+    for word in split_names(text, names):
         splits = [(word[:i], word[i + 1 :]) for i, letter in enumerate(word) if letter == "-"]
         ranges = [(names.index(a), names.index(b)) for a, b in splits if a in names and b in names]
         if word in names:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import scoresde as sd
 from scoresde.cli.held_out import _codes_of_run
-from scoresde.cli.parse_lists import parse_shares
+from scoresde.cli.parse_lists import parse_shares, split_names
 from scoresde.cli.train_start import freeze_weights
 from scoresde.data.conditions.kinds import ClassCondition
 from scoresde.nn import Classes, Tokens, Vector
@@ -100,6 +100,7 @@ def test_a_file_has_one_row_for_all_samples_or_one_for_each(people, tmp_path):
         ("city=Bern", "no class of condition 'city' is named 'Bern'"),
         ("age=1,2", "'age' must have shape (N, 1), got (1, 2)"),
         ("nothing.npz", "there is no file nothing.npz"),
+        ("age=old", "takes numbers, such as age=1.5, or dates, such as age=2024-02-29, got 'old'"),
         ("age", "takes a .npz file with arrays named as the conditions, or name=value"),
     ],
 )
@@ -107,6 +108,46 @@ def test_conditions_that_do_not_fit_are_refused(people, entry, message):
     refused = run("sample", people / "run", "-n", 2, "--condition", entry, "-q")
     assert refused.exit_code == 2
     assert message in one_line(refused)
+
+
+def test_known_entries_are_no_condition_of_a_sample(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i / 7},{i * i / 3}\n" for i in range(60)))
+    net = ("--network", "MLP(width=8, depth=1)", "--condition", "known")
+    trained = run("train", "--data", tmp_path / "t.csv", *net, "--out", tmp_path / "run", *QUICK)
+    assert trained.exit_code == 0, trained.output
+    refused = run("sample", tmp_path / "run", "--condition", "known=1,2")
+    assert "use scoresde impute or scoresde inpaint" in one_line(refused)
+
+
+def test_names_of_columns_and_dates_are_written_as_in_the_table(tmp_path: Path) -> None:
+    cities = ('"Rome, IT"', "Oslo")
+    lines = [f"2024-01-{1 + i % 9:02d},{150 + i % 30},{cities[i % 2]},{i / 7}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["joined,height cm,city,x", *lines]))
+    net = ("--network", "MLP(width=8, depth=1)", "--condition", "joined,height cm,city")
+    trained = run("train", "--data", tmp_path / "t.csv", *net, "--out", tmp_path / "run", *QUICK)
+    assert trained.exit_code == 0, trained.output
+    randomize(tmp_path / "run")
+    written = ("joined=2024-01-05", "height cm=160", "city=Rome, IT,Oslo")
+    options = [word for entry in written for word in ("--condition", entry)]
+    options += ["--sampler", "DDIM(steps=3)", "--seeds", "0-3", "--out", str(tmp_path / "x.npz")]
+    sampled = run("sample", tmp_path / "run", *options)
+    assert sampled.exit_code == 0, one_line(sampled)
+    model = sd.load(tmp_path / "run")
+    assert model.data is not None
+    cond = model.data.to_model_cond(
+        {"joined": [19727.0] * 4, "height_cm": [160.0] * 4, "city": ["Rome, IT", "Oslo"] * 2}
+    )
+    cond = {name: value.float() if value.is_floating_point() else value for name, value in cond.items()}
+    assert np.array_equal(
+        np.load(tmp_path / "x.npz")["x"], sd.sample(model, 4, sd.DDIM(steps=3), seeds=range(4), **cond).data.numpy()
+    )
+
+
+def test_a_name_with_commas_is_one_class() -> None:
+    names = ("a, b", "a", "b", "a, b, c")
+    assert split_names("a, b", names) == ["a, b"]
+    assert split_names("b,a, b, c,a , b", names) == ["b", "a, b, c", "a", "b"]
+    assert split_names("0-3, 7", ()) == ["0-3", "7"]
 
 
 def test_a_condition_is_given_once(people):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from PIL import Image
@@ -199,3 +200,22 @@ def test_images_without_a_partner_are_named(tmp_path):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(low / "dogs" / "1.bmp")
     with pytest.raises(ValueError, match=r"one partner in .*low_res, dogs/1 has 1.bmp, 1.png"):
         load_data(root, condition=str(low))
+
+
+def test_dates_as_conditions_are_days_however_the_file_states_them(tmp_path):
+    days = np.datetime64("2024-01-01") + np.arange(20) % 7
+    frame = {"x": np.arange(20) / 7, "day": days.astype(str).tolist()}
+    data = load_data(pyarrow.table(frame), condition="day", shuffle=False)
+    assert data.train_cond["day"][:3, 0].tolist() == [19723, 19724, 19725]
+    noon = pyarrow.table(frame | {"day": days.astype("datetime64[us]") + np.timedelta64(12, "h")})
+    later = load_data(noon, condition="day", like=data.description, shuffle=False)
+    assert later.train_cond["day"][:3, 0].tolist() == [19723.5, 19724.5, 19725.5]
+
+
+def test_rows_of_one_value_of_a_condition_are_read_like_an_earlier_table():
+    frame = {"x": np.arange(40) / 7, "age": np.arange(40) % 9, "day": [f"2024-01-{1 + i % 30:02d}" for i in range(40)]}
+    data = load_data(pyarrow.table(frame), condition=("age", "day"))
+    one = pyarrow.table({"x": [0.5, 0.75], "age": [3, 3], "day": ["2024-01-02"] * 2})
+    later = load_data(one, condition=("age", "day"), like=data.description, test_fraction=0)
+    assert later.train_cond["age"].tolist() == [[3], [3]]
+    assert later.train_cond["day"].tolist() == [[19724], [19724]]

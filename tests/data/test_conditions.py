@@ -238,3 +238,8 @@ def test_integers_far_apart_are_no_classes_in_silence() -> None:
         Data(torch.zeros(4, 2), torch.zeros(0, 2), Description("rows", (2,)), years)
     stated = Description("rows", (2,), conditions={"year": ClassCondition(2021)})
     assert Data(torch.zeros(4, 2), torch.zeros(0, 2), stated, years).description.conditions["year"].count == 2021  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_name_of_a_class_without_names_is_answered_with_the_integers() -> None:
+    with pytest.raises(ValueError, match=r"'label' have no names, got '1\.0'; write integers, 0 \.\.\. 2"):
+        ClassCondition(3).as_values(["1.0"], "label")

@@ -91,7 +91,12 @@ class ClassCondition(ConditionKind):
             return self.names.index(value)
         if isinstance(value, int) or (isinstance(value, str) and value.isdecimal() and self.names is None):
             return int(value)
-        raise ValueError(f"no class of condition {name!r} is named {value!r}; {nearest(str(value), self.names or ())}")
+        if self.names is None:
+            raise ValueError(
+                f"the classes of condition {name!r} have no names, got {value!r}; write integers, 0 ... "
+                f"{self.count - 1}."
+            )
+        raise ValueError(f"no class of condition {name!r} is named {value!r}; {nearest(str(value), self.names)}")
 
     def to_model(self, values: Tensor) -> Tensor:
         return values.long()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ def table_arrays(
     """
     if y.ndim > 2:
         raise ValueError(f"a table needs events of one axis, (n, D), got shape {y.shape}; write these as .npz.")
-    y = y.reshape(len(y), -1)
+    y = y.reshape(len(y), math.prod(y.shape[1:]))  # also of no event
     columns = None if description is None else description.columns
     columns = Columns(tuple(f"x{i}" for i in range(y.shape[1]))) if columns is None else columns
     arrays = {name: _decoded(y[:, i], name, columns) for i, name in enumerate(columns.names)}

@@ -1,4 +1,7 @@
-"""Columns of a table that are conditions: a category becomes a class, a number or date a vector of one entry."""
+"""Columns of a table that are conditions: a category becomes a class, a number a vector of one entry.
+
+Dates and times are days since 1970-01-01, with the time of the day as a fraction.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from scoresde.data.conditions.base import ConditionKind
 from scoresde.data.conditions.fit import check_name, condition_name
 from scoresde.data.conditions.kinds import ClassCondition
 from scoresde.data.description import Description
-from scoresde.data.tables.kinds import find_kind, read_column
+from scoresde.data.tables.dates import are_dates, days_of
+from scoresde.data.tables.kinds import FoundColumn, find_kind, read_column
 from scoresde.data.tables.read_like import class_codes
 
 __all__ = ["check_condition_columns", "read_conditions"]
@@ -54,7 +58,8 @@ def read_conditions(
         like: Description of an earlier table, whose classes count; or None.
 
     Returns:
-        Classes ``(n,)`` and numbers ``(n, 1)``, NaN in missing cells; and the description of the classes.
+        Classes ``(n,)`` and numbers ``(n, 1)``, dates in days, NaN in missing cells; and the description of the
+        classes.
 
     Raises:
         ValueError: If a column has one value, identifies rows, or is a category with missing cells.
@@ -69,8 +74,8 @@ def read_conditions(
         earlier = None if like is None else like.conditions.get(name)
         if isinstance(earlier, ClassCondition):
             kind = "category"
-        elif earlier is not None and kind == "category":
-            kind = "numeric"
+        elif earlier is not None:  # numbers or dates, also where these rows have one value, or are all different
+            kind = "date" if kind == "date" or _holds_dates(table, column, rows) else "numeric"
         if kind in ("constant", "identifier"):
             raise ValueError(
                 f"a condition must vary and be shared by rows, column {column!r} is of the kind {kind}; leave it out "
@@ -79,8 +84,18 @@ def read_conditions(
         if kind == "category":
             values[name], described[name] = _classes(table, column, rows, earlier)
         else:
-            values[name] = torch.from_numpy(read_column(table, column, rows, kind).values).unsqueeze(1)
+            values[name] = torch.from_numpy(_numbers(read_column(table, column, rows, kind))).unsqueeze(1)
     return values, described
+
+
+def _holds_dates(table: Any, column: str, rows: np.ndarray) -> bool:
+    missing, texts = table.missing(column), table.texts(column)
+    return table.type_of(column) == "date" or are_dates([texts[row] for row in rows.tolist() if not missing[row]])
+
+
+def _numbers(found: FoundColumn) -> np.ndarray:
+    """The values; dates and times in days, since a vector of numbers has no unit of its own."""
+    return days_of(found.values, found.unit) if found.kind == "date" else found.values
 
 
 def _kind(table: Any, column: str) -> str:

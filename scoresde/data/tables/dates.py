@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["are_dates", "date_step", "dates_of", "parse_dates"]
+__all__ = ["are_dates", "date_step", "dates_of", "days_of", "in_unit", "parse_dates"]
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.(\d{1,6}))?)?(Z?))?")
-_STEPS = {"s": (86_400.0, 3600.0, 60.0, 1.0), "ms": (1e-3,), "us": (1e-6,)}
+_DAY = 86_400.0  # seconds
+_STEPS = {"s": (_DAY, 3600.0, 60.0, 1.0), "ms": (1e-3,), "us": (1e-6,)}
 
 
 def are_dates(texts: Sequence[str]) -> bool:
@@ -68,6 +69,37 @@ def date_step(values: np.ndarray, unit: str) -> float:
     """
     steps = _STEPS.get(unit, (1.0,))
     return next((step for step in steps if step >= 1 and not np.any(values % step)), steps[-1])
+
+
+def days_of(values: np.ndarray, unit: str) -> np.ndarray:
+    """Days since 1970-01-01, with the time of the day as a fraction, from values in the unit of `parse_dates`."""
+    return values if unit == "D" else values / _DAY
+
+
+def in_unit(name: str, values: np.ndarray, rows: np.ndarray, unit: str, wanted: str) -> np.ndarray:
+    """Dates in the unit of an earlier table, days or seconds, whichever of them this one has.
+
+    Args:
+        name: Name of the column, for messages.
+        values: In ``unit``, ``(n,)`` float64, NaN where missing.
+        rows: Numbers of their rows, ``(n,)``, for messages.
+        unit, wanted: As of `parse_dates`.
+
+    Raises:
+        ValueError: If days are wanted and a value is a time of the day.
+    """
+    if (unit == "D") == (wanted == "D"):
+        return values
+    if unit == "D":
+        return values * _DAY
+    times = np.flatnonzero(~np.isnan(values) & (values % _DAY != 0))
+    if len(times):
+        raise ValueError(
+            f"column {name!r} holds days in the table that was described, got the time "
+            f"{dates_of(values[times[:1]], unit)[0]} at row {rows[times[0]]} (rows count from 0); leave the time of "
+            "the day out."
+        )
+    return values / _DAY
 
 
 def dates_of(values: np.ndarray, unit: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from scoresde.data.description import Description
 from scoresde.data.tables.column_names import check_names
 from scoresde.data.tables.columns import Columns
+from scoresde.data.tables.dates import are_dates, in_unit
 from scoresde.data.tables.kinds import FoundColumn, category_texts, read_column
 from scoresde.data.tables.parse_columns import is_number
 
@@ -43,21 +45,64 @@ def read_like(table: Any, rows: np.ndarray, columns: Columns) -> list[FoundColum
         columns: Of the earlier table.
 
     Raises:
-        ValueError: If a column is absent, a cell is not of the column's kind, or a text is no known category.
+        ValueError: If a column is absent, a cell is not of the column's kind, a text is no known category, or a column
+            of one value has another one.
     """
     check_names(table, columns.names, None, ())
+    for name, value in columns.constants.items():
+        if name in table.names:
+            _check_constant(table, name, rows, value)
     return [_read(table, name, rows, columns) for name in columns.names]
 
 
 def _read(table: Any, name: str, rows: np.ndarray, columns: Columns) -> FoundColumn:
     kind = columns.kinds[name]
+    if kind == "integer":
+        _check_whole(table, name, rows)
     if kind != "category":
-        return read_column(table, name, rows, kind)
+        found = read_column(table, name, rows, kind)
+        if kind == "date" and found.unit != columns.dates[name]:
+            found = replace(found, values=in_unit(name, found.values, rows, found.unit, columns.dates[name]))
+        return found
     present = rows[~table.missing(name)[rows]]
     texts = category_texts(table, name, present)
     values = np.full(table.rows, np.nan)
     values[present] = _codes(name, [texts[row] for row in present], columns.categories[name], "category")
     return FoundColumn(name, kind, values[rows], columns.categories[name])
+
+
+def _check_whole(table: Any, name: str, rows: np.ndarray) -> None:
+    values = table.numbers(name)[rows]
+    fractions = np.flatnonzero(~np.isnan(values) & (values != np.rint(values)))
+    if len(fractions):
+        raise ValueError(
+            f"column {name!r} holds whole numbers in the table that was described, got {values[fractions[0]].item()} "
+            f"at row {rows[fractions[0]]} (rows count from 0); round it, leave that row out, or train on a table that "
+            "has such numbers."
+        )
+
+
+def _check_constant(table: Any, name: str, rows: np.ndarray, value: Any) -> None:
+    """Refuses cells that differ from the one value that a column had: the model knows no other."""
+    texts, missing = table.texts(name), table.missing(name)
+    others = [row for row in rows.tolist() if not missing[row] and not _same(texts[row], value)]
+    if others:
+        raise ValueError(
+            f"column {name!r} has the one value {value} in the table that was described, got {texts[others[0]]!r} at "
+            f"row {others[0]} (rows count from 0; {len(others)} such), which the model does not know; leave those rows "
+            "out, leave the column out, or train on a table that has both."
+        )
+
+
+def _same(text: str, value: Any) -> bool:
+    """Whether a cell is a constant, however it is written: 7 and 7.0, 2024-02-29 and 2024-02-29 00:00:00."""
+    if text == str(value):
+        return True
+    if is_number(text) and is_number(str(value)):
+        return float(text) == float(value)
+    if isinstance(value, str) and are_dates([text, value]):
+        return bool(np.datetime64(text.rstrip("Z")) == np.datetime64(value.rstrip("Z")))
+    return False
 
 
 def class_codes(name: str, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:

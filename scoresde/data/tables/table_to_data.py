@@ -120,6 +120,8 @@ def table_to_data(
     about = description.columns
     assert about is not None
     events = torch.from_numpy(np.stack([column.values for column in found if column.modeled], axis=1))
+    if earlier is not None and like is not None and like.encoding is not None:
+        like.encoding.check_values(events, about.names)  # before the split, so that rows are named as in the table
     cond |= {} if labels is None else {LABEL: labels}
     parts = select(cond, train), select(cond, test)
     return Data(events[train], events[test], description, *parts, columns=about.names, categories=about.categories)

@@ -329,3 +329,54 @@ def test_wide_tables_fit_into_a_checkpoint_or_are_refused():
         ValueError, match="at most 380000 characters, that of its 1500 columns has about 4.*; choose fewer"
     ):
         load_data(table)
+
+
+@SAID
+def test_days_that_a_later_table_states_as_times_are_days(tmp_path):
+    data = load_data(write(tmp_path / "a.csv"), test_fraction=0, shuffle=False)
+    frame = pyarrow.table({name: column[:4] for name, column in COLUMNS.items()})
+    moments = pyarrow.array(np.array(COLUMNS["day"][:4], "datetime64[us]"))
+    days = frame.set_column(frame.column_names.index("day"), "day", moments)
+    later = load_data(days, like=data.description, test_fraction=0, shuffle=False)
+    assert torch.equal(later.train, data.train[:4])
+    late = frame.set_column(frame.column_names.index("day"), "day", pyarrow.array(moments.to_numpy() + 3_600_000_000))
+    with pytest.raises(ValueError, match=r"'day' holds days .*got the time 2024-02-01T01:00:00 at row 0"):
+        load_data(late, like=data.description)
+
+
+@SAID
+def test_times_that_a_later_table_states_as_days_are_times(tmp_path):
+    data = load_data(write(tmp_path / "a.csv"))
+    days = {name: column[:2] for name, column in COLUMNS.items()} | {"time": COLUMNS["day"][:2]}
+    later = load_data(write(tmp_path / "b.csv", days), like=data.description, test_fraction=0, shuffle=False)
+    column = (later.columns or ()).index("time")
+    assert later.train[:, column].tolist() == [1_706_745_600.0, 1_706_832_000.0]
+
+
+@SAID
+def test_another_value_of_a_constant_is_refused_and_the_same_one_may_be_written_in_other_ways(tmp_path):
+    data = load_data(write(tmp_path / "a.csv"))
+    few = {name: column[:4] for name, column in COLUMNS.items()}
+    with pytest.raises(ValueError, match=r"'year' has the one value 2024 .* got '2025' at row 2 .*1 such"):
+        load_data(write(tmp_path / "b.csv", few | {"year": [2024, 2024, 2025, 2024]}), like=data.description)
+    same = load_data(write(tmp_path / "b.csv", few | {"year": ["2024.0", "", 2024, 2024]}), like=data.description)
+    assert len(same.train) + len(same.test) == 4
+
+
+@SAID
+def test_a_wrong_cell_of_a_later_table_is_named_by_its_row_in_the_file(tmp_path):
+    data = load_data(write(tmp_path / "a.csv"))
+    few = {name: column[:9] for name, column in COLUMNS.items()}
+    few["visits"] = [2.0] * 5 + [2.5] + [2.0] * 3
+    with pytest.raises(ValueError, match=r"'visits' holds whole numbers .*got 2\.5 at row 5 "):
+        load_data(write(tmp_path / "b.csv", few), like=data.description)
+    few["visits"], few["price"] = [2] * 9, [1.25] * 7 + [1.255, 1.25]
+    with pytest.raises(ValueError, match=r"^column 'price' must hold multiples of 0\.01, got 1\.255 at row 7"):
+        load_data(write(tmp_path / "b.csv", few), like=data.description)
+
+
+@SAID
+def test_no_event_is_a_table_of_no_rows_with_every_column():
+    data = load_data(pyarrow.table(COLUMNS))
+    arrays = table_arrays(data.train[:0].numpy(), data.description)
+    assert {name: len(column) for name, column in arrays.items()} == dict.fromkeys(list(COLUMNS)[:-2], 0)
