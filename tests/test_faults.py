@@ -337,7 +337,7 @@ def test_conditioning_that_the_network_does_not_read_is_refused_and_the_rest_mus
         sample(EXACT, 3, DDIM(2), labels=labels)
     with pytest.raises(TypeError, match="an exact model reads no conditioning, got genrator"):
         Loss()(EXACT, x, genrator=torch.Generator())
-    with pytest.raises(TypeError, match="label must be a tensor with one entry per sample, got 3; wrap it"):
+    with pytest.raises(TypeError, match="label must be a tensor with one entry per sample, got 3; pass torch.full"):
         sample(_model(), 3, DDIM(2), label=3)  # pyright: ignore[reportArgumentType]
     assert sample(_model(), 3, DDIM(2), label=labels).x.shape == (3, 2)
 

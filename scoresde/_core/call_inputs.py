@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,8 +108,16 @@ def check_per_sample(cond: Mapping[str, object], n: int, unit: str = "sample") -
     """
     for keyword, value in cond.items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"{keyword} must be a tensor with one entry per {unit}, got {value!r}; wrap it.")
+            raise TypeError(f"{keyword} must be a tensor with one entry per {unit}, got {value!r}; {_remedy(value, n)}")
         check_entries(keyword, value, n, unit)
+
+
+def _remedy(value: object, n: int) -> str:
+    if value is None:
+        return "leave it out for no condition."
+    if isinstance(value, numbers.Real):
+        return f"pass torch.full(({n},), {value}), for all of them."
+    return "convert it to numbers, names of classes by model.data.to_model_cond."
 
 
 def check_entries(keyword: str, value: Tensor, n: int, unit: str = "sample") -> None:

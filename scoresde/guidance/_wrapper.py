@@ -42,7 +42,7 @@ class Guide(Model, ABC):
         self.model = model
         self.sde, self.event_shape, self.data = model.sde, model.event_shape, model.data
         self.jump_times = model.jump_times
-        self.interval = _checked_interval(interval)
+        self.interval = _checked_interval(interval, model.sde.tau_max)
 
     def guides_at(self, tau: Scalar) -> bool | Tensor:
         """Whether ``tau`` lies in the interval: a bool for a number, else a tensor of bools like ``tau``."""
@@ -54,11 +54,11 @@ class Guide(Model, ABC):
         return low <= tau <= high
 
 
-def _checked_interval(interval: Any) -> tuple[float, float] | None:
+def _checked_interval(interval: Any, tau_max: float) -> tuple[float, float] | None:
     """The interval as two floats.
 
     Raises:
-        ValueError: If it is not ``(tau_low, tau_high)`` with ``0 <= tau_low < tau_high``.
+        ValueError: If it is not ``(tau_low, tau_high)`` with ``0 <= tau_low < tau_high`` and ``tau_low < tau_max``.
     """
     if interval is None:
         return None
@@ -70,6 +70,11 @@ def _checked_interval(interval: Any) -> tuple[float, float] | None:
         raise ValueError(
             f"interval must be (tau_low, tau_high) with 0 <= tau_low < tau_high, OU times, got {interval!r}; None "
             "guides at all times."
+        )
+    if low >= tau_max:
+        raise ValueError(
+            f"interval must begin before the process ends, at tau = {tau_max:.6g}, got {interval!r}, where the model "
+            "would never be guided; 0.2 to 1.5 are usual OU times."
         )
     return low, high
 

@@ -373,6 +373,7 @@ def test_a_call_without_a_condition_or_a_null_is_refused() -> None:
         (lambda m: CFG(m, torch.tensor([1.0, float("inf")])), r"scale must be finite, got inf at index \(1,\)"),
         (lambda m: CFG(m, 3.0, interval=(1.5, 0.2)), r"interval must be \(tau_low, tau_high\).*got \(1\.5, 0\.2\)"),
         (lambda m: CFG(m, 3.0, interval=THREE), r"interval must be"),
+        (lambda m: CFG(m, 3.0, interval=(50, 60)), r"begin before the process ends, at tau = .*got \(50, 60\)"),
         (lambda m: CFG(m, 3.0, rescale=1.5), r"rescale must lie in \[0, 1\], got 1\.5"),
         (lambda m: Composed(m, {}), r"Composed needs the scale of each condition, got none"),
         (lambda m: Composed(m, {"a": 1.0}, reads={"b": "a"}), r"reads must name conditions with a scale, a, got b"),
