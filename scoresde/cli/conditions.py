@@ -49,7 +49,7 @@ def used_conditions(description: Description, text: str | None) -> list[str] | N
         return names
     if _LABEL not in description.conditions:
         raise ValueError(
-            f"--condition label needs classes, {description.name!r} has none; name their column by --read label=…, or "
+            f"--condition label needs classes, {description.name!r} has none; name their column by label=…, or "
             "store labels beside the events."
         )
     return [_LABEL, *names]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scoresde._core.suggest import unknown_name
 from scoresde.cli.parse_lists import split_names
 from scoresde.data.conditions.fit import condition_name
-from scoresde.data.conditions.kinds import ClassCondition
+from scoresde.data.conditions.kinds import ClassCondition, VectorCondition
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,6 +187,11 @@ def _as_described(name: str, value: Any, kind: ConditionKind) -> Any:
     if classes:
         words = split_names(value.text, names or ())
         return [int(word) if not named and word.isdecimal() else word for word in words]
+    if not isinstance(kind, VectorCondition):
+        raise ValueError(
+            f"--condition {name}=… takes numbers or names of classes, {name!r} is of the kind {kind.describe()}; pass "
+            f"a .npz file with an array {name}, one row for all samples or one for each."
+        )
     numbers = [_number(name, word) for word in value.words]
     return numbers if len(numbers) == 1 else [numbers]
 

@@ -78,7 +78,7 @@ def impute(
     values = torch.from_numpy(incomplete.values)
     incomplete_rows = values.isnan().any(1)
     seeds = seeds_from(seed, len(values))
-    result = impute_events(model, values, draws, conditioning, chosen, seeds=seeds, batch_size=batch_size)
+    result = impute_events(model, incomplete, draws, conditioning, chosen, seeds=seeds, batch_size=batch_size)
     console.print_settings(
         {
             "rows": f"{len(values)}, {int(incomplete_rows.sum())} of them incomplete",

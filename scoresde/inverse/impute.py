@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scoresde._core.annotations import check_arguments
-from scoresde._core.call_inputs import check_per_sample, cond_inputs
+from scoresde._core.call_inputs import check_per_sample, cond_inputs, empty_state
 from scoresde._core.checks import check_finite, check_integer, check_level, check_seeds
 from scoresde.data import Description
 from scoresde.data.tables.column_maps import CategoryColumn
@@ -139,7 +139,8 @@ def impute(
         model: Trained or exact model of complete events; also one that was trained on incomplete ones.
         table: Events with NaN for missing values, ``(n, *D)``: in data units where the model knows its data
             (``model.data``), else in model units. Or, for a model of a table that was read by name, the path of a file
-            or a table in memory, which is read with the columns, kinds and codes of that table.
+            or a table in memory, which is read with the columns, kinds and codes of that table. Its columns that are
+            conditions of the network are passed to it.
         draws: Number of draws of each event. 20 give intervals of 90 %.
         method: How the model is conditioned; default ``TwistedSMC(steps=60, particles=256)``, whose draws approach the
             model's own conditional distribution as particles grow. ``MMPS()`` is cheaper, and exact for Gaussian data.
@@ -153,7 +154,7 @@ def impute(
         generator: Source of all randomness; default a new generator seeded from the global one.
         seeds: One integer in [0, 2**63) per event instead; its draws then do not depend on its batch.
         batch_size: Events at once; default all.
-        **cond: Passed to the network, one entry per event, ``(n, …)``.
+        **cond: Passed to the network, one entry per event, ``(n, …)``; in place of a column of that name.
 
     Returns:
         See `Imputed`.
@@ -183,7 +184,9 @@ def impute(
             "choose a method, such as TwistedSMC()."
         )
     refuse_sampler(method, sampler)
-    events = KnownEvents.of(model, _values(model, table), "table", missing=True)
+    values, recorded = _read(model, table)
+    cond = {**recorded, **cond}
+    events = KnownEvents.of(model, values, "table", missing=True)
     check_finite(events.values.nan_to_num(posinf=math.inf, neginf=-math.inf), "table")
     missing = events.values.isnan() if events.values.is_floating_point() else torch.zeros_like(events.values) > 0
     known = events.model_mask(~missing)
@@ -221,15 +224,32 @@ def check_interval(level: float, draws: int) -> None:
         )
 
 
-def _values(model: Model, table: Any) -> Any:
-    """The values of a table that is a file or a frame; anything else as it is."""
-    if not isinstance(table, (str, os.PathLike)) and not is_frame(table):
-        return table
-    if model.data is None or model.data.encoding is None:
-        if is_frame(table):
-            return table
+def _read(model: Model, table: Any) -> tuple[Any, dict[str, Tensor]]:
+    """The values of a table that is a file or a frame, and the conditions of the model that it has columns for.
+
+    Anything else as it is, without conditions.
+    """
+    if isinstance(table, IncompleteTable):
+        incomplete = table
+    elif not isinstance(table, (str, os.PathLike)) and not is_frame(table):
+        return table, {}
+    elif model.data is not None and model.data.encoding is not None:
+        incomplete = IncompleteTable(table, model.data)
+    elif is_frame(table):
+        return table, {}
+    else:
         raise TypeError(
             f"a path needs a model of a table that was read by name, got {os.fspath(table)!r} and a model without one; "
             "pass a tensor with NaN for missing values."
         )
-    return torch.from_numpy(IncompleteTable(table, model.data).values)
+    assert model.data is not None
+    like = empty_state(model)
+    inner = model
+    while isinstance(wrapped := getattr(inner, "model", None), Model):
+        inner = wrapped
+    given = incomplete.conditions(getattr(getattr(inner, "net", None), "conditions", None) or {})
+    cond = {
+        name: value.to(like) if value.is_floating_point() else value.to(like.device)
+        for name, value in model.data.to_model_cond(given).items()
+    }
+    return torch.from_numpy(incomplete.values), cond

@@ -47,11 +47,16 @@ def network_conditions(
     if "known" in names:
         if not event_shape or (description.classes is not None and not description.codes):
             raise ValueError(
-                f"known entries need events of numbers, or of numbers and categories, got {description}; leave known "
-                "out of the conditions."
+                f"known entries need events of numbers, or of numbers and categories, with an axis, got "
+                f"{description.name!r}, {_what(description)} of shape {description.shape}; leave known out of the "
+                "conditions."
             )
         declared["known"] = Known(event_shape[0])
     return declared
+
+
+def _what(description: Description) -> str:
+    return "numbers" if description.classes is None else f"{description.classes} classes"
 
 
 def _declared(kind: ConditionKind) -> Condition:

@@ -110,6 +110,13 @@ def test_conditions_that_do_not_fit_are_refused(people, entry, message):
     assert message in one_line(refused)
 
 
+def test_a_missing_class_column_is_answered_with_the_option(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(20, 2)))
+    refused = run("train", "--data", tmp_path / "a.npy", "--condition", "label", "--out", tmp_path / "x", *QUICK)
+    assert refused.exit_code == 2
+    assert "name their column by --read label=…" in one_line(refused)
+
+
 def test_known_entries_are_no_condition_of_a_sample(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i / 7},{i * i / 3}\n" for i in range(60)))
     net = ("--network", "MLP(width=8, depth=1)", "--condition", "known")

@@ -6,9 +6,10 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from command_line import csv_rows, one_line, run
+from command_line import SMALL, csv_rows, one_line, run
 
 import scoresde
 from scoresde.storage.checkpoint import save
@@ -157,3 +158,34 @@ def test_a_wrong_option_or_table_is_answered(
     result = run("impute", run_folder, tmp_path / "new.csv", *words)
     assert result.exit_code == 2
     assert text in one_line(result)
+
+
+def test_columns_that_are_conditions_are_passed_to_the_network(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{rng.normal():.3f},{rng.normal():.3f},{('a', 'b')[i % 2]},{i % 9},{('u', 'v')[i % 3 > 1]}" for i in range(60)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,kind,age,group", *lines]))
+    options = ("--condition", "label,age,group", "--read", "label=kind", "--network", "MLP(width=8, depth=1)")
+    trained = run("train", "--data", tmp_path / "t.csv", *options, "--out", tmp_path / "run", *SMALL[2:])
+    assert trained.exit_code == 0, one_line(trained)
+    model = scoresde.load(tmp_path / "run")
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(0))
+    frame = pd.DataFrame(
+        {"x": [np.nan, 0.5], "y": [0.25, np.nan], "kind": ["b", "a"], "age": [7, 2], "group": ["v", "u"]}
+    )
+    table = torch.tensor([[torch.nan, 0.25], [0.5, torch.nan]]).double()
+    assert model.data is not None
+    cond = model.data.to_model_cond({"label": ["b", "a"], "age": [7.0, 2.0], "group": ["v", "u"]})
+    cond["age"] = cond["age"].float()
+    drawn = scoresde.impute(model, frame, 2, scoresde.MMPS(), seeds=[0, 1])
+    assert torch.equal(drawn.data, scoresde.impute(model, table, 2, scoresde.MMPS(), seeds=[0, 1], **cond).data)
+    assert not torch.equal(drawn.data, scoresde.impute(model, table, 2, scoresde.MMPS(), seeds=[0, 1]).data)
+    without = scoresde.impute(model, frame.drop(columns="age"), 2, scoresde.MMPS(), seeds=[0, 1])
+    del cond["age"]
+    assert torch.equal(without.data, scoresde.impute(model, table, 2, scoresde.MMPS(), seeds=[0, 1], **cond).data)
+    with pytest.raises(
+        ValueError, match="each class of 'group' must be one that the model was trained on, u, v; got 'w'"
+    ):
+        scoresde.impute(model, frame.assign(group=["w", "u"]), 2, scoresde.MMPS())

@@ -21,7 +21,7 @@ from scoresde.data.tables.dates import are_dates, days_of
 from scoresde.data.tables.kinds import FoundColumn, find_kind, read_column
 from scoresde.data.tables.read_like import class_codes
 
-__all__ = ["check_condition_columns", "read_conditions"]
+__all__ = ["check_condition_columns", "read_classes", "read_conditions"]
 
 
 def check_condition_columns(table: Any, columns: Sequence[str], features: Sequence[str] | None) -> None:
@@ -82,7 +82,7 @@ def read_conditions(
                 f"of condition=, or state its kind: kinds={{{column!r}: 'numeric'}}."
             )
         if kind == "category":
-            values[name], described[name] = _classes(table, column, rows, earlier)
+            values[name], described[name] = read_classes(table, column, rows, earlier)
         else:
             values[name] = torch.from_numpy(_numbers(read_column(table, column, rows, kind))).unsqueeze(1)
     return values, described
@@ -110,7 +110,14 @@ def _kind(table: Any, column: str) -> str:
     return "numeric"
 
 
-def _classes(table: Any, column: str, rows: np.ndarray, earlier: ConditionKind | None) -> tuple[Tensor, ConditionKind]:
+def read_classes(
+    table: Any, column: str, rows: np.ndarray, earlier: ConditionKind | None
+) -> tuple[Tensor, ConditionKind]:
+    """The class codes of a column, ``(n,)`` int64, among those of an earlier table if there is one, and their kind.
+
+    Raises:
+        ValueError: If a cell is missing, or is no class of the earlier table.
+    """
     if (absent := int(table.missing(column)[rows].sum())) > 0:
         raise ValueError(
             f"a condition of classes must be known for every row, {column!r} is missing in {absent} of {len(rows)}; "

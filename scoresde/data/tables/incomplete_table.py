@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from scoresde.data.conditions.fit import LABEL, condition_name
 from scoresde.data.description import Description
 from scoresde.data.tables.arrow import ArrowTable, arrow_of, read_parquet
+from scoresde.data.tables.condition_columns import read_classes, read_conditions
 from scoresde.data.tables.missing_cells import MISSING_TEXTS
 from scoresde.data.tables.read_like import columns_of, read_like
 from scoresde.data.tables.text_table import TextTable
@@ -42,6 +45,26 @@ class IncompleteTable:
         self.table = _opened(source, missing_texts, layout)
         found = read_like(self.table, np.arange(self.table.rows), self._columns)
         self.values = np.stack([column.values for column in found if column.modeled], axis=1)
+
+    def conditions(self, names: Collection[str]) -> dict[str, Tensor]:
+        """The conditions of these names that the earlier table had and that this one has a column for, in data units.
+
+        Args:
+            names: Of conditions.
+
+        Returns:
+            Classes ``(N,)`` and numbers ``(N, 1)``, NaN where missing.
+
+        Raises:
+            ValueError: If a class is missing or unknown.
+        """
+        label, rows = self._columns.label, np.arange(self.table.rows)
+        known = self._description.conditions.keys() & set(names)
+        columns = [name for name in self.table.names if name != label and condition_name(name) in known]
+        cond, _ = read_conditions(self.table, columns, rows, {}, self._description)
+        if label in self.table.names and LABEL in known:
+            cond[LABEL] = read_classes(self.table, label, rows, self._description.conditions[LABEL])[0]
+        return cond
 
     def filled(self, arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """All columns of the table with missing cells of the features filled; every other cell is as it was read.
