@@ -111,8 +111,9 @@ def test_conditions_that_do_not_fit_are_refused(people, entry, message):
 
 
 def test_a_missing_class_column_is_answered_with_the_option(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(20, 2)))
-    refused = run("train", "--data", tmp_path / "a.npy", "--condition", "label", "--out", tmp_path / "x", *QUICK)
+    (tmp_path / "a.txt").write_text("a line of prose. " * 40)
+    text = ("--data", f"text:{tmp_path / 'a.txt'}", "--read", "length=8")
+    refused = run("train", *text, "--condition", "label", "--out", tmp_path / "x", *QUICK)
     assert refused.exit_code == 2
     assert "name their column by --read label=…" in one_line(refused)
 
