@@ -24,6 +24,7 @@ from scoresde._core.checks import check_finite, check_integer, check_level, chec
 from scoresde.data import Description
 from scoresde.data.tables.column_maps import CategoryColumn
 from scoresde.data.tables.columns import arrow_table, table_arrays
+from scoresde.data.tables.filled_table import filled_numbers
 from scoresde.data.tables.frames import is_frame
 from scoresde.data.tables.incomplete_table import IncompleteTable
 from scoresde.guidance.posterior import PosteriorMethod
@@ -50,6 +51,7 @@ class Imputed:
         missing: Which values were missing, ``(n, *D)``.
         nfe: Network evaluations per draw, of a particle method per particle; a product with the Jacobian counts as one.
         description: Of the data, or None.
+        table: The table that was read, or the frame that came in; else None.
     """
 
     data: Tensor = field(repr=False)
@@ -57,6 +59,7 @@ class Imputed:
     missing: Tensor = field(repr=False)
     nfe: int
     description: Description | None = field(default=None, repr=False)
+    table: Any = field(default=None, repr=False)
 
     def mean(self) -> Tensor:
         """Mean over the draws, ``(n, *D)`` float64; of a category the code that was drawn most often."""
@@ -104,8 +107,23 @@ class Imputed:
         return table_arrays(self.data[:, draw].detach().cpu().numpy(), self.description)
 
     def frame(self, draw: int = 0) -> Any:
-        """The `columns` as a ``pandas.DataFrame``, or as a ``pyarrow.Table`` where pandas is not installed."""
+        """The table that came in with its missing cells filled by one draw.
+
+        Rows, index, order and types of the columns are those that came in, and so are columns that are not modeled,
+        such as identifiers. A column changes its type only if a filled value does not fit into it.
+
+        Args:
+            draw: Its number, from 0.
+
+        Returns:
+            A frame of pandas or polars, or a ``pyarrow.Table``, whichever came in. Of a file or a tensor a
+            ``pandas.DataFrame``, or a ``pyarrow.Table`` where pandas is not installed; of a tensor with the `columns`.
+        """
         columns = self.columns(draw)
+        if isinstance(self.table, IncompleteTable):
+            return self.table.frame(columns)
+        if type(self.table).__module__.partition(".")[0] == "pandas":
+            return filled_numbers(self.table, self.data[:, draw].detach().cpu().numpy())
         try:
             import pandas
         except ImportError:
@@ -184,6 +202,7 @@ def impute(
             "choose a method, such as TwistedSMC()."
         )
     refuse_sampler(method, sampler)
+    table = _opened(model, table)
     values, recorded = _read(model, table)
     cond = {**recorded, **cond}
     events = KnownEvents.of(model, values, "table", missing=True)
@@ -207,7 +226,7 @@ def impute(
     drawn, nfe = conditional(events.x[rows], known[rows], generator, some, each)
     result = events.x.unsqueeze(1).repeat_interleave(draws, 1)
     result[rows] = torch.where(known[rows].unsqueeze(1), result[rows], drawn)
-    return Imputed(events.to_data(result, ~missing), result, missing.to(result.device), nfe, model.data)
+    return Imputed(events.to_data(result, ~missing), result, missing.to(result.device), nfe, model.data, _kept(table))
 
 
 def check_interval(level: float, draws: int) -> None:
@@ -224,32 +243,37 @@ def check_interval(level: float, draws: int) -> None:
         )
 
 
-def _read(model: Model, table: Any) -> tuple[Any, dict[str, Tensor]]:
-    """The values of a table that is a file or a frame, and the conditions of the model that it has columns for.
-
-    Anything else as it is, without conditions.
-    """
-    if isinstance(table, IncompleteTable):
-        incomplete = table
-    elif not isinstance(table, (str, os.PathLike)) and not is_frame(table):
-        return table, {}
-    elif model.data is not None and model.data.encoding is not None:
-        incomplete = IncompleteTable(table, model.data)
-    elif is_frame(table):
-        return table, {}
-    else:
+def _opened(model: Model, table: Any) -> Any:
+    """A file or frame as an `IncompleteTable` of a model that knows its columns; anything else as it is."""
+    is_path = isinstance(table, (str, os.PathLike))
+    if not is_path and not is_frame(table):
+        return table
+    if model.data is not None and model.data.encoding is not None:
+        return IncompleteTable(table, model.data)
+    if is_path:
         raise TypeError(
             f"a path needs a model of a table that was read by name, got {os.fspath(table)!r} and a model without one; "
             "pass a tensor with NaN for missing values."
         )
+    return table
+
+
+def _kept(table: Any) -> Any:
+    return table if isinstance(table, IncompleteTable) or is_frame(table) else None
+
+
+def _read(model: Model, table: Any) -> tuple[Any, dict[str, Tensor]]:
+    """The values of a table, and the conditions of the model that it has columns for; none of a tensor or frame."""
+    if not isinstance(table, IncompleteTable):
+        return table, {}
     assert model.data is not None
     like = empty_state(model)
     inner = model
     while isinstance(wrapped := getattr(inner, "model", None), Model):
         inner = wrapped
-    given = incomplete.conditions(getattr(getattr(inner, "net", None), "conditions", None) or {})
+    given = table.conditions(getattr(getattr(inner, "net", None), "conditions", None) or {})
     cond = {
         name: value.to(like) if value.is_floating_point() else value.to(like.device)
         for name, value in model.data.to_model_cond(given).items()
     }
-    return torch.from_numpy(incomplete.values), cond
+    return torch.from_numpy(table.values), cond

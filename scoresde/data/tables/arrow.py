@@ -37,6 +37,7 @@ class ArrowTable:
         self.names: list[str] = name_blanks(list(table.column_names))
         check_unique(self.names)
         self.rows: int = table.num_rows
+        self.metadata: Mapping[bytes, bytes] | None = table.schema.metadata
         self._columns = dict(zip(self.names, table.columns))
         self._class_names, self._missing_texts = class_names or {}, missing_texts
 
@@ -84,6 +85,10 @@ class ArrowTable:
             codes = self._columns[name].to_pylist()
             return [str(code) if code is None or not 0 <= code < len(names) else names[code] for code in codes]
         return [str(value).strip() for value in self._columns[name].to_pylist()]
+
+    def column(self, name: str) -> Any:
+        """A column as a ``pyarrow.ChunkedArray``."""
+        return self._columns[name]
 
     def cells(self, name: str) -> list[Any]:
         """The cells of a column as Python values; None for null."""

@@ -13,6 +13,7 @@ from scoresde.data.conditions.fit import LABEL, condition_name
 from scoresde.data.description import Description
 from scoresde.data.tables.arrow import ArrowTable, arrow_of, read_parquet
 from scoresde.data.tables.condition_columns import read_classes, read_conditions
+from scoresde.data.tables.filled_table import filled_arrow, filled_frame
 from scoresde.data.tables.missing_cells import MISSING_TEXTS
 from scoresde.data.tables.read_like import columns_of, read_like
 from scoresde.data.tables.text_table import TextTable
@@ -41,7 +42,7 @@ class IncompleteTable:
     def __init__(
         self, source: Any, like: Description, missing_texts: Sequence[str] = MISSING_TEXTS, **layout: Any
     ) -> None:
-        self._columns, self._description = columns_of(like), like
+        self._columns, self._description, self._source = columns_of(like), like, source
         self.table = _opened(source, missing_texts, layout)
         found = read_like(self.table, np.arange(self.table.rows), self._columns)
         self.values = np.stack([column.values for column in found if column.modeled], axis=1)
@@ -84,6 +85,14 @@ class IncompleteTable:
                     cells[row] = self._as_cell(value, arrays[name].dtype)
             result[name] = cells
         return result
+
+    def arrow(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """As `filled`, as a ``pyarrow.Table``; see `filled_arrow`."""
+        return filled_arrow(self.table, arrays)
+
+    def frame(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """As `filled`, as the kind of table that came in, with its index; see `filled_frame`."""
+        return filled_frame(self._source, self.table, arrays)
 
     def _as_cell(self, value: Any, kind: np.dtype) -> Any:
         if not isinstance(self.table, TextTable):
