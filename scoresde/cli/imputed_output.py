@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["check_target", "write_filled", "write_intervals"]
 
 _TEXT = (".csv", ".tsv", ".txt")
-_PLACE = "{draw}"
+_PLACE, _DRAW = "{draw}", "draw"
 
 
 def check_target(out: Path, intervals: Path | None) -> None:
@@ -35,7 +37,8 @@ def write_filled(out: Path, table: IncompleteTable, result: Imputed) -> list[Pat
 
     Args:
         out: The file, or one name for several, with ``{draw}`` where their number from 1 goes.
-        table: The table that was read, with all its columns; text is written with its separator.
+        table: The table that was read, with all its columns. Text is written with its separator, cell by cell as it
+            was read; a Parquet file has types.
         result: The draws.
 
     Returns:
@@ -44,23 +47,19 @@ def write_filled(out: Path, table: IncompleteTable, result: Imputed) -> list[Pat
     Raises:
         ValueError: If a column of the table is called draw, and so would be another one.
     """
-    draws, separator = result.data.shape[1], _separator(out, table)
-    tables = [table.filled(result.columns(draw)) for draw in range(draws)]
-    if _PLACE in out.name:
-        files = [out.with_name(out.name.replace(_PLACE, str(draw + 1))) for draw in range(draws)]
-        for path, columns in zip(files, tables, strict=True):
-            _write(path, columns, separator)
-        return files
-    if draws == 1:
-        _write(out, tables[0], separator)
-        return [out]
-    if "draw" in tables[0]:
+    draws, parquet = result.data.shape[1], out.suffix.lower() == ".parquet"
+    if draws > 1 and _PLACE not in out.name and "draw" in table.table.names:
         raise ValueError(
             f'the table has a column "draw" itself; write one file per draw: --out "{out.stem}-{_PLACE}{out.suffix}".'
         )
-    number = [str(draw + 1) if _is_text(table) else draw + 1 for draw in range(draws) for _ in range(len(result.data))]
-    joined = {name: [cell for columns in tables for cell in columns[name]] for name in tables[0]}
-    _write(out, {"draw": number, **joined}, separator)
+    write = _write_parquet if parquet else partial(_write_text, separator=_separator(out, table))
+    tables = [(table.arrow if parquet else table.filled)(result.columns(draw)) for draw in range(draws)]
+    if _PLACE in out.name:
+        files = [out.with_name(out.name.replace(_PLACE, str(draw + 1))) for draw in range(draws)]
+        for path, filled in zip(files, tables, strict=True):
+            write(path, [filled])
+        return files
+    write(out, tables)
     return [out]
 
 
@@ -99,12 +98,6 @@ def _as_numbers(description: Any) -> Any:
     return replace(description, columns=replace(description.columns, integers=()))
 
 
-def _is_text(table: IncompleteTable) -> bool:
-    from scoresde.data.tables.text_table import TextTable
-
-    return isinstance(table.table, TextTable)
-
-
 def _separator(out: Path, table: IncompleteTable) -> str:
     """The separator of the file that was read; a tab for .tsv, and a comma where none was read."""
     if out.suffix.lower() == ".tsv":
@@ -112,18 +105,28 @@ def _separator(out: Path, table: IncompleteTable) -> str:
     return getattr(table.table, "delimiter", ",")
 
 
-def _write(path: Path, columns: dict[str, list[Any]], separator: str) -> None:
-    with atomic_output(path) as temporary:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow
-            import pyarrow.parquet
+def _write_parquet(path: Path, tables: Sequence[Any]) -> None:
+    """Arrow tables in one file, with their number in a column if there are several; a number may become a float."""
+    import pyarrow
+    import pyarrow.parquet
 
-            pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
-            return
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=separator, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([_cell(cell) for cell in row] for row in zip(*columns.values(), strict=True))
+    if len(tables) > 1:
+        numbers = [pyarrow.array([draw] * table.num_rows, pyarrow.int64()) for draw, table in enumerate(tables, 1)]
+        tables = [table.add_column(0, _DRAW, number) for table, number in zip(tables, numbers, strict=True)]
+    joined = tables[0] if len(tables) == 1 else pyarrow.concat_tables(tables, promote_options="permissive")
+    with atomic_output(path) as temporary:
+        pyarrow.parquet.write_table(joined, temporary)
+
+
+def _write_text(path: Path, tables: Sequence[dict[str, list[Any]]], separator: str) -> None:
+    """Columns of cells in one file, with their number in a column if there are several."""
+    with atomic_output(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+        several = len(tables) > 1
+        writer.writerow([*([_DRAW] if several else []), *tables[0]])
+        for draw, columns in enumerate(tables, 1):
+            first = [draw] if several else []
+            writer.writerows([*first, *map(_cell, row)] for row in zip(*columns.values(), strict=True))
 
 
 def _cell(cell: Any) -> Any:

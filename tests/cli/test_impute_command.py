@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,39 @@ def test_parquet_goes_in_and_comes_out_with_its_types(run_folder: Path, tmp_path
     assert filled["height"].to_pylist()[::2] == [170.5, 170.5]
     assert filled["count"].to_pylist()[1::2] == [7, 7]
     assert all(isinstance(value, int) for value in filled["count"].to_pylist())
+    assert all(column.null_count == 0 for column in filled.columns)
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_parquet_of_a_text_file_has_numbers_bools_and_dates(draws: int, run_folder: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "new.csv").write_text(
+        "id,height,count,color,day,ok,visits,since\n007,170.50,,red,2024-01-05,True,3,2024-02-29T12:30:00\n"
+        "008,,07,,,False,4,2024-03-01T00:00:00\n",
+        encoding="utf-8",
+    )
+    out = tmp_path / "filled.parquet"
+    result = run("impute", run_folder, tmp_path / "new.csv", "--draws", draws, *QUICK, "--out", out)
+    assert result.exit_code == 0, one_line(result)
+    filled = parquet.read_table(out)
+    types = {name: str(kind) for name, kind in zip(filled.schema.names, filled.schema.types, strict=True)}
+    number = {"draw": "int64"} if draws > 1 else {}
+    assert types == number | {
+        "id": "string",
+        "height": "double",
+        "count": "int64",
+        "color": "string",
+        "day": "date32[day]",
+        "ok": "bool",
+        "visits": "int64",
+        "since": types["since"],
+    }
+    assert types["since"].startswith("timestamp")
+    assert filled["id"].to_pylist() == ["007", "008"] * draws
+    assert filled["height"].to_pylist()[::2] == [170.5] * draws
+    assert filled["count"].to_pylist()[1::2] == [7] * draws
+    assert filled["ok"].to_pylist() == [True, False] * draws
+    assert filled["day"].to_pylist()[::2] == [datetime.date(2024, 1, 5)] * draws
     assert all(column.null_count == 0 for column in filled.columns)
 
 
