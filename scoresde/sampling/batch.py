@@ -186,10 +186,12 @@ class _Checked(_Counted):
             indices = rows.nonzero().flatten().tolist()
             shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
             for name, value in self._cond.items():
-                if value.is_floating_point() and bool(value[rows].isnan().any()):
+                if value.is_floating_point() and bool((wrong := ~value[rows].isfinite()).any()):
+                    first = value[rows][wrong][0].item()
                     raise ValueError(
                         f"condition {name!r} must be finite, or NaN in a whole entry where the network has a null, got "
-                        f"NaN for samples [{shown}], for which the network returned NaN; correct these entries."
+                        f"{_shown(first)} for samples [{shown}], for which the network returned NaN or infinity; "
+                        "correct these entries."
                     )
             first = tau[rows][0] if isinstance(tau, Tensor) and tau.ndim else tau  # with several, of the first sample
             raise RuntimeError(
@@ -248,6 +250,10 @@ class _Record:
         answers = [observer(progress) for observer in self.batch.observers]
         if any(answers):
             raise _Stopped(x, tau)
+
+
+def _shown(number: float) -> str:
+    return "NaN" if number != number else f"{number:g}"
 
 
 def _scale(sde: Process, tau: float) -> float:

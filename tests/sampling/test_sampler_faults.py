@@ -366,3 +366,6 @@ def test_a_condition_that_is_nan_is_named_and_not_the_network() -> None:
     with pytest.raises(ValueError, match=r"condition 'v' must be finite, .* got NaN for samples \[1\]"):
         sample(model, 3, DDIM(3), v=v)
     assert sample(model, 2, DDIM(3), v=v[[0, 2]]).x.isfinite().all()
+    v[1, 1] = -torch.inf
+    with pytest.raises(ValueError, match=r"condition 'v' must be finite, .* got -inf for samples \[1\]"):
+        sample(model, 3, DDIM(3), v=v)
