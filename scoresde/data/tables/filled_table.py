@@ -81,8 +81,7 @@ def _to_pandas(table: ArrowTable, arrays: Mapping[str, np.ndarray]) -> Any:
 def _filled_pandas(source: Any, table: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     result = source.copy()
     for place, name in enumerate(table.names):
-        rows = np.flatnonzero(table.missing(name)) if name in arrays else ()
-        if len(rows):
+        if name in arrays and len(rows := np.flatnonzero(table.missing(name))):
             filled = _filled_column(table, name, arrays[name])
             result.isetitem(place, _filled_series(source.iloc[:, place], rows, filled))
     return result
