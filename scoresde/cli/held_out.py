@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldOut", "check_bins", "check_events", "check_part", "described_by", "select_events"]
 
+_SPLIT = ("train", "test")
 _PARTS = {"test": "test part", "train": "train part", "all": "train and test part"}
 
 
@@ -47,12 +48,14 @@ class HeldOut:
         cond: All their conditions in data units, by name.
         name: Name of the data.
         count: The part and number of the events as text.
+        rows: Of a table, the row in the file of each event, from 0, ``(n,)``; else None.
     """
 
     events: Tensor
     cond: dict[str, Tensor]
     name: str
     count: str
+    rows: Tensor | None = None
 
 
 def select_events(
@@ -96,7 +99,7 @@ def select_events(
     if part == "all":
         loaded = _in_file_order(loaded, data_options(recorded, **options), trained)
     complete = loaded.complete()  # a density of incomplete events is not what the model gives
-    used = [name for name in ("train", "test") if part in (name, "all")]
+    used = [name for name in _SPLIT if part in (name, "all")]
     parts: list[Tensor] = [getattr(complete, name) for name in used]
     dropped = sum(len(getattr(loaded, name)) for name in used) - sum(map(len, parts))
     events = _first(parts, limit)
@@ -115,7 +118,9 @@ def select_events(
         )
     left_out = f" ({dropped} with missing values are left out)" if dropped else ""
     count = f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events{left_out}"
-    return HeldOut(events, cond, name, count)
+    by_part = None if complete.rows is None else [rows for part, rows in zip(_SPLIT, complete.rows) if part in used]
+    rows = None if by_part is None else _first(by_part, limit)
+    return HeldOut(events, cond, name, count, rows)
 
 
 def _in_file_order(loaded: Data, options: dict[str, Any], like: Description | None) -> Data:

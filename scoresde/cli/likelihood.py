@@ -46,7 +46,9 @@ def likelihood(
         help="Random seed of dequantization, trace probes and the noise of the bounds.",
     ),
     batch_size: int = typer.Option(512, "--batch-size", min=1, help="Events per batch."),
-    out: Path = typer.Option(None, "--out", help="Output file, .csv, with one line per event."),
+    out: Path = typer.Option(
+        None, "--out", help="Output file, .csv, with one line per event; index is its row in a table, from 0."
+    ),
     plot: Path = typer.Option(None, "--plot", help="Output file, .png, with a histogram."),
     weights: ModelOptions,
     quiet: options.Quiet = False,
@@ -108,7 +110,7 @@ def likelihood(
         scored = _scored(rank, model, events, cond, settings, ode.stderr, report)
     if scored is not None:  # in the main process
         scored.report(f"{held_out.name}, {count}", model.data)
-        scored.store(out, plot, held_out.name)
+        scored.store(out, plot, held_out.name, held_out.rows)
 
 
 def _scored(

@@ -65,19 +65,20 @@ class ScoredEvents(ABC):
     def histogram(self) -> Histogram:
         """The histogram over the events."""
 
-    def store(self, out: Path | None, plot: Path | None, data: str) -> None:
+    def store(self, out: Path | None, plot: Path | None, data: str, rows: Tensor | None = None) -> None:
         """Writes the requested file and figure, and prints their paths.
 
         Args:
             out, plot: The files; None writes none.
             data: Name of the data.
+            rows: Index of each event in the file; default 0, 1, ...
         """
         from scoresde.cli import console
         from scoresde.cli.outputs import write_columns
 
         if out is not None:
             columns = self.columns()
-            lines = range(len(next(iter(columns.values()))))
+            lines = range(len(next(iter(columns.values())))) if rows is None else rows.tolist()
             write_columns({"index": lines, **columns}, out)
             console.print_done(f"{len(lines)} lines in {out}")
         if plot is not None:

@@ -36,11 +36,12 @@ class Data:
             labels have the name "label". A floating entry of only NaN is null. That of an empty part may be left out.
         columns: Names of a table's features, in the order of the event's entries.
         categories: For each categorical feature, the texts that 0, 1, ... stand for.
+        rows: Of a table, the row in it of each event of the train and of the test part, ``(N,)`` int64 each, from 0.
 
     Raises:
         TypeError: If a part is not an array of numbers; the message has the call that works.
         ValueError: If a value contradicts the description, a condition does not have one entry per event, or the parts
-            differ in their conditions.
+            differ in their conditions, or ``rows`` are not as many as the events.
 
     Example:
         >>> import torch
@@ -58,6 +59,7 @@ class Data:
     test_cond: Conditions = field(default_factory=dict, repr=False)
     columns: tuple[str, ...] | None = None
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rows: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_kind("description", self.description, Description)
@@ -66,6 +68,11 @@ class Data:
             object.__setattr__(self, name, as_tensor(getattr(self, name), name))
             self._validate(name)
         self._check_conditions()
+        if self.rows is not None and [len(rows) for rows in self.rows] != [len(self.train), len(self.test)]:
+            raise ValueError(
+                f"rows must have one entry per event, {len(self.train)} of train and {len(self.test)} of test, got "
+                f"{' and '.join(str(len(rows)) for rows in self.rows)}; pass rows=None if they are unknown."
+            )
 
     def _validate(self, part: str) -> None:
         try:
@@ -112,6 +119,7 @@ class Data:
             test=self.test[rows["test"]],
             train_cond=select(self.train_cond, rows["train"]),
             test_cond=select(self.test_cond, rows["test"]),
+            rows=None if self.rows is None else (self.rows[0][rows["train"]], self.rows[1][rows["test"]]),
         )
 
     def first(self, count: int) -> Data:
@@ -123,6 +131,7 @@ class Data:
             test=self.test[:0],
             train_cond=select(self.train_cond, part),
             test_cond=select(self.test_cond, slice(0, 0)),
+            rows=None if self.rows is None else (self.rows[0][part], self.rows[1][:0]),
         )
 
 

@@ -138,6 +138,7 @@ def _first_events(data: Data | Tensor, count: int) -> Data | Tensor:
         train_cond=select(data.train_cond, part),
         test=data.test[none],
         test_cond=select(data.test_cond, none),
+        rows=None,
     )
 
 

@@ -163,3 +163,13 @@ def test_rows_of_another_file_are_scored_in_its_order(rows: Path, tmp_path: Path
         for row in csv_rows(tmp_path / "scores.csv")
     ]
     assert scores.index(min(scores)) == 2
+
+
+@pytest.mark.filterwarnings("ignore:rows with missing cells are left out")
+def test_the_index_of_a_score_is_the_row_of_the_file_also_where_rows_were_dropped(rows: Path, tmp_path: Path) -> None:
+    lines = ["blue,1.25000000", "blue,", "red,0.50000000", ",0.25000000", "blue,0.75000000"]
+    (tmp_path / "new.csv").write_text("\n".join(["color,height", *lines]) + "\n")
+    options = ("--data", tmp_path / "new.csv", "--read", "missing=drop", "--out", tmp_path / "scores.csv", "-q")
+    result = run("likelihood", rows, *options)
+    assert result.exit_code == 0, result.output
+    assert [row["index"] for row in csv_rows(tmp_path / "scores.csv")] == ["0", "2", "4"]

@@ -124,7 +124,16 @@ def table_to_data(
         like.encoding.check_values(events, about.names)  # before the split, so that rows are named as in the table
     cond |= {} if labels is None else {LABEL: labels}
     parts = select(cond, train), select(cond, test)
-    return Data(events[train], events[test], description, *parts, columns=about.names, categories=about.categories)
+    numbers = torch.from_numpy(rows)
+    return Data(
+        events[train],
+        events[test],
+        description,
+        *parts,
+        columns=about.names,
+        categories=about.categories,
+        rows=(numbers[train], numbers[test]),
+    )
 
 
 def _used_rows(table: Table, features: list[str], label: str | None, missing: str) -> np.ndarray:
