@@ -192,23 +192,22 @@ def _as_described(name: str, value: Any, kind: ConditionKind) -> Any:
             f"--condition {name}=… takes numbers or names of classes, {name!r} is of the kind {kind.describe()}; pass "
             f"a .npz file with an array {name}, one row for all samples or one for each."
         )
-    numbers = [_number(name, word) for word in value.words]
+    numbers = [_number(name, word, kind.dates) for word in value.words]
     return numbers if len(numbers) == 1 else [numbers]
 
 
-def _number(name: str, word: str) -> float:
-    """A number, or a date as days, in which a column of dates is a condition."""
+def _number(name: str, word: str, dates: bool) -> float:
+    """A number; of a condition of dates also a date, as days."""
     import numpy as np
 
     from scoresde.data.tables.dates import are_dates, days_of, parse_dates
 
     if _is_number(word):
         return float(word)
-    if are_dates([word]):
+    if dates and are_dates([word]):
         return float(days_of(*parse_dates(name, [word], np.array([False])))[0])
-    raise ValueError(
-        f"--condition {name}=… takes numbers, such as {name}=1.5, or dates, such as {name}=2024-02-29, got {word!r}."
-    )
+    or_dates = f", or dates, such as {name}=2024-02-29" if dates else ""
+    raise ValueError(f"--condition {name}=… takes numbers, such as {name}=1.5{or_dates}, got {word!r}.")
 
 
 def _is_number(word: str) -> bool:

@@ -110,17 +110,21 @@ class VectorCondition(ConditionKind):
         size: Number of entries.
         offset, scale: Their scaling, one number or one per entry: mean and standard deviation of the train part where
             `Data` describes a condition itself.
+        dates: Whether the numbers are days since 1970-01-01, of a column of dates or times.
     """
 
     size: int
     offset: float | tuple[float, ...] = 0.0
     scale: float | tuple[float, ...] = 1.0
+    dates: bool = field(default=False, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         check_integer("size", self.size)
         _check_scaling(self, (self.size,))
 
     def describe(self) -> str:
+        if self.dates:
+            return "date"
         return "number" if self.size == 1 else f"vector of {self.size} numbers"
 
     def check_shape(self, values: Tensor, name: str) -> None:

@@ -47,8 +47,8 @@ def check_condition_columns(table: Any, columns: Sequence[str], features: Sequen
 
 def read_conditions(
     table: Any, columns: Sequence[str], rows: np.ndarray, kinds: Mapping[str, str], like: Description | None
-) -> tuple[dict[str, Tensor], dict[str, ConditionKind]]:
-    """The conditions of the rows by name, and the kinds of those that are classes.
+) -> tuple[dict[str, Tensor], dict[str, ConditionKind], set[str]]:
+    """The conditions of the rows by name, the kinds of those that are classes, and the names of those that are dates.
 
     Args:
         table: The table.
@@ -59,13 +59,14 @@ def read_conditions(
 
     Returns:
         Classes ``(n,)`` and numbers ``(n, 1)``, dates in days, NaN in missing cells; and the description of the
-        classes.
+        classes; the names of the dates.
 
     Raises:
         ValueError: If a column has one value, identifies rows, or is a category with missing cells.
     """
     values: dict[str, Tensor] = {}
     described: dict[str, ConditionKind] = {}
+    dates: set[str] = set()
     for column in columns:
         name = condition_name(column)
         if name in values:
@@ -85,7 +86,8 @@ def read_conditions(
             values[name], described[name] = read_classes(table, column, rows, earlier)
         else:
             values[name] = torch.from_numpy(_numbers(read_column(table, column, rows, kind))).unsqueeze(1)
-    return values, described
+            dates |= {name} if kind == "date" else set()
+    return values, described, dates
 
 
 def _holds_dates(table: Any, column: str, rows: np.ndarray) -> bool:

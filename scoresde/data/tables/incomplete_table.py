@@ -62,7 +62,7 @@ class IncompleteTable:
         label, rows = self._columns.label, np.arange(self.table.rows)
         known = self._description.conditions.keys() & set(names)
         columns = [name for name in self.table.names if name != label and condition_name(name) in known]
-        cond, _ = read_conditions(self.table, columns, rows, {}, self._description)
+        cond, *_ = read_conditions(self.table, columns, rows, {}, self._description)
         if label in self.table.names and LABEL in known:
             cond[LABEL] = read_classes(self.table, label, rows, self._description.conditions[LABEL])[0]
         return cond

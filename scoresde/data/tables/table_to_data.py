@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scoresde.data.conditions.fit import LABEL
+from scoresde.data.conditions.kinds import VectorCondition
 from scoresde.data.conditions.parts import label_kind, select
 from scoresde.data.dataset import Data
 from scoresde.data.description import Description
@@ -108,7 +110,7 @@ def table_to_data(
     used = [n for n in names if found_kinds[n] not in ("constant", "identifier")]
     rows = _used_rows(table, [*used, *(() if missing == "mask" else conditions)], label, missing)
     labels, class_names = _labels(table, label, rows, like)
-    cond, classes = read_conditions(table, conditions, rows, stated, like)
+    cond, classes, dates = read_conditions(table, conditions, rows, stated, like)
     train, test = split_rows(rows)
     if like is None or earlier is None:
         found = [read_column(table, n, rows, found_kinds[n]) for n in names]
@@ -125,7 +127,7 @@ def table_to_data(
     cond |= {} if labels is None else {LABEL: labels}
     parts = select(cond, train), select(cond, test)
     numbers = torch.from_numpy(rows)
-    return Data(
+    data = Data(
         events[train],
         events[test],
         description,
@@ -134,6 +136,16 @@ def table_to_data(
         categories=about.categories,
         rows=(numbers[train], numbers[test]),
     )
+    return data if like is not None or not dates else replace(data, description=_with_dates(data.description, dates))
+
+
+def _with_dates(description: Description, names: set[str]) -> Description:
+    """The description with its conditions of these names marked as dates."""
+    kinds = {
+        name: replace(kind, dates=True) if name in names and isinstance(kind, VectorCondition) else kind
+        for name, kind in description.conditions.items()
+    }
+    return replace(description, conditions=kinds)
 
 
 def _used_rows(table: Table, features: list[str], label: str | None, missing: str) -> np.ndarray:
