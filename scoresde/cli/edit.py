@@ -56,10 +56,12 @@ def edit(
     chosen = DDPM(steps=250) if sampler is None else parse(sampler, Sampler, modules)
 
     from scoresde.cli import console
+    from scoresde.cli.given_conditions import warn_of_nulls
     from scoresde.inverse import edit as edit_events
     from scoresde.storage.setting_labels import short_text
 
     model = as_score_model(weights.load(checkpoint, modules))
+    warn_of_nulls(model)
     events, mask = read_events(image, model), None if keep is None else read_white(keep, model)
     repeated = events.repeat_interleave(n, 0)
     seeds = seeds_from(seed, len(repeated))

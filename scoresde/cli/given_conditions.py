@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from scoresde.model import ScoreModel
     from scoresde.storage.checkpoint import Checkpoint
 
-__all__ = ["given_conditions", "recorded_conditions", "repeated"]
+__all__ = ["given_conditions", "recorded_conditions", "repeated", "warn_of_nulls"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,19 @@ def repeated(cond: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
                 f"samples; pass -n {len(value)}, or other rows."
             )
     return {name: value[torch.arange(count) % len(value)] for name, value in cond.items()}
+
+
+def warn_of_nulls(model: ScoreModel) -> None:
+    """Warns that a command which passes no conditions leaves those of the network at their null."""
+    from scoresde.training.condition_checks import conditions_of
+
+    if names := list(conditions_of(model.net)):
+        several, values = len(names) > 1, ", ".join(f"{name}=values" for name in names)
+        warnings.warn(
+            f"this command passes no conditions: {', '.join(names)} {'are' if several else 'is'} null, as if unknown; "
+            f"pass {'them' if several else 'it'} in Python, {values}.",
+            stacklevel=2,
+        )
 
 
 def recorded_conditions(

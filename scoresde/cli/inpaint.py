@@ -56,9 +56,11 @@ def inpaint(
     conditioning = None if method is None else parse_method(method, modules)
 
     from scoresde.cli import console
+    from scoresde.cli.given_conditions import warn_of_nulls
     from scoresde.inverse import inpaint as inpaint_events
 
     model = as_score_model(weights.load(checkpoint, modules))
+    warn_of_nulls(model)
     events, white = read_events(image, model), read_white(mask, model)
     seen = white if keep_white else ~white
     seeds = seeds_from(seed, len(events))

@@ -12,7 +12,8 @@ from PIL import Image
 
 import scoresde
 from scoresde.cli.image_inputs import read_events, read_white
-from scoresde.data import Description
+from scoresde.data import ClassCondition, Description, ImageCondition
+from scoresde.nn import Channels, Classes
 from scoresde.storage.checkpoint import save
 
 QUICK = ("--sampler", "DDIM(steps=3)")
@@ -84,6 +85,21 @@ def test_edits_differ_by_seed_and_a_kept_part_stays(run_folder: Path, image: Pat
     assert run(*fewer, "--seed", 5).exit_code == 0
     with np.load(out) as file:
         assert np.array_equal(after[:, :1], file["after"])  # the first edit does not depend on the number
+
+
+@pytest.mark.filterwarnings("default:this command passes no conditions")
+@pytest.mark.parametrize("command", ["edit", "inpaint"])
+def test_conditions_that_are_null_are_named(command: str, image: Path, tmp_path: Path) -> None:
+    kinds = {"low": ImageCondition((1, 4, 4), bins=17), "label": ClassCondition(2)}
+    network = {"low": Channels(1), "label": Classes(2)}
+    net = scoresde.UNet((1, 8, 8), channels=4, multipliers=(1,), blocks=1, attention=(), conditions=network)
+    description = Description("digits", (1, 8, 8), bins=17, conditions=kinds)
+    save(scoresde.ScoreModel(net, scoresde.VPSDE(), scoresde.V(), data=description), tmp_path / "run")
+    words = (command, tmp_path / "run", image, *(("-n", 1, image) if command == "inpaint" else ("-n", 1)))
+    options = ("--method", "MMPS(1)") if command == "inpaint" else ()
+    result = run(*words, *options, *QUICK, "--out", tmp_path / "x.npz")
+    assert result.exit_code == 0, one_line(result)
+    assert "warning: this command passes no conditions: low, label are null" in " ".join(result.stderr.split())
 
 
 def test_a_sheet_shows_the_original_beside_the_edits(run_folder: Path, image: Path, tmp_path: Path) -> None:
