@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def table_model() -> ScoreModel:
     ).requires_grad_(False)
 
 
-def incomplete() -> pd.DataFrame:
+def incomplete() -> Any:
     """A frame in another order, with an identifier in front and a remark between, whose index is no range."""
     return pd.DataFrame(
         {
