@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from scoresde._core.checks import check_integer, check_positive
 from scoresde.process import ou
+from scoresde.process.discrete_prediction import DiscretePrediction
 from scoresde.sampling.base import Predict
 from scoresde.sampling.discrete import CodeNoise, DiscreteSampler, predicted
 from scoresde.sampling.leaping import leap_probs
@@ -70,5 +73,16 @@ def correct(predict: Predict, x: Tensor, s: float, length: float, noise: CodeNoi
         noise: Draws codes.
     """
     prediction = predicted(predict, x, s)
+    if prediction.process.kernel == "absorbing":
+        return noise.codes(_masking_probs(prediction, s, length)).to(x.dtype)
     rates = prediction.rates + prediction.process.forward_rates(x, prediction.hot)
     return noise.codes(leap_probs(prediction.hot, rates, -0.5 * math.expm1(-2.0 * s) * length)).to(x.dtype)
+
+
+def _masking_probs(prediction: DiscretePrediction, s: float, length: float) -> Tensor:
+    r"""A leap of the absorbing kernel: rates add up to $\bar\alpha$ at a masked entry, else to $1 - \bar\alpha$."""
+    keep, hot = ou.alpha_bar(s), prediction.hot
+    unmask, mask = -math.expm1(-keep * length), -math.expm1(-(1.0 - keep) * length)
+    masked = F.pad(prediction.unknown_probs * unmask, (0, 1), value=1.0 - unmask)
+    unmasked = F.pad(hot[..., :-1] * (1.0 - mask), (0, 1), value=mask)
+    return torch.where(hot[..., -1:] > 0, masked, unmasked)
