@@ -27,7 +27,7 @@ from scoresde.data.tables.arrow import ArrowTable
 from scoresde.data.tables.column_names import one_name, several_names
 from scoresde.data.tables.condition_columns import check_condition_columns, read_conditions
 from scoresde.data.tables.missing_cells import MISSING_TEXTS, MissingCells
-from scoresde.data.tables.table_to_data import table_to_data
+from scoresde.data.tables.table_to_data import table_to_data, with_dates
 
 __all__ = ["is_huggingface", "load_huggingface"]
 
@@ -192,7 +192,7 @@ def _load_image_column(
     inputs = (decode.decoder, decode.column, *(part._fingerprint for part in parts), tuple(order))
     file = cache_file(cache, name, inputs)
     events = store(lambda: check_equal_shapes(decode_in_parallel(decode, order, workers), order), len(order), file)
-    cond, kinds = {}, {}
+    cond, kinds, dates = {}, {}, set[str]()
     if label is not None:
         table = _to_arrow(parts, [label])
         unlabeled = MissingCells.of_columns({}, label, table.missing(label))
@@ -207,11 +207,11 @@ def _load_image_column(
     if others := [column for column in conditions if column not in (LABEL, label)]:
         table = _to_arrow(parts, others)
         check_condition_columns(table, others, None)
-        values, classes = read_conditions(table, others, every, {}, None)
+        values, classes, dates = read_conditions(table, others, every, {}, None)
         cond, kinds = {**cond, **values}, {**kinds, **classes}
     description = Description(name, tuple(events.shape[1:]), bins=256, conditions=kinds)
     train_cond, test_cond = (select(cond, index) for index in split_rows(every))
-    return Data(events[:train_count], events[train_count:], description, train_cond, test_cond)
+    return with_dates(Data(events[:train_count], events[train_count:], description, train_cond, test_cond), dates)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,20 @@ def test_a_column_of_images_becomes_events_with_their_classes(datasets):
     assert len(data.test) == 2
 
 
+def test_other_columns_are_conditions_of_the_images_and_dates_are_days(datasets):
+    images = image_dataset(datasets, [*range(9)]).add_column("age", [20.0 + i for i in range(9)])
+    days = [f"2024-03-{i + 1:02d}" for i in range(9)]
+    data = load_data(images.add_column("day", days), image="photo", label="kind", condition=["age", "day"])
+    kinds = data.description.conditions
+    dates = {name: getattr(kind, "dates", False) for name, kind in kinds.items()}
+    assert dates == {"label": False, "age": False, "day": True}
+    first = 19783.0  # days from 1970-01-01 to 2024-03-01
+    for events, cond in ((data.train, data.train_cond), (data.test, data.test_cond)):
+        seeds = [seed_of(event) for event in events]
+        assert cond["age"].flatten().tolist() == [20.0 + i for i in seeds]
+        assert cond["day"].flatten().tolist() == [first + i for i in seeds]
+
+
 def test_the_parts_of_a_dataset_dict_are_train_and_test(datasets):
     both = datasets.DatasetDict(train=image_dataset(datasets, [0, 1, 2]), test=image_dataset(datasets, [3, 4]))
     data = load_data(both, image="photo", label="kind")
@@ -76,13 +90,14 @@ def test_images_are_decoded_by_workers_into_a_cache_file(datasets, tmp_path):
 
 
 def test_numeric_columns_are_a_table(datasets):
-    dataset = datasets.Dataset.from_dict({"a": [1.0, 2, 4, 8], "b": [1, 0, 1, 1], "c": ["x", "y", "y", "x"]})
+    dataset = datasets.Dataset.from_dict({"a": [1.0, 2, 4, 8], "b": [1.5, 0, 1, 1], "c": ["x", "y", "y", "x"]})
     data = load_data(dataset, columns=("b", "a"), label="c", test_fraction=0)
     assert data.columns == ("b", "a")
     assert data.description.labels == ("x", "y")
-    assert sorted(data.train.tolist()) == [[0, 2], [1, 1], [1, 4], [1, 8]]
+    assert sorted(data.train.tolist()) == [[0, 2], [1, 4], [1, 8], [1.5, 1]]
     x = data.description.to_model(data.train)
-    torch.testing.assert_close(x.std(0, correction=0), torch.ones(2).double())
+    torch.testing.assert_close(data.description.to_data(x), data.train)
+    assert x.abs().max() < 3
     both = datasets.DatasetDict(train=dataset, test=dataset.select([2]))
     assert load_data(both, columns=("a",)).test.tolist() == [[4]]
 

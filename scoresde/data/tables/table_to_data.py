@@ -23,7 +23,7 @@ from scoresde.data.tables.missing_cells import MissingCells, check_choice
 from scoresde.data.tables.read_like import class_codes, columns_of, read_like
 from scoresde.data.tables.text_table import TextTable
 
-__all__ = ["Table", "table_to_data"]
+__all__ = ["Table", "table_to_data", "with_dates"]
 
 
 class Table(Protocol):
@@ -136,16 +136,18 @@ def table_to_data(
         categories=about.categories,
         rows=(numbers[train], numbers[test]),
     )
-    return data if like is not None or not dates else replace(data, description=_with_dates(data.description, dates))
+    return data if like is not None else with_dates(data, dates)
 
 
-def _with_dates(description: Description, names: set[str]) -> Description:
-    """The description with its conditions of these names marked as dates."""
+def with_dates(data: Data, names: set[str]) -> Data:
+    """The data, whose conditions of these names are described as dates."""
+    if not names:
+        return data
     kinds = {
         name: replace(kind, dates=True) if name in names and isinstance(kind, VectorCondition) else kind
-        for name, kind in description.conditions.items()
+        for name, kind in data.description.conditions.items()
     }
-    return replace(description, conditions=kinds)
+    return replace(data, description=replace(data.description, conditions=kinds))
 
 
 def _used_rows(table: Table, features: list[str], label: str | None, missing: str) -> np.ndarray:
