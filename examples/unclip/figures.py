@@ -17,21 +17,21 @@ _STYLE = Path(__file__).parent.parent / "figures.mplstyle"
 
 def draw_rows(rows: list[Row], path: Path) -> None:
     """Rows of pictures under their headings."""
-    plt.style.use(_STYLE)
-    figure, axes = plt.subplots(len(rows), 1, figsize=(9, 1.45 * len(rows)), squeeze=False)
-    for ax, row in zip(axes[:, 0], rows, strict=True):
-        ax.imshow(np.concatenate([np.asarray(enlarged(picture.image)) for picture in row.pictures], 1))
-        ax.set_title(row.heading, fontsize=9, loc="left")
-        ax.axis("off")
-    figure.savefig(path)
-    plt.close(figure)
+    with plt.style.context(_STYLE):
+        figure, axes = plt.subplots(len(rows), 1, figsize=(9, 1.45 * len(rows)), squeeze=False)
+        for ax, row in zip(axes[:, 0], rows, strict=True):
+            ax.imshow(np.concatenate([np.asarray(enlarged(picture.image)) for picture in row.pictures], 1))
+            ax.set_title(row.heading, fontsize=9, loc="left")
+            ax.axis("off")
+        figure.savefig(path)
+        plt.close(figure)
 
 
 def draw_figures(figures: dict[str, Any], out: Path) -> None:
     """Writes ``guidance.png`` and ``sheet.png``."""
-    plt.style.use(_STYLE)
-    draw_curve(figures["curve"], out / "guidance.png")
-    draw_sheet(figures["sheet"], out / "sheet.png")
+    with plt.style.context(_STYLE):
+        draw_curve(figures["curve"], out / "guidance.png")
+        draw_sheet(figures["sheet"], out / "sheet.png")
 
 
 def draw_curve(points: list[dict[str, Any]], path: Path) -> None:

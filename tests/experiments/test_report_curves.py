@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
 from scoresde.experiments.report.parts.curves import autocorrelation, histogram, histogram_edges, power_spectrum
 from scoresde.experiments.report.parts.images import images_per_sheet
 from scoresde.experiments.report.parts.volumes import middle_slices
+from scoresde.experiments.report.pictures import Panel, Picture
 
 
 @pytest.mark.parametrize(("axes", "size"), [(1, 64), (2, 32), (3, 12)])
@@ -59,3 +61,11 @@ def test_large_images_are_fewer_in_a_sheet() -> None:
     assert images_per_sheet(8 * 8 * 3, 14) == 36
     assert images_per_sheet(64 * 64 * 3, 14) == 4
     assert images_per_sheet(1024 * 1024 * 3, 14) == 1
+
+
+def test_a_panel_without_axes_does_not_take_its_layout_from_the_users_settings() -> None:
+    panel = Panel("", lambda axes: axes.set_xlim(0, 1) and None, framed=False)
+    (plain,) = Picture("a panel", [panel]).drawn("p")
+    with mpl.rc_context({"figure.constrained_layout.use": True}):  # warnings are errors here
+        (drawn,) = Picture("a panel", [panel]).drawn("p")
+    assert drawn.svg == plain.svg
