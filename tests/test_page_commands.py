@@ -96,6 +96,7 @@ def execute(command: Command, compared: set[tuple[str, ...]]) -> None:
     assert out is None or Path(words[out]).exists(), f"line {command.line}: {words[out]} was not written"
 
 
+@pytest.mark.filterwarnings("ignore:this command passes no conditions")  # the runs here have labels
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_run_from_top_to_bottom(
     page: Path, files: Path, compared: set[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -202,7 +202,8 @@ def _drawn(panel: Panel, name: str, label: str) -> DrawnPanel:
     if panel.texts:
         return DrawnPanel(panel.title, width, panel.size[0] / panel.size[1], texts=panel.texts)
     with style.figure_style(name):
-        figure = Figure(figsize=panel.size, dpi=72, layout="constrained" if panel.framed else "none")
+        figure = Figure(figsize=panel.size, dpi=72)
+        figure.set_layout_engine("constrained" if panel.framed else "none")
         axes = figure.add_subplot() if panel.framed else figure.add_axes((0.0, 0.0, 1.0, 1.0))
         values = _draw(panel, axes)
         svg = style.inline_svg(figure, f"{label} {panel.title}".strip())  # lays out the axes
