@@ -16,7 +16,6 @@ from abc import ABC
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from scoresde._core import elementwise as ew
 from scoresde._core.checks import check_event_shape
@@ -220,11 +219,9 @@ class DiscreteProcess(Process, ABC):
             hot: Their indicators, ``(B, *D, S)``, if they were computed before.
         """
         leave = 1.0 - (one_hot(x, self.states) if hot is None else hot)
-        if not isinstance(self.classes, int):
-            return 2.0 * self.noise_probs(x) * leave
-        if self.kernel == "absorbing":
-            return F.pad(leave[..., -1:] * 2.0, (self.classes, 0))
-        return leave * (2.0 / self.classes)
+        if self.kernel == "uniform" and isinstance(self.classes, int):
+            return leave * (2.0 / self.classes)
+        return 2.0 * self.noise_probs(x) * leave
 
     def conditional_rates(self, x: Tensor, x0: Tensor, tau: Scalar) -> Tensor:
         r"""Reverse rates given $x_0$, $2\pi_x\,q(j \mid x_0)/q(x \mid x_0)$, per unit of $\tau$.

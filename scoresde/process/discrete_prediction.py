@@ -173,13 +173,10 @@ class DiscretePrediction(Prediction):
         Source: Campbell et al. 2022, proposition 1.
         """
         leave = 1.0 - self.hot
-        if isinstance(self.tau, Tensor) or not isinstance(self.process.classes, int):
+        classes, uniform = self.process.classes, self.process.kernel == "uniform"
+        if isinstance(self.tau, Tensor) or not uniform or not isinstance(classes, int):
             return 2.0 * self.process.noise_at(self.x) * self._marginal(self.tau) * leave
-        keep, noise = ou.alpha_bar(self.tau), ou.beta(self.tau, 0.0)
-        if self.process.kernel == "absorbing":
-            rates = torch.where(self.hot[..., -1:] > 0, self.unknown_probs, 0.0)
-            return F.pad(rates * float(2.0 * keep / noise), (0, 1))
-        share = 1.0 / self.process.classes
+        keep, noise, share = ou.alpha_bar(self.tau), ou.beta(self.tau, 0.0), 1.0 / classes
         marginal = self._weights.mul(keep).add(noise * share)
         own = (marginal * self.hot).sum(-1, keepdim=True)
         return marginal / own * leave.mul(2.0 * share)
