@@ -21,6 +21,7 @@ FOLDER_OF_DIFFUSERS = ROOT / "tests/bridges/models/diffusers/linear"
 # Runs that a page takes for granted.
 RUNS = {
     "runs/digits": ("digits", "--condition", "label"),
+    "runs/classes": ("digits", "--condition", "label"),
     "runs/faces": ("faces.npy", "--bins", "256", "--lengths", "0.02,0.05"),
     "runs/customers": ("customers.csv",),
     "runs/iris": ("customers.csv",),
@@ -96,7 +97,7 @@ def execute(command: Command, compared: set[tuple[str, ...]]) -> None:
     assert out is None or Path(words[out]).exists(), f"line {command.line}: {words[out]} was not written"
 
 
-@pytest.mark.filterwarnings("ignore:this command passes no conditions")  # the runs here have labels
+@pytest.mark.filterwarnings("ignore:the condition")  # the runs here have labels
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_run_from_top_to_bottom(
     page: Path, files: Path, compared: set[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import typer
 
 from scoresde.cli import options
+from scoresde.cli.guidance_options import GuidanceOptions
 from scoresde.cli.model_options import ModelOptions
 
 __all__ = ["edit"]
@@ -23,6 +25,8 @@ def edit(
         None, "--keep", help="An image that is white where the original is kept exactly.", show_default=False
     ),
     sampler: options.Sampler = None,
+    label: options.Label = None,
+    condition: options.Condition = [],
     out: Path = typer.Option(
         None,
         "--out",
@@ -31,6 +35,7 @@ def edit(
     ),
     seed: options.Seed = 0,
     *,
+    guidance: GuidanceOptions,
     weights: ModelOptions,
 ) -> None:
     """Edit an image: noise it, and let the model sample from there.
@@ -42,6 +47,8 @@ def edit(
         scoresde edit runs/digits image.png --strength 0.4 --out edits.png
 
         scoresde edit runs/digits image.png --strength 0.8 --keep kept.png -n 4 --out edits.png
+
+        scoresde edit runs/classes image.png --strength 0.7 -n 10 --label 0-9 --guidance 2 --out edits.png
     """
     from scoresde.cli.edited_output import check_sheet, seeds_from, write_sheet
     from scoresde.cli.image_inputs import read_events, read_white
@@ -56,16 +63,18 @@ def edit(
     chosen = DDPM(steps=250) if sampler is None else parse(sampler, Sampler, modules)
 
     from scoresde.cli import console
-    from scoresde.cli.given_conditions import warn_of_nulls
+    from scoresde.cli.given_conditions import given_conditions, repeated, warn_of_nulls
     from scoresde.inverse import edit as edit_events
     from scoresde.storage.setting_labels import short_text
 
     model = as_score_model(weights.load(checkpoint, modules))
-    warn_of_nulls(model)
+    given = given_conditions(model, label, condition)
+    warn_of_nulls(model, given)
+    guided = guidance.guided(model, bool(given), partial(weights.load_average, checkpoint, modules))
     events, mask = read_events(image, model), None if keep is None else read_white(keep, model)
-    repeated = events.repeat_interleave(n, 0)
-    seeds = seeds_from(seed, len(repeated))
-    result = edit_events(model, repeated, strength=strength, sampler=chosen, mask=mask, seeds=seeds)
+    originals = events.repeat_interleave(n, 0)
+    cond, seeds = repeated(given, len(originals), of_each=n), seeds_from(seed, len(originals))
+    result = edit_events(guided, originals, strength=strength, sampler=chosen, mask=mask, seeds=seeds, **cond)
     after = result.data.unflatten(0, (len(events), n)).cpu()
     changed = float((after != events.unsqueeze(1)).double().mean())
     console.print_settings(
@@ -75,5 +84,6 @@ def edit(
             "network calls": str(result.nfe),
             "changed": f"{100 * changed:.3g} % of the values",
         }
+        | guidance.summary()
     )
     write_sheet(out, events, after, model.data, None if mask is None else (~mask).expand_as(events), "edits")

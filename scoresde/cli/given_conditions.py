@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,34 +84,44 @@ def given_conditions(model: ScoreModel | FlowMap, label: str | None, entries: Se
     return cond
 
 
-def repeated(cond: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+def repeated(cond: Mapping[str, Tensor], count: int, of_each: int = 1) -> dict[str, Tensor]:
     """The conditions of ``count`` samples: one row is for all, as many rows are one each; classes are taken in turn.
+
+    Args:
+        cond: Conditions in model units.
+        count: Number of samples.
+        of_each: Samples in a row that belong to one event; a condition may have one row for each event.
 
     Raises:
         ValueError: If a condition other than classes has another number of rows.
     """
     import torch
 
+    events = count // of_each
+    rows = {}
     for name, value in cond.items():
         if not len(value):
             raise ValueError(f"condition {name!r} must have a row, got none; leave it out for no condition.")
-        if value.is_floating_point() and len(value) not in (1, count):
-            raise ValueError(
-                f"a condition has one row for all samples or one for each, {name!r} has {len(value)} rows for {count} "
-                f"samples; pass -n {len(value)}, or other rows."
-            )
-    return {name: value[torch.arange(count) % len(value)] for name, value in cond.items()}
+        if value.is_floating_point() and len(value) not in (1, events, count):
+            one_each = f"{len(value)} rows for {events} {'samples' if of_each == 1 else 'images'}"
+            remedy = f"pass -n {len(value)}, or other rows" if of_each == 1 else "pass other rows"
+            raise ValueError(f"a condition has one row for all or one for each, {name!r} has {one_each}; {remedy}.")
+        each = of_each if value.is_floating_point() and len(value) == events else 1
+        rows[name] = value[torch.arange(count) // each % len(value)]
+    return rows
 
 
-def warn_of_nulls(model: ScoreModel) -> None:
-    """Warns that a command which passes no conditions leaves those of the network at their null."""
+def warn_of_nulls(model: ScoreModel, given: Collection[str]) -> None:
+    """Warns of the network's conditions that a command which changes events was not given."""
     from scoresde.training.condition_checks import conditions_of
 
-    if names := list(conditions_of(model.net)):
-        several, values = len(names) > 1, ", ".join(f"{name}=values" for name in names)
+    absent = [name for name in conditions_of(model.net) if name not in given]
+    if absent:
+        several = len(absent) > 1
+        options = sorted({"--label" if name == "label" else "--condition" for name in absent}, reverse=True)
         warnings.warn(
-            f"this command passes no conditions: {', '.join(names)} {'are' if several else 'is'} null, as if unknown; "
-            f"pass {'them' if several else 'it'} in Python, {values}.",
+            f"the condition{'s' if several else ''} {', '.join(absent)} {'are' if several else 'is'} null, as if "
+            f"unknown; pass {'them' if several else 'it'} by {' and '.join(options)}.",
             stacklevel=2,
         )
 

@@ -113,13 +113,15 @@ class GuidanceOptions:
             )
         return CFG(model, self.scale, interval=interval, rescale=self.rescale or 0.0)
 
-    def text(self) -> str:
-        """The guidance in words, for the summary."""
+    def summary(self) -> dict[str, str]:
+        """The guidance in words, as an entry of a summary; without guidance none."""
+        if self.scale is None:
+            return {}
         words = f"{self.scale:g}"
         words += "" if self.weaker is None else f" away from the average of length {self.weaker:g}"
         interval = parse_interval(self.interval)
         words += "" if interval is None else f", for tau from {interval[0]:g} to {interval[1]:g}"
-        return words if not self.rescale else f"{words}, rescaled by {self.rescale:g}"
+        return {"guidance": words if not self.rescale else f"{words}, rescaled by {self.rescale:g}"}
 
 
 def parse_interval(text: str | None) -> tuple[float, float] | None:

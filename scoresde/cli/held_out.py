@@ -110,6 +110,8 @@ def select_events(
         known = kinds.get(condition)
         if condition in cond and isinstance(kind, ClassCondition) and isinstance(known, ClassCondition):
             cond[condition] = _codes_of_run(cond[condition], condition, kind, known)
+        elif condition in cond and known is not None:
+            known.warn(cond[condition], condition)
     name = loaded.description.name
     if not len(events):
         without = " without missing values" if dropped else ""

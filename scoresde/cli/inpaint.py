@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import typer
 
 from scoresde.cli import options
+from scoresde.cli.guidance_options import GuidanceOptions
 from scoresde.cli.model_options import ModelOptions
 
 __all__ = ["inpaint"]
@@ -20,6 +22,8 @@ def inpaint(
     keep_white: bool = typer.Option(False, "--keep-white", help="The mask is white where pixels are kept."),
     method: options.Method = None,
     sampler: options.Sampler = None,
+    label: options.Label = None,
+    condition: options.Condition = [],
     noise: float = typer.Option(
         0.0, "--noise", min=0.0, help="Standard deviation of noise in kept pixels, data units."
     ),
@@ -31,6 +35,7 @@ def inpaint(
     ),
     seed: options.Seed = 0,
     *,
+    guidance: GuidanceOptions,
     weights: ModelOptions,
 ) -> None:
     """Draw the masked part of an image given the rest.
@@ -40,6 +45,8 @@ def inpaint(
         scoresde inpaint runs/digits image.png mask.png --out draws.png
 
         scoresde inpaint runs/digits image.png mask.png -n 16 --method "MMPS(iterations=10)" --out draws.npz
+
+        scoresde inpaint runs/classes image.png mask.png --label 3 --guidance 2 --out draws.png
     """
     from scoresde.cli.edited_output import check_sheet, seeds_from, write_sheet
     from scoresde.cli.image_inputs import read_events, read_white
@@ -56,20 +63,23 @@ def inpaint(
     conditioning = None if method is None else parse_method(method, modules)
 
     from scoresde.cli import console
-    from scoresde.cli.given_conditions import warn_of_nulls
+    from scoresde.cli.given_conditions import given_conditions, repeated, warn_of_nulls
     from scoresde.inverse import inpaint as inpaint_events
 
     model = as_score_model(weights.load(checkpoint, modules))
-    warn_of_nulls(model)
+    given = given_conditions(model, label, condition)
+    warn_of_nulls(model, given)
+    guided = guidance.guided(model, bool(given), partial(weights.load_average, checkpoint, modules))
     events, white = read_events(image, model), read_white(mask, model)
     seen = white if keep_white else ~white
-    seeds = seeds_from(seed, len(events))
-    result = inpaint_events(model, events, seen, conditioning, chosen, draws=n, noise_std=noise, seeds=seeds)
+    cond, seeds = repeated(given, len(events)), seeds_from(seed, len(events))
+    result = inpaint_events(guided, events, seen, conditioning, chosen, draws=n, noise_std=noise, seeds=seeds, **cond)
     share = float((~seen).double().mean())
     console.print_settings(
         {
             "redrawn": f"{100 * share:.3g} % of the pixels, where the mask is {'black' if keep_white else 'white'}",
             "network calls": str(result.nfe),
         }
+        | guidance.summary()
     )
     write_sheet(out, events, result.data, model.data, (~seen).expand_as(events), "draws")

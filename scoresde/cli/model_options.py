@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +50,12 @@ class ModelOptions:
         from scoresde.cli.parsing import known
 
         return load_model(run, self.device or device, self.raw, self.average, known(modules=modules))
+
+    def load_average(
+        self, run: Path | Checkpoint, modules: Modules, length: float, device: str | None = None
+    ) -> ScoreModel | FlowMap:
+        """The model of a run with its average of a relative length, whatever the options say of the weights."""
+        return replace(self, raw=False, average=length).load(run, modules, device)
 
 
 @dataclass(frozen=True)

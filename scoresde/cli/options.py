@@ -12,10 +12,12 @@ __all__ = [
     "MOST_SEED",
     "Bins",
     "Checkpoint",
+    "Condition",
     "Data",
     "Device",
     "Image",
     "Imports",
+    "Label",
     "Method",
     "OptionalData",
     "Quiet",
@@ -82,6 +84,24 @@ Method = Annotated[
     typer.Option(
         "--method",
         help='How the model is conditioned on what is known: "MMPS(iterations=10)", "PiGDM()", "TwistedSMC()" …',
+        show_default=False,
+    ),
+]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        help='Class, or classes in turn, by number or name, e.g. "3", "0-9" or "bag,coat"; default: no class.',
+        show_default=False,
+    ),
+]
+Condition = Annotated[
+    list[str],
+    typer.Option(
+        "--condition",
+        metavar="FILE|NAME=VALUE",
+        help="Conditions in the units of the data: age=35, city=Rome, or a .npz file with arrays named as the "
+        "conditions, one row for all results or one for each; repeatable. What is not given has no condition.",
         show_default=False,
     ),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,20 +60,8 @@ def sample(
         help='One random seed per sample, e.g. "0-63" or "3,5,8"; replaces -n and --seed.',
         show_default=False,
     ),
-    label: str = typer.Option(
-        None,
-        "--label",
-        help='Class, or classes in turn, by number or name, e.g. "3", "0-9" or "bag,coat"; default: no class.',
-        show_default=False,
-    ),
-    condition: list[str] = typer.Option(
-        [],
-        "--condition",
-        metavar="FILE|NAME=VALUE",
-        help="Conditions in the units of the data: age=35, city=Rome, or a .npz file with arrays named as the "
-        "conditions, one row for all samples or one for each; repeatable. What is not given has no condition.",
-        show_default=False,
-    ),
+    label: options.Label = None,
+    condition: options.Condition = [],
     trajectory: bool = typer.Option(False, "--trajectory", help="Also write the states of all steps (.npz)."),
     denoise: bool = typer.Option(
         False, "--denoise", help="Finish with one more network call, which removes the remaining noise."
@@ -152,9 +139,7 @@ def sample(
         cond = repeated(cond, count)
         begin = time.perf_counter()
         guided = guidance.guided(
-            model,
-            bool(cond),
-            lambda length: replace(weights, raw=False, average=length).load(stored, modules, own_device),
+            model, bool(cond), lambda length: weights.load_average(stored, modules, length, own_device)
         )
         samples = sample_in_processes(rank, guided, chosen.sampler, count, sample_seeds, settings, cond)
         seconds = time.perf_counter() - begin
@@ -173,7 +158,7 @@ def _print_summary(
     from scoresde.cli.opened_run import clipping_line
 
     summary = {"sampler": chosen.name, "network calls": str(samples.nfe), "seconds": f"{seconds:.2f}"}
-    console.print_settings(summary | ({} if guidance.scale is None else {"guidance": guidance.text()}))
+    console.print_settings(summary | guidance.summary())
     if (line := clipping_line(stored)) is not None:
         console.print_status(line)
 

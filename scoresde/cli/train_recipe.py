@@ -111,7 +111,7 @@ def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
     import scoresde.data
     from scoresde.cli.console import classes_text, same_classes
     from scoresde.data import Description
-    from scoresde.data.conditions.kinds import ClassCondition
+    from scoresde.data.conditions.kinds import ClassCondition, VectorCondition
     from scoresde.storage import spec
 
     text = (old.get("model") or {}).get("data") or "None"
@@ -120,12 +120,14 @@ def with_kinds_of(old: Mapping[str, Any], data: Data) -> Data:
     before = spec.parse(text, spec.known_classes(scoresde.data), kind=Description, stored=True)
     kinds = dict(data.description.conditions)
     for name in before.conditions.keys() & kinds.keys():
-        kind = before.conditions[name]
-        if isinstance(kind, ClassCondition) and kind != kinds[name]:
+        kind, own = before.conditions[name], kinds[name]
+        if isinstance(kind, ClassCondition) and kind != own:
             raise ValueError(
                 f"condition {name!r} must have the classes of the run, {kind.describe()}, got "
-                f"{kinds[name].describe()}; use the same classes, or give the condition another name."
+                f"{own.describe()}; use the same classes, or give the condition another name."
             )
+        if isinstance(kind, VectorCondition) and isinstance(own, VectorCondition) and kind.size == own.size:
+            kind = kind.spanning(own)
         kinds[name] = kind
     description = replace(data.description, conditions=kinds)
     if not same_classes(before, description):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["feature_deviations", "feature_moments", "standardization"]
+__all__ = ["feature_deviations", "feature_moments", "feature_range", "standardization"]
 
 _CHUNK = 1 << 22  # values that are read at once: a memory-mapped file need not fit into memory
 _ULPS = 4  # a range of at most this many units in the last place is rounding, not variation
@@ -83,6 +83,12 @@ def feature_moments(y: Tensor, per_feature: bool = True) -> tuple[list[float], l
     width = high / 2 - low / 2
     mean, std = _mean_and_std(y, per_feature, low / 2 + high / 2, torch.where(width > 0, width, 1.0))
     return mean.tolist(), std.tolist()
+
+
+def feature_range(y: Tensor) -> tuple[list[float], list[float]]:
+    """Range of each entry of the first event axis of ``y`` ``(N, C, *)``; inf and -inf where it has no value."""
+    low, high = _range(y, per_feature=True)
+    return low.tolist(), high.tolist()
 
 
 def _rows(y: Tensor, per_feature: bool) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scoresde._core.suggest import unknown_name
 from scoresde.data import ClassCondition, Description
 from scoresde.data.conditions.entries import null_entries
+from scoresde.data.conditions.model_units import cond_in_model_units
 from scoresde.data.conditions.parts import select
 from scoresde.model import ScoreModel
 from scoresde.nn.conditions import Known
@@ -136,7 +137,7 @@ def model_cond(
         return {}
     chosen = select(checked_cond(model.net, given, description), rows)
     dtype = next((p.dtype for p in model.parameters() if p.dtype == torch.float64), torch.float32)
-    cond = description.to_model_cond(chosen)
+    cond = cond_in_model_units(description.conditions, chosen, warn=False)
     return {n: v.to(device, dtype if v.is_floating_point() else None) for n, v in cond.items()}
 
 

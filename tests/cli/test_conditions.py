@@ -15,7 +15,7 @@ import scoresde as sd
 from scoresde.cli.held_out import _codes_of_run
 from scoresde.cli.parse_lists import parse_shares, split_names
 from scoresde.cli.train_start import freeze_weights
-from scoresde.data.conditions.kinds import ClassCondition
+from scoresde.data.conditions.kinds import ClassCondition, VectorCondition
 from scoresde.nn import Classes, Tokens, Vector
 
 QUICK = ("--steps", 4, "--batch-size", 16, "--monitor-every", 2, "--device", "cpu", "-q")
@@ -334,6 +334,13 @@ def test_a_student_is_trained_under_the_conditions_of_the_training_events(people
     assert run("sample", tmp_path / "s", *settings).exit_code == 0
 
 
+def vector(model: sd.Model, name: str) -> VectorCondition:
+    kind = None if model.data is None else model.data.conditions[name]
+    assert isinstance(kind, VectorCondition)
+    return kind
+
+
+@pytest.mark.filterwarnings("default:condition 'temp' is 8")
 def test_a_start_with_other_classes_is_refused_and_scaling_is_that_of_the_run(tmp_path: Path) -> None:
     def table(name: str, colors: tuple[str, ...], shift: float) -> Path:
         rows = [f"{i % 7},{colors[i % len(colors)]},{i % 5 + shift}" for i in range(60)]
@@ -356,5 +363,13 @@ def test_a_start_with_other_classes_is_refused_and_scaling_is_that_of_the_run(tm
         "train", "--from", out, "--data", warmer, "--condition", "color,temp", "--out", tmp_path / "b", "--steps", 2
     )
     assert started.exit_code == 0, started.output
-    kinds = [sd.load(path).data.conditions["temp"] for path in (out, tmp_path / "b")]  # pyright: ignore[reportOptionalMemberAccess]
-    assert kinds[0] == kinds[1]
+    before, after = (vector(sd.load(path), "temp") for path in (out, tmp_path / "b"))
+    assert (after.offset, after.scale) == (before.offset, before.scale)
+    assert (before.low, before.high) == ((20.0,), (24.0,))
+    assert (after.low, after.high) == ((20.0,), (84.0,))  # of what the network was trained on, in both runs
+    far = "condition 'temp' is 84, far from the 20 to 24 of the train part"
+    words = ("-n", 2, "--sampler", "DDIM(steps=2)", "--condition", "temp=84")
+    assert far in " ".join(run("sample", out, *words).stderr.split())
+    assert "far from" not in run("sample", tmp_path / "b", *words).stderr
+    scored = run("likelihood", out, "--data", warmer, "--part", "all", "--limit", 5)
+    assert "condition 'temp' is 80, far from" in " ".join(scored.stderr.split())

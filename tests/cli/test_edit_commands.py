@@ -11,6 +11,7 @@ from command_line import one_line, run
 from PIL import Image
 
 import scoresde
+from scoresde.cli.edited_output import seeds_from
 from scoresde.cli.image_inputs import read_events, read_white
 from scoresde.data import ClassCondition, Description, ImageCondition
 from scoresde.nn import Channels, Classes
@@ -87,19 +88,94 @@ def test_edits_differ_by_seed_and_a_kept_part_stays(run_folder: Path, image: Pat
         assert np.array_equal(after[:, :1], file["after"])  # the first edit does not depend on the number
 
 
-@pytest.mark.filterwarnings("default:this command passes no conditions")
-@pytest.mark.parametrize("command", ["edit", "inpaint"])
-def test_conditions_that_are_null_are_named(command: str, image: Path, tmp_path: Path) -> None:
-    kinds = {"low": ImageCondition((1, 4, 4), bins=17), "label": ClassCondition(2)}
+@pytest.fixture
+def conditional(tmp_path: Path) -> scoresde.ScoreModel:
+    """A random network that reads a coarse image and a class; saved in the folder ``classes``."""
+    kinds = {"low": ImageCondition((1, 4, 4), bins=17), "label": ClassCondition(2, ("left", "right"))}
     network = {"low": Channels(1), "label": Classes(2)}
+    torch.manual_seed(0)
     net = scoresde.UNet((1, 8, 8), channels=4, multipliers=(1,), blocks=1, attention=(), conditions=network)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.3)  # also those that are 0 before training
     description = Description("digits", (1, 8, 8), bins=17, conditions=kinds)
-    save(scoresde.ScoreModel(net, scoresde.VPSDE(), scoresde.V(), data=description), tmp_path / "run")
-    words = (command, tmp_path / "run", image, *(("-n", 1, image) if command == "inpaint" else ("-n", 1)))
-    options = ("--method", "MMPS(1)") if command == "inpaint" else ()
-    result = run(*words, *options, *QUICK, "--out", tmp_path / "x.npz")
+    model = scoresde.ScoreModel(net, scoresde.VPSDE(), scoresde.V(), data=description)
+    save(model, tmp_path / "classes")
+    return model
+
+
+def words_of(
+    command: str, folder: Path, events: Path, mask: Path, *options: str | Path | int
+) -> tuple[str | Path | int, ...]:
+    """A command with few steps; the mask is used where it inpaints."""
+    other = (mask, "--method", "DDNM()") if command == "inpaint" else ()
+    return (command, folder, events, *other, *QUICK, *options)
+
+
+@pytest.mark.filterwarnings("default:the condition")
+@pytest.mark.parametrize("command", ["edit", "inpaint"])
+def test_conditions_that_are_null_are_named(
+    command: str, conditional: scoresde.ScoreModel, image: Path, tmp_path: Path
+) -> None:
+    words = words_of(command, tmp_path / "classes", image, image, "-n", 1, "--out", tmp_path / "x.npz")
+    for options, sentence in (
+        ((), "the conditions low, label are null, as if unknown; pass them by --label and --condition."),
+        (("--label", "left"), "the condition low is null, as if unknown; pass it by --condition."),
+    ):
+        result = run(*words, *options)
+        assert result.exit_code == 0, one_line(result)
+        assert f"warning: {sentence}" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["edit", "inpaint"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_results_have_the_conditions_that_options_name_as_in_python(
+    command: str, rows: int, conditional: scoresde.ScoreModel, image: Path, tmp_path: Path
+) -> None:
+    events = torch.arange(128, dtype=torch.uint8).reshape(2, 1, 8, 8) % 17
+    np.save(tmp_path / "two.npy", events.numpy())
+    low = torch.arange(16.0 * rows).reshape(rows, 1, 4, 4) % 17
+    np.savez(tmp_path / "low.npz", low=low.to(torch.uint8).numpy())
+    given = ("--condition", tmp_path / "low.npz", "--label", "right,left", "--guidance", "1.5")
+    out = tmp_path / "x.npz"
+    words = words_of(command, tmp_path / "classes", tmp_path / "two.npy", image, "-n", 2)
+    result = run(*words, *given, "--out", out)
     assert result.exit_code == 0, one_line(result)
-    assert "warning: this command passes no conditions: low, label are null" in " ".join(result.stderr.split())
+    assert "guidance" in one_line(result)
+    assert conditional.data is not None
+    conditions = conditional.data.to_model_cond({"low": low.to(torch.uint8)})["low"].expand(2, -1, -1, -1)
+    model, sampler = scoresde.CFG(conditional, 1.5), scoresde.DDIM(steps=3)
+    if command == "edit":
+        labels = torch.tensor([1, 0, 1, 0])  # in turn for the edits; a coarse image each, or one for all
+        expected = scoresde.edit(
+            model,
+            events.repeat_interleave(2, 0),
+            strength=0.5,
+            sampler=sampler,
+            seeds=seeds_from(0, 4),
+            low=conditions.repeat_interleave(2, 0),
+            label=labels,
+        ).data.unflatten(0, (2, 2))
+    else:
+        left = torch.zeros(8, 8, dtype=torch.bool)
+        left[:, :4] = True
+        inputs = {"low": conditions, "label": torch.tensor([1, 0])}
+        method, seeds = scoresde.guidance.DDNM(), seeds_from(0, 2)
+        expected = scoresde.inpaint(model, events, left, method, sampler, draws=2, seeds=seeds, **inputs).data
+    with np.load(out) as file:
+        assert np.array_equal(file["after"], expected.numpy())
+    assert "--guidance-interval needs a scale" in one_line(run(*words, "--guidance-interval", "0,1"))
+
+
+def test_a_condition_has_a_row_for_all_results_or_one_for_each_image(
+    conditional: scoresde.ScoreModel, image: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "low.npz", low=np.zeros((3, 1, 4, 4), np.uint8))
+    for command in ("edit", "inpaint"):
+        given = ("-n", 2, "--label", "left", "--condition", tmp_path / "low.npz")
+        result = run(*words_of(command, tmp_path / "classes", image, image, *given))
+        assert result.exit_code == 2
+        assert "one row for all or one for each, 'low' has 3 rows for 1" in one_line(result)
 
 
 def test_a_sheet_shows_the_original_beside_the_edits(run_folder: Path, image: Path, tmp_path: Path) -> None:

@@ -72,8 +72,9 @@ def test_vectors_are_standardized_by_entry_from_the_train_part_alone():
     assert isinstance(kind.scale, tuple)
     assert math.isclose(kind.scale[0], math.sqrt(8 / 3), rel_tol=1e-12)
     assert kind.scale[1] == 1.0  # a constant entry becomes 0
-    x = data.description.to_model_cond({"place": torch.tensor([[1e6 + 4, 4.0]], dtype=torch.float64)})["place"]
-    torch.testing.assert_close(x, torch.tensor([[2 / math.sqrt(8 / 3), 1.0]], dtype=torch.float64))
+    x = data.description.to_model_cond({"place": torch.tensor([[1e6 + 4, 3.0]], dtype=torch.float64)})["place"]
+    torch.testing.assert_close(x, torch.tensor([[2 / math.sqrt(8 / 3), 0.0]], dtype=torch.float64))
+    assert (kind.low, kind.high) == ((1e6, 3.0), (1e6 + 4, 3.0))
 
 
 def test_tokens_and_images_have_one_scale_and_integer_images_that_of_bin_centers():
@@ -146,7 +147,7 @@ def test_labels_in_place_of_named_conditions_are_refused_with_the_call_that_work
 def test_null_entries_are_kept_and_do_not_enter_the_scaling():
     values = torch.tensor([[1.0, 5.0], [NAN, NAN], [3.0, 9.0]]).repeat(2, 1)
     data = made({"a": values})
-    assert data.description.conditions["a"] == VectorCondition(2, (2.0, 7.0), (1.0, 2.0))
+    assert data.description.conditions["a"] == VectorCondition(2, (2.0, 7.0), (1.0, 2.0), (1.0, 5.0), (3.0, 9.0))
     assert data.description.to_model_cond({"a": values})["a"][:3].isnan().all(1).tolist() == [False, True, False]
     absent = torch.tensor([[[1.0], [NAN]], [[3.0], [NAN]]]).repeat(3, 1, 1)  # a token may be absent
     assert made({"t": absent}, about=Description("s", (1, 16))).description.conditions["t"] == TokenCondition(
@@ -215,9 +216,26 @@ def test_no_condition_has_the_name_of_an_argument():
         assert set(inspect.signature(function).parameters) - {"cond"} <= RESERVED, function
 
 
+def test_values_far_from_those_of_the_train_part_are_named_in_a_warning() -> None:
+    train = torch.tensor([[17.0, 2.0], [90.0, 3.0], [math.nan, math.nan]])
+    about = Data(X[:3], X[:0], ABOUT, {"who": train}).description
+    near = about.to_model_cond({"who": [[-56.0, 1.0], [163.0, 4.0], [math.nan, math.nan]]})["who"]  # no warning
+    assert int(near.isnan().sum()) == 2
+    with pytest.warns(UserWarning, match=r"entry 0 of condition 'who' is 1e\+09, far from the 17 to 90 .* \(2 such\)"):
+        about.to_model_cond({"who": [[50.0, 2.0], [1e9, 2.0], [-1e9, 2.0]]})
+    day = VectorCondition(1, 19000.0, 100.0, (18262.0,), (19000.0,), dates=True)
+    dated = replace(ABOUT, conditions={"day": day})
+    with pytest.warns(UserWarning, match=r"condition 'day' is 1950-01-01, far from the 2020-01-01 to 2022-01-08"):
+        dated.to_model_cond({"day": [-7305.0]})
+    with pytest.warns(UserWarning, match=r"'day' is 1e\+09, far"):
+        dated.to_model_cond({"day": [1e9]})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: VectorCondition(2, low=(0.0,), high=(1.0, 1.0)), "low must have one number per entry, 2, got 1"),
+        (lambda: VectorCondition(1, low=(0.0,)), "a range has both ends, got one"),
         (lambda: ClassCondition(2, ("a",)), "names must name each of the 2 classes once"),
         (lambda: ClassCondition(0), "count must be a positive integer"),
         (lambda: VectorCondition(2, scale=(1.0, 0.0)), "scale must be finite and > 0"),

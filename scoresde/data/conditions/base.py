@@ -49,6 +49,14 @@ class ConditionKind(CheckedArguments, ABC):
         self.check_shape(values, name)
         check_entries(values, name)
 
+    def warn(self, values: Tensor, name: str) -> None:
+        """Warns of valid values far from those that a network was trained on; kinds that know them override it.
+
+        Args:
+            values: Shape ``(N, *)``, in data units.
+            name: Of the condition.
+        """
+
     def as_values(self, values: Any, name: str) -> Tensor:
         """Values as a tensor in data units, ``(N, *)``, in the shape that this kind stores."""
         return as_tensor(values, name)

@@ -7,6 +7,7 @@ of the events are images, if the events have channels and a grid; other ``(N, le
 from __future__ import annotations
 
 import keyword
+import math
 import re
 import warnings
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from scoresde.data.conditions.base import ConditionKind
 from scoresde.data.conditions.kinds import ClassCondition, ImageCondition, TokenCondition, VectorCondition
-from scoresde.data.standardize import feature_moments
+from scoresde.data.standardize import feature_moments, feature_range
 
 __all__ = ["LABEL", "RESERVED", "check_name", "condition_name", "found_kind"]
 
@@ -101,6 +102,7 @@ RESERVED = frozenset(
 """Names that are arguments of models, losses, samplers and likelihoods, so that no condition has them."""
 
 _SCALED_BY_ENTRY = 1024  # entries of a vector; a longer one has one offset and scale
+_RANGED = 64  # entries of a vector; a longer one is an embedding, whose entries have no range that a reader knows
 
 
 def check_name(name: object) -> None:
@@ -167,9 +169,12 @@ def found_kind(name: str, parts: Mapping[str, Tensor], shape: tuple[int, ...], b
 def _vector(name: str, values: Tensor) -> VectorCondition:
     size = values.shape[1]
     offset, scale = _scaling(name, values, per_entry=size <= _SCALED_BY_ENTRY)
+    low, high = feature_range(values) if values.numel() and size <= _RANGED else ([], [])
+    known = all(math.isfinite(value) for value in (*low, *high))
+    ranges = (tuple(low), tuple(high)) if low and known else (None, None)
     if len(offset) == 1:
-        return VectorCondition(size, offset[0], scale[0])
-    return VectorCondition(size, tuple(offset), tuple(scale))
+        return VectorCondition(size, offset[0], scale[0], *ranges)
+    return VectorCondition(size, tuple(offset), tuple(scale), *ranges)
 
 
 def _image(values: Tensor, bins: int | None) -> ImageCondition:

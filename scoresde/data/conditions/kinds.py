@@ -6,10 +6,12 @@ only NaN is null: it has no value, and the network replaces it by its learned nu
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,17 +112,26 @@ class VectorCondition(ConditionKind):
         size: Number of entries.
         offset, scale: Their scaling, one number or one per entry: mean and standard deviation of the train part where
             `Data` describes a condition itself.
+        low, high: Range of each entry in the train part, or None if it is not known.
         dates: Whether the numbers are days since 1970-01-01, of a column of dates or times.
     """
 
     size: int
     offset: float | tuple[float, ...] = 0.0
     scale: float | tuple[float, ...] = 1.0
+    low: tuple[float, ...] | None = field(default=None, metadata={"write": "if set"})
+    high: tuple[float, ...] | None = field(default=None, metadata={"write": "if set"})
     dates: bool = field(default=False, metadata={"write": "if set"})
 
     def __post_init__(self) -> None:
         check_integer("size", self.size)
         _check_scaling(self, (self.size,))
+        for name in ("low", "high"):
+            bound = getattr(self, name)
+            if bound is not None and len(bound) != self.size:
+                raise ValueError(f"{name} must have one number per entry, {self.size}, got {len(bound)}.")
+        if (self.low is None) != (self.high is None):
+            raise ValueError("a range has both ends, got one; state low and high, or neither.")
 
     def describe(self) -> str:
         if self.dates:
@@ -137,6 +148,35 @@ class VectorCondition(ConditionKind):
     def as_values(self, values: Any, name: str) -> Tensor:
         values = as_tensor(values, name)
         return values.unsqueeze(1) if values.ndim == 1 and self.size == 1 else values
+
+    def warn(self, values: Tensor, name: str) -> None:
+        """Warns of a value that lies outside the range of the train part by more than the range's width."""
+        if self.low is None or self.high is None:
+            return
+        low, high = (torch.tensor(bound, dtype=torch.float64, device=values.device) for bound in (self.low, self.high))
+        excess = torch.maximum(low - values, values - high)  # NaN, which is null, is no excess
+        far = excess > high - low
+        if bool(far.any()):
+            row, entry = (int(index) for index in far.nonzero()[0])
+            which = f"condition {name!r}" if self.size == 1 else f"entry {entry} of condition {name!r}"
+            ends = [self._text(float(value)) for value in (values[row, entry], low[entry], high[entry])]
+            warnings.warn(
+                f"{which} is {ends[0]}, far from the {ends[1]} to {ends[2]} of the train part ({int(far.sum())} such), "
+                "so the network was never trained there; check its units.",
+                stacklevel=4,
+            )
+
+    def spanning(self, other: VectorCondition) -> VectorCondition:
+        """The same condition with a range that also holds that of another one; None if one is not known."""
+        if self.low is None or self.high is None or other.low is None or other.high is None:
+            return replace(self, low=None, high=None)
+        low, high = map(min, self.low, other.low), map(max, self.high, other.high)
+        return replace(self, low=tuple(low), high=tuple(high))
+
+    def _text(self, value: float) -> str:
+        if self.dates and abs(value) < 1e6:  # days, some 2,700 years
+            return str(np.datetime64(int(value), "D"))
+        return f"{value:g}"
 
     def to_model(self, values: Tensor) -> Tensor:
         return in_model_units(values, self.offset, self.scale)

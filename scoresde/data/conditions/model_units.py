@@ -14,12 +14,15 @@ from scoresde.data.conditions.base import ConditionKind
 __all__ = ["cond_in_model_units"]
 
 
-def cond_in_model_units(kinds: Mapping[str, ConditionKind], cond: Mapping[str, Any]) -> dict[str, Tensor]:
+def cond_in_model_units(
+    kinds: Mapping[str, ConditionKind], cond: Mapping[str, Any], warn: bool = True
+) -> dict[str, Tensor]:
     """Conditions in model units.
 
     Args:
         kinds: The kind of each condition that is described.
         cond: Values in data units by name, one entry per event.
+        warn: Whether values far from those of the train part are named in a warning; not where they train a network.
 
     Raises:
         ValueError: If a condition is not described, or its values are not as described.
@@ -32,5 +35,7 @@ def cond_in_model_units(kinds: Mapping[str, ConditionKind], cond: Mapping[str, A
         kind = kinds[name]
         checked = kind.as_values(values, name)
         kind.check(checked, name)
+        if warn:
+            kind.warn(checked, name)
         result[name] = kind.to_model(checked)
     return result
