@@ -139,6 +139,8 @@ def _check_source(source: object) -> None:
         remedy = (
             "an array needs no reader: sd.train(model, x), or sd.Data(train, test, sd.Description('x', x.shape[1:]))"
         )
+    elif hasattr(source, "collect"):
+        remedy = "compute it first, frame.collect()"
     else:
         remedy = array_remedy(source)
     raise TypeError(

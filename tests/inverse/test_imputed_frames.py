@@ -99,6 +99,38 @@ def test_an_arrow_table_comes_back_as_one_of_the_same_types(table_model: ScoreMo
     assert back["day"].to_pylist()[:2] == [datetime.datetime(2024, 1, 5), datetime.datetime(2024, 1, 6)]
 
 
+def test_an_arrow_table_of_string_views_is_filled(table_model: ScoreModel) -> None:
+    columns = {"color": pa.array(["red", None, "blue"], pa.string_view()), "height": pa.array([170.0, 180.0, 165.0])}
+    table = pa.table(columns | {"count": [1, 2, 3], "flag": [True, False, True]})
+    table = table.append_column("day", pa.array([datetime.date(2024, 1, 5)] * 3))
+    filled = impute(table_model, table, 1, **QUICK)
+    assert filled.frame()["color"].to_pylist() == ["red", filled.columns()["color"][1], "blue"]
+
+
+def test_a_polars_frame_comes_back_as_one_of_the_same_types(table_model: ScoreModel) -> None:
+    polars = pytest.importorskip("polars")
+    columns = {
+        "id": ["007", "b", "c"],
+        "color": ["red", None, "blue"],
+        "count": [None, 7, 3],
+        "flag": [True, None, False],
+        "day": [datetime.date(2024, 1, 5), None, datetime.date(2024, 1, 7)],
+        "height": [170.5, None, 165.0],
+    }
+    for kind in (polars.String, polars.Categorical):
+        frame = polars.DataFrame(columns).with_columns(polars.col("color").cast(kind))
+        filled = impute(table_model, frame, 1, **QUICK)
+        back = filled.frame()
+        assert isinstance(back, polars.DataFrame)
+        assert back.schema == frame.schema
+        assert back.null_count().row(0) == (0,) * 6
+        for name, values in filled.columns().items():
+            present = frame[name].is_not_null()
+            assert back[name].filter(present).to_list() == frame[name].drop_nulls().to_list()
+            cells, drawn = back[name].filter(~present).to_list(), values[(~present).to_numpy()].tolist()
+            assert [str(cell)[:10] for cell in cells] == [str(value)[:10] for value in drawn]  # a day without its hour
+
+
 def test_a_text_file_comes_back_with_all_its_columns_in_their_types(table_model: ScoreModel, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text(
         "id,height,key,flag,count,ok,color,day,weight\n007,170.5,3,True,,True,red,2024-01-05,1.5\n"

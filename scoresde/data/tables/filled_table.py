@@ -110,7 +110,8 @@ def _filled_column(table: ArrowTable, name: str, values: np.ndarray | None) -> A
     if values is None or not len(rows):
         return column
     coded = pyarrow.types.is_dictionary(column.type)
-    column = column.cast(column.type.value_type) if coded else column
+    chunks = [_without_views(chunk.dictionary).take(chunk.indices) if coded else chunk for chunk in column.chunks]
+    column = _without_views(pyarrow.chunked_array(chunks))
     fills = _in_type(values[rows], column.type)
     column = column if fills.type == column.type else column.cast(fills.type, safe=False)
     places = np.arange(table.rows)
@@ -119,11 +120,18 @@ def _filled_column(table: ArrowTable, name: str, values: np.ndarray | None) -> A
     return filled.dictionary_encode() if coded else filled
 
 
+def _without_views(column: Any) -> Any:
+    """Texts as plain strings where they are views, as in polars, of which pyarrow cannot take rows."""
+    import pyarrow
+
+    return column.cast(pyarrow.large_string()) if pyarrow.types.is_string_view(column.type) else column
+
+
 def _in_type(values: np.ndarray, kind: Any) -> Any:
     """Values as an Arrow array of a type, or of their own if that type does not hold them."""
     import pyarrow
 
-    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_string_view(kind):
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
         return pyarrow.array([str(value) for value in values], kind)
     array = pyarrow.array(values.tolist() if values.dtype.kind == "U" else values)
     try:

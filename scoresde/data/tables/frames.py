@@ -19,8 +19,9 @@ __all__ = ["is_frame", "load_frame"]
 
 def is_frame(source: object) -> bool:
     """Whether ``source`` is a table in memory: it has the method of Arrow's C stream interface and names of columns."""
-    has_names = hasattr(source, "columns") or hasattr(source, "column_names")
-    return hasattr(source, "__arrow_c_stream__") and has_names and not isinstance(source, type)
+    if isinstance(source, type) or not hasattr(source, "__arrow_c_stream__"):
+        return False
+    return hasattr(source, "columns") or hasattr(source, "column_names")
 
 
 def load_frame(

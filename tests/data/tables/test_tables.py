@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,3 +209,29 @@ def test_equal_names_in_parquet_are_refused(tmp_path):
     parquet.write_table(pyarrow.table([[1.0, 2.0], [3.0, 5.0]], names=["a", "a"]), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"each column must have its own name, 2 are called 'a'"):
         load_data(tmp_path / "a.parquet")
+
+
+def test_a_polars_frame_is_read_as_that_of_pandas() -> None:
+    polars = pytest.importorskip("polars")
+    rng = np.random.default_rng(0)
+    days = [datetime.date(2024, 1, 1) + datetime.timedelta(days=int(day)) for day in rng.integers(0, 99, 50)]
+    columns = {
+        "age": rng.integers(18, 90, 50),
+        "income": rng.lognormal(size=50),
+        "city": rng.choice(["Rome", "Oslo"], 50).tolist(),
+        "day": days,
+        "kind": rng.choice(["a", "b", "c"], 50).tolist(),
+        "known": [None if row % 7 == 0 else row % 2 == 0 for row in range(50)],
+    }
+    frame = polars.DataFrame(columns).with_columns(polars.col("kind").cast(polars.Categorical))
+    options: dict[str, Any] = {"missing": "mask", "label": "kind"}
+    columns_read = load_data(frame, **options).description.columns
+    assert columns_read is not None
+    assert columns_read.dates == {"day": "D"}  # pandas makes them times
+    frame = frame.drop("day")
+    one, other = load_data(frame, **options), load_data(frame.to_pandas(), **options)
+    assert one.description == other.description
+    for part in ("train", "test", "train_labels", "test_labels"):
+        torch.testing.assert_close(getattr(one, part), getattr(other, part), equal_nan=True, rtol=0, atol=0)
+    with pytest.raises(TypeError, match=r"got a LazyFrame; compute it first, frame\.collect\(\)"):
+        load_data(frame.lazy())
