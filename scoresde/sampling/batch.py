@@ -18,7 +18,7 @@ from scoresde.process.prediction import Prediction
 from scoresde.process.sde import SDE
 from scoresde.sampling.base import Sampler, SamplingContext, SolverError
 from scoresde.sampling.brownian import VirtualBrownianTree
-from scoresde.sampling.divergence import MagnitudeLimit
+from scoresde.sampling.divergence import MagnitudeLimit, guidance_remedy
 from scoresde.sampling.observer import Observer, Progress, StepHook
 
 __all__ = ["BatchResult", "SamplingBatch"]
@@ -151,7 +151,7 @@ class _Counted:
     def __init__(self, model: Model, cond: Mapping[str, Tensor]) -> None:
         self.calls, self._cost, self._varying = 0, model.cost, 0
         self._cost_at = model.cost_at if _cost_varies(model) else None
-        self._call, self._next, self._cond = model, model.predict, cond
+        self._call, self._next, self._cond, self._model = model, model.predict, cond, model
 
     @property
     def nfe(self) -> int:
@@ -194,10 +194,10 @@ class _Checked(_Counted):
                         "correct these entries."
                     )
             first = tau[rows][0] if isinstance(tau, Tensor) and tau.ndim else tau  # with several, of the first sample
+            remedy = guidance_remedy(self._model) or "Check its inputs there, or train it at that noise level."
             raise RuntimeError(
                 f"the network must return finite numbers, but call {self.calls}, at tau = {float(first):.6g}, "
-                f"gave NaN or infinity for samples [{shown}] of a batch of {len(x)}; check its inputs there, or train "
-                "it at that noise level."
+                f"gave NaN or infinity for samples [{shown}] of a batch of {len(x)}. {remedy.strip()}"
             )
         return prediction
 

@@ -26,7 +26,7 @@ from scoresde.process import ou
 if TYPE_CHECKING:
     from scoresde.sampling.base import Sampler
 
-__all__ = ["MagnitudeLimit"]
+__all__ = ["MagnitudeLimit", "guidance_remedy"]
 
 _KNOWN, _UNIT, _UNIT_RMS = 100.0, 1e4, 1e3  # see above
 _NOISE = 10.0  # magnitude that noise of variance 1 hardly ever exceeds
@@ -43,6 +43,7 @@ class MagnitudeLimit:
 
     def __init__(self, model: Model, tau: float, init: Tensor | None = None) -> None:
         largest, rms, self.reason = _data_limits(model)
+        self._guidance = guidance_remedy(model)
         start = 1.0
         if init is not None and init.numel() and has_values(init):
             start = max(1.0, float(init.abs().amax()))
@@ -73,8 +74,26 @@ class MagnitudeLimit:
         count = int((rows > bound).sum())
         raise RuntimeError(
             f"samples must have the scale of the data, but {sampler} diverged: {count} of {len(x)} samples exceed "
-            f"|x| = {bound:.3g} in model units ({self.reason}); the largest value is {largest:.3g}. {_remedy(sampler)}"
+            f"|x| = {bound:.3g} in model units ({self.reason}); the largest value is {largest:.3g}. "
+            f"{self._remedy(sampler)}"
         )
+
+    def _remedy(self, sampler: Sampler) -> str:
+        words = "Take more steps" if hasattr(sampler, "steps") else "Take a smaller tolerance"
+        if hasattr(sampler, "grid"):
+            words += ", or another grid such as Karras() or DenseEnds()"
+        if getattr(sampler, "prediction", None) == "eps":
+            words += ', or prediction="v" or "x0"'
+        words += "; if that does not help, train the network longer at late tau."
+        return f"{self._guidance}{words}"
+
+
+def guidance_remedy(model: Model) -> str:
+    """What to do about a guided model that diverges, a sentence and a space; empty for others."""
+    scale = getattr(model, "scale", None)
+    if scale is None:
+        return ""
+    return f"Lower the guidance scale, {float(torch.as_tensor(scale).abs().max()):g}, or guide in an interval only. "
 
 
 def _data_limits(model: Model) -> tuple[float, float, str]:
@@ -97,12 +116,3 @@ def _declared_range(description: Description) -> float | None:
     ends = torch.tensor([[description.low], [description.high]], dtype=torch.float64)
     offset, scale = (torch.as_tensor(c, dtype=torch.float64) for c in (description.offset, description.scale))
     return float(((ends - offset) / scale).abs().amax())
-
-
-def _remedy(sampler: Sampler) -> str:
-    words = "Take more steps" if hasattr(sampler, "steps") else "Take a smaller tolerance"
-    if hasattr(sampler, "grid"):
-        words += ", or another grid such as Karras() or DenseEnds()"
-    if getattr(sampler, "prediction", None) == "eps":
-        words += ', or prediction="v" or "x0"'
-    return f"{words}; if that does not help, train the network longer at late tau."

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scoresde.analytic import GaussianMixture, KernelDensity
+from scoresde.analytic import Gaussian, GaussianMixture, KernelDensity
 from scoresde.data import Description
-from scoresde.guidance import Clipping
+from scoresde.guidance import Autoguidance, Clipping
 from scoresde.model import ScoreModel
 from scoresde.process.parameterization import X0
 from scoresde.process.schedule import Cosine
@@ -104,3 +104,11 @@ def test_a_first_state_of_another_scale_widens_the_limit() -> None:
 def test_empty_batches_and_tensors_without_values_pass() -> None:
     assert sample(constant_model(1e9), 0, DDIM(5)).x.shape == (0, 2)
     assert sample(constant_model(1e9).to("meta"), (3, 2), DDIM(5), device="meta").x.shape == (3, 2)
+
+
+@pytest.mark.parametrize(("scale", "message"), [(1e4, "diverged: 8 of 8"), (1e30, "the network must return finite")])
+def test_the_scale_of_a_guided_model_is_the_first_remedy(scale: float, message: str) -> None:
+    ring, wide = GaussianMixture.ring(), Gaussian(torch.zeros(2, dtype=torch.float64), 4 * torch.eye(2).double())
+    pattern = rf"{message}.*Lower the guidance scale, {scale:g}, or guide in an interval only\.".replace("+", r"\+")
+    with pytest.raises(RuntimeError, match=pattern):
+        sample(Autoguidance(ring, wide, scale), 8, DDIM(20), seeds=range(8))
