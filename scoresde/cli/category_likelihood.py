@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.scored_events import Histogram, ScoredEvents, formatted
+from scoresde.cli.scored_events import Histogram, ScoredEvents, decimals, formatted, interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,7 +144,7 @@ class BoundsOfCategories(ScoredEvents):
         console.print_table(columns, [_other_units(name, bound) for name, bound in self.bounds.items()])
         name, first = next(iter(self.bounds.items()))
         means = {term: float(values.mean()) for term, values in first.terms.items()}
-        rows = [(term, f"{nats:.4f}", f"{nats / _nats_per_bit(first):.5f}") for term, nats in means.items()]
+        rows = [(term, decimals(nats), decimals(nats / _nats_per_bit(first), 5)) for term, nats in means.items()]
         console.print_table((f"terms, {name}", "nats/event", "bits"), rows)
         self.histogram().show()
 
@@ -167,16 +167,10 @@ def _nats_per_bit(bound: Bound) -> float:
 
 
 def _row(name: str, bound: Bound) -> tuple[str, ...]:
-    low, high = bound.mean_interval()
-    interval = "unknown" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
-    errors = (_number(error) for error in (bound.mean_stderr, bound.mean_draw_stderr))
-    return name, f"{bound.mean:.4f}", interval, *errors, str(bound.nfe)
+    errors = map(decimals, (bound.mean_stderr, bound.mean_draw_stderr))
+    return name, decimals(bound.mean), interval(*bound.mean_interval()), *errors, str(bound.nfe)
 
 
 def _other_units(name: str, bound: Bound) -> tuple[str, ...]:
     nats = float(bound.nats.mean())
-    return name, f"{nats / math.log(2):.4f}", f"{nats:.4f}", f"{bound.mean_perplexity:.4f}"
-
-
-def _number(error: float) -> str:
-    return "unknown" if math.isnan(error) else f"{error:.4f}"
+    return name, *map(decimals, (nats / math.log(2), nats, bound.mean_perplexity))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.scored_events import Histogram, ScoredEvents, formatted
+from scoresde.cli.scored_events import Histogram, ScoredEvents, decimals, formatted, interval
 
 if TYPE_CHECKING:
     from scoresde.data import Description
@@ -90,21 +90,16 @@ def _value_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     """
     draws = entry.get("draw_stderr")
     errors = entry["stderr"], entry["probe_stderr"] if draws is None else draws
-    interval = "unknown" if math.isnan(entry["interval"][0]) else "{:.4f} … {:.4f}".format(*entry["interval"])
-    return name, f"{entry['value']:.4f}", interval, *map(_error, errors), str(entry["nfe"])
-
-
-def _error(error: float) -> str:
-    return "unknown" if math.isnan(error) else f"{error:.4f}"
+    return name, decimals(entry["value"]), interval(*entry["interval"]), *map(decimals, errors), str(entry["nfe"])
 
 
 def _difference(entry: dict[str, float]) -> str:
-    return f"{entry['value']:+.4f} ± {_error(entry['stderr'])}"
+    return f"{entry['value']:+.4f} ± {decimals(entry['stderr'])}"
 
 
 def _budget_row(name: str, value: float, bits_per_nat: float | None) -> tuple[str, ...]:
-    row = (f"{name}: {_BUDGET_TERMS[name]}", f"{value:.4f}")
-    return row if bits_per_nat is None else (*row, f"{bits_per_nat * value:.5f}")
+    row = (f"{name}: {_BUDGET_TERMS[name]}", decimals(value))
+    return row if bits_per_nat is None else (*row, decimals(bits_per_nat * value, 5))
 
 
 def _requested_error(evaluation: Evaluation, stderr: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from scoresde.cli.scored_events import Histogram, ScoredEvents, formatted
+from scoresde.cli.scored_events import Histogram, ScoredEvents, decimals, formatted, interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,16 +76,15 @@ class BoundOfRows(ScoredEvents):
         bound = self.bound
         console.print_settings({"data": data, "number": _LABEL, "of a table": description.density_note()})
         low, high = bound.mean_interval()
-        interval = "unknown" if low != low else f"{-high:.4f} … {-low:.4f}"
-        errors = [_error(bound.mean_stderr), _error(bound.mean_draw_stderr)]
+        errors = map(decimals, (bound.mean_stderr, bound.mean_draw_stderr))
         columns = ("held out", "log p, nats", "95 % interval", "± events", "± draws", "calls")
-        row = ("bound, continuous time", f"{-bound.mean:.4f}", interval, *errors, str(bound.nfe))
+        row = ("bound, continuous time", decimals(-bound.mean), interval(-high, -low), *errors, str(bound.nfe))
         console.print_table(columns, [row])
         lines = []
         for part, name in _parts(description).items():
             terms = {key: float(term.mean()) for key, term in bound.terms.items() if key.startswith(part)}
-            lines.append((name, _negative(sum(terms.values()))))
-            lines += [(f"  {key.removeprefix(part + ' ')}", _negative(value)) for key, value in terms.items()]
+            lines.append((name, decimals(-sum(terms.values()))))
+            lines += [(f"  {key.removeprefix(part + ' ')}", decimals(-value)) for key, value in terms.items()]
         console.print_table(("parts of the bound", "nats/row"), lines)
         self.histogram().show()
 
@@ -106,12 +105,3 @@ def _parts(description: Description) -> dict[str, str]:
     """The parts that a table has."""
     numbers = description.dims > len(description.codes or ())
     return _PARTS if numbers else {key: name for key, name in _PARTS.items() if key != "numeric"}
-
-
-def _negative(value: float) -> str:
-    """Minus a term, without the sign of a rounded 0."""
-    return f"{round(-value, 4) + 0.0:.4f}"
-
-
-def _error(error: float) -> str:
-    return "unknown" if error != error else f"{error:.4f}"

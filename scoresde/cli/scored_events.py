@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from scoresde.data import Description
 
-__all__ = ["Histogram", "ScoredEvents", "formatted"]
+__all__ = ["Histogram", "ScoredEvents", "decimals", "formatted", "interval"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +90,15 @@ class ScoredEvents(ABC):
 def formatted(numbers: Mapping[str, Tensor]) -> dict[str, Sequence[object]]:
     """Columns of numbers as text with 9 significant digits."""
     return {name: [f"{value:.9g}" for value in values.tolist()] for name, values in numbers.items()}
+
+
+def decimals(value: float, digits: int = 4) -> str:
+    """A number for a table of the terminal: with decimals, from a million on with six significant digits."""
+    if math.isnan(value):
+        return "unknown"
+    return f"{value:.6g}" if abs(value) >= 1e6 else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval for a table of the terminal."""
+    return "unknown" if math.isnan(low) else f"{decimals(low)} … {decimals(high)}"

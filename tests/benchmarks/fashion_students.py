@@ -35,9 +35,9 @@ METRICS = ("frechet", "kernel")
 TEACHER_CALLS, STUDENT_CALLS, SHOWN = (2, 4, 10, 25, 50), (1, 2, 4), 10
 
 
-def train_student(calls: int, steps: int, trajectories: int, batch_size: int) -> None:
+def train_student(calls: int, steps: int, trajectories: int, batch_size: int, precision: str) -> None:
     """Trains one student and stores its run and its cost."""
-    settings = Training(steps, batch_size, lr=1e-3, betas=(0.9, 0.99), lr_end=0.0, ema=0.995, precision="bf16")
+    settings = Training(steps, batch_size, lr=1e-3, betas=(0.9, 0.99), lr_end=0.0, ema=0.995, precision=precision)
     begin = time.process_time()
     result = distill(
         load(TEACHER),
@@ -68,14 +68,14 @@ def samplers() -> dict[str, tuple[Model, Sampler]]:
     return students | {f"teacher, {calls}": (teacher, Adams(calls)) for calls in TEACHER_CALLS}
 
 
-def compare(count: int) -> None:
+def compare(count: int, precision: str) -> None:
     """Distances of all samplers to the test images; prints a table and writes a sheet."""
     data = load_data("fashion-mnist")
     network = EfficientNetLite0()
     real, rows = features_of(data.test[-2 * count :], network), []
     results: dict[str, Any] = {}
     for name, (model, sampler) in samplers().items():
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             images = sample(model, count, sampler, seeds=range(count), batch_size=125).data
         rows.append(images[:SHOWN])
         features = features_of(images, network)
@@ -97,15 +97,16 @@ def main(
     batch_size: Annotated[int, typer.Option(help="Trajectories of an update.")] = 64,
     distances: Annotated[bool, typer.Option(help="Compare the stored students with their teacher.")] = False,
     count: Annotated[int, typer.Option(help="Samples of each.")] = 2000,
+    precision: Annotated[str, typer.Option(help="no or bf16; bf16 is slow on CPUs without its instructions.")] = "no",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
     """Trains a student, or compares those that are stored."""
     torch.set_num_threads(threads)
     OUT.mkdir(parents=True, exist_ok=True)
     if calls is not None:
-        train_student(calls, steps, trajectories, batch_size)
+        train_student(calls, steps, trajectories, batch_size, precision)
     if distances:
-        compare(count)
+        compare(count, precision)
 
 
 if __name__ == "__main__":
