@@ -172,5 +172,6 @@ def _row(name: str, bound: Bound) -> tuple[str, ...]:
 
 
 def _other_units(name: str, bound: Bound) -> tuple[str, ...]:
-    nats = float(bound.nats.mean())
-    return name, *map(decimals, (nats / math.log(2), nats, bound.mean_perplexity))
+    nats, perplexity = float(bound.nats.mean()), bound.mean_perplexity
+    assert perplexity is not None
+    return name, *map(decimals, (nats / math.log(2), nats, perplexity))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -73,7 +74,8 @@ def edit(
     guided = guidance.guided(model, bool(given), partial(weights.load_average, checkpoint, modules))
     events, mask = read_events(image, model), None if keep is None else read_white(keep, model)
     originals = events.repeat_interleave(n, 0)
-    cond, seeds = repeated(given, len(originals), of_each=n), seeds_from(seed, len(originals))
+    cond: dict[str, Any] = dict(repeated(given, len(originals), of_each=n))
+    seeds = seeds_from(seed, len(originals))
     result = edit_events(guided, originals, strength=strength, sampler=chosen, mask=mask, seeds=seeds, **cond)
     after = result.data.unflatten(0, (len(events), n)).cpu()
     changed = float((after != events.unsqueeze(1)).double().mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -72,7 +73,8 @@ def inpaint(
     guided = guidance.guided(model, bool(given), partial(weights.load_average, checkpoint, modules))
     events, white = read_events(image, model), read_white(mask, model)
     seen = white if keep_white else ~white
-    cond, seeds = repeated(given, len(events)), seeds_from(seed, len(events))
+    cond: dict[str, Any] = dict(repeated(given, len(events)))
+    seeds = seeds_from(seed, len(events))
     result = inpaint_events(guided, events, seen, conditioning, chosen, draws=n, noise_std=noise, seeds=seeds, **cond)
     share = float((~seen).double().mean())
     console.print_settings(
