@@ -73,6 +73,7 @@ def select_events(
     Raises:
         ValueError: If the held-out events are needed and are unknown or have changed, or if there are no events.
     """
+    from scoresde.data.tables.far_values import warn_of_far_values
     from scoresde.training.batches import fingerprint
 
     data, recorded = options["data"], recorded_source(checkpoint)
@@ -122,6 +123,8 @@ def select_events(
     count = f"{_PARTS[part]}, {len(events)} of {sum(map(len, parts))} events{left_out}"
     by_part = None if complete.rows is None else [rows for part, rows in zip(_SPLIT, complete.rows) if part in used]
     rows = None if by_part is None else _first(by_part, limit)
+    if trained is not None:
+        warn_of_far_values(trained, events, rows)
     return HeldOut(events, cond, name, count, rows)
 
 

@@ -24,6 +24,7 @@ from scoresde._core.checks import check_finite, check_integer, check_level, chec
 from scoresde.data import Description
 from scoresde.data.tables.column_maps import CategoryColumn
 from scoresde.data.tables.columns import arrow_table, table_arrays
+from scoresde.data.tables.far_values import refuse_far_values, warn_of_far_values
 from scoresde.data.tables.filled_table import filled_numbers
 from scoresde.data.tables.frames import is_frame
 from scoresde.data.tables.incomplete_table import IncompleteTable
@@ -208,15 +209,11 @@ def impute(
     events = KnownEvents.of(model, values, "table", missing=True)
     check_finite(events.values.nan_to_num(posinf=math.inf, neginf=-math.inf), "table")
     missing = events.values.isnan() if events.values.is_floating_point() else torch.zeros_like(events.values) > 0
+    if model.data is not None:
+        refuse_far_values(model.data, events.values)
+        warn_of_far_values(model.data, events.values)
     known = events.model_mask(~missing)
-    conditional = ConditionalDraws(
-        model,
-        method,
-        sampler,
-        draws,
-        noise_std,
-        batch_size,
-    )
+    conditional = ConditionalDraws(model, method, sampler, draws, noise_std, batch_size)
     seeds = None if seeds is None else check_seeds(seeds, len(known))
     inputs: dict[str, Any] = cond_inputs(model, cond)
     check_per_sample(inputs, len(known), "event")
