@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,16 @@ def load(
         The model. The global random state does not change.
 
     Raises:
+        TypeError: If `path` is a network or a pipeline, or another argument is of another kind.
         FileNotFoundError: If there is nothing at `path`, or nothing that is recognized.
         RuntimeError: If a checkpoint is damaged; names an undamaged one.
         ValueError: If it holds no model or one of another `parameterization`, `sde` or `data`, names an unknown class,
             or does not fit `net`.
     """
+    _check_path(path)
     check_arguments(load, locals())
+    if not isinstance(path, Checkpoint) and not Path(path).exists():
+        _refuse_repository(path)
     if isinstance(path, Checkpoint) or _is_run(Path(path)):
         return checkpoint.load(
             path,
@@ -129,9 +134,11 @@ def open_model(
         TypeError: If the origin has no such option; lists them.
         ValueError: If the files contradict themselves or ``net``.
     """
+    _check_path(path)
     check_arguments(open_model, {"path": path, "net": net, "origin": origin, "bins": bins})
     path = Path(path)
     if not path.exists():
+        _refuse_repository(path)
         raise FileNotFoundError(f"there must be a file or folder at {path}, which does not exist.")
     origin = None if origin is None else origin.replace("-", "_")
     if origin is not None and origin not in ORIGINS:
@@ -189,7 +196,8 @@ def _not_recognized(path: Path) -> str:
     return (
         f"a model must have one of the known layouts (a run of this package: checkpoint-000001; {layouts}), got "
         f"{holds or 'an empty folder'}. If the files are of one of these code bases, name it: "
-        "open_model(path, net=…, origin=…)."
+        "open_model(path, net=…, origin=…). The weights of a network of your own need no origin: "
+        "scoresde.bridges.weights.fit(net, read_weights(path)), then ScoreModel(net, sde, parameterization)."
     )
 
 
@@ -197,4 +205,29 @@ def _is_run(path: Path) -> bool:
     """Whether this package wrote the folder, or nothing is there; storage has the error for that."""
     if not path.exists():
         return True
-    return path.is_dir() and ((path / "state.json").exists() or bool(checkpoint.numbered(path)))
+    if not path.is_dir() or _module("diffusers").recognize(path):  # whose scripts also write checkpoint-100000
+        return False
+    return (path / "state.json").exists() or bool(checkpoint.numbered(path))
+
+
+def _check_path(path: object) -> None:
+    """Refuses a network or a pipeline in place of a path, with the call that takes it."""
+    if isinstance(path, nn.Module):
+        remedy = "it is in memory already: ScoreModel(net, sde, parameterization) makes a model of a network; one of "
+        remedy += "another code base goes into an adapter such as FromStep"
+    elif hasattr(path, "save_pretrained"):
+        remedy = "save it, and open the folder: pipeline.save_pretrained(folder)"
+    else:
+        return
+    raise TypeError(f"path must be that of a run, a file or a folder, got a {type(path).__name__}; {remedy}.")
+
+
+def _refuse_repository(path: str | os.PathLike[str]) -> None:
+    """Refuses what has the form of a repository of the Hugging Face hub and is no path here."""
+    text = Path(path).as_posix()
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) and not Path(path).parent.exists():
+        raise FileNotFoundError(
+            f"there must be a file or folder at {text}, which does not exist; nothing is downloaded. If it is a "
+            f"repository of the Hugging Face hub, download it: huggingface_hub.snapshot_download({text!r}) returns the "
+            "folder. scoresde.bridges.hub.from_pretrained opens a model of this package."
+        )

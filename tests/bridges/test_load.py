@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import scoresde as sd
 from scoresde.bridges import diffusers, k_diffusion, open_model, save_opened
+from scoresde.bridges.weights import fit, read_weights
 from scoresde.data import ClassCondition, TokenCondition, VectorCondition
 from scoresde.training.condition_checks import checked_cond
 
@@ -80,6 +82,47 @@ def test_what_is_not_recognized_is_refused_with_the_known_layouts(tmp_path):
         sd.load(tmp_path / "plain.safetensors", nn.Linear(1, 2))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_model(tmp_path / "absent")
+
+
+def test_a_repository_of_the_hub_is_answered_with_the_download():
+    for call in (sd.load, open_model):
+        with pytest.raises(
+            FileNotFoundError, match=r"nothing is downloaded.*snapshot_download\('google/ddpm-cat-256'\)"
+        ):
+            call("google/ddpm-cat-256")
+    with pytest.raises(FileNotFoundError, match="there must be a checkpoint at tests/absent"):
+        sd.load("tests/absent")  # in a folder that is there
+
+
+def test_a_network_or_a_pipeline_in_place_of_a_path_is_refused_with_the_call():
+    class Pipeline:
+        def save_pretrained(self, folder: str) -> None: ...
+
+    for call in (sd.load, open_model):
+        with pytest.raises(TypeError, match=r"got a Linear; it is in memory already: ScoreModel\(net, .*FromStep"):
+            call(nn.Linear(2, 2))
+        with pytest.raises(TypeError, match=r"got a Pipeline; save it, and .*save_pretrained\(folder\)"):
+            call(Pipeline())
+
+
+def test_weights_of_a_network_of_ones_own_are_answered_with_what_reads_them(tmp_path):
+    net, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    torch.save({f"module.{name}": value for name, value in net.state_dict().items()}, tmp_path / "net.pt")
+    with pytest.raises(FileNotFoundError, match=r"of your own need no origin: .*fit\(net, read_weights\(path\)\)"):
+        sd.load(tmp_path / "net.pt", other)
+    fit(other, read_weights(tmp_path / "net.pt"))
+    assert torch.equal(net.weight, other.weight)
+
+
+@pytest.mark.parametrize("name", ["checkpoint-500", "checkpoint-100000"])
+def test_what_training_scripts_of_diffusers_write_is_opened(tmp_path, generator, name):
+    pytest.importorskip("diffusers")
+    shutil.copytree(PIPELINE, tmp_path / "out")
+    shutil.copytree(PIPELINE / "unet", tmp_path / "out" / name / "unet_ema")
+    shutil.copytree(PIPELINE / "unet", tmp_path / "out" / name / "unet")
+    expected = sd.load(PIPELINE)
+    assert _same(sd.load(tmp_path / "out"), expected, generator)
+    assert _same(sd.load(tmp_path / "out" / name), expected, generator)
 
 
 def test_weights_without_their_network_are_refused_with_the_call():

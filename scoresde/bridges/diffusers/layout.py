@@ -60,8 +60,13 @@ def recognize(path: Path) -> bool:
         return False
     if (path / "model_index.json").is_file():
         return True
+    return any(_is_network(folder) for folder in (path, *(path / name for name in NETWORKS)))
+
+
+def _is_network(folder: Path) -> bool:
+    """Whether diffusers wrote the folder of a network: also without an index, as training scripts keep checkpoints."""
     try:
-        config = read_json(path / "config.json")
+        config = read_json(folder / "config.json")
     except (OSError, ValueError):
         return False
     return "_diffusers_version" in config and "_class_name" in config

@@ -174,6 +174,8 @@ def _of_sigma(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSamp
 
 def _multistep(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSampler:
     """DPM-Solver++ and UniPC."""
+    if settings["use_flow_sigmas"]:
+        return without(settings, "its noise levels on the straight path have no equal here", "Adams(steps=20)")
     if process.tau_max == math.inf:
         return without(settings, "its noise rises again in the last step, which it sets to ᾱ = 2^-24")
     levels = _sigma_grid(settings)
@@ -182,8 +184,6 @@ def _multistep(settings: SchedulerSettings, process: SDE, steps: int) -> PeerSam
         return without(
             settings, "its noise levels, or their times, have no equal here", DPMSolverPP(steps, levels or ThenZero())
         )
-    if settings["use_flow_sigmas"]:
-        return without(settings, "its noise levels on the straight path have no equal here", "Adams(steps=20)")
     if settings["lambda_min_clipped"] not in (None, -float("inf")):
         return without(settings, "its chain is cut at lambda_min_clipped")
     end = 0 if settings["final_sigmas_type"] == "zero" else 1
