@@ -87,9 +87,10 @@ class Process(CheckedArguments, ABC):
 
         Raises:
             TypeError: If ``schedule`` is not a `Schedule`.
-            ValueError: If ``tau_min`` is not positive or not inside the clock.
+            ValueError: If the clock contradicts itself, or ``tau_min`` is not positive or not inside it.
         """
         check_kind("schedule", self.schedule, Schedule)
+        _check_consistent(self.schedule)
         low, high = self.schedule.tau_start, self.schedule.tau_max
         if not max(low, 0.0) * (1 - 1e-6) <= self.tau_min < high or self.tau_min <= 0:
             raise ValueError(
@@ -181,3 +182,31 @@ class Process(CheckedArguments, ABC):
     @abstractmethod
     def prior_log_prob(self, z: Tensor) -> Tensor:
         """Log-density or log-probability of the prior, nats. ``(B, *D)`` -> ``(B,)`` float64."""
+
+
+def _check_consistent(schedule: Schedule) -> None:
+    """Checks at u = ½ that the inverse and the rate of a clock are those of its times, up to rounding.
+
+    Raises:
+        ValueError: If the clock does not increase, or its functions contradict each other.
+    """
+    u, step = 0.5, 1e-5
+    before, tau, after = (float(schedule.tau(u + shift)) for shift in (-step, 0.0, step))
+    if not before <= tau <= after:
+        raise ValueError(
+            f"a clock must increase, {schedule} has tau = {before:.6g}, {tau:.6g}, {after:.6g} around u = 0.5; correct "
+            "_tau."
+        )
+    rate, inverse = float(schedule.rate(u)), float(schedule.u(tau))
+    low, high = sorted(((tau - before) / step, (after - tau) / step))  # they differ at a knot
+    rounding = 1e-15 * tau / step
+    if not 0.999 * low - rounding <= rate <= 1.001 * high + rounding:
+        raise ValueError(
+            f"the rate of a clock must be the derivative of its time, {schedule} has the slope {high:.6g} at u = 0.5, "
+            f"got {rate:.6g}; correct _rate."
+        )
+    if abs(inverse - u) * high > 1e-4 * high + rounding:
+        raise ValueError(
+            f"u(tau) must be the inverse of tau(u), {schedule} has tau = {tau:.6g} at u = 0.5, got u = {inverse:.6g} "
+            "there; correct _u."
+        )

@@ -216,10 +216,22 @@ class StepSampler(Sampler):
             return context.noise.normal(x)
 
         for i in range(self.steps):
-            x, memory = step(predict, x, taus[i], taus[i + 1], noise, memory)
+            x, memory = self._next_state(step(predict, x, taus[i], taus[i + 1], noise, memory), x)
             if observe is not None:
                 observe(i + 1, self.steps, taus[i + 1], x)
         return x, taus[-1]
+
+    def _next_state(self, result: object, x: Tensor) -> tuple[Tensor, Any]:
+        """What `step` returned, if it is a state like ``x`` and a memory."""
+        if isinstance(result, tuple) and len(result) == 2 and getattr(result[0], "shape", None) == x.shape:
+            return result
+        first = result[0] if isinstance(result, tuple) and result else result
+        got = f"a state of shape {tuple(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
+        alone = "" if isinstance(result, tuple) and len(result) == 2 else " without a memory"
+        raise TypeError(
+            f"step must return (x, memory), with x of shape {tuple(x.shape)}, got {got}{alone} from "
+            f"{type(self).__name__}; a sampler without memory returns the memory that it received."
+        )
 
 
 def check_deterministic(sampler: object, user: str) -> None:

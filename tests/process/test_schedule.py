@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import mpmath
 import numpy as np
@@ -323,3 +324,43 @@ def test_an_unknown_interpolation_of_betas_is_refused() -> None:
     with pytest.raises(ValueError, match="no interpolation is named 'log_sigmas'; did you mean log_sigma"):
         FromBetas((0.1, 0.2), "log_sigmas")
     assert repr(FromBetas((0.1, 0.2), "sigma")) == "FromBetas(betas=(0.1, 0.2), between='sigma')"
+
+
+@dataclass(frozen=True)
+class _Own(Schedule):
+    """A clock of a user, whose functions may contradict each other."""
+
+    top: float = 5.0
+    inverse: float = 5.0
+    slope: float = 5.0
+
+    def _tau(self, u):
+        return self.top * u
+
+    def _u(self, tau):
+        return tau / self.inverse
+
+    def _rate(self, u):
+        return 0.0 * u + self.slope
+
+
+def test_a_process_refuses_a_clock_that_contradicts_itself():
+    assert VPSDE(_Own()).tau_max == 5.0
+    with pytest.raises(ValueError, match=r"u\(tau\) must be the inverse .* got u = 0\.8333.* there; correct _u"):
+        VPSDE(_Own(inverse=3.0))
+    with pytest.raises(
+        ValueError, match=r"rate .* must be the derivative .* slope 5 at u = 0\.5, got 10; correct _rate"
+    ):
+        VPSDE(_Own(slope=10.0))
+    with pytest.raises(ValueError, match=r"a clock must increase, .*correct _tau"):
+        VPSDE(_Own(top=-5.0))
+
+
+@every_clock
+def test_a_process_takes_every_clock(clock: Schedule):
+    assert VPSDE(clock, tau_min=max(1e-5, 1.001 * clock.tau_start)).schedule is clock
+
+
+def test_a_process_takes_clocks_that_hardly_move_in_the_middle():
+    for betas in ((0.9, 1e-10, 0.9), (0.9, 1e-14, 1e-14, 0.9), (1e-7, 1e-7)):
+        assert VPSDE(FromBetas(betas), tau_min=1e-8).schedule.betas == betas

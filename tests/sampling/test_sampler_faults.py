@@ -369,3 +369,23 @@ def test_a_condition_that_is_nan_is_named_and_not_the_network() -> None:
     v[1, 1] = -torch.inf
     with pytest.raises(ValueError, match=r"condition 'v' must be finite, .* got -inf for samples \[1\]"):
         sample(model, 3, DDIM(3), v=v)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (lambda x, memory: x, r"got a state of shape \(2, 2\) without a memory from Own"),
+        (lambda x, memory: (x[0], memory), r"got a state of shape \(2,\) from Own"),
+        (lambda x, memory: None, r"got NoneType without a memory from Own"),
+    ],
+    ids=["state", "row", "None"],
+)
+def test_a_step_that_returns_something_else_than_state_and_memory_is_refused(result, text):
+    class Own(StepSampler):
+        order = 1
+
+        def step(self, predict, x, tau, s, noise, memory):
+            return result(x, memory)
+
+    with pytest.raises(TypeError, match=rf"step must return \(x, memory\), with x of shape \(2, 2\), {text}"):
+        sample(MODEL, 2, Own(3))
