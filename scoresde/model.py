@@ -6,6 +6,7 @@ r"""Models: `model(x, tau, **cond) -> Prediction`, the one interface of losses, 
 from __future__ import annotations
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,13 @@ from scoresde._core.arrays import ArrayLike, as_tensor, is_array
 from scoresde._core.call_inputs import as_input, check_model_device, cond_inputs
 from scoresde._core.checks import check_event_shape, check_integer, check_kind
 from scoresde._core.elementwise import Scalar
-from scoresde._core.foreign_networks import check_time_argument, refuse_integer_times, refuse_output
+from scoresde._core.foreign_networks import (
+    check_time_argument,
+    inner_network,
+    real_output,
+    refuse_integer_times,
+    refuse_output,
+)
 from scoresde._core.peer_keywords import check_keywords, network_reader
 from scoresde._core.tensors import as_time
 from scoresde.data import Description
@@ -229,12 +236,14 @@ class ScoreModel(Model):
         self.parameterization = default_output(sde) if parameterization is None else parameterization
         self.data = data
         if event_shape is None:
-            event_shape = data.model_shape if data else getattr(net, "event_shape", None)
+            event_shape = data.model_shape if data else getattr(inner_network(net), "event_shape", None)
         self.event_shape = None if event_shape is None else tuple(event_shape)
         self.learned_variance = learned_variance
         self._check()
 
     def _check(self) -> None:
+        if isinstance(self.net, Model):
+            raise TypeError(f"net must be a network, got the model {type(self.net).__name__}; pass its network.")
         check_time_argument(self.net)
         check_kind("parameterization", self.parameterization, NetworkOutput)
         kind = self.parameterization.process_kind
@@ -258,7 +267,7 @@ class ScoreModel(Model):
                 f"{target} does not determine x0 at the end of {self.sde.schedule}, where no signal "
                 "remains; use V() or X0(), or a clock that is clipped earlier."
             )
-        log_snr_range = getattr(self.net, "log_snr_range", None)
+        log_snr_range = getattr(inner_network(self.net), "log_snr_range", None)
         numbers = isinstance(self.sde, (SDE, Mixed))
         if log_snr_range is not None and numbers and ou.log_snr(self.sde.tau_min) > log_snr_range[1]:
             raise ValueError(
@@ -274,7 +283,8 @@ class ScoreModel(Model):
         return network_reader(self.net)
 
     def null_cond(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return null_conditions(type(self.net).__name__, getattr(self.net, "conditions", {}), cond)
+        net = inner_network(self.net)
+        return null_conditions(type(net).__name__, getattr(net, "conditions", {}), cond)
 
     def predict(self, x: Tensor, tau: Scalar, **cond: object) -> Prediction:
         net, net_input = self.net, x
@@ -300,7 +310,7 @@ class ScoreModel(Model):
             raise
         if not isinstance(out, Tensor):
             refuse_output(net, out)
-        out, mix = out if out.dtype == x.dtype else out.to(x.dtype), None
+        out, mix = out if out.dtype == x.dtype else real_output(net, out, x.dtype), None
         if self.learned_variance:
             out, mix = split_learned_variance(out, x)
         expected = self.parameterization.output_shape(self.sde, x)
@@ -357,18 +367,31 @@ def _first_parameter(module: nn.Module) -> Tensor | None:
     return None
 
 
+_EVALUATING: dict[int, int] = {}  # number of `evaluating` blocks that hold a submodule, by its id, in all threads
+_EVALUATING_LOCK = threading.Lock()
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Sets every submodule to evaluation mode; then restores the mode of each one, also after an exception."""
+    """Sets every submodule to evaluation mode; then restores the mode of each one, also after an exception.
+
+    Threads may share a module: the mode is restored when the last of their blocks ends.
+    """
     check_arguments(evaluating, locals())
-    training = [submodule for submodule in module.modules() if submodule.training]
-    for submodule in training:
-        submodule.training = False
+    with _EVALUATING_LOCK:
+        held = [submodule for submodule in module.modules() if submodule.training or id(submodule) in _EVALUATING]
+        for submodule in held:
+            submodule.training = False
+            _EVALUATING[id(submodule)] = _EVALUATING.get(id(submodule), 0) + 1
     try:
         yield
     finally:
-        for submodule in training:
-            submodule.training = True
+        with _EVALUATING_LOCK:
+            for submodule in held:
+                _EVALUATING[id(submodule)] -= 1
+                if not _EVALUATING[id(submodule)]:
+                    del _EVALUATING[id(submodule)]
+                    submodule.training = True
 
 
 def wrapped_models(module: nn.Module) -> list[Model]:
@@ -391,6 +414,11 @@ def check_model(model: object) -> None:
         raise TypeError(f"model must be a Model, got the path {os.fspath(model)!r}; load it first: sd.load(path).")
     if isinstance(model, nn.Module):
         received, remedy = type(model).__name__, "wrap a network: ScoreModel(net, VPSDE())"
+        if any(isinstance(child, Model) for child in model.children()):
+            remedy = (
+                "it wraps a Model. Pass that one, e.g. model.module, and wrap its network instead: "
+                "model.net = torch.compile(model.net), ScoreModel(DistributedDataParallel(net), sde)"
+            )
     else:
         received = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         remedy = "pass an object such as ScoreModel(net, VPSDE()) or sd.load(path)"

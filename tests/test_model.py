@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,39 @@ def test_evaluation_mode_is_restored_for_each_module_also_after_an_exception():
     assert [m.training for m in net.modules()] == [True, True, False]
 
 
+def test_threads_that_share_a_model_all_evaluate_it_and_the_last_restores_its_mode():
+    net, ready, ended = nn.Dropout(0.5), threading.Barrier(2), threading.Event()
+    seen: list[bool] = []
+
+    def short() -> None:
+        with evaluating(net):
+            ready.wait(10)
+        ended.set()
+
+    def long() -> None:
+        with evaluating(net):
+            ready.wait(10)
+            ended.wait(10)
+            seen.append(net.training)
+
+    threads = [threading.Thread(target=run) for run in (short, long)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [False]
+    assert net.training
+
+
+def test_a_block_within_another_leaves_the_mode_to_the_outer_one():
+    net = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5).eval())
+    with evaluating(net):
+        with evaluating(net[0]):
+            pass
+        assert not net[0].training
+    assert [m.training for m in net.modules()] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("net", "sde", "parameterization", "name"),
     [
@@ -203,6 +238,67 @@ def test_a_network_that_takes_a_step_or_a_noise_level_is_refused_with_its_adapte
     net.forward = eval(f"lambda sample, {name}, y=None: sample")
     with pytest.raises(TypeError, match=rf"second argument is named {name}; wrap it .*{adapter}\(net"):
         ScoreModel(net, VPSDE())
+
+
+class Stepped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+WRAPPERS: list[Callable[[nn.Module], nn.Module]] = [
+    nn.DataParallel,
+    lambda net: torch.compile(net, backend="eager"),  # pyright: ignore[reportReturnType]
+    lambda net: nn.DataParallel(torch.compile(net, backend="eager")),  # pyright: ignore[reportArgumentType]
+]
+wrappers = pytest.mark.parametrize("wrap", WRAPPERS, ids=["DataParallel", "compile", "both"])
+
+
+@wrappers
+def test_a_wrapper_of_torch_does_not_hide_what_a_network_takes(wrap):
+    with pytest.raises(TypeError, match=r"got Stepped\.forward.* named timesteps; wrap it .*FromStep"):
+        ScoreModel(wrap(Stepped()), VPSDE())
+
+
+@wrappers
+def test_a_wrapper_of_torch_does_not_hide_what_a_network_declares(wrap):
+    net = sd.MLP((2,), width=8, depth=1, conditions={"label": sd.Classes(3)})
+    model, label = ScoreModel(wrap(net), VPSDE()), torch.tensor([0, 2])
+    assert model.event_shape == (2,)
+    assert torch.equal(
+        model.null_cond({"label": label})["label"], ScoreModel(net, VPSDE()).null_cond({"label": label})["label"]
+    )
+    with pytest.raises(TypeError, match=r"'lable' is neither an option .*did you mean label"):
+        sample(model, 2, DDIM(2), lable=label)
+    net.log_snr_range = (-20.0, 3.0)
+    with pytest.raises(ValueError, match="the network supports log-SNR up to 3"):
+        ScoreModel(wrap(net), VPSDE())
+
+
+@pytest.mark.parametrize(
+    ("convert", "text"),
+    [
+        (lambda out: out.to(torch.complex64), r"got torch\.complex64 from Changed; return its real part"),
+        (lambda out: out.long(), r"got torch\.int64 from Changed; return what is before rounding"),
+        (lambda out: out > 0, r"got torch\.bool from Changed"),
+    ],
+    ids=["complex", "integers", "bools"],
+)
+def test_an_output_that_is_not_of_real_floating_numbers_is_refused(convert, text):
+    class Changed(nn.Module):
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            return convert(x)
+
+    with pytest.raises(TypeError, match=f"must return real floating numbers, {text}"):
+        ScoreModel(Changed(), VPSDE())(torch.ones(2, 3), 0.3)
+
+
+def test_a_model_in_place_of_a_network_is_refused():
+    with pytest.raises(TypeError, match="net must be a network, got the model ScoreModel; pass its network"):
+        ScoreModel(_model(), VPSDE())
 
 
 def test_a_network_whose_second_argument_is_named_for_a_time_meets_a_warning():
@@ -256,9 +352,10 @@ def test_a_posterior_mean_on_another_clock_is_refused():
             ScoreModel,
             r"got the class ScoreModel; pass an object such as ScoreModel\(net, VPSDE\(\)\) or sd\.load\(path\)",
         ),
+        (nn.DataParallel(_model()), r"got DataParallel; it wraps a Model\. Pass that one, e\.g\. model\.module"),
         (None, r"got NoneType; pass an object such as ScoreModel\(net, VPSDE\(\)\) or sd\.load\(path\)"),
     ],
-    ids=["network", "text", "path", "class", "None"],
+    ids=["network", "text", "path", "class", "wrapper", "None"],
 )
 def test_a_value_that_is_not_a_model_is_refused_with_the_call_that_makes_one(model, text):
     for call in (

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
+from scoresde._core.foreign_networks import inner_network
 from scoresde._core.suggest import closest
 
 __all__ = ["check_keywords", "network_reader", "peer_keyword_hint"]
@@ -55,6 +56,7 @@ def network_reader(net: Any) -> Callable[..., object]:
     Args:
         net: The network. One that passes its inputs on to another network has a method ``cond_reader``.
     """
+    net = inner_network(net)
     reader = getattr(net, "cond_reader", None)
     return net.forward if reader is None else reader()
 

@@ -21,6 +21,7 @@ class ClassAdapter(Adapter):
     It goes inside an adapter of the time, so its state and time are those of the foreign network.
     """
 
+    converts_time = False
     count: int
     null: bool
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -18,13 +19,22 @@ class Adapter(NetworkWrapper, ABC):
     """A foreign network, ``net``, as a network of this package. Subclasses convert the inputs, in `inputs`.
 
     Conditions are passed on by name. The output is unwrapped, see `unwrapped`.
+
+    Attributes:
+        converts_time: Whether it takes log-SNR, so that it goes around no other such adapter.
     """
 
     net: nn.Module
+    converts_time: ClassVar[bool] = True
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         check_kind("net", net, nn.Module)
+        if self.converts_time and getattr(net, "converts_time", False):
+            raise TypeError(
+                f"net must take the time of its own code base, got {type(net).__name__}, an adapter that takes "
+                "log-SNR; leave one of the adapters out."
+            )
         self.net = net
 
     @abstractmethod

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._core.checks import check_integer, check_tensor
+from scoresde._core.foreign_networks import inner_network
 from scoresde._core.suggest import nearest
 from scoresde.nn._condition import Condition, Way
 from scoresde.nn._condition_encoders import ChannelEncoder, KnownEncoder, LabelEmbedding, TokenEncoder, VectorEmbedding
@@ -243,7 +244,7 @@ class Known(Condition):
 
 def reads_known(net: nn.Module) -> bool:
     """Whether a network reads which entries of the event are known, see `Known`."""
-    return isinstance((getattr(net, "conditions", None) or {}).get("known"), Known)
+    return isinstance((getattr(inner_network(net), "conditions", None) or {}).get("known"), Known)
 
 
 def null_conditions(name: str, conditions: Mapping[str, Condition], cond: Mapping[str, Tensor]) -> dict[str, Tensor]:

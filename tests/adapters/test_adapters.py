@@ -187,3 +187,24 @@ def test_adapters_run_without_values(narrow):
         for adapter in adapters:
             out = adapter(torch.zeros(3, 2, dtype=narrow), torch.zeros(3))
             assert (out.shape, out.dtype) == ((3, 2), narrow)
+
+
+@pytest.mark.parametrize(
+    ("clock", "steps"),
+    [(FromBetas((0.1, 0.2, 0.3)), 3), (LinearBetas(steps=250), 250), (Cosine(), 1000), (sd.LinearVP(), 1000)],
+    ids=["FromBetas", "LinearBetas", "Cosine", "LinearVP"],
+)
+def test_without_a_length_the_chain_is_that_of_the_clock(clock, steps):
+    net = Recorded(lambda x, t: x)
+    adapter = FromStep(net, clock)
+    assert adapter.steps == steps
+    adapter(torch.zeros(1, 1), torch.tensor([ou.log_snr(clock.tau_max)]))
+    assert net.times.item() == steps - 1
+
+
+def test_an_adapter_of_the_time_goes_around_no_other():
+    inner = FromStep(nn.Identity(), LinearBetas())
+    for wrap in (lambda: FromStep(inner, LinearBetas()), lambda: FromSigma(inner)):
+        with pytest.raises(TypeError, match=r"got FromStep, an adapter that takes log-SNR; leave one"):
+            wrap()
+    FromStep(sd.adapters.Label(Recorded(lambda x, t: x), 3), LinearBetas())  # it takes the step

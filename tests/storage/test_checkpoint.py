@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -659,3 +659,58 @@ def test_a_foreign_network_in_an_adapter_is_saved_with_the_adapter_and_loaded_by
     with pytest.raises(ValueError, match=r"of the class _Foreign, .* load\(path, net=_Foreign\(...\)\)"):
         load(tmp_path)
     assert isinstance(model.net.net, _Foreign)  # saving does not change the model
+
+
+WRAPPERS = [
+    nn.DataParallel,
+    lambda net: torch.compile(net, backend="eager"),
+    lambda net: torch.compile(nn.DataParallel(net), backend="eager"),
+]
+wrappers = pytest.mark.parametrize("wrap", WRAPPERS, ids=["DataParallel", "compile", "both"])
+
+
+@wrappers
+def test_wrappers_of_torch_are_left_out_of_a_checkpoint(tmp_path, generator, wrap):
+    net, x = MLP((2,), width=4, depth=1), torch.randn(3, 2, generator=generator)
+    for weight in net.parameters():
+        weight.data.normal_(generator=generator)
+    model = ScoreModel(wrap(net), VPSDE())
+    save(model, tmp_path, ema=model)
+    expected = model(x, 0.3).eps
+    assert set(read_checkpoint(tmp_path).tensors["model"]) == set(net.state_dict())
+    assert torch.equal(load(tmp_path)(x, 0.3).eps, expected)
+    for given in (MLP((2,), width=4, depth=1), wrap(MLP((2,), width=4, depth=1))):
+        assert torch.equal(load(tmp_path, net=given)(x, 0.3).eps, expected)
+
+
+@wrappers
+def test_a_wrapped_network_in_an_adapter_is_loaded_by_the_network_alone(tmp_path, generator, wrap):
+    clock = LinearBetas(steps=100)
+    process = VPSDE(clock, tau_min=clock.knots(100)[1])
+    model = ScoreModel(FromStep(wrap(_Foreign()), clock), process, Eps(), event_shape=(2,))
+    save(model, tmp_path)
+    x = torch.randn(4, 2, generator=generator)
+    for given in (_Foreign(), wrap(_Foreign())):
+        assert torch.equal(load(tmp_path, net=given)(x, 0.3).eps, model(x, 0.3).eps)
+    with pytest.raises(ValueError, match=r"of the class _Foreign, .* load\(path, net=_Foreign\(...\)\)"):
+        load(tmp_path)
+
+
+def test_a_run_with_a_compiled_network_is_resumed_and_its_averages_are_combined(tmp_path):
+    data, settings = torch.randn(64, 2), scoresde.Training(steps=6, batch_size=16, lengths=(0.1, 0.2), patience=5)
+
+    def trained(steps: int, folder: str, resume: bool = False) -> ScoreModel:
+        torch.manual_seed(0)
+        net = torch.compile(MLP((2,), width=4, depth=1), backend="eager")
+        model = ScoreModel(net, VPSDE(), event_shape=(2,))  # pyright: ignore[reportArgumentType]
+        run = replace(settings, steps=steps)
+        return scoresde.train(model, data, run, run_dir=tmp_path / folder, resume=resume, snapshot_every=1).model
+
+    whole, _ = trained(6, "whole"), trained(3, "parts")
+    resumed = trained(6, "parts", resume=True)
+    for a, b in zip(whole.parameters(), resumed.parameters()):
+        assert torch.equal(a, b)
+    for settings_of_load in ({}, {"average": 0.15}):
+        a, b = (load(tmp_path / folder, **settings_of_load) for folder in ("whole", "parts"))
+        assert isinstance(a.net, MLP)
+        assert all(torch.equal(v, w) for v, w in zip(a.parameters(), b.parameters()))

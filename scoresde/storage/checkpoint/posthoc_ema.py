@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._core.annotations import check_arguments
+from scoresde._core.foreign_networks import plain_names
 from scoresde._core.tensors import is_narrow
 from scoresde.storage.checkpoint.reading import Checkpoint, damage, read_checkpoint
-from scoresde.storage.checkpoint.state_dicts import load_into
+from scoresde.storage.checkpoint.state_dicts import load_into, plain_state
 from scoresde.storage.checkpoint.writing import write_whole
 
 __all__ = [
@@ -204,7 +205,8 @@ def widened(x: Tensor) -> Tensor:
 def weights_of(net: nn.Module) -> dict[str, Tensor]:
     """The floating parameters of a network, tied ones under each of their names, without buffers."""
     check_arguments(weights_of, locals())
-    return {name: p.detach() for name, p in net.named_parameters(remove_duplicate=False) if p.is_floating_point()}
+    named = plain_names(net, dict(net.named_parameters(remove_duplicate=False)))
+    return {name: p.detach() for name, p in named.items() if p.is_floating_point()}
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -214,4 +216,4 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
         ValueError: If names, shapes or types differ, see `load_into`.
     """
     check_arguments(load_weights, locals())
-    load_into(net, {**net.state_dict(), **weights})
+    load_into(net, {**plain_state(net), **weights})

@@ -18,6 +18,7 @@ import scoresde.data
 import scoresde.nn
 import scoresde.process
 from scoresde._core.annotations import check_arguments
+from scoresde._core.foreign_networks import inner_network
 from scoresde.data import Description
 from scoresde.model import ScoreModel
 from scoresde.process.base import Process
@@ -25,7 +26,7 @@ from scoresde.process.parameterization import NetworkOutput
 from scoresde.storage import spec
 from scoresde.storage.checkpoint.posthoc_ema import reconstruct, widened
 from scoresde.storage.checkpoint.reading import Checkpoint, read_checkpoint
-from scoresde.storage.checkpoint.state_dicts import load_into
+from scoresde.storage.checkpoint.state_dicts import load_into, plain_state
 from scoresde.storage.checkpoint.stored_network import is_inner, network_text, rebuilt
 from scoresde.storage.checkpoint.writing import write_checkpoint
 
@@ -49,7 +50,7 @@ def save(
 
     Args:
         model: Its network's weights are the group `model`. A network that is a dataclass is stored by its settings;
-            any other must be passed to `load` as ``net``.
+            any other must be passed to `load` as ``net``. Wrappers such as `torch.compile` are left out.
         path: The run directory; created if it does not exist.
         ema: A `ScoreModel` or a network with the averaged weights, the group `ema`.
         tensors: Further groups, e.g. an optimizer's.
@@ -67,9 +68,9 @@ def save(
     if not isinstance(model, ScoreModel):
         raise TypeError(f"model must be a ScoreModel, got a {type(model).__name__}; save the ScoreModel inside it.")
     check_arguments(save, locals())
-    groups: dict[str, Mapping[str, Tensor]] = {"model": model.net.state_dict()}
+    groups: dict[str, Mapping[str, Tensor]] = {"model": plain_state(model.net)}
     if ema is not None:
-        groups["ema"] = (ema.net if isinstance(ema, ScoreModel) else ema).state_dict()
+        groups["ema"] = plain_state(ema.net if isinstance(ema, ScoreModel) else ema)
         if groups["ema"].keys() != groups["model"].keys():
             raise ValueError(
                 "ema must have the names of the model's tensors, got others; pass the averaged network itself "
@@ -179,7 +180,8 @@ def model_settings(model: ScoreModel) -> dict[str, str | None]:
     check_arguments(model_settings, locals())
     names = ("sde", "parameterization", "event_shape", "data", "learned_variance")
     parts = {n: spec.to_text(getattr(model, n)) for n in names}
-    return {"net": network_text(model.net), "net_class": type(model.net).__name__, **parts}
+    net = inner_network(model.net)
+    return {"net": network_text(net), "net_class": type(net).__name__, **parts}
 
 
 def _known_classes() -> spec.Known:

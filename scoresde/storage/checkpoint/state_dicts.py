@@ -9,24 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._core.annotations import check_arguments
+from scoresde._core.foreign_networks import inner_network, plain_names
 from scoresde.storage import spec
 
-__all__ = ["load_into", "load_optimizer", "optimizer_state"]
+__all__ = ["load_into", "load_optimizer", "optimizer_state", "plain_state"]
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copies saved tensors into a module, bit for bit; either all of them or, after an error, none.
 
     Args:
-        module: Gets the values; it stays on its device.
-        tensors: Name -> tensor, exactly the names, shapes and types of `module.state_dict()`.
+        module: Gets the values; it stays on its device. Wrappers of torch in it, such as `torch.compile`, do not count.
+        tensors: Name -> tensor, exactly the names, shapes and types of `module.state_dict()`, as `plain_state` has it.
 
     Raises:
         ValueError: If names are missing or extra, or shapes or types differ (all are listed), or if tensors that the
             module ties together differ. The module does not change.
     """
     check_arguments(load_into, locals())
-    current = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    names = plain_names(module, {name: name for name in module.state_dict()})
+    current = {k: v for k, v in plain_state(module).items() if isinstance(v, Tensor)}
+    tensors = plain_names(module, tensors)
     faults = {
         "missing": [k for k in current if k not in tensors],
         "extra": [k for k in tensors if k not in current],
@@ -41,10 +44,16 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     messages = [f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names]
     if messages:
         raise ValueError(
-            f"a checkpoint must fit the module, {type(module).__name__}, tensor by tensor, got {'; '.join(messages)}; "
-            "build the module with the settings stored with the weights. Nothing was loaded."
+            f"a checkpoint must fit the module, {type(inner_network(module)).__name__}, tensor by tensor, got "
+            f"{'; '.join(messages)}; build the module with the settings stored with the weights. Nothing was loaded."
         )
-    module.load_state_dict(dict(tensors))
+    module.load_state_dict({names[name]: value for name, value in tensors.items()})
+
+
+def plain_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a module under the names that it has without wrappers of torch, such as `torch.compile`."""
+    check_arguments(plain_state, locals())
+    return plain_names(module, module.state_dict())
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], str]:

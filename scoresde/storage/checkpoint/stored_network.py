@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from scoresde._core.foreign_networks import inner_network
 from scoresde.adapters import Adapter, Given
 from scoresde.storage import spec
 
@@ -24,7 +25,8 @@ def network_text(net: nn.Module) -> str | None:
 
 
 def _with_given(net: Adapter) -> nn.Module:
-    inner = _with_given(net.net) if isinstance(net.net, Adapter) else Given(type(net.net).__name__)
+    inner = inner_network(net.net)
+    inner = _with_given(inner) if isinstance(inner, Adapter) else Given(type(inner).__name__)
     return dataclasses.replace(cast("Any", net), net=inner)
 
 
