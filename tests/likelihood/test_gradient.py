@@ -56,6 +56,26 @@ def test_the_gradient_in_a_parameter_has_its_closed_form(adjoint: bool, generato
     assert torch.allclose(net.mean.grad, gap * z.sum(0), rtol=0, atol=1e-5)
 
 
+class TwoModes(PosteriorMean):
+    """`PosteriorMean` in evaluation mode, and twice its output in training mode."""
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        return (2 if self.training else 1) * super().forward(x, log_snr)
+
+
+@pytest.mark.parametrize("adjoint", [True, False])
+def test_the_gradient_is_that_of_evaluation_mode_although_it_is_computed_later(
+    adjoint: bool, generator: torch.Generator
+) -> None:
+    x, gradients = torch.randn(5, 2, generator=generator, dtype=torch.float64), []
+    for net in (PosteriorMean().eval(), TwoModes().train()):
+        model = ScoreModel(net, VPSDE()).train(net.training)
+        differentiable_log_prob(model, x, adjoint=adjoint, solver=TIGHT).sum().backward()
+        assert net.training == isinstance(net, TwoModes)
+        gradients.append(net.mean.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-6, atol=1e-8)
+
+
 def test_the_adjoint_and_direct_backpropagation_agree_on_a_network(generator: torch.Generator) -> None:
     net = MLP((3,), width=8, depth=1, embedding_width=8).double()
     with torch.no_grad():

@@ -100,7 +100,7 @@ class _FlowWithDivergence(nn.Module):
                 f"the solver has not arrived after max_nfe = {self.max_nfe} evaluations; loosen rtol, or raise max_nfe."
             )
         x, with_graph = state[0], torch.is_grad_enabled()
-        with torch.enable_grad():
+        with evaluating(self.model), torch.enable_grad():  # the adjoint method calls it again, from backward()
             x = x if with_graph and x.requires_grad else x.detach().requires_grad_()
             v = self.flow(torch.arange(len(x), device=x.device), phi.expand(len(x)), x)
             forms = [
