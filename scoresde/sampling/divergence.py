@@ -13,6 +13,7 @@ data's range in model units. It takes its tolerance from what is known of the da
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,7 +44,7 @@ class MagnitudeLimit:
 
     def __init__(self, model: Model, tau: float, init: Tensor | None = None) -> None:
         largest, rms, self.reason = _data_limits(model)
-        self._guidance = guidance_remedy(model)
+        self._model = model
         start = 1.0
         if init is not None and init.numel() and has_values(init):
             start = max(1.0, float(init.abs().amax()))
@@ -85,15 +86,17 @@ class MagnitudeLimit:
         if getattr(sampler, "prediction", None) == "eps":
             words += ', or prediction="v" or "x0"'
         words += "; if that does not help, train the network longer at late tau."
-        return f"{self._guidance}{words}"
+        return f"{guidance_remedy(self._model)}{words}"
 
 
 def guidance_remedy(model: Model) -> str:
     """What to do about a guided model that diverges, a sentence and a space; empty for others."""
     scale = getattr(model, "scale", None)
-    if scale is None:
+    scales = list(scale.values()) if isinstance(scale, Mapping) else [scale]
+    if model.why_guided() is None or not all(isinstance(value, (int, float, Tensor)) for value in scales):
         return ""
-    return f"Lower the guidance scale, {float(torch.as_tensor(scale).abs().max()):g}, or guide in an interval only. "
+    largest = max(float(torch.as_tensor(value).abs().max()) for value in scales)
+    return f"Lower the guidance scale, {largest:g}, or guide in an interval only. "
 
 
 def _data_limits(model: Model) -> tuple[float, float, str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import scoresde as sd
 from scoresde.analytic import Gaussian, GaussianMixture, KernelDensity
 from scoresde.data import Description
 from scoresde.guidance import Autoguidance, Clipping
@@ -16,6 +17,7 @@ from scoresde.process.parameterization import X0
 from scoresde.process.schedule import Cosine
 from scoresde.process.sde import VPSDE
 from scoresde.sampling import DDIM, ODE, Adams, Spaced, UniPC, sample
+from scoresde.sampling.divergence import guidance_remedy
 
 DIVERGING = UniPC(20, Spaced("trailing"), 3, "eps")
 
@@ -112,3 +114,29 @@ def test_the_scale_of_a_guided_model_is_the_first_remedy(scale: float, message: 
     pattern = rf"{message}.*Lower the guidance scale, {scale:g}, or guide in an interval only\.".replace("+", r"\+")
     with pytest.raises(RuntimeError, match=pattern):
         sample(Autoguidance(ring, wide, scale), 8, DDIM(20), seeds=range(8))
+
+
+def test_a_model_with_several_scales_is_sampled_and_the_largest_is_named() -> None:
+    class Two(nn.Module):
+        conditions = {"a": sd.Vector(2), "b": sd.Vector(2)}  # noqa: RUF012
+
+        def forward(self, x: Tensor, log_snr: Tensor, a: Tensor, b: Tensor) -> Tensor:
+            return a.nan_to_num() + b.nan_to_num()  # NaN is null
+
+    model = ScoreModel(Two(), VPSDE(), X0(), event_shape=(2,))
+    guided = sd.Composed(model, {"a": 2.0, "b": -1e5})
+    given = {"a": torch.ones(3, 2), "b": torch.zeros(3, 2)}
+    assert sample(guided, 3, DDIM(5), **given).x.isfinite().all()
+    with pytest.raises(RuntimeError, match=r"Lower the guidance scale, 100000, or guide in an interval only"):
+        sample(guided, 3, DDIM(5), a=torch.ones(3, 2), b=torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("scale", [0.5, "large", nn.Linear(2, 2)], ids=["number", "text", "module"])
+def test_an_attribute_scale_of_another_model_is_not_taken_for_guidance(scale: object) -> None:
+    class Own(Gaussian):
+        pass
+
+    model = Own(torch.zeros(2, dtype=torch.float64), 1.0)
+    model.scale = scale
+    assert len(sample(model, 3, DDIM(5)).x) == 3
+    assert guidance_remedy(model) == ""
