@@ -37,7 +37,7 @@ from scoresde.process.base import Process
 from scoresde.process.mixed import Mixed
 from scoresde.process.outputs import default_output, linear_target, split_learned_variance
 from scoresde.process.parameterization import NetworkOutput, Parameterization, PosteriorMean
-from scoresde.process.prediction import Prediction
+from scoresde.process.prediction import GaussianPrediction, Prediction
 from scoresde.process.sde import SDE
 
 __all__ = ["Model", "ScoreModel", "evaluating"]
@@ -161,7 +161,28 @@ class Model(nn.Module, ABC):
             TypeError: If ``x`` is not floating, or is something else than an array.
         """
         x, tau, cond = self._checked_inputs(x, tau, cond)
-        return self.predict(x, tau, **cond)
+        prediction = self.predict(x, tau, **cond)
+        self._check_prediction(prediction, x)
+        return prediction
+
+    def _check_prediction(self, prediction: object, x: Tensor) -> None:
+        """Checks what `predict` of a subclass returned; another batch would broadcast.
+
+        Raises:
+            TypeError: If it is not a prediction.
+            ValueError: If it belongs to other states than ``x``.
+        """
+        name = type(self).__name__
+        if not isinstance(prediction, Prediction):
+            raise TypeError(
+                f"{name}.predict must return a Prediction, got {type(prediction).__name__}; return "
+                "GaussianPrediction(x, tau, out, V()), with what out estimates."
+            )
+        if isinstance(prediction, GaussianPrediction) and not prediction.out.shape == prediction.x.shape == x.shape:
+            raise ValueError(
+                f"{name}.predict must return out in the shape of x, {tuple(x.shape)}, got "
+                f"{tuple(prediction.out.shape)}; return one output per sample."
+            )
 
     def _checked_inputs(
         self, x: ArrayLike, tau: Scalar | ArrayLike, cond: Mapping[str, object]

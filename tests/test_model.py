@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from scoresde.likelihood import log_prob
 from scoresde.model import ScoreModel, check_model, evaluating
 from scoresde.process import ou
 from scoresde.process.parameterization import X0, Eps, PosteriorMean, Score, V, Velocity
+from scoresde.process.prediction import GaussianPrediction
 from scoresde.process.schedule import Cosine, FromBetas
 from scoresde.process.sde import VPSDE, Flow
 from scoresde.sampling import DDIM, sample
@@ -54,6 +56,8 @@ def test_all_notations_of_a_time_give_the_same_result():
     expected = model(x, 1.0).eps
     for tau in (1, torch.tensor(1), torch.tensor(1.0), torch.ones(4), torch.ones(4, dtype=torch.float64)):
         assert torch.allclose(model(x, tau).eps, expected, rtol=1e-6)
+    for kind in (np.float32, np.float64, np.int64):
+        assert torch.equal(model(x, kind(1)).eps, model(x, 1).eps)
     results = [
         model(x, torch.full((4,), 0.5, dtype=kind)).eps for kind in (torch.float16, torch.float32, torch.float64)
     ]
@@ -370,3 +374,28 @@ def test_a_value_that_is_not_a_model_is_refused_with_the_call_that_makes_one(mod
 def test_a_model_passes_the_check_and_sd_load_exists():
     check_model(_model())
     assert callable(sd.load)
+
+
+@pytest.mark.parametrize(
+    ("predict", "error", "text"),
+    [
+        (lambda x, tau: 0 * x, TypeError, r"Own\.predict must return a Prediction, got Tensor; return GaussianPred"),
+        (lambda x, tau: None, TypeError, r"Own\.predict must return a Prediction, got NoneType"),
+        (
+            lambda x, tau: GaussianPrediction(x, tau, x[:1], V()),
+            ValueError,
+            r"must return out in the shape of x, \(3, 2\), got \(1, 2\); return one output per sample",
+        ),
+    ],
+    ids=["tensor", "None", "one row"],
+)
+def test_what_an_own_model_predicts_is_checked(predict, error, text):
+    class Own(sd.Model):
+        sde = VPSDE()
+
+        def predict(self, x, tau, **cond):
+            return predict(x, tau)
+
+    for call in (lambda: Own()(torch.zeros(3, 2), 0.3), lambda: sample(Own(), (3, 2), DDIM(2))):
+        with pytest.raises(error, match=text):
+            call()

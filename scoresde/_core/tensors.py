@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from functools import lru_cache
 
 import torch
@@ -90,7 +91,7 @@ def as_time(t: Scalar | int, name: str = "tau", *, low: float = 0.0, high: float
             if bool(outside.any()):
                 raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {t[outside].flatten()[0].item():g}.")
         return t
-    if isinstance(t, bool) or not isinstance(t, (int, float)):
+    if isinstance(t, bool) or not isinstance(t, (int, float, numbers.Real)):  # Real: NumPy's numbers
         raise TypeError(f"{name} must be a number or a tensor, got {type(t).__name__}; pass a float or a (B,) tensor.")
     t = float(t)
     if not low <= t <= high:

@@ -425,6 +425,22 @@ def test_weights_fit_or_every_difference_is_listed_and_nothing_changes() -> None
     assert torch.equal(net.weight, STATE["a.weight"])
 
 
+def test_groups_of_weights_that_hold_the_network_are_named_with_the_call() -> None:
+    net = nn.Linear(3, 2)
+    weights = {
+        f"{group}.{name}": value for group in ("state_dict.net", "ema") for name, value in net.state_dict().items()
+    }
+    with pytest.raises(
+        ValueError, match=r"begin with 'state_dict.net\.' or 'ema\.' in .* with p = 'state_dict\.net\.'"
+    ):
+        fit(nn.Linear(3, 2), weights)
+    with pytest.raises(ValueError, match="build the network with the settings"):
+        fit(nn.Linear(3, 2), {"ema.weight": net.weight})  # a part of it
+    other = nn.Linear(3, 2)
+    fit(other, {name.removeprefix("ema."): value for name, value in weights.items() if name.startswith("ema.")})
+    assert torch.equal(other.weight, net.weight)
+
+
 def test_averages_are_chosen_where_there_are_any_and_the_finding_says_so(tmp_path: Path) -> None:
     raw = {f"model.{k}": v for k, v in nn.Linear(1, 1).state_dict().items()}
     file = WeightFile(

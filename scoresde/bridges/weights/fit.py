@@ -63,12 +63,29 @@ def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] =
     }
     if any(faults.values()):
         lists = "; ".join(f"{fault}: {_listed(names)}" for fault, names in faults.items() if names)
+        groups = _prefixes(tensors, current)
+        remedy = (
+            f"the names of the network begin with {' or '.join(map(repr, groups))} in these weights, pass one group: "
+            f"{{name.removeprefix(p): value for name, value in weights.items() if name.startswith(p)}} with p = "
+            f"{groups[0]!r}."
+            if groups
+            else "build the network with the settings that it was trained with."
+        )
         raise ValueError(
             f"the weights must fit the network, {type(net).__name__}, name by name, got {lists}. Nothing was loaded; "
-            "build the network with the settings that it was trained with."
+            f"{remedy}"
         )
     net.load_state_dict({name: tensors[name] for name in current}, strict=False)
     net.eval()
+
+
+def _prefixes(tensors: Mapping[str, Tensor], current: Mapping[str, Tensor]) -> list[str]:
+    """The prefixes under which weights hold all names of a network, such as ``"ema."``."""
+    first = next(iter(current), None)
+    if first is None:
+        return []
+    candidates = [name.removesuffix(first) for name in tensors if name.endswith(f".{first}")]
+    return [prefix for prefix in candidates if all(prefix + name in tensors for name in current)]
 
 
 def _with_tied(tensors: Mapping[str, Tensor], current: Mapping[str, Tensor]) -> dict[str, Tensor]:
