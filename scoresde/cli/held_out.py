@@ -151,7 +151,8 @@ def check_bins(data: Description, trained: Description | None) -> None:
         assert trained.bins is not None
         raise ValueError(
             f"the model's data are integers 0 … {trained.bins - 1}, those of {data.name!r} are 0 … {data.bins - 1}; "
-            "score data on the scale that the model was trained on."
+            "score data on the scale that the model was trained on. If that is the scale of these data, open the files "
+            f"of the other code base again with --bins {data.bins}."
         )
 
 

@@ -492,11 +492,14 @@ def test_ours_of_ours_keeps_its_settings(old: Any) -> None:
     assert again.config.replaces == "DDPMScheduler"
 
 
-def test_wrong_arguments_of_a_scheduler_are_answered(old: Any) -> None:
+def test_wrong_arguments_of_a_scheduler_are_answered(pipe: Any, old: Any) -> None:
     with pytest.raises(TypeError, match="is named 'clip_sampel'; did you mean clip_sample"):
         Scheduler(DDIM(4), old, clip_sampel=False)
     with pytest.raises(TypeError, match=r"scheduler must be the one .* got None; pass pipe.scheduler"):
         Scheduler(DDIM(4), None)
+    with pytest.raises(TypeError, match=r"scheduler must be the one .* got a DDPMPipeline; pass pipe.scheduler"):
+        Scheduler(DDIM(4), pipe)
+    assert repr(Scheduler(DDIM(4), old)) == "Scheduler(DDIM(steps=4, grid=Chain(), eta=0.0), DDPMScheduler)"
     with pytest.raises(TypeError, match=r"event_shape must be the shape of one sample, positive integers, got 64"):
         Scheduler(DDIM(4), old, event_shape=64)
     scheduler = Scheduler(DDIM(4), old)

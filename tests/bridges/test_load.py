@@ -208,6 +208,7 @@ def test_integers_of_another_range_are_not_scored(tmp_path):
     save_opened(open_model(PIPELINE), tmp_path / "run")
     refused = run("likelihood", tmp_path / "run", "--data", "digits", "--limit", 2)
     assert "the model's data are integers 0 … 255, those of 'digits' are 0 … 16" in one_line(refused)
+    assert "open the files of the other code base again with --bins 17" in one_line(refused)
 
 
 class _Conditional(DigitNetwork):

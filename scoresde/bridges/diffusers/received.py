@@ -113,7 +113,10 @@ class Received(Model):
         low, span = (adapter.offset, adapter.steps) if isinstance(adapter, FromStep) else (0.0, adapter.scale)
         high = low + span
         if not low < t <= high:
-            raise ValueError(f"a timestep must lie in ({low:g}, {high:g}] with this scheduler, got {t:g}.")
+            raise ValueError(
+                f"a timestep must lie in ({low:g}, {high:g}] with this scheduler, got {t:g}; pass times of the "
+                "chain, or num_inference_steps alone."
+            )
         return self.tau_of(t)
 
     def taus_of_sigmas(self, sigmas: Sequence[float], config: Mapping[str, Any], mu: float | None) -> list[float]:

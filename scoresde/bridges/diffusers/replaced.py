@@ -26,9 +26,11 @@ def replaced_config(
         TypeError: If ``scheduler`` is neither, or there is no entry of a name.
         ValueError: If its time runs from noise to data.
     """
-    if not isinstance(scheduler, Mapping) and not hasattr(scheduler, "config"):
+    is_pipeline = hasattr(scheduler, "scheduler")
+    if not isinstance(scheduler, Mapping) and (is_pipeline or not hasattr(scheduler, "config")):
+        got = f"a {type(scheduler).__name__}" if is_pipeline else repr(scheduler)
         raise TypeError(
-            f"scheduler must be the one that is replaced, or its configuration, got {scheduler!r}; pass pipe.scheduler."
+            f"scheduler must be the one that is replaced, or its configuration, got {got}; pass pipe.scheduler."
         )
     given = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
     own_class = {} if isinstance(scheduler, Mapping) else {"_class_name": type(scheduler).__name__}

@@ -267,6 +267,10 @@ class Scheduler:
         """`add_noise` under the name and with the order of diffusers' flow schedulers."""
         return self.add_noise(sample, noise, timestep)
 
+    def __repr__(self) -> str:
+        """The sampler, and the class of the scheduler that it replaces; `config` has all settings."""
+        return f"Scheduler({self._sampler}, {self.config['replaces']})"
+
     def __len__(self) -> int:
         return int(self.config.get("num_train_timesteps", 1000))
 
