@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._core.checks import check_kind
+from scoresde._core.foreign_networks import inner_network
 from scoresde._core.suggest import nearest
 from scoresde.adapters._diffusers_config import Config, built, event_shape_of, parsed
 from scoresde.nn.conditions import Classes, Condition, Tokens, Vector
@@ -76,18 +77,20 @@ class DiffusersNetwork(nn.Module):
         """A network that is already built, e.g. ``pipeline.unet``.
 
         Args:
-            module: Of one of the known classes of diffusers; its ``config`` is read.
+            module: Of one of the known classes of diffusers, or compiled; its ``config`` is read.
 
         Raises:
             ValueError: If its class is not known.
         """
-        config = {name: value for name, value in dict(getattr(module, "config", {})).items() if name[0] != "_"}
-        return cls(type(module).__name__, json.dumps(config, sort_keys=True), module)
+        inner = inner_network(module)
+        config = {name: value for name, value in dict(getattr(inner, "config", {})).items() if name[0] != "_"}
+        return cls(type(inner).__name__, json.dumps(config, sort_keys=True), module)
 
     @staticmethod
     def knows(module: object) -> bool:
         """Whether ``module`` is a network of a known class of diffusers."""
-        return type(module).__name__ in _CLASSES and hasattr(module, "config")
+        inner = inner_network(module)
+        return type(inner).__name__ in _CLASSES and hasattr(inner, "config")
 
     @property
     def time_is_integer(self) -> bool:

@@ -114,6 +114,26 @@ def test_weights_of_a_network_of_ones_own_are_answered_with_what_reads_them(tmp_
     assert torch.equal(net.weight, other.weight)
 
 
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")], ids=["DP", "compile"]
+)
+def test_a_wrapped_network_of_diffusers_gets_the_weights_and_is_saved_without_the_wrapper(tmp_path, generator, wrap):
+    pytest.importorskip("diffusers")
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    config = json.loads((PIPELINE / "unet" / "config.json").read_text())
+    net = UNet2DModel(**{name: value for name, value in config.items() if name[0] != "_"})
+    opened, expected = sd.load(PIPELINE, wrap(net)), sd.load(PIPELINE)
+    assert _same(opened, expected, generator)
+    diffusers.save(opened, tmp_path / "pipeline")
+    assert _same(sd.load(tmp_path / "pipeline"), expected, generator)
+    sd.save(opened, tmp_path / "run")
+    assert _same(sd.load(tmp_path / "run"), expected, generator)
+    own = sd.ScoreModel(wrap(sd.UNet((1, 8, 8), channels=8)), sd.VPSDE())
+    diffusers.save(own, tmp_path / "own")
+    assert _same(sd.load(tmp_path / "own"), own, generator)
+
+
 @pytest.mark.parametrize("name", ["checkpoint-500", "checkpoint-100000"])
 def test_what_training_scripts_of_diffusers_write_is_opened(tmp_path, generator, name):
     pytest.importorskip("diffusers")

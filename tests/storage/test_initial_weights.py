@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import scoresde as sd
 from scoresde.nn import Channels, Classes, QuantizedSkip
@@ -95,3 +96,15 @@ def test_new_channels_before_those_of_the_run_are_refused(tmp_path):
         with pytest.raises(ValueError, match="new input channels must follow those of the run"):
             sd.start_from(other, tmp_path)
         assert torch.equal(other.net.conv_in.weight, before)  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")], ids=["DP", "compile"]
+)
+def test_a_wrapped_network_starts_from_a_run_of_a_plain_one(tmp_path, wrap):
+    old, net = sd.ScoreModel(sd.MLP((2,), width=8, depth=1), sd.VPSDE()), sd.MLP((2,), width=8, depth=1)
+    sd.save(old, tmp_path)
+    copied = sd.start_from(sd.ScoreModel(wrap(net), sd.VPSDE()), tmp_path)
+    assert set(copied.copied) == {name for name, _ in net.named_parameters()}
+    assert not copied.new
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), old.net.parameters()))

@@ -13,6 +13,7 @@ from torch import nn
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer, check_kind
+from scoresde._core.foreign_networks import inner_network
 from scoresde.adapters.diffusers_network import DiffusersNetwork
 from scoresde.bridges.diffusers.latents import latent_description
 from scoresde.bridges.diffusers.layout import Layout, current_names, folder_weights, read_layout, weights_file
@@ -180,7 +181,7 @@ def _network(layout: Layout, net: nn.Module | None, variant: str | None) -> tupl
         net = DiffusersNetwork(_class_name(layout.config), json.dumps(config, sort_keys=True))
     elif DiffusersNetwork.knows(net):
         net = DiffusersNetwork.around(net)
-    inner = net.net if isinstance(net, DiffusersNetwork) else net
+    inner = inner_network(net.net if isinstance(net, DiffusersNetwork) else net)
     current = {parameter.dtype for parameter in inner.parameters()}
     if is_built and len(types) == 1 and types != current:
         inner.to(next(iter(types)))

@@ -13,6 +13,7 @@ from torch import nn
 import scoresde.nn
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_integer
+from scoresde._core.foreign_networks import inner_network
 from scoresde.adapters import Adapter, FromSigma, FromStep, FromTime
 from scoresde.bridges.diffusers.own_network import MODULE_NAME, NETWORK_CLASS, PREDICTION_TYPES, network_class
 from scoresde.bridges.diffusers.peer import diffusers_package
@@ -65,7 +66,8 @@ def save(model: ScoreModel, folder: str | os.PathLike[str], *, steps: int = 1000
     diffusers = diffusers_package()
     if not isinstance(model.net, Adapter):
         return _save_own(model, folder, steps)
-    network: Any = getattr(model.net.net, "net", model.net.net)  # DiffusersNetwork holds it as net
+    network = inner_network(model.net.net)
+    network: Any = inner_network(getattr(network, "net", network))  # DiffusersNetwork holds it as net
     if not isinstance(network, diffusers.ModelMixin):
         raise TypeError(
             f"the network must be one of diffusers or of this package, got a {type(network).__name__}; write it by "
@@ -135,19 +137,19 @@ def _chain(betas: list[float], prediction: str, learned_variance: bool) -> dict[
 def _save_own(model: ScoreModel, folder: Path, steps: int) -> Path:
     """A network of this package: its class for diffusers, its settings as text, and a chain on its clock."""
     diffusers = diffusers_package()
-    clock, shape = model.sde.schedule, model.event_shape
+    clock, shape, own = model.sde.schedule, model.event_shape, inner_network(model.net)
     if clock.tau_start > 0 or shape is None or len(shape) < 2:
         raise ValueError(
             f"a chain of diffusers begins at the data and its events have channels, got a clock that begins at tau = "
             f"{clock.tau_start:g} and events of shape {shape}; use scoresde.bridges.export.save_onnx."
         )
     try:
-        text = spec.to_text(model.net)
+        text = spec.to_text(own)
         spec.parse(text, spec.known_classes(scoresde.nn), kind=nn.Module, stored=True)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"the network must be one of scoresde.nn, whose settings are text, got a {type(model.net).__name__}; write "
-            "it by scoresde.bridges.export.save_onnx, or by sd.save for this package."
+            f"the network must be one of scoresde.nn, whose settings are text, got a {type(own).__name__}; write it "
+            "by scoresde.bridges.export.save_onnx, or by sd.save for this package."
         ) from error
     target = gaussian_output(model)
     network = network_class()(
@@ -160,7 +162,7 @@ def _save_own(model: ScoreModel, folder: Path, steps: int) -> Path:
         learned_variance=model.learned_variance,
         process=spec.to_text(model.sde),
     )
-    network.network.load_state_dict(model.net.state_dict())
+    network.network.load_state_dict(own.state_dict())
     network.save_pretrained(folder / "unet")
     write_text(folder / "unet" / f"{MODULE_NAME}.py", _OWN_MODULE)
     prediction = PREDICTION_TYPES.get(target, "v_prediction")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
 from scoresde._core.annotations import check_arguments
 from scoresde._core.checks import check_kind
+from scoresde._core.foreign_networks import inner_network
 from scoresde.bridges.opened import Finding
 from scoresde.bridges.weights.read import WeightFile
 
@@ -49,7 +51,8 @@ def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] =
     """
     check_kind("net", net, nn.Module)
     check_arguments(fit, locals())
-    tensors = without_wrappers(tensors, wrappers)
+    tensors, wrapped = without_wrappers(tensors, wrappers), net
+    net = cast("nn.Module", inner_network(net))
     current = {name: value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
     tensors = _with_tied(tensors, current)
     faults = {
@@ -76,7 +79,7 @@ def fit(net: nn.Module, tensors: Mapping[str, Tensor], wrappers: Sequence[str] =
             f"{remedy}"
         )
     net.load_state_dict({name: tensors[name] for name in current}, strict=False)
-    net.eval()
+    wrapped.eval()
 
 
 def _prefixes(tensors: Mapping[str, Tensor], current: Mapping[str, Tensor]) -> list[str]:
@@ -158,6 +161,7 @@ def _group(tensors: Mapping[str, Tensor], prefix: str, inner: str) -> dict[str, 
 def _from_list(
     net: nn.Module, listed: Mapping[str, Tensor], base: Mapping[str, Tensor], where: str
 ) -> dict[str, Tensor]:
+    net = cast("nn.Module", inner_network(net))
     names = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
     shapes = [tuple(net.get_parameter(name).shape) for name in names]
     values = [listed[str(k)] for k in range(len(listed)) if str(k) in listed]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import scoresde.nn
 from scoresde._core.annotations import check_arguments
+from scoresde._core.foreign_networks import inner_network, plain_names
 from scoresde.model import ScoreModel
 from scoresde.nn._condition_inputs import entering
 from scoresde.nn.conditions import Condition
@@ -80,7 +81,7 @@ def start_from(model: ScoreModel, run: str | os.PathLike[str] | Checkpoint, *, r
         raise ValueError(f"{stored.path} must hold a model, got {sorted(stored.tensors)}.")
     _check_target(model, stored)
     source = stored.tensors["ema" if "ema" in stored.tensors and not raw else "model"]
-    weights = dict(model.net.named_parameters(remove_duplicate=False))
+    weights = plain_names(model.net, dict(model.net.named_parameters(remove_duplicate=False)))
     fitting = {name: _fitted(name, weight, source[name]) for name, weight in weights.items() if name in source}
     wrong = [
         f"{name} {list(source[name].shape)} for {list(weights[name].shape)}" for name, v in fitting.items() if v is None
@@ -94,12 +95,12 @@ def start_from(model: ScoreModel, run: str | os.PathLike[str] | Checkpoint, *, r
         )
     widened = tuple(name for name in fitting if source[name].shape != weights[name].shape)
     if widened:
-        _check_widened(model.net, stored)
+        _check_widened(inner_network(model.net), stored)
     with torch.no_grad():
         for name, value in fitting.items():
             assert value is not None
             weights[name].copy_(value)
-    buffers = {name for name, _ in model.net.named_buffers()}
+    buffers = set(plain_names(model.net, dict(model.net.named_buffers())))
     return CopiedWeights(
         tuple(fitting),
         widened,
