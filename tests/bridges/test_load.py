@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,8 @@ def test_a_network_or_a_pipeline_in_place_of_a_path_is_refused_with_the_call():
     class Pipeline:
         def save_pretrained(self, folder: str) -> None: ...
 
-    for call in (sd.load, open_model):
+    calls: tuple[Any, ...] = (sd.load, open_model)
+    for call in calls:
         with pytest.raises(TypeError, match=r"got a Linear; it is in memory already: ScoreModel\(net, .*FromStep"):
             call(nn.Linear(2, 2))
         with pytest.raises(TypeError, match=r"got a Pipeline; save it, and .*save_pretrained\(folder\)"):

@@ -363,4 +363,5 @@ def test_a_process_takes_every_clock(clock: Schedule):
 
 def test_a_process_takes_clocks_that_hardly_move_in_the_middle():
     for betas in ((0.9, 1e-10, 0.9), (0.9, 1e-14, 1e-14, 0.9), (1e-7, 1e-7)):
-        assert VPSDE(FromBetas(betas), tau_min=1e-8).schedule.betas == betas
+        clock = FromBetas(betas)
+        assert VPSDE(clock, tau_min=1e-8).schedule is clock

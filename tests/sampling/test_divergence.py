@@ -125,8 +125,7 @@ def test_a_model_with_several_scales_is_sampled_and_the_largest_is_named() -> No
 
     model = ScoreModel(Two(), VPSDE(), X0(), event_shape=(2,))
     guided = sd.Composed(model, {"a": 2.0, "b": -1e5})
-    given = {"a": torch.ones(3, 2), "b": torch.zeros(3, 2)}
-    assert sample(guided, 3, DDIM(5), **given).x.isfinite().all()
+    assert sample(guided, 3, DDIM(5), a=torch.ones(3, 2), b=torch.zeros(3, 2)).x.isfinite().all()
     with pytest.raises(RuntimeError, match=r"Lower the guidance scale, 100000, or guide in an interval only"):
         sample(guided, 3, DDIM(5), a=torch.ones(3, 2), b=torch.ones(3, 2))
 
@@ -137,6 +136,6 @@ def test_an_attribute_scale_of_another_model_is_not_taken_for_guidance(scale: ob
         pass
 
     model = Own(torch.zeros(2, dtype=torch.float64), 1.0)
-    model.scale = scale
+    vars(model)["scale"] = scale
     assert len(sample(model, 3, DDIM(5)).x) == 3
     assert guidance_remedy(model) == ""

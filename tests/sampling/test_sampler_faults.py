@@ -382,7 +382,7 @@ def test_a_condition_that_is_nan_is_named_and_not_the_network() -> None:
 )
 def test_a_step_that_returns_something_else_than_state_and_memory_is_refused(result, text):
     class Own(StepSampler):
-        order = 1
+        order = 1  # pyright: ignore[reportAssignmentType]
 
         def step(self, predict, x, tau, s, noise, memory):
             return result(x, memory)

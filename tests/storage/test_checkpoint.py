@@ -710,7 +710,7 @@ def test_a_run_with_a_compiled_network_is_resumed_and_its_averages_are_combined(
     resumed = trained(6, "parts", resume=True)
     for a, b in zip(whole.parameters(), resumed.parameters()):
         assert torch.equal(a, b)
-    for settings_of_load in ({}, {"average": 0.15}):
-        a, b = (load(tmp_path / folder, **settings_of_load) for folder in ("whole", "parts"))
+    for average in (None, 0.15):
+        a, b = (load(tmp_path / folder, average=average) for folder in ("whole", "parts"))
         assert isinstance(a.net, MLP)
         assert all(torch.equal(v, w) for v, w in zip(a.parameters(), b.parameters()))
