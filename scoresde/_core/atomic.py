@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_file", "sync"]
+__all__ = ["atomic_file", "check_replaceable", "sync"]
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path, which replaces ``path`` when the block ends; an exception leaves ``path`` unchanged.
 
     The temporary file is in the same folder and has the same suffix, because some writers choose a format by it.
-    Several processes may write the same ``path``; the last to finish wins.
+    Several processes may write the same ``path``; the last to finish wins. A link stays, and its file is replaced.
 
     Args:
         path: The target file.
@@ -26,7 +26,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: If the file cannot be written.
+        ValueError: If ``path`` is a device or a pipe.
     """
+    check_replaceable(path)
+    path = path.resolve()
     temporary = path.with_name(f".{uuid.uuid4().hex}-{path.name}")  # files of tempfile are readable by their owner only
     try:
         yield temporary
@@ -35,6 +38,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuses a device or a pipe as target: a rename would put a file in its place, also of ``/dev/stdout``.
+
+    Raises:
+        ValueError: If ``path`` is one, or a link to one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(
+            f"a result must go to a file, {path} is a device or a pipe, which cannot be replaced; write a file, and "
+            "read that one."
+        )
 
 
 def sync(path: Path) -> None:

@@ -21,9 +21,13 @@ def check_writable(out: Path | None, option: str = "--out") -> None:
     Raises:
         OSError: If the folder cannot be created or written to.
         IsADirectoryError: If ``out`` is a folder.
+        ValueError: If ``out`` is a device or a pipe.
     """
+    from scoresde._core.atomic import check_replaceable
+
     if out is None:
         return
+    check_replaceable(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):
