@@ -201,6 +201,8 @@ def _remedy(value: Any, kinds: tuple[Any, ...], default: Any) -> str:
         return f"pass an object, not its class or name{f', such as {names[0]}(…)' if names else ''}."
     if default is not None and len(repr(default)) < 80 and not isinstance(default, type) and "<" not in repr(default):
         return f"the default is {default!r}."
+    if bool in kinds and all(kind in (bool, types.NoneType) for kind in kinds):
+        return "pass one of the two."
     if all(kind in (int, float, bool, types.NoneType) for kind in kinds):
         return "pass one number."
     if torch.Generator in classes:

@@ -33,8 +33,9 @@ _REMEDIES = {
     r"""(?<![-\w"'])(missing|missing_texts|header|delimiter|encoding|decimal)=(?!\))""": r"--read \1=",
     r"pass size=(?=\d)": "pass --read size=",
     r", channels=3 or 1 to": ", --read channels=3 or 1 to",
-    r"""(?<![-\w"'])(categories|columns|label|kinds)=(?!\))""": r"--read \1=",
+    r"""(?<![-\w"'])(categories|columns|label|kinds|per_feature)=(?!\))""": r"--read \1=",
     r"""(?<![-\w"'])\(condition=(\w+)\)""": r"(--condition \1)",
+    r"""(?<![-\w"'])condition=(?=[.,;])""": "--condition",
     r"""(?<![-\w"'])condition=(?!\))""": "--condition ",
     r"Pass your own class as known=\{.*?\}": "Name the module of your own class by --import",
 }
@@ -53,7 +54,7 @@ def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **settings: Any) -> Any:
         with warnings.catch_warnings():
-            warnings.showwarning = _print_warning
+            warnings.showwarning = functools.partial(_print_warning, command.__name__)
             try:
                 return command(*args, **settings)
             except (typer.Exit, typer.Abort):  # RuntimeErrors that carry the exit status; the reason has been printed
@@ -93,6 +94,6 @@ def _print_message(kind: str, text: str) -> None:
     typer.echo(typer.style(f"{kind}: ", fg=color, bold=True) + text, err=True)
 
 
-def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _print_warning(command: str, message: Warning | str, category: type[Warning], *_: Any) -> None:
     if issubclass(category, UserWarning | RuntimeWarning) or not sys.warnoptions:
-        _print_message("warning", str(message))
+        _print_message("warning", _with_options(str(message), command))

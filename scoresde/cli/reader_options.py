@@ -53,7 +53,7 @@ def parse_option(data: str, name: str, text: str) -> Any:
         return {left.strip(): right.strip() for left, _, right in pairs}
     if plain and kind in ("str", "str | None"):
         return text
-    if kind == "bool" and text.strip().lower() in ("true", "false"):
+    if kind in ("bool", "bool | None") and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     try:
         return spec.parse(text, {})

@@ -26,7 +26,7 @@ from scoresde.data.tables.missing_cells import MissingCells, check_choice
 
 __all__ = ["load_file"]
 
-_UNLIKE = 1 / 8  # deviation of a column over that of the table, below which columns have unlike scales
+_UNLIKE = 1 / 8  # deviation of a column or channel over that of all values, below which columns have unlike scales
 _CHUNK = 1 << 16  # events that are read at once
 _NARROW = 0.0045  # deviation in model units: sigma at the default tau_min, 1e-5, where sampling ends
 _Scaling = float | tuple[float, ...] | None
@@ -62,7 +62,7 @@ def load_file(
         alphabet: What the classes stand for, such as ``"ACGT"``, or names in a tuple; states ``classes`` too.
         shuffle: Draw the test part at random. ``False`` takes the last events and keeps a .npy file memory-mapped.
         per_feature: Standardize each entry of the first event axis separately (columns, channels). ``None`` does so for
-            tables ``(N, D)`` whose columns have unlike deviations, and says so.
+            tables ``(N, D)`` and series ``(N, C, L)`` whose columns or channels have unlike deviations, and says so.
         channels: Where the channels are: ``"first"``, ``(N, C, ...)``; ``"last"``, ``(N, ..., C)``, which is moved;
             ``"none"``, which adds an axis of one channel. ``None`` decides by the shape, says what it adds, and asks
             where the shape is not clear.
@@ -171,8 +171,8 @@ def _has_nan(values: Tensor) -> bool:
 
 
 def _unlike(train: Tensor, name: str) -> bool:
-    """Whether a table has a column that one scale for all would make narrow; a warning says so."""
-    if train.ndim != 2 or train.shape[1] < 2:
+    """Whether a table has a column, or series a channel, that one scale for all makes narrow; a warning says so."""
+    if train.ndim not in (2, 3) or train.shape[1] < 2:
         return False
     deviations, whole = feature_deviations(train), standardization(train)[1]
     assert isinstance(whole, float)
@@ -180,8 +180,9 @@ def _unlike(train: Tensor, name: str) -> bool:
     if least == 0 or least >= _UNLIKE * whole:
         return False
     warnings.warn(
-        f"{name}: columns have standard deviations from {least:.3g} to {most:.3g}, so each is standardized by its own. "
-        "Pass per_feature=True to confirm this, per_feature=False for one scale.",
+        f"{name}: {'columns' if train.ndim == 2 else 'channels'} have standard deviations from {least:.3g} to "
+        f"{most:.3g}, so each is standardized by its own. Pass per_feature=True to confirm this, per_feature=False for "
+        "one scale.",
         stacklevel=3,
     )
     return True

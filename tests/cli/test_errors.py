@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from command_line import one_line, run
@@ -228,6 +229,26 @@ def test_characters_that_the_terminal_lacks_are_not_an_error() -> None:
         )
         assert ended.returncode == 0, ended.stderr
         assert b"?" in ended.stdout
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_warnings_and_errors_name_options_of_the_command(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal([0, 50], [1, 900], (40, 2))
+    np.save(tmp_path / "a.npy", rows)
+    result = run(
+        "train", "--data", tmp_path / "a.npy", "--read", "per_feature=true", "--steps", 0, "--out", tmp_path / "x"
+    )
+    assert result.exit_code == 0, result.output
+    result = run(
+        "train", "--data", tmp_path / "a.npy", "--read", "per_feature=1", "--steps", 0, "--out", tmp_path / "y"
+    )
+    assert "per_feature must be True or False, got 1; pass one of the two." in one_line(result)
+    result = run("train", "--data", tmp_path / "a.npy", "--steps", 0, "--out", tmp_path / "z")
+    assert "Pass --read per_feature=True to confirm this" in one_line(result)
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i % 3},{i % 7}\n" for i in range(40)))
+    twice = ("--read", "columns=a,b", "--condition", "b")
+    result = run("train", "--data", tmp_path / "t.csv", *twice, "--steps", 0, "--out", tmp_path / "w")
+    assert "name it in --read columns= or in --condition." in one_line(result)
 
 
 @pytest.mark.parametrize(("name", "remedy"), [("label", "pass --label 3, or"), ("kind", "pass --condition kind=VALUE")])

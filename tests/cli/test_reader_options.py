@@ -40,6 +40,8 @@ from scoresde.data.toys import TOYS
         ("missing", "drop", "drop"),
         ("header", "False", False),
         ("shuffle", "False", False),
+        ("shuffle", "false", False),
+        ("header", "true", True),
     ],
 )
 def test_a_value_is_read_as_the_option_takes_it(name: str, text: str, value: object) -> None:
@@ -48,6 +50,7 @@ def test_a_value_is_read_as_the_option_takes_it(name: str, text: str, value: obj
 
 def test_options_of_other_readers_stay_literals() -> None:
     assert parse_option("x.npy", "offset", "(1, 2)") == (1, 2)
+    assert parse_option("x.npy", "per_feature", "true") is True
     assert parse_option("ring", "modes", "5") == 5
     assert parse_option("hf:x", "parts", "train,test") == ("train", "test")
     assert parse_option("unknown", "columns", "age") == "age"

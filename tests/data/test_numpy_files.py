@@ -186,6 +186,20 @@ def test_columns_of_unlike_scale_are_standardized_by_column_and_a_warning_says_s
         assert isinstance(load_data(tmp_path / "a.npy", per_feature=False).description.scale, float)
 
 
+def test_channels_of_series_of_unlike_scale_are_standardized_by_channel(tmp_path):
+    """A channel far from 0 widens the deviation of all values, beside which the other one would vanish."""
+    array = np.random.default_rng(0).normal([[0], [50]], [[1], [7]], (200, 2, 12))
+    np.save(tmp_path / "a.npy", array)
+    with pytest.warns(UserWarning, match=r"a.npy: channels have standard deviations from 0\.9\d+ to 7.*by its own"):
+        data = load_data(tmp_path / "a.npy")
+    x = data.description.to_model(data.train)
+    torch.testing.assert_close(x.std((0, 2), correction=0), torch.ones(2, dtype=torch.float64))
+    torch.testing.assert_close(x.mean((0, 2)), torch.zeros(2, dtype=torch.float64))
+    assert isinstance(load_data(tmp_path / "a.npy", per_feature=False).description.scale, float)
+    np.save(tmp_path / "a.npy", array - [[0], [50]])
+    assert isinstance(load_data(tmp_path / "a.npy").description.scale, float)  # 1 of 5
+
+
 def test_columns_of_like_scale_keep_one_scale_and_constants_are_named(tmp_path):
     array = np.random.default_rng(0).normal([0, 1, 2], [1, 2, 3], (200, 3))
     np.save(tmp_path / "a.npy", array)
