@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
@@ -20,14 +20,16 @@ _USAGE_ERRORS = (
 )
 _FAILURES = (RuntimeError, OSError, FloatingPointError, MemoryError)
 
-_REMEDIES = {
+_Remedies = Mapping[str, str | Callable[[re.Match[str]], str]]
+
+_REMEDIES: _Remedies = {
     r"pass label=…": "pass --label 3",
     r"(?<=has no null; )pass (\w+)=…": r"pass --condition \1=VALUE",
     r"resume=True": "--resume",
     r"run_dir": "--out",
     r"raise max_nfe, or set strict=False": "raise --max-nfe, or leave --strict out",
     r"set dequantize=False, or --centers": "leave --dequantize out",
-    r"kinds=\{(['\"])(.*?)\1: '(\w+)'\}": r'--read "kinds=\2=\3"',
+    r"kinds=\{(['\"].*?'\w+')\}": lambda match: f'--read "kinds={_pairs(match[1])}"',
     r"\(seed=, test_fraction=\)": "(--split-seed, --test-fraction)",
     r"\(seed=\)": "(--split-seed)",
     r"""(?<![-\w"'])(missing|missing_texts|header|delimiter|encoding|decimal)=(?!\))""": r"--read \1=",
@@ -41,7 +43,9 @@ _REMEDIES = {
 }
 """Pattern of a remedy in Python to the remedy on the command line."""
 
-_COMMAND_REMEDIES = {"compare": {r"start a new run in another run_dir": "train again by --fresh, or in another --out"}}
+_COMMAND_REMEDIES: Mapping[str, _Remedies] = {
+    "compare": {r"start a new run in another run_dir": "train again by --fresh, or in another --out"}
+}
 
 
 def report_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,6 +91,11 @@ def _with_options(text: str, command: str) -> str:
     for pattern, remedy in {**_COMMAND_REMEDIES.get(command, {}), **_REMEDIES}.items():
         text = re.sub(pattern, remedy, text)
     return text
+
+
+def _pairs(text: str) -> str:
+    """Pairs as Python writes them, ``'zip': 'category'``, as ``zip=category``."""
+    return ",".join(f"{name}={kind}" for _, name, kind in re.findall(r"""(['"])(.*?)\1: '(\w+)'""", text))
 
 
 def _print_message(kind: str, text: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scoresde.data.tables.notation import DATE_RULE
+
 __all__ = ["are_dates", "date_step", "dates_of", "days_of", "in_unit", "parse_dates"]
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.(\d{1,6}))?)?(Z?))?")
@@ -39,7 +41,7 @@ def parse_dates(name: str, texts: Sequence[str], missing: np.ndarray) -> tuple[n
     if None in matches:
         row = present[matches.index(None)]
         raise ValueError(
-            f"a date must be written as 2024-02-29 or 2024-02-29T12:30:00, got {texts[row]!r} in column {name!r} at "
+            f"{DATE_RULE}, got {texts[row]!r} in column {name!r} at "
             f"row {row} (rows count from 0); rewrite that column, or read it as another kind with kinds=."
         )
     try:

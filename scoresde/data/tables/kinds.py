@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from scoresde._core.suggest import unknown_name
 from scoresde.data.tables.dates import are_dates, date_step
+from scoresde.data.tables.notation import DATE_RULE, is_other_date, month_position, plain_number, remedies
 from scoresde.data.tables.parse_columns import encode_classes, is_number
 
-__all__ = ["KINDS", "FoundColumn", "category_texts", "checked_kinds", "find_kind", "read_column"]
+__all__ = ["KINDS", "FoundColumn", "category_texts", "checked_kinds", "find_kind", "find_kinds", "read_column"]
 
 KINDS = ("numeric", "integer", "category", "date", "constant", "identifier")
 _MOST_CATEGORIES = 100  # texts of a column that is a category unless the user says otherwise
@@ -26,10 +27,8 @@ _DIFFERENT = 0.9  # share of different texts from which they identify rows
 _DECIMALS = 6
 _ATOM = 0.01  # share of rows with one value from which a continuous column has ties
 _IDENTIFIER = re.compile(r"(?:.*[_ .-])?(?i:id|uuid|guid|index|key|rowid|row)|.*[a-z](?:ID|Id)|Unnamed: \d+")
-_SEPARATED = re.compile(
-    r"[+-]?\d*(?:[.,;|\t ]+[+-]?\d*(?:[eE][+-]?\d+)?)+|[$€£¥]\s?[+-]?[\d.,]+|[+-]?[\d.,]+\s?[%$€£¥]"
-)
-"""Numbers that were not split, or are not written as numbers: 1,5 or 1;2 or $3 or 4 %."""
+_SEPARATED = re.compile(r"[+-]?\d*(?:[.,;|\t ]+[+-]?\d*(?:[eE][+-]?\d+)?)+")
+"""Numbers that were not split, or have a decimal comma: 1,5 or 1;2."""
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
 
@@ -95,7 +94,8 @@ def find_kind(table: _Cells, name: str) -> str:
     """The kind of a column, one of `KINDS`, from its cells that are not missing.
 
     Raises:
-        ValueError: If most but not all cells are numbers, or texts are too many for categories.
+        ValueError: If most but not all cells are numbers, if numbers or dates are written in a notation that is not
+            read, or texts are too many for categories.
     """
     present = np.flatnonzero(~table.missing(name))
     if not len(present):
@@ -112,10 +112,15 @@ def find_kind(table: _Cells, name: str) -> str:
     padded = any(re.fullmatch(r"0\d+", text) for text in distinct)  # 01234: a code, no number
     if len(numbers) == len(distinct) and not padded:
         return _kind_of_numbers(table, name, present)
-    separated = all(text in numbers or _SEPARATED.fullmatch(text) for text in distinct)
+    single = len(distinct) == 1 and complete
+    if not single and all(map(is_other_date, distinct)):
+        _refuse_dates(name, column, int(present[0]), distinct)
+    separated = all(
+        text in numbers or _SEPARATED.fullmatch(text) or (plain_number(text) and not single) for text in distinct
+    )
     if not padded and (len(numbers) > len(distinct) / 2 or separated):
         table.numbers(name)  # the error names the first text that is no number
-    if len(distinct) == 1 and complete:
+    if single:
         return "constant"
     if are_dates(list(distinct)):
         return "date"
@@ -128,6 +133,28 @@ def find_kind(table: _Cells, name: str) -> str:
             f"texts, or keep all of them with kinds={{{name!r}: 'category'}}."
         )
     return "category"
+
+
+def find_kinds(table: _Cells, names: Sequence[str], stated: Mapping[str, str]) -> dict[str, str]:
+    """The kind of each column: the stated one, or that of `find_kind`.
+
+    Raises:
+        ValueError: As `find_kind`, of the first such column; it names the others too.
+    """
+    found = {name: stated.get(name) or _kind_or_error(table, name) for name in names}
+    errors = {name: kind for name, kind in found.items() if isinstance(kind, ValueError)}
+    if errors:
+        first, *others = errors
+        more = f" Further columns need such a decision: {', '.join(map(repr, others))}." if others else ""
+        raise ValueError(f"{errors[first]}{more}")
+    return {name: str(kind) for name, kind in found.items()}
+
+
+def _kind_or_error(table: _Cells, name: str) -> str | ValueError:
+    try:
+        return find_kind(table, name)
+    except ValueError as error:
+        return error
 
 
 def read_column(table: _Cells, name: str, rows: np.ndarray, kind: str) -> FoundColumn:
@@ -169,6 +196,13 @@ def category_texts(table: _Cells, name: str, present: np.ndarray) -> list[str]:
     if len({float(text) for text in distinct}) == len(distinct):
         return texts
     return [f"{float(text):.17g}" if is_number(text) else text for text in texts]
+
+
+def _refuse_dates(name: str, texts: Sequence[str], row: int, distinct: set[str]) -> NoReturn:
+    raise ValueError(
+        f"{DATE_RULE}, {name!r} holds {texts[row]!r} at row {row} (rows count from 0); rewrite the column, with "
+        f"pandas: pandas.to_datetime(table[{name!r}]{month_position(distinct)}).dt.date, {remedies(name)}"
+    )
 
 
 def _kind_of_numbers(table: _Cells, name: str, present: np.ndarray) -> str:

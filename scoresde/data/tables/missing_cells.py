@@ -140,6 +140,8 @@ class MissingCells:
         if missing == "mask":
             return self._rows_with_values()
         remedy = 'leave those rows out with missing="drop"' if dropped < n else "no row would remain without them"
+        if empty := [name for name, count in self.counts.items() if count == n and self.source == "a table"]:
+            remedy = f"leave out the columns without any value with {_left_out(empty)}"
         remedy += ', keep those cells as missing with missing="mask"' if self._can_mask else ""
         raise ValueError(
             f"{self.source} must have no missing cells, got {sum(self.counts.values())} in {dropped} of {n} rows "
@@ -169,7 +171,8 @@ class MissingCells:
         n = len(self.empty)
         if lacking := [name for name, count in self.counts.items() if count == n and name != self.label]:
             raise ValueError(
-                f"every column must have values, got none in {', '.join(lacking[:_SHOWN])} ({n} rows); leave it out."
+                f"every column must have values, got none in {', '.join(lacking[:_SHOWN])} ({n} rows); leave it out"
+                + (f" with {_left_out(lacking)}." if self.source == "a table" else ".")
             )
 
     @property
@@ -182,6 +185,11 @@ class MissingCells:
         counts = [f"{name}: {count}" for name, count in self.counts.items()]
         more = f" and {len(counts) - _SHOWN} more columns" if len(counts) > _SHOWN else ""
         return ", ".join(counts[:_SHOWN]) + more
+
+
+def _left_out(names: Sequence[str]) -> str:
+    """The option of a table that leaves columns out."""
+    return "kinds={" + ", ".join(f"{name!r}: 'identifier'" for name in names) + "}"
 
 
 def _entry(index: int, shape: tuple[int, ...]) -> str:

@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import numpy as np
 
+from scoresde.data.tables.notation import plain_number, remedies
+
 __all__ = ["check_exact_integers", "check_finite_cells", "encode_classes", "is_number", "parse_numbers"]
 
 _EXACT = 2**53  # float64 holds every integer up to this one
@@ -31,10 +33,10 @@ def parse_numbers(name: str, texts: Sequence[str], missing: np.ndarray, decimal:
     if decimal != ".":
         texts = ["" if "." in text else text.replace(decimal, ".") for text in texts]  # "": a point makes no number
     try:
-        values = np.array([math.nan if absent else float(text) for text, absent in zip(texts, missing)], np.float64)
+        values = np.array([math.nan if absent else _number(text) for text, absent in zip(texts, missing)], np.float64)
     except ValueError:
         row = next(i for i, text in enumerate(texts) if not (missing[i] or is_number(text)))
-        _raise_not_numeric(name, row, written[row])
+        _raise_not_numeric(name, row, written[row], decimal)
     large: list[int] = np.flatnonzero(np.abs(values) >= _EXACT).tolist()
     check_exact_integers(name, ((i, int(texts[i])) for i in large if re.fullmatch(r"\s*[+-]?\d+\s*", texts[i])))
     return check_finite_cells(name, values, missing)
@@ -94,12 +96,19 @@ def encode_classes(name: str, texts: Sequence[str], rows: np.ndarray) -> tuple[n
     return np.array([code[text] for text in texts], dtype=np.int64), names
 
 
-def _raise_not_numeric(name: str, row: int, value: str) -> NoReturn:
+def _raise_not_numeric(name: str, row: int, value: str, decimal: str) -> NoReturn:
+    if (plain := plain_number(value, decimal)) is not None:
+        raise ValueError(
+            f"a column must hold plain numbers, {name!r} holds {value!r} at row {row} (rows count from 0); write it as "
+            f"{plain}, without signs of a unit or marks between thousands, {remedies(name)}"
+        )
     hint = ""
     if re.fullmatch(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", value):
         hint = " If the comma is the decimal mark, pass decimal=','."
     elif any(mark in value for mark in ";\t|") or (" " in value.strip() and is_number(value.split()[0])):
         hint = " If a row has several fields, check delimiter=."
+    elif not re.search(r"\d", value):
+        hint = f" If it stands for a missing cell, pass missing_texts={value.strip()!r}."
     raise ValueError(
         f"a column must hold numbers, {name!r} holds {value!r} at row {row} (rows count from 0); leave it out of "
         f"columns=, correct it, or state what the column is: kinds={{{name!r}: 'category'}}, or label={name!r}." + hint
@@ -111,9 +120,15 @@ def _numeric_key(text: str) -> tuple[float, str]:
 
 
 def is_number(text: str) -> bool:
-    """Whether Python parses a text as a float; nan and inf count."""
+    """Whether Python parses a text as a float; nan and inf count, 1_05 does not: that is a code."""
     try:
-        float(text)
+        _number(text)
     except ValueError:
         return False
     return True
+
+
+def _number(text: str) -> float:
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)

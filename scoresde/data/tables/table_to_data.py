@@ -18,7 +18,7 @@ from scoresde.data.description import Description
 from scoresde.data.tables.column_names import check_names, feature_names, one_name, several_names
 from scoresde.data.tables.condition_columns import check_condition_columns, read_conditions
 from scoresde.data.tables.describe_table import describe_table
-from scoresde.data.tables.kinds import checked_kinds, find_kind, read_column
+from scoresde.data.tables.kinds import checked_kinds, find_kinds, read_column
 from scoresde.data.tables.missing_cells import MissingCells, check_choice
 from scoresde.data.tables.read_like import class_codes, columns_of, read_like
 from scoresde.data.tables.text_table import TextTable
@@ -106,7 +106,7 @@ def table_to_data(
             f"kinds= must name features, {others[0]!r} is not one of them; add it to columns=, or leave it out."
         )
     stated = {**checked_kinds(kinds or {}, table.names), **dict.fromkeys(coded, "category")}
-    found_kinds = {n: stated.get(n) or find_kind(table, n) for n in names} if earlier is None else earlier.kinds
+    found_kinds = find_kinds(table, names, stated) if earlier is None else earlier.kinds
     used = [n for n in names if found_kinds[n] not in ("constant", "identifier")]
     rows = _used_rows(table, [*used, *(() if missing == "mask" else conditions)], label, missing)
     labels, class_names = _labels(table, label, rows, like)
