@@ -28,6 +28,7 @@ RUNS = {
     "runs/text": ("book.txt", "--read", "length=16"),
     "runs/ring": ("ring", "--lengths", "0.05,0.1"),
     "runs/x": ("customers.csv",),
+    "runs/series": ("series.npy",),
     "runs/mine": ("my-images",),
     "RUN": ("book.txt", "--read", "length=16"),
     "runs/book": ("book.txt", "--read", "length=16"),
@@ -54,6 +55,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     faces = rng.integers(0, 256, (60, 3, 8, 8), dtype=np.uint8)
     np.save(folder / "faces.npy", faces)
     np.save(folder / "mine.npy", faces)
+    series = rng.normal(size=(60, 2, 12))
+    np.save(folder / "series.npy", series)
+    np.save(folder / "past.npy", np.where(np.arange(12) < 8, series[:2], np.nan))
     np.savez(folder / "captions.npz", x=faces, text=rng.normal(size=(60, 5, 4)))
     np.savez(folder / "texts.npz", text=rng.normal(size=(10, 5, 4)))
     values = np.asarray(load_digits(return_X_y=True)[0])[:170].reshape(-1, 8, 8)

@@ -1,4 +1,4 @@
-"""``scoresde edit``: an image, noised and sampled again, beside the original."""
+"""``scoresde edit``: an image or another event, noised and sampled again, beside the original."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def edit(
     ),
     n: int = typer.Option(8, "-n", "--number", min=1, help="Number of edits."),
     keep: Path = typer.Option(
-        None, "--keep", help="An image that is white where the original is kept exactly.", show_default=False
+        None,
+        "--keep",
+        help="An image that is white, or a .npy file that is true, where the original is kept exactly.",
+        show_default=False,
     ),
     sampler: options.Sampler = None,
     label: options.Label = None,
@@ -41,7 +44,8 @@ def edit(
 ) -> None:
     """Edit an image: noise it, and let the model sample from there.
 
-    A small strength changes details, a large one keeps only the coarse layout.
+    A small strength changes details, a large one keeps only the coarse layout. Series, volumes and other data are given
+    as .npy and written as .npz.
 
     For example:
 
@@ -50,18 +54,21 @@ def edit(
         scoresde edit runs/digits image.png --strength 0.8 --keep kept.png -n 4 --out edits.png
 
         scoresde edit runs/classes image.png --strength 0.7 -n 10 --label 0-9 --guidance 2 --out edits.png
+
+        scoresde edit runs/series days.npy --strength 0.5 -n 4 --out edits.npz
     """
-    from scoresde.cli.edited_output import check_sheet, seeds_from, write_sheet
+    from scoresde.cli.edited_output import check_sheet, check_shows, seeds_from, write_sheet
     from scoresde.cli.image_inputs import read_events, read_white
     from scoresde.cli.loading import as_score_model
     from scoresde.cli.outputs import check_writable
     from scoresde.cli.parsing import parse
+    from scoresde.process.sde import SDE
     from scoresde.sampling import DDPM, Sampler
 
     check_sheet(out)
     check_writable(out)
     modules = weights.modules(checkpoint)
-    chosen = DDPM(steps=250) if sampler is None else parse(sampler, Sampler, modules)
+    chosen = None if sampler is None else parse(sampler, Sampler, modules)
 
     from scoresde.cli import console
     from scoresde.cli.given_conditions import given_conditions, repeated, warn_of_nulls
@@ -69,20 +76,24 @@ def edit(
     from scoresde.storage.setting_labels import short_text
 
     model = as_score_model(weights.load(checkpoint, modules))
+    check_shows(out, model)
+    if chosen is None and isinstance(model.sde, SDE):
+        chosen = DDPM(steps=250)
     given = given_conditions(model, label, condition)
     warn_of_nulls(model, given)
     guided = guidance.guided(model, bool(given), partial(weights.load_average, checkpoint, modules))
     events, mask = read_events(image, model), None if keep is None else read_white(keep, model)
     originals = events.repeat_interleave(n, 0)
+    kept = None if mask is None else mask.expand_as(events).repeat_interleave(n, 0)
     cond: dict[str, Any] = dict(repeated(given, len(originals), of_each=n))
     seeds = seeds_from(seed, len(originals))
-    result = edit_events(guided, originals, strength=strength, sampler=chosen, mask=mask, seeds=seeds, **cond)
+    result = edit_events(guided, originals, strength=strength, sampler=chosen, mask=kept, seeds=seeds, **cond)
     after = result.data.unflatten(0, (len(events), n)).cpu()
     changed = float((after != events.unsqueeze(1)).double().mean())
     console.print_settings(
         {
             "strength": f"{strength:g}, tau = {result.tau:.4g}",
-            "sampler": short_text(chosen),
+            "sampler": "that of its process" if chosen is None else short_text(chosen),
             "network calls": str(result.nfe),
             "changed": f"{100 * changed:.3g} % of the values",
         }

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from scoresde.data import Description
+    from scoresde.model import Model
 
-__all__ = ["check_sheet", "seeds_from", "write_sheet"]
+__all__ = ["check_sheet", "check_shows", "seeds_from", "write_sheet"]
 
 
 def check_sheet(out: Path | None) -> None:
@@ -23,6 +24,19 @@ def check_sheet(out: Path | None) -> None:
     """
     if out is not None and out.suffix.lower() not in (".png", ".npz"):
         raise ValueError(f"--out must end in .png (a sheet of images) or .npz (numbers in data units), got {out}.")
+
+
+def check_shows(out: Path | None, model: Model) -> None:
+    """Refuses a sheet of events that are not images, before anything is drawn.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    from scoresde.plots.image_grid import is_image
+
+    shape = model.event_shape or ()
+    if out is not None and out.suffix.lower() == ".png" and not is_image(shape):
+        raise ValueError(f"a .png shows images, got events of shape {shape}; write them as .npz.")
 
 
 def write_sheet(
@@ -45,10 +59,12 @@ def write_sheet(
         name: What the results are called.
     """
     from scoresde.cli import console
+    from scoresde.plots.image_grid import is_image
 
     count = f"{after.shape[0] * after.shape[1]} {name}"
     if out is None:
-        console.print_done(f"{count}, none saved; to save them add --out {name}.png")
+        suffix = "png" if is_image(before.shape[1:]) else "npz"
+        console.print_done(f"{count}, none saved; to save them add --out {name}.{suffix}")
         return
     arrays = {"before": before.cpu().numpy(), "after": after.cpu().numpy()}
     if hidden is not None:

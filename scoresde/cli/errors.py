@@ -32,7 +32,7 @@ _REMEDIES: _Remedies = {
     r"kinds=\{(['\"].*?'\w+')\}": lambda match: f'--read "kinds={_pairs(match[1])}"',
     r"\(seed=, test_fraction=\)": "(--split-seed, --test-fraction)",
     r"\(seed=\)": "(--split-seed)",
-    r"""(?<![-\w"'])(missing|missing_texts|header|delimiter|encoding|decimal)=(?!\))""": r"--read \1=",
+    r"""(?<![-\w"'])(missing|missing_texts|header|delimiter|encoding|decimal)=(?!\)|True)""": r"--read \1=",
     r"pass size=(?=\d)": "pass --read size=",
     r", channels=3 or 1 to": ", --read channels=3 or 1 to",
     r"""(?<![-\w"'])(categories|columns|label|kinds|per_feature)=(?!\))""": r"--read \1=",

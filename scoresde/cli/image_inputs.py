@@ -1,4 +1,4 @@
-"""Images and masks that a command line names, as events of a model in data units."""
+"""Events and masks that a command line names: images for models of images, arrays for models of any data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scoresde.data import Description
     from scoresde.model import Model
 
-__all__ = ["read_events", "read_white"]
+__all__ = ["read_events", "read_white", "split_missing", "without_missing"]
 
 
 def read_events(path: Path, model: Model) -> Tensor:
@@ -27,23 +27,19 @@ def read_events(path: Path, model: Model) -> Tensor:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the model's events are not images of known range, or the file cannot be read as one.
+        ValueError: If an image is given and the model's events are not images of known range; if the file cannot be
+            read, or an array holds no event.
     """
     import torch
-    from numpy import load
 
-    description = _described(model)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; check the path (relative to {Path.cwd()}).")
+    _check_file(path)
     if path.suffix.lower() == ".npy":
-        array = load(path, allow_pickle=False)
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-        if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-            array = array.astype("int64")
-        if not array.size:
-            raise ValueError(f"{path} must hold at least one event, got an array of shape {array.shape}.")
-        events = torch.from_numpy(array)
-        return events.unsqueeze(0) if tuple(events.shape) == description.shape else events
+        events = _array(path)
+        if not events.numel():
+            raise ValueError(f"{path} must hold at least one event, got an array of shape {tuple(events.shape)}.")
+        shape = model.event_shape if model.data is None else model.data.shape
+        return events.unsqueeze(0) if tuple(events.shape) == shape else events
+    description = _described(model)
     values = torch.tensor(_decoded(path, description.shape, None)).unsqueeze(0)
     if description.bins is not None:
         if description.bins == 256:
@@ -67,24 +63,79 @@ def read_events(path: Path, model: Model) -> Tensor:
 
 
 def read_white(path: Path, model: Model) -> Tensor:
-    """Where an image is white rather than black, bool, shape of one event of the model.
+    """Where a mask is white rather than black, or true rather than false; bool.
 
     Args:
-        path: An image of any size, scaled as in `read_events`.
+        path: An image of any size, scaled as in `read_events`; or a ``.npy`` file of bools, or of 0 and 1, in the shape
+            of an event, of all events, or one that broadcasts to it.
         model: States the event shape.
 
+    Returns:
+        The shape of one event of the model, or that of the array.
+
     Raises:
-        FileNotFoundError, ValueError: As `read_events`; if it is all white or all black.
+        FileNotFoundError, ValueError: As `read_events`; if it is all white or all black, or has other values.
     """
     import torch
 
-    shape = _described(model).shape
+    _check_file(path)
+    if path.suffix.lower() == ".npy":
+        array = _array(path)
+        if array.dtype is not torch.bool and not bool(((array == 0) | (array == 1)).all()):
+            raise ValueError(f"a mask holds bools, or 0 and 1, {path} has other values of {array.dtype}; compare them.")
+        white = array.bool()
+    else:
+        shape = _described(model).shape
+        white = torch.tensor(_decoded(path, shape, 1) >= 128).expand(shape)
+    if bool(white.all()) or not bool(white.any()):
+        sides = "white and black pixels" if path.suffix.lower() != ".npy" else "true and false entries"
+        raise ValueError(f"a mask has {sides}, {path} is all {sides.split()[0 if white.any() else 2]}.")
+    return white
+
+
+def split_missing(events: Tensor, model: Model, path: Path) -> tuple[Tensor, Tensor]:
+    """Events whose missing entries (NaN) have valid values, and where these entries are, ``(n, *D)`` bool.
+
+    Args:
+        events: In data units, ``(n, *D)``.
+        model: Knows its data, or takes model units.
+        path: Their file, for the error.
+
+    Raises:
+        ValueError: If no entry is missing, or all are.
+    """
+    missing = events.isnan()
+    if not bool(missing.any()) or bool(missing.all()):
+        raise ValueError(
+            f"what is drawn must be stated: {path} has {'no NaN' if not missing.any() else 'nothing but NaN'}; pass a "
+            "mask, or write NaN for the entries that are to be drawn."
+        )
+    return without_missing(events, model), missing
+
+
+def without_missing(events: Tensor, model: Model) -> Tensor:
+    """Events with a valid value of the data in place of NaN, ``(n, *D)``."""
+    low = None if model.data is None else model.data.low
+    return events.nan_to_num(0.0 if low is None else low)
+
+
+def _check_file(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; check the path (relative to {Path.cwd()}).")
-    white = torch.tensor(_decoded(path, shape, 1) >= 128).expand(shape)
-    if bool(white.all()) or not bool(white.any()):
-        raise ValueError(f"a mask has white and black pixels, {path} is all {'white' if white.any() else 'black'}.")
-    return white
+
+
+def _array(path: Path) -> Tensor:
+    import torch
+    from numpy import load
+
+    try:
+        array = load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} must be a complete .npy file of numbers, got: {error}.") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path} must hold real numbers, got {array.dtype}; convert it.")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(array.astype("int64") if array.dtype.kind == "u" and array.dtype.itemsize > 1 else array)
 
 
 def _described(model: Model) -> Description:
@@ -92,8 +143,8 @@ def _described(model: Model) -> Description:
 
     if model.data is None or not is_image(model.data.shape):
         raise ValueError(
-            f"this command takes a model of images, got events of shape {model.event_shape}; use scoresde.edit or "
-            "scoresde.inpaint in Python for other data."
+            f"an image needs a model of images, got one of events of shape {model.event_shape}; pass such "
+            "events as a .npy file, in data units."
         )
     return model.data
 

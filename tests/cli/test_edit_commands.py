@@ -1,7 +1,8 @@
-"""``scoresde edit`` and ``scoresde inpaint``: images in, sheets and numbers out."""
+"""``scoresde edit`` and ``scoresde inpaint``: images or arrays in, sheets and numbers out."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -230,7 +231,7 @@ def test_a_wrong_mask_method_or_model_is_answered(run_folder: Path, image: Path,
     assert "there is no file" in one_line(result)
     save(scoresde.ScoreModel(scoresde.MLP((2,), 8, 1), scoresde.VPSDE(), scoresde.V(), (2,)), tmp_path / "points")
     result = run("edit", tmp_path / "points", image)
-    assert "this command takes a model of images" in one_line(result)
+    assert "an image needs a model of images, got one of events of shape (2,)" in one_line(result)
     assert result.exit_code == 2
 
 
@@ -242,3 +243,70 @@ def test_events_of_a_numpy_file_are_edited_too(run_folder: Path, tmp_path: Path)
     with np.load(out) as file:
         assert np.array_equal(file["before"], values)
         assert file["after"].shape == (3, 2, 1, 8, 8)
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> scoresde.ScoreModel:
+    """A random network of series of two channels, the second far from 0; saved in the folder ``series``."""
+    torch.manual_seed(0)
+    description = Description("series", (2, 6), offset=(0.0, 50.0), scale=(1.0, 7.0))
+    model = scoresde.ScoreModel(scoresde.MLP((2, 6), 8, 1), scoresde.VPSDE(), scoresde.V(), data=description)
+    save(model, tmp_path / "series")
+    return model
+
+
+def test_the_future_of_series_is_drawn_given_their_past(series: scoresde.ScoreModel, tmp_path: Path) -> None:
+    """By NaN for the future, by a mask of the time axis, and in Python: the same numbers."""
+    x = np.random.default_rng(0).normal([[0], [50]], [[1], [7]], (3, 2, 6))
+    past, future = x.copy(), np.arange(6) >= 4
+    past[..., future] = np.nan
+    for name, array in (("x", x), ("past", past), ("future", future), ("known", (~future).astype(np.uint8))):
+        np.save(tmp_path / f"{name}.npy", array)
+    results = []
+    for words in (("past.npy",), ("x.npy", "future.npy"), ("past.npy", "future.npy"), ("x.npy", "known.npy")):
+        out, options = tmp_path / "out.npz", ("--keep-white",) if "known.npy" in words else ()
+        files = [tmp_path / word for word in words]
+        result = run("inpaint", tmp_path / "series", *files, "-n", 2, *options, *QUICK, "--out", out)
+        assert result.exit_code == 0, one_line(result)
+        assert "redrawn 33.3 % of the entries" in one_line(result)
+        with np.load(out) as file:
+            results.append(file["after"])
+            assert np.array_equal(file["before"], past if words[0] == "past.npy" else x, equal_nan=True)
+            assert np.array_equal(file["hidden"], np.broadcast_to(future, x.shape))
+    expected = scoresde.inpaint(
+        series, x, torch.tensor(~future), sampler=scoresde.DDIM(steps=3), draws=2, seeds=seeds_from(0, 3)
+    )
+    for after in results:
+        assert np.array_equal(after, expected.data.numpy())
+        assert np.array_equal(after[..., ~future], np.broadcast_to(x[:, None, :, ~future], after[..., ~future].shape))
+
+
+def test_series_are_edited_and_a_kept_part_stays(series: scoresde.ScoreModel, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal([[0], [50]], [[1], [7]], (2, 6))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "kept.npy", [[True] * 6, [False] * 6])
+    words = ("edit", tmp_path / "series", tmp_path / "x.npy", "-n", 3, *QUICK, "--keep", tmp_path / "kept.npy")
+    assert run(*words, "--out", tmp_path / "e.npz").exit_code == 0
+    with np.load(tmp_path / "e.npz") as file:
+        assert file["after"].shape == (1, 3, 2, 6)
+        assert (file["after"][0, :, 0] == x[0]).all()
+        assert (file["after"][0, :, 1] != x[1]).all()
+    assert "add --out edits.npz" in one_line(run(*words))
+
+
+def test_arrays_that_state_nothing_to_draw_are_answered(series: scoresde.ScoreModel, tmp_path: Path) -> None:
+    folder, x = tmp_path / "series", np.zeros((2, 6))
+    for name, array in (("x", x), ("nan", x * np.nan), ("two", x + 2), ("true", x == 0), ("text", np.array(["a"]))):
+        np.save(tmp_path / f"{name}.npy", array)
+    for words, answer in (
+        (("inpaint", folder, tmp_path / "x.npy"), "what is drawn must be stated: .*x.npy has no NaN; pass a mask"),
+        (("inpaint", folder, tmp_path / "nan.npy"), "nothing but NaN"),
+        (("inpaint", folder, tmp_path / "x.npy", tmp_path / "two.npy"), "a mask holds bools, or 0 and 1"),
+        (("inpaint", folder, tmp_path / "x.npy", tmp_path / "true.npy"), "true and false entries, .* is all true"),
+        (("edit", folder, tmp_path / "text.npy"), "must hold real numbers, got <U1"),
+        (("edit", folder, tmp_path / "x.npy", "--out", tmp_path / "e.png"), "a .png shows images, got .*write them as"),
+    ):
+        result = run(*words)
+        assert result.exit_code == 2
+        assert re.search(answer, one_line(result)), one_line(result)
+    assert not (tmp_path / "e.png").exists()
