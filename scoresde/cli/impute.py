@@ -38,7 +38,8 @@ def impute(
     """Fill the missing cells of a table.
 
     Each draw fills all missing cells of a row together, given its observed cells, so that the draws show how uncertain
-    they are. Observed cells are written as they were read.
+    they are. Observed cells are written as they were read. The table has the layout of the training table, such as
+    decimal commas, unless --read states another one.
 
     For example:
 
@@ -68,13 +69,15 @@ def impute(
     from scoresde.cli import console
     from scoresde.cli.edited_output import seeds_from
     from scoresde.cli.reader_options import layout_options
+    from scoresde.cli.recorded_config import recorded_source
     from scoresde.data.tables.incomplete_table import IncompleteTable
     from scoresde.inverse import impute as impute_events
 
     model = as_score_model(weights.load(checkpoint, modules))
     if model.data is None or model.data.encoding is None:
         raise ValueError("this command takes a model of a table that was read by name; use scoresde.impute in Python.")
-    incomplete = IncompleteTable(table, model.data, **layout_options(table, read))
+    recorded = recorded_source(checkpoint).get("read", ())
+    incomplete = IncompleteTable(table, model.data, **layout_options(table, read, recorded))
     values = torch.from_numpy(incomplete.values)
     incomplete_rows = values.isnan().any(1)
     seeds = seeds_from(seed, len(values))

@@ -64,12 +64,13 @@ def parse_option(data: str, name: str, text: str) -> Any:
 _LAYOUT = ("missing_texts", "header", "delimiter", "encoding", "decimal")
 
 
-def layout_options(path: Path, read: Sequence[str]) -> dict[str, Any]:
+def layout_options(path: Path, read: Sequence[str], recorded: Sequence[str] = ()) -> dict[str, Any]:
     """The options of a table whose columns are known: those of its layout.
 
     Args:
         path: The table.
         read: Options as ``name=value``.
+        recorded: Those of an earlier table. Its layout counts where ``read`` does not state another one.
 
     Raises:
         ValueError: If an entry has another form, or is another option.
@@ -77,7 +78,7 @@ def layout_options(path: Path, read: Sequence[str]) -> dict[str, Any]:
     from scoresde._core.suggest import unknown_name
 
     options = {}
-    for text in read:
+    for text in (*(text for text in recorded if text.partition("=")[0] in _LAYOUT), *read):
         name, equals, value = text.partition("=")
         if not equals or name not in _LAYOUT:
             raise ValueError(unknown_name("layout option --read NAME=VALUE", name, _LAYOUT))

@@ -122,7 +122,7 @@ def load_file(
         path.stem, shape, bins=bins, low=low, high=high, offset=offset, scale=scale, missing=masked
     )
     _warn_if_narrow(train, description, path.name)
-    _warn_if_bits(train, description, path.name)
+    _warn_if_integers(train, description, path.name)
     return Data(train, test, description, train_cond, test_cond)
 
 
@@ -188,9 +188,15 @@ def _unlike(train: Tensor, name: str) -> bool:
     return True
 
 
-def _warn_if_bits(train: Tensor, description: Description, name: str) -> None:
-    """Warns of bits that are taken as numbers."""
+def _warn_if_integers(train: Tensor, description: Description, name: str) -> None:
+    """Warns of bits, and of bytes of images, series and volumes, that are taken as real numbers."""
     integers = description.bins is None and train.numel() > 0 and not train.is_floating_point()
+    if integers and train.ndim > 2 and train.dtype is torch.uint8 and int(train.max()) > 1:
+        warnings.warn(
+            f"{name} holds bytes, which are taken as real numbers: samples are no integers, and log p is no bits per "
+            "dimension. Pass bins=256 (--bins 256) for integers, or store floats to confirm this.",
+            stacklevel=3,
+        )
     if integers and int(train.min()) == 0 and int(train.max()) == 1:
         warnings.warn(
             f"{name} holds 0 and 1 alone, which are taken as numbers of a Gaussian process; for a process of bits pass "

@@ -113,6 +113,23 @@ def test_separator_decimal_comma_and_missing_texts_are_those_of_the_file(run_fol
     assert "," in rows[2][0] or rows[2][0].isdecimal()
 
 
+def test_a_table_has_the_layout_of_the_training_table_unless_it_states_another_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{rng.normal(170, 9):.1f};{rng.integers(0, 30)}".replace(".", ",") for _ in range(60)]
+    (tmp_path / "train.csv").write_text("height;count\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    words = ("--read", "decimal=,", "--read", "missing_texts=-", "--network", "MLP(width=8, depth=1)")
+    trained = run("train", "--data", tmp_path / "train.csv", *words, "--steps", 1, "--out", tmp_path / "commas")
+    assert trained.exit_code == 0, one_line(trained)
+    (tmp_path / "new.csv").write_text("height;count\n170,5;-\n-;7\n", encoding="utf-8")
+    fill = ("impute", tmp_path / "commas", tmp_path / "new.csv", "--draws", 1, *QUICK, "--out", tmp_path / "f.csv")
+    result = run(*fill)
+    assert result.exit_code == 0, one_line(result)
+    assert (tmp_path / "f.csv").read_text(encoding="utf-8").splitlines()[1].startswith("170,5;")
+    (tmp_path / "new.csv").write_text("height;count\n170.5;-\n-;7\n", encoding="utf-8")
+    assert "decimal mark ','; if the point is it, pass --read decimal='.'." in one_line(run(*fill))
+    assert run(*fill, "--read", "decimal=.").exit_code == 0
+
+
 def test_parquet_goes_in_and_comes_out_with_its_types(run_folder: Path, tmp_path: Path) -> None:
     pandas, parquet = pytest.importorskip("pandas"), pytest.importorskip("pyarrow.parquet")
     frame = pandas.DataFrame(

@@ -88,10 +88,10 @@ def test_a_missing_channel_axis_is_added_to_a_file_as_a_warning_says(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (10, 8, 8)).astype(np.uint8)
     np.save(tmp_path / "x.npy", array)
     with pytest.warns(UserWarning, match=r"x.npy of shape \(10, 8, 8\) is read as gray images"):
-        data = load_data(tmp_path / "x.npy", shuffle=False)
+        data = load_data(tmp_path / "x.npy", shuffle=False, bins=256)
     assert np.array_equal(torch.cat([data.train, data.test])[:, 0].numpy(), array)
-    assert load_data(tmp_path / "x.npy", channels="none").description.shape == (1, 8, 8)
-    assert load_data(tmp_path / "x.npy", channels="first").description.shape == (8, 8)
+    assert load_data(tmp_path / "x.npy", channels="none", bins=256).description.shape == (1, 8, 8)
+    assert load_data(tmp_path / "x.npy", channels="first", bins=256).description.shape == (8, 8)
 
 
 def test_channels_that_do_not_exist_or_do_not_fit_are_refused(tmp_path):

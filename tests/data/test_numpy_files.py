@@ -58,7 +58,8 @@ def test_integers_are_quantized_data_only_if_bins_are_given(tmp_path):
     quantized = load_data(tmp_path / "a.npy", bins=256)
     assert (quantized.description.bins, quantized.description.scale) == (256, 128.0)
     assert quantized.train.dtype == torch.uint8
-    continuous = load_data(tmp_path / "a.npy")
+    with pytest.warns(UserWarning, match=r"a.npy holds bytes, which are taken as real numbers.* \(--bins 256\)"):
+        continuous = load_data(tmp_path / "a.npy")
     assert continuous.description.bins is None
     assert continuous.description.to_model(continuous.train).std() == pytest.approx(1, abs=1e-2)
     with pytest.raises(ValueError, match=r"data must lie in \[0, 16\)"):

@@ -109,6 +109,9 @@ def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
     for folder, match in ((tmp_path / "none", "does not exist; start one"), (tmp_path, "must hold a run")):
         with pytest.raises(FileNotFoundError, match=match):
             runs_in(folder)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(NotADirectoryError, match=r"config\.json is a file; give the --out of train"):
+        runs_in(tmp_path / "config.json")
     result = run("watch", tmp_path / "none")
     assert result.exit_code == 2
     assert "does not exist; start one: scoresde train --out" in one_line(result)

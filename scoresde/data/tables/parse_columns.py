@@ -105,6 +105,8 @@ def _raise_not_numeric(name: str, row: int, value: str, decimal: str) -> NoRetur
     hint = ""
     if re.fullmatch(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", value):
         hint = " If the comma is the decimal mark, pass decimal=','."
+    elif decimal != "." and is_number(value):
+        hint = f" The table is read with the decimal mark {decimal!r}; if the point is it, pass decimal='.'."
     elif any(mark in value for mark in ";\t|") or (" " in value.strip() and is_number(value.split()[0])):
         hint = " If a row has several fields, check delimiter=."
     elif not re.search(r"\d", value):

@@ -150,11 +150,14 @@ def runs_in(folder: str | os.PathLike[str]) -> list[Run]:
 
     Raises:
         FileNotFoundError: If it is neither.
+        NotADirectoryError: If it is a file.
     """
     folder = Path(folder)
     if (folder / CONFIG).is_file():
         return [Run(folder.resolve().name, folder)]
     models = sorted(path.parent for path in folder.glob(f"models/*/{CONFIG}"))
+    if folder.is_file():
+        raise NotADirectoryError(f"a run is watched in its folder, {folder} is a file; give the --out of train.")
     if not models and not folder.is_dir():
         raise FileNotFoundError(
             f"a run is watched in its folder, {folder} does not exist; start one: scoresde train --out {folder}."
