@@ -14,6 +14,8 @@ __all__ = ["closest", "public_names", "nearest", "unknown_name"]
 def closest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
     """The valid name most similar to ``name``, compared in full and then by its beginning, ignoring case.
 
+    A name of the same letters in another order, as DDMP has those of DDPM, comes first.
+
     Args:
         name: The name that the caller passed.
         names: The valid names.
@@ -23,6 +25,8 @@ def closest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
         The valid name; None if none is similar enough.
     """
     names = sorted(names)
+    if swapped := [each for each in names if len(name) > 2 and sorted(each.lower()) == sorted(name.lower())]:
+        return swapped[0]
     for length in (None, len(name)):
         candidates = [candidate.lower()[:length] for candidate in names]
         matches = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=cutoff if length is None else 0.8)

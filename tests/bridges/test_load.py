@@ -193,6 +193,7 @@ def test_the_command_opens_prints_and_writes_a_run(tmp_path):
     assert "holds weights of k_diffusion, but not the network" in one_line(refused)
 
 
+@pytest.mark.filterwarnings("ignore:bytes.npy holds bytes")  # the command that is refused states no bins
 def test_training_continues_from_an_opened_model_in_its_scaling(tmp_path):
     pytest.importorskip("diffusers")
     rng = np.random.default_rng(0)

@@ -18,6 +18,10 @@ def test_the_closest_name_ignores_case_and_accepts_beginnings(name: str, match: 
     assert closest(name, NAMES) == match
 
 
+def test_swapped_letters_are_nearer_than_a_name_of_other_letters() -> None:
+    assert closest("DDMP", ["DDIM", "DDPM", "DDRM"]) == "DDPM"
+
+
 def test_the_error_about_an_unknown_name_has_the_nearest_and_all_valid_names() -> None:
     assert nearest("elbow", NAMES) == "did you mean ELBO? Valid: ELBO, MinSNR, Simple."
     assert nearest("xyz", NAMES) == "Valid: ELBO, MinSNR, Simple."
