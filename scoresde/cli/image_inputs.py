@@ -114,9 +114,11 @@ def split_missing(events: Tensor, model: Model, path: Path) -> tuple[Tensor, Ten
 
 
 def without_missing(events: Tensor, model: Model) -> Tensor:
-    """Events with a valid value of the data in place of NaN, ``(n, *D)``."""
+    """Events with a valid value of the data in place of NaN, ``(n, *D)``; whole numbers of categories as integers."""
     low = None if model.data is None else model.data.low
-    return events.nan_to_num(0.0 if low is None else low)
+    complete = events.nan_to_num(0.0 if low is None else low)
+    codes = model.data is not None and model.data.classes is not None and bool((complete == complete.round()).all())
+    return complete.long() if codes else complete
 
 
 def _check_file(path: Path) -> None:

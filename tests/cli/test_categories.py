@@ -199,3 +199,23 @@ def test_info_shows_the_classes_of_categories() -> None:
     for name in ("Binomial", "Logits", "PathKL", "CategoricalNet", "LinearAlphaBar", "Characters"):
         assert run("info", name).exit_code == 0, name
     assert "length" in run("info", "text:x").output
+
+
+def test_codes_are_edited_by_the_sampler_of_their_process_and_drawn_where_they_are_nan(
+    codes: Path, tmp_path: Path
+) -> None:
+    x = np.array([[0.0, 1, 2, 3, 4, 0]])
+    np.save(tmp_path / "x.npy", x.astype(np.int64))
+    result = run("edit", codes, tmp_path / "x.npy", "-n", 2, "--strength", "0.3", "--out", tmp_path / "e.npz")
+    assert result.exit_code == 0, one_line(result)
+    with np.load(tmp_path / "e.npz") as file:
+        assert file["after"].shape == (1, 2, 6)
+        assert set(np.unique(file["after"])) <= set(range(5))
+    x[0, 3:] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    method = ("--method", "BridgeSMC(steps=4, particles=8)")
+    result = run("inpaint", codes, tmp_path / "x.npy", "-n", 3, *method, "--out", tmp_path / "d.npz")
+    assert result.exit_code == 0, one_line(result)
+    with np.load(tmp_path / "d.npz") as file:
+        assert (file["after"][..., :3] == [0, 1, 2]).all()
+        assert set(np.unique(file["after"])) <= set(range(5))
