@@ -153,11 +153,13 @@ def test_a_run_is_repeated_resumed_and_started_from(rows: Path, table: Path, tmp
     assert scoresde.load(tmp_path / "begun").sde == scoresde.load(rows).sde
 
 
+@pytest.mark.filterwarnings("default:values lie far outside the train part")
 def test_rows_of_another_file_are_scored_in_its_order(rows: Path, tmp_path: Path) -> None:
     heights = [0.0] * 2 + [40.0] + [0.0] * 9
     (tmp_path / "new.csv").write_text("\n".join(["color,height", *(f"blue,{height:.8f}" for height in heights)]) + "\n")
     result = run("likelihood", rows, "--data", tmp_path / "new.csv", "--out", tmp_path / "scores.csv", "-q")
     assert result.exit_code == 0, result.output
+    assert "column 'height' holds 40 in row 2 (1 such)" in " ".join(result.stderr.split())
     scores = [
         float(next(value for key, value in row.items() if "lower bound" in key))
         for row in csv_rows(tmp_path / "scores.csv")
