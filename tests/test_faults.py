@@ -169,7 +169,7 @@ def test_all_notations_of_a_time_give_the_same_result_and_other_values_are_refus
         result = function(x, tau)
         assert result.dtype == D
         torch.testing.assert_close(result, expected, rtol=1e-14, atol=1e-14)
-    expected = function(x, 1.0)
+    half, expected = expected, function(x, 1.0)
     for tau in (1, torch.tensor(1), torch.ones(3, dtype=torch.int64)):
         torch.testing.assert_close(function(x, tau), expected, rtol=1e-14, atol=1e-14)
     for shape in ((3, 1), (2,), (1,), (1, 3)):
@@ -177,7 +177,9 @@ def test_all_notations_of_a_time_give_the_same_result_and_other_values_are_refus
             function(x, torch.full(shape, 0.5))
     with pytest.raises(ValueError, match=r"must have shape \(\) or \((B|1),\), got"):
         function(x[:1], torch.full((3,), 0.5))
-    for tau in (np.float32(0.5), "0.5", None, True):
+    for tau in (np.float32(0.5), np.float64(0.5)):
+        torch.testing.assert_close(function(x, tau), half, rtol=1e-14, atol=1e-14)
+    for tau in ("0.5", None, True):
         with pytest.raises(TypeError, match="must be a number or a tensor"):
             function(x, tau)
 
