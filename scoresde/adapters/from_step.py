@@ -11,7 +11,7 @@ from scoresde._core.checks import check_integer, check_kind
 from scoresde._core.tensors import widest_dtype
 from scoresde.adapters.base import Adapter
 from scoresde.process import ou
-from scoresde.process.schedule import FromBetas, Schedule
+from scoresde.process.schedule import Schedule
 
 __all__ = ["FromStep"]
 
@@ -29,7 +29,7 @@ class FromStep(Adapter):
     Args:
         net: The network; returns a tensor, a tuple whose first entry is one, or an object with a member ``sample``.
         clock: The schedule of the chain, e.g. ``FromBetas(betas)``.
-        steps: Length K of the chain; default the number of betas of ``clock``, 1000 for other clocks.
+        steps: Length K of the chain; default that of ``clock``, 1000 for clocks without steps.
         offset: Step of u = 0.
         rounding: Whether the network takes integers (int64). Otherwise it receives the fraction, in float32; times
             within 2e-3 of an integer are that integer. Rounding makes the network piecewise constant in time.
@@ -72,7 +72,7 @@ class FromStep(Adapter):
         super().__init__(net)
         check_kind("clock", clock, Schedule)
         if steps is None:  # of a chain of 100 betas a network knows 100 steps
-            steps = len(clock.betas) if isinstance(clock, FromBetas) else int(getattr(clock, "steps", 1000))
+            steps = int(getattr(clock, "steps", 1000))
         check_integer("steps", steps)
         if rounding and scale != 1:
             raise ValueError(f"a network that takes rescaled steps takes fractions, got scale={scale} and rounding.")

@@ -62,8 +62,7 @@ def edit(
     from scoresde.cli.loading import as_score_model
     from scoresde.cli.outputs import check_writable
     from scoresde.cli.parsing import parse
-    from scoresde.process.sde import SDE
-    from scoresde.sampling import DDPM, Sampler
+    from scoresde.sampling import Sampler
 
     check_sheet(out)
     check_writable(out)
@@ -73,12 +72,12 @@ def edit(
     from scoresde.cli import console
     from scoresde.cli.given_conditions import given_conditions, repeated, warn_of_nulls
     from scoresde.inverse import edit as edit_events
+    from scoresde.inverse.edit import default_sampler
     from scoresde.storage.setting_labels import short_text
 
     model = as_score_model(weights.load(checkpoint, modules))
     check_shows(out, model)
-    if chosen is None and isinstance(model.sde, SDE):
-        chosen = DDPM(steps=250)
+    used = default_sampler(model) if chosen is None else chosen
     given = given_conditions(model, label, condition)
     warn_of_nulls(model, given)
     guided = guidance.guided(model, bool(given), partial(weights.load_average, checkpoint, modules))
@@ -87,13 +86,13 @@ def edit(
     kept = None if mask is None else mask.expand_as(events).repeat_interleave(n, 0)
     cond: dict[str, Any] = dict(repeated(given, len(originals), of_each=n))
     seeds = seeds_from(seed, len(originals))
-    result = edit_events(guided, originals, strength=strength, sampler=chosen, mask=kept, seeds=seeds, **cond)
+    result = edit_events(guided, originals, strength=strength, sampler=used, mask=kept, seeds=seeds, **cond)
     after = result.data.unflatten(0, (len(events), n)).cpu()
     changed = float((after != events.unsqueeze(1)).double().mean())
     console.print_settings(
         {
             "strength": f"{strength:g}, tau = {result.tau:.4g}",
-            "sampler": "that of its process" if chosen is None else short_text(chosen),
+            "sampler": short_text(used),
             "network calls": str(result.nfe),
             "changed": f"{100 * changed:.3g} % of the values",
         }

@@ -106,13 +106,8 @@ def select_events(
     events = _first(parts, limit)
     conditions = [getattr(complete, f"{name}_cond") for name in used]
     cond = {name: _first([each[name] for each in conditions], limit) for name in conditions[0]}
-    kinds = {} if trained is None else trained.conditions
-    for condition, kind in loaded.description.conditions.items():
-        known = kinds.get(condition)
-        if condition in cond and isinstance(kind, ClassCondition) and isinstance(known, ClassCondition):
-            cond[condition] = _codes_of_run(cond[condition], condition, kind, known)
-        elif condition in cond and known is not None:
-            known.warn(cond[condition], condition)
+    if trained is not None:
+        cond = _conditions_of_run(cond, loaded.description, trained)
     name = loaded.description.name
     if not len(events):
         without = " without missing values" if dropped else ""
@@ -126,6 +121,18 @@ def select_events(
     if trained is not None:
         warn_of_far_values(trained, events, rows)
     return HeldOut(events, cond, name, count, rows)
+
+
+def _conditions_of_run(cond: dict[str, Tensor], loaded: Description, trained: Description) -> dict[str, Tensor]:
+    """Conditions with the codes of the run's classes; values far from those of its train part are named."""
+    result = dict(cond)
+    for name in sorted(cond.keys() & trained.conditions.keys()):
+        kind, known = loaded.conditions.get(name), trained.conditions[name]
+        if isinstance(kind, ClassCondition) and isinstance(known, ClassCondition):
+            result[name] = _codes_of_run(cond[name], name, kind, known)
+        else:
+            known.warn_of_far_values(cond[name], name)
+    return result
 
 
 def _in_file_order(loaded: Data, options: dict[str, Any], like: Description | None) -> Data:

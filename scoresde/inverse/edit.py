@@ -104,7 +104,7 @@ def edit(
     Source: Meng et al. 2022 (SDEdit), algorithms 1 and 2.
     """
     refuse_unknown(edit, model, cond)
-    sampler = _default_sampler(model) if sampler is None else sampler
+    sampler = default_sampler(model) if sampler is None else sampler
     check_kind("sampler", sampler, Sampler)
     check_arguments(edit, locals())
     start = _start(model, tau, strength)
@@ -133,7 +133,7 @@ def edit(
     return Edited(data, result, start, max(part.nfe for part in parts))
 
 
-def _default_sampler(model: Model) -> Sampler:
+def default_sampler(model: Model) -> Sampler:
     """A chain of 250 steps for the process of a model."""
     if isinstance(model.sde, Mixed):
         return MixedSampler()

@@ -13,6 +13,7 @@ from command_line import NET, SMALL, csv_rows, one_line, run
 from PIL import Image
 
 import scoresde
+from scoresde.cli.scored_events import decimals, interval
 from scoresde.evaluation.likelihood_labels import BITS, LOG_DENSITY
 
 
@@ -287,3 +288,15 @@ def test_bins_are_those_of_training(tmp_path: Path) -> None:
     refused = run("likelihood", out, "--bins", 4, "-q")
     assert refused.exit_code == 2
     assert "--bins must be those that the model was trained with, None, got 4" in one_line(refused)
+
+
+def test_numbers_of_tables_have_decimals_or_six_digits_from_a_million_on() -> None:
+    assert [decimals(value) for value in (-26.02984, 1e6 - 0.1, -3.41507e18)] == [
+        "-26.0298",
+        "999999.9000",
+        "-3.41507e+18",
+    ]
+    assert decimals(-0.00001) == "0.0000"  # no sign
+    assert decimals(0.123456, 5) == "0.12346"
+    assert decimals(float("nan")) == interval(float("nan"), 1.0) == "unknown"
+    assert interval(-2e6, 0.25) == "-2e+06 … 0.2500"

@@ -49,7 +49,7 @@ class ConditionKind(CheckedArguments, ABC):
         self.check_shape(values, name)
         check_entries(values, name)
 
-    def warn(self, values: Tensor, name: str) -> None:
+    def warn_of_far_values(self, values: Tensor, name: str) -> None:
         """Warns of valid values far from those that a network was trained on; kinds that know them override it.
 
         Args:

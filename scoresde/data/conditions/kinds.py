@@ -21,6 +21,7 @@ from scoresde._core.suggest import nearest
 from scoresde.data.conditions.base import ConditionKind
 from scoresde.data.conditions.entries import check_entries
 from scoresde.data.description_checks import checked_scaling, checked_shape
+from scoresde.data.far_outside import far_outside
 from scoresde.data.scaling import in_model_units
 
 __all__ = ["ClassCondition", "ImageCondition", "TokenCondition", "VectorCondition"]
@@ -149,13 +150,12 @@ class VectorCondition(ConditionKind):
         values = as_tensor(values, name)
         return values.unsqueeze(1) if values.ndim == 1 and self.size == 1 else values
 
-    def warn(self, values: Tensor, name: str) -> None:
+    def warn_of_far_values(self, values: Tensor, name: str) -> None:
         """Warns of a value that lies outside the range of the train part by more than the range's width."""
         if self.low is None or self.high is None:
             return
         low, high = (torch.tensor(bound, dtype=torch.float64, device=values.device) for bound in (self.low, self.high))
-        excess = torch.maximum(low - values, values - high)  # NaN, which is null, is no excess
-        far = excess > high - low
+        far = far_outside(values, low, high)
         if bool(far.any()):
             row, entry = (int(index) for index in far.nonzero()[0])
             which = f"condition {name!r}" if self.size == 1 else f"entry {entry} of condition {name!r}"

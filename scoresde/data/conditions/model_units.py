@@ -36,6 +36,6 @@ def cond_in_model_units(
         checked = kind.as_values(values, name)
         kind.check(checked, name)
         if warn:
-            kind.warn(checked, name)
+            kind.warn_of_far_values(checked, name)
         result[name] = kind.to_model(checked)
     return result

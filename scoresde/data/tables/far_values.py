@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from scoresde.data.description import Description
+from scoresde.data.far_outside import far_outside
 from scoresde.data.tables.column_maps import NumberColumn
 from scoresde.data.tables.dates import dates_of
 
@@ -57,8 +57,8 @@ def _found(description: Description, y: Tensor, rows: Tensor | None, widths: flo
     for place, column in enumerate(description.encoding.columns):
         if not isinstance(column, NumberColumn):
             continue
-        values, width = y[:, place].double(), column.high - column.low
-        far = torch.maximum(column.low - values, values - column.high) > widths * width
+        values = y[:, place]
+        far = far_outside(values, column.low, column.high, widths)
         if bool(far.any()):
             name, first = description.columns.names[place], int(far.nonzero()[0])
             shown, low, high = (

@@ -66,6 +66,11 @@ class FromBetas(Schedule):
         first, last = (f"{beta:.6g}" for beta in (self.betas[0], self.betas[-1]))
         return f"{type(self).__name__}({len(self.betas)} betas, {first} … {last}{between})"
 
+    @property
+    def steps(self) -> int:
+        """Length K of the chain."""
+        return len(self.betas)
+
     @cached_property
     def _knots(self) -> tuple[float, ...]:
         taus = [0.0]
