@@ -425,6 +425,15 @@ def test_weights_fit_or_every_difference_is_listed_and_nothing_changes() -> None
     assert torch.equal(net.weight, STATE["a.weight"])
 
 
+@pytest.mark.parametrize(
+    "wrap", [lambda net: torch.compile(net, backend="eager"), nn.DataParallel], ids=["compile", "data parallel"]
+)
+def test_a_wrapped_network_gets_weights_by_the_names_of_the_network(wrap: Any) -> None:
+    net, weights = nn.Linear(3, 2), nn.Linear(3, 2).state_dict()
+    fit(wrap(net), weights)
+    assert torch.equal(net.weight, weights["weight"])
+
+
 def test_groups_of_weights_that_hold_the_network_are_named_with_the_call() -> None:
     net = nn.Linear(3, 2)
     weights = {

@@ -260,10 +260,11 @@ def test_the_future_of_series_is_drawn_given_their_past(series: scoresde.ScoreMo
     x = np.random.default_rng(0).normal([[0], [50]], [[1], [7]], (3, 2, 6))
     past, future = x.copy(), np.arange(6) >= 4
     past[..., future] = np.nan
-    for name, array in (("x", x), ("past", past), ("future", future), ("known", (~future).astype(np.uint8))):
+    arrays = {"x": x, "past": past, "future": future, "known": (~future).astype(np.uint8), "last": np.arange(6) == 5}
+    for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)
-    results = []
-    for words in (("past.npy",), ("x.npy", "future.npy"), ("past.npy", "future.npy"), ("x.npy", "known.npy")):
+    results, masked = [], (("x.npy", "future.npy"), ("past.npy", "future.npy"), ("x.npy", "known.npy"))
+    for words in (("past.npy",), *masked, ("past.npy", "last.npy")):  # NaN outside the last mask is drawn too
         out, options = tmp_path / "out.npz", ("--keep-white",) if "known.npy" in words else ()
         files = [tmp_path / word for word in words]
         result = run("inpaint", tmp_path / "series", *files, "-n", 2, *options, *QUICK, "--out", out)

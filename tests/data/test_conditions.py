@@ -21,7 +21,9 @@ from scoresde.data import (
 )
 from scoresde.data.conditions.fit import RESERVED
 from scoresde.data.conditions.parts import label_kind
+from scoresde.nn import Vector
 from scoresde.storage import spec
+from scoresde.training.condition_checks import model_cond
 
 NAN = math.nan
 X = torch.arange(12.0).reshape(6, 2)
@@ -221,6 +223,8 @@ def test_values_far_from_those_of_the_train_part_are_named_in_a_warning() -> Non
     about = Data(X[:3], X[:0], ABOUT, {"who": train}).description
     near = about.to_model_cond({"who": [[-56.0, 1.0], [163.0, 4.0], [math.nan, math.nan]]})["who"]  # no warning
     assert int(near.isnan().sum()) == 2
+    with pytest.warns(UserWarning, match=r"entry 0 of condition 'who' is 164, far from the 17 to 90"):
+        about.to_model_cond({"who": [[164.0, 2.0]]})
     with pytest.warns(UserWarning, match=r"entry 0 of condition 'who' is 1e\+09, far from the 17 to 90 .* \(2 such\)"):
         about.to_model_cond({"who": [[50.0, 2.0], [1e9, 2.0], [-1e9, 2.0]]})
     day = VectorCondition(1, 19000.0, 100.0, (18262.0,), (19000.0,), dates=True)
@@ -229,6 +233,14 @@ def test_values_far_from_those_of_the_train_part_are_named_in_a_warning() -> Non
         dated.to_model_cond({"day": [-7305.0]})
     with pytest.warns(UserWarning, match=r"'day' is 1e\+09, far"):
         dated.to_model_cond({"day": [1e9]})
+
+
+def test_a_network_is_trained_on_values_far_from_a_stated_range_without_a_warning() -> None:
+    about = replace(ABOUT, conditions={"age": VectorCondition(1, 40.0, 10.0, (20.0,), (60.0,))})
+    model = sd.ScoreModel(sd.MLP((2,), 8, 1, conditions={"age": Vector(1)}), sd.VPSDE(), sd.V(), data=about)
+    given = {"age": torch.full((4, 1), 400.0)}
+    cond = model_cond(model, given, about, torch.arange(4))  # warnings are errors here
+    assert cond["age"].tolist() == [[36.0]] * 4
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,7 @@ def test_an_unknown_likelihood_is_not_drawn_and_a_dash_in_the_tables(tmp_path: P
 
 def test_the_error_of_one_known_run_is_its_own() -> None:
     assert mean([{"value": None, "stderr": 9.0}, {"value": 2.0, "stderr": 0.3}]) == Number(2.0, 0.3)
+    assert [Number(value).text(3) for value in (-0.0004, -0.0006, None)] == ["0.000", "−0.001", "–"]
 
 
 def test_baselines_show_their_number_of_events(tmp_path: Path) -> None:

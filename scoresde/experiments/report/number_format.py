@@ -17,8 +17,10 @@ class Number:
     error: float | None = None
 
     def text(self, digits: int = 3, factor: float = 1.0) -> str:
-        """The rounded value, times ``factor``; a dash if it is unknown."""
-        return "–" if self.value is None else f"{factor * self.value:.{digits}f}".replace("-", "−")
+        """The rounded value, times ``factor``, a 0 without a sign; a dash if it is unknown."""
+        if self.value is None:
+            return "–"
+        return f"{round(factor * self.value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
     def error_text(self, digits: int = 3, factor: float = 1.0) -> str:
         """± and the rounded error, times ``factor``; empty if it is unknown."""

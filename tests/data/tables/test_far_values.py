@@ -34,6 +34,9 @@ def test_numbers_and_dates_far_outside_are_named_with_column_row_and_range(data:
         rows[:, 0] = torch.tensor([-53.0, 18.0, 90.0, 161.0])  # up to one width away
         rows[2, 2] = torch.nan
         warn_of_far_values(data.description, rows)
+    rows[3, 0] = 163.0
+    with pytest.warns(UserWarning, match=r"'age' holds 163 in row 3 \(1 such\), the train part 18 to 90\. Rows"):
+        warn_of_far_values(data.description, rows)
     rows[1, 0] = rows[3, 0] = 1e9
     rows[2, 1] = 0.0
     both = r"'age' holds 1e\+09 in row 1 \(2 such\), the train part 18 to 90; column 'day' holds 1970-01-01 in row 2"
