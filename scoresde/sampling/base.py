@@ -216,13 +216,14 @@ class StepSampler(Sampler):
             return context.noise.normal(x)
 
         for i in range(self.steps):
-            x, memory = self._next_state(step(predict, x, taus[i], taus[i + 1], noise, memory), x)
+            result = step(predict, x, taus[i], taus[i + 1], noise, memory)
+            x, memory = result if i else self._checked(result, x)
             if observe is not None:
                 observe(i + 1, self.steps, taus[i + 1], x)
         return x, taus[-1]
 
-    def _next_state(self, result: object, x: Tensor) -> tuple[Tensor, Any]:
-        """What `step` returned, if it is a state like ``x`` and a memory."""
+    def _checked(self, result: object, x: Tensor) -> tuple[Tensor, Any]:
+        """What the first `step` returned, if it is a state like ``x`` and a memory."""
         if isinstance(result, tuple) and len(result) == 2 and getattr(result[0], "shape", None) == x.shape:
             return result
         first = result[0] if isinstance(result, tuple) and result else result
